@@ -1,0 +1,1 @@
+"""What every room stands on: ids, actions, time, errors, settings, telemetry. Imports nothing of ours."""

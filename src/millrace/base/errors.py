@@ -1,0 +1,97 @@
+"""One hierarchy of errors; every message names the thing, its value and the remedy.
+
+::
+
+    MillraceError
+    ├── ConfigError          a setting is missing, unknown or out of bounds (all problems at once)
+    ├── SchemaError          an event, id or column is not what its type says
+    ├── LogError             the log refused an append or a read
+    │   └── LogFullError     there is no room to make an append durable; nothing was acknowledged
+    ├── StoreError           a state store refused an operation
+    │   └── CheckpointError  a checkpoint is missing, damaged or of another version
+    ├── PipelineError        stages do not fit together, or one broke its contract
+    ├── SourceDataError      a file to import cannot be read at all
+    └── DeadlineExceeded     the time given to an operation is over
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_MAX_VALUE_CHARS: Final = 120
+
+
+class MillraceError(Exception):
+    """Base of all errors that Millrace raises on purpose.
+
+    Parameters
+    ----------
+    thing
+        What is wrong, as the reader knows it: ``"post id"``, ``"config key server.port"``.
+    value
+        The offending value; shown with ``repr``, cut at 120 characters.
+    problem
+        Why it cannot be used.
+    remedy
+        What to do about it.
+    """
+
+    def __init__(self, thing: str, *, value: object = None, problem: str, remedy: str) -> None:
+        self.thing = thing
+        self.value = value
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{thing} {_short(value)}: {problem}; {remedy}")
+
+
+class ConfigError(MillraceError):
+    """A setting is missing, unknown or out of bounds."""
+
+    def __init__(
+        self,
+        thing: str,
+        *,
+        value: object = None,
+        problem: str,
+        remedy: str,
+        problems: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(thing, value=value, problem=problem, remedy=remedy)
+        self.problems = problems or (str(self),)
+
+
+class SchemaError(MillraceError):
+    """An event, an id or a column is not what its type says."""
+
+
+class LogError(MillraceError):
+    """The log refused an append or a read."""
+
+
+class LogFullError(LogError):
+    """There is no room to make an append durable; nothing of it was acknowledged."""
+
+
+class StoreError(MillraceError):
+    """A state store refused an operation."""
+
+
+class CheckpointError(StoreError):
+    """A checkpoint is missing, damaged or written by an incompatible version."""
+
+
+class PipelineError(MillraceError):
+    """Stages do not fit together, or one broke its contract."""
+
+
+class SourceDataError(MillraceError):
+    """A file that should be imported cannot be read at all."""
+
+
+class DeadlineExceeded(MillraceError):  # noqa: N818 - the field's name for it
+    """The time given to an operation is over."""
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_VALUE_CHARS else text[: _MAX_VALUE_CHARS - 1] + "…"
