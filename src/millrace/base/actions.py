@@ -126,6 +126,4 @@ class ActionSpace:
                 problem="derived from impressions, never sent",
                 remedy="send an Impression with dwell_ms instead",
             )
-        return SchemaError(
-            "action", value=name, problem="not known", remedy=f"use one of {', '.join(self._sendable)}"
-        )
+        return SchemaError("action", value=name, problem="not known", remedy=f"use one of {', '.join(self._sendable)}")

@@ -60,9 +60,7 @@ def normalise_id(raw: object, thing: str = "id") -> str:
             remedy=f"use 1 to {MAX_ID_BYTES} bytes of UTF-8",
         )
     if not text.isprintable():
-        raise SchemaError(
-            thing, value=raw, problem="holds control characters", remedy="use printable characters only"
-        )
+        raise SchemaError(thing, value=raw, problem="holds control characters", remedy="use printable characters only")
     return text
 
 

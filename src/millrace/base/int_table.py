@@ -139,7 +139,7 @@ class IntTable:
 
     def get_many(self, wanted: Int64Array) -> Int32Array:
         """Return the values of many keys, shape (n,), -1 where missing."""
-        return table_get_many(self.keys, self.values, wanted)  # type: ignore[no-any-return]
+        return table_get_many(self.keys, self.values, wanted)
 
     def put(self, key: int, value: int) -> bool:
         """Set ``key`` to ``value``; return True if the key is new."""

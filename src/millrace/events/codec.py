@@ -153,7 +153,9 @@ def check_meaning(payload: Payload, actions: ActionSpace) -> None:
 
 def _exactly_one(thing: str, first: object, second: object) -> None:
     if (first is None) == (second is None):
-        raise SchemaError(thing, value=(first, second), problem="not exactly one is given", remedy="give one of the two")
+        raise SchemaError(
+            thing, value=(first, second), problem="not exactly one is given", remedy="give one of the two"
+        )
 
 
 def _content_id(raw: RawObject) -> str:
@@ -164,8 +166,8 @@ def _content_id(raw: RawObject) -> str:
 def _id_fixer(payload: type[Payload]) -> Callable[[RawObject], RawObject]:
     """Return a function that brings the id fields of a raw payload to their canonical text."""
     info = msgspec.inspect.type_info(payload)
-    assert_fields = info.fields if isinstance(info, msgspec.inspect.StructType) else ()
-    names = tuple(field.encode_name for field in assert_fields if _is_id(field.type))
+    fields = info.fields if isinstance(info, msgspec.inspect.StructType) else ()
+    names = tuple(field.encode_name for field in fields if _is_id(field.type))
 
     def fix(raw: RawObject) -> RawObject:
         fixed = dict(raw)

@@ -156,7 +156,7 @@ class EventRegistry:
     def _add(self, event_type: EventType) -> None:
         name = event_type.name
         problem = ""
-        if not (isinstance(event_type.payload, type) and issubclass(event_type.payload, Payload)):
+        if not issubclass(event_type.payload, Payload):
             problem = "not a subclass of millrace.events.envelope.Payload"
         elif name in self._by_name:
             problem = "declared twice"
