@@ -11,6 +11,7 @@
     │   └── CheckpointError  a checkpoint is missing, damaged or of another version
     ├── PipelineError        stages do not fit together, or one broke its contract
     ├── SourceDataError      a file to import cannot be read at all
+    ├── NotReadyError        a process cannot answer yet
     └── DeadlineExceeded     the time given to an operation is over
 """
 
@@ -86,6 +87,10 @@ class PipelineError(MillraceError):
 
 class SourceDataError(MillraceError):
     """A file that should be imported cannot be read at all."""
+
+
+class NotReadyError(MillraceError):
+    """A process cannot answer yet: its state has not caught up."""
 
 
 class DeadlineExceeded(MillraceError):  # noqa: N818 - the field's name for it

@@ -108,7 +108,8 @@ class EventCodec:
         if "event_id" in full:
             full["event_id"] = normalise_id(full["event_id"], "event_id")
         else:
-            full["event_id"] = _content_id(full)
+            # Of what the client sent, not of what the door filled in: sending the same bytes twice is one event.
+            full["event_id"] = _content_id(raw)
         try:
             event: AnyEvent = msgspec.convert(full, self._event_type)
         except msgspec.ValidationError as error:
@@ -122,8 +123,11 @@ class EventCodec:
         return event
 
     def json_schema(self) -> RawObject:
-        """Return the JSON Schema (2020-12) of all events."""
-        return msgspec.json.schema(self._event_type)
+        """Return the JSON Schema (2020-12) of all events as the door takes them."""
+        schema: RawObject = _with_id_types(msgspec.json.schema(self._event_type))
+        envelope = schema["$defs"][schema["$ref"].rpartition("/")[2]]
+        envelope["required"] = ["payload"]  # the door gives the rest where a client does not
+        return schema
 
 
 def check_meaning(payload: Payload, actions: ActionSpace) -> None:
@@ -149,6 +153,16 @@ def check_meaning(payload: Payload, actions: ActionSpace) -> None:
         _exactly_one("post_id or user_id", payload.post_id, payload.user_id)
     elif isinstance(payload, MuteChanged):
         _exactly_one("muted_id or keyword", payload.muted_id, payload.keyword)
+
+
+def _with_id_types(node: Any) -> Any:
+    """Return a JSON Schema in which ids may be text or whole numbers."""
+    if isinstance(node, list):
+        return [_with_id_types(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    fixed = {key: _with_id_types(value) for key, value in node.items() if key != "x-type"}
+    return {**fixed, "type": node["x-type"]} if "x-type" in node else fixed
 
 
 def _exactly_one(thing: str, first: object, second: object) -> None:

@@ -18,7 +18,8 @@ def _id_meta(kind: str, what: str) -> Meta:
         max_length=MAX_ID_BYTES,
         description=f"{what}: text or a whole number (42 and '42' are one id), at most {MAX_ID_BYTES} bytes",
         extra={"id": kind},
-        extra_json_schema={"type": ["string", "integer"]},
+        # msgspec lets a type's own keywords win; `EventCodec.json_schema` puts this one in their place.
+        extra_json_schema={"x-type": ["string", "integer"]},
     )
 
 

@@ -154,11 +154,11 @@ class EventRegistry:
         return union
 
     def _add(self, event_type: EventType) -> None:
-        name = event_type.name
+        kind: object = event_type.payload  # an operator's module may hold anything
         problem = ""
-        if not issubclass(event_type.payload, Payload):
+        if not (isinstance(kind, type) and issubclass(kind, Payload)):
             problem = "not a subclass of millrace.events.envelope.Payload"
-        elif name in self._by_name:
+        elif kind.__name__ in self._by_name:
             problem = "declared twice"
         elif not _TOPIC.fullmatch(event_type.topic):
             problem = f"topic {event_type.topic!r} is not dotted lower-case words"
@@ -170,5 +170,7 @@ class EventRegistry:
             except (TypeError, NameError, MillraceError) as error:
                 problem = str(error)
         if problem:
-            raise ConfigError("event type", value=name, problem=problem, remedy="correct its declaration")
-        self._by_name[name] = event_type
+            raise ConfigError(
+                "event type", value=getattr(kind, "__name__", kind), problem=problem, remedy="correct its declaration"
+            )
+        self._by_name[event_type.name] = event_type

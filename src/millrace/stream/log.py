@@ -103,7 +103,7 @@ class DeadLetter:
     topic
         Where it was meant to go; empty if even that is unknown.
     origin
-        Who refused it: ``"door"`` (raw client bytes) or ``"group/<name>"`` (an encoded event).
+        Who refused it: ``"door/<source>"`` (raw client bytes) or ``"group/<name>"`` (an encoded event).
     reason
         The error's message.
     data

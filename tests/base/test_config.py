@@ -1,0 +1,119 @@
+"""Config: layers, origins, all problems at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import pytest
+from msgspec import Meta
+
+from millrace.base.config import Entry, Layer, entries, from_pairs, load, read_toml
+from millrace.base.errors import ConfigError
+
+
+class Inner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[inner]``: a section."""
+
+    port: Annotated[int, Meta(ge=1, le=9, description="Where")] = 3
+    names: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            msg = "low is above high"
+            raise ValueError(msg)
+
+
+class Outer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of it."""
+
+    inner: Inner = Inner()
+    params: dict[str, int | float | bool] = {}
+
+
+def problems_of(*tables: dict[str, object]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(Outer, [Layer("millrace.toml", table) for table in tables])
+    return list(caught.value.problems)
+
+
+def test_no_layer_gives_the_defaults() -> None:
+    loaded = load(Outer, [])
+    assert loaded.config == Outer()
+    assert loaded.origin("inner.port") == "default"
+
+
+def test_a_later_layer_wins_and_every_origin_is_known() -> None:
+    layers = [
+        Layer("millrace.toml", {"inner": {"port": 4, "names": ["a"]}}),
+        Layer("environment", {"inner": {"port": 5}}),
+    ]
+    loaded = load(Outer, layers)
+    assert loaded.config == Outer(inner=Inner(port=5, names=("a",)))
+    assert loaded.origin("inner.port") == "environment"
+    assert loaded.origin("inner.names") == "millrace.toml"
+    assert loaded.origin("inner.low") == "default"
+
+
+def test_an_unknown_key_is_refused_and_the_nearest_one_is_named() -> None:
+    assert problems_of({"inner": {"prot": 4}}) == [
+        "config key inner.prot (millrace.toml): not known; did you mean inner.port?"
+    ]
+    assert problems_of({"zzz": 4}) == ["config key zzz (millrace.toml): not known; known here: inner, params"]
+
+
+def test_all_problems_of_all_layers_are_reported_at_once() -> None:
+    found = problems_of({"inner": {"port": 10, "names": 3}}, {"inner": 7}, {"params": {"x": "fast"}})
+    assert found == [
+        "config key inner.port 10 (millrace.toml): expected int <= 9",
+        "config key inner.names 3 (millrace.toml): expected array, got int",
+        "config key inner 7 (millrace.toml): not a table; write [inner]",
+        "config key params.x 'fast' (millrace.toml): expected bool | int | float, got str",
+    ]
+
+
+def test_a_section_may_refuse_a_combination() -> None:
+    assert problems_of({"inner": {"low": 2.0}}) == ["config section inner: low is above high"]
+
+
+def test_dotted_names_in_a_mapping_stay_flat_and_add_up() -> None:
+    layers = [
+        Layer("millrace.toml", {"params": {"a": {"b": 1, "c": 2}}}),
+        from_pairs("command line", [("params.a.b", "5")]),
+    ]
+    loaded = load(Outer, layers)
+    assert loaded.config.params == {"a.b": 5, "a.c": 2}
+    assert loaded.origin("params.a.b") == "command line"
+    assert loaded.origin("params.a.c") == "millrace.toml"
+
+
+def test_pairs_are_toml_values_or_bare_words() -> None:
+    pairs = [("a.n", "4"), ("a.on", "true"), ("a.list", '["x"]'), ("a.word", "hello there")]
+    assert from_pairs("x", pairs).table == {"a": {"n": 4, "on": True, "list": ["x"], "word": "hello there"}}
+
+
+def test_entries_list_every_value_with_its_description() -> None:
+    found = list(entries(Outer(params={"a.b": 1})))
+    assert found[0] == Entry("inner.port", 3, "Where")
+    assert [entry.key for entry in found] == [
+        "inner.port",
+        "inner.names",
+        "inner.low",
+        "inner.high",
+        "params.a.b",
+    ]
+
+
+def test_a_file_that_is_not_toml_is_refused_with_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "millrace.toml"
+    path.write_text("port = = 3")
+    with pytest.raises(ConfigError, match=r"not valid TOML .*line 1"):
+        read_toml(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_toml(tmp_path / "none.toml")
