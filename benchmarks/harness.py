@@ -57,23 +57,28 @@ def _git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def interleave(runs: Mapping[str, Callable[[int], Any]], *, n_rounds: int, n_warmup: int = 2) -> dict[str, np.ndarray]:
+def interleave(
+    runs: Mapping[str, Callable[[int], Any]], *, n_rounds: int, n_warmup: int = 2, n_per_turn: int = 1
+) -> dict[str, np.ndarray]:
     """Return the seconds of every run of every contender, taken in turns.
 
     Parameters
     ----------
     runs
-        Name to a function of the round's number (negative while warming up), so that every round may ask
-        something else, and the same of everybody.
+        Name to a function of the run's number (negative while warming up), so that every run may ask something
+        else, and the same of everybody.
     n_rounds
         Timed rounds.
     n_warmup
         Rounds before that are not counted (compilation, caches).
+    n_per_turn
+        Runs of one contender in a row, each timed by itself. The first of a turn finds the processor's caches as the
+        others left them, the later ones as in a server that does this work all the time.
 
     Returns
     -------
     dict
-        Name to float64 seconds, shape (n_rounds,).
+        Name to float64 seconds, shape (n_rounds * n_per_turn,), in order.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     order = list(runs)
@@ -84,11 +89,12 @@ def interleave(runs: Mapping[str, Callable[[int], Any]], *, n_rounds: int, n_war
             # Who goes first changes, so that nobody always finds the caches left by the same other.
             shift = round_number % len(order)
             for name in order[shift:] + order[:shift]:
-                start = time.perf_counter()
-                runs[name](round_number)
-                took = time.perf_counter() - start
-                if round_number >= 0:
-                    seconds[name].append(took)
+                for number in range(round_number * n_per_turn, (round_number + 1) * n_per_turn):
+                    start = time.perf_counter()
+                    runs[name](number)
+                    took = time.perf_counter() - start
+                    if round_number >= 0:
+                        seconds[name].append(took)
     finally:
         if was_enabled:
             gc.enable()

@@ -32,6 +32,8 @@ class IdKind(enum.Enum):
     EVENT = b"event"
     REQUEST = b"request"
 
+    __hash__ = object.__hash__  # Enum's own is a Python call; this is a key in the hottest look-up there is
+
 
 def normalise_id(raw: object, thing: str = "id") -> str:
     """Return the canonical text of an outside id.

@@ -1,0 +1,110 @@
+"""``POST /api/v1/events``: the door, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIType
+
+from millrace.app.api.body import split_events
+from millrace.app.api.problems import ProblemAnswer, problem
+from millrace.app.metrics import Metrics
+from millrace.stream.collector import LineResult, Receipt
+
+
+class EventsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a batch: how many of each, and a result for each event in the order of the request.
+
+    ``state_offset`` is a log position at which all accepted events are in the log: a page whose ``state_offset``
+    has reached it was made with them.
+    """
+
+    n_accepted: int
+    n_duplicates: int
+    n_refused: int
+    state_offset: tuple[int, ...]
+    results: tuple[LineResult, ...]
+
+
+Submit = Callable[[Sequence[bytes]], Awaitable[Receipt]]
+"""Takes events at the door, off the event loop, and answers once they are durable."""
+
+
+@dataclass
+class _EventsOperation(Operation):
+    """Says what the body is: the handler reads raw bytes, so the framework cannot know."""
+
+    def __post_init__(self) -> None:
+        event = Schema(type=OpenAPIType.OBJECT, description="An event; JSON Schema: `millrace events schema`")
+        array = Schema(type=OpenAPIType.ARRAY, items=event)
+        self.request_body = RequestBody(
+            required=True,
+            description="A JSON array of events, one event, or NDJSON (one event a line).",
+            content={
+                "application/json": OpenAPIMediaType(schema=array),
+                "application/x-ndjson": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING)),
+            },
+        )
+
+
+def event_routes(submit: Submit, metrics: Metrics, max_events: int) -> list[HTTPRouteHandler]:
+    """Return the handlers.
+
+    Parameters
+    ----------
+    submit
+        The door.
+    metrics
+        Counts results.
+    max_events
+        Most events of one request.
+    """
+
+    @post(
+        "/api/v1/events",
+        summary="Send events",
+        tags=["events"],
+        status_code=200,
+        operation_class=_EventsOperation,
+        responses={
+            200: ResponseSpec(EventsAnswer, description="A result for each event", generate_examples=False),
+            400: ResponseSpec(ProblemAnswer, description="Not a body of events", generate_examples=False),
+            413: ResponseSpec(ProblemAnswer, description="Too many events, or bytes", generate_examples=False),
+            422: ResponseSpec(EventsAnswer, description="Every event was refused", generate_examples=False),
+            507: ResponseSpec(ProblemAnswer, description="No room; nothing was taken", generate_examples=False),
+        },
+    )
+    async def send_events(request: Request[Any, Any, Any]) -> Response[Any]:
+        """Take up to 10,000 events; the answer comes when the accepted ones are durable.
+
+        A malformed event is refused with its reason and the rest goes on. Sending a batch again is safe:
+        events that are there already are answered as duplicates.
+        """
+        lines = split_events(await request.body())
+        if len(lines) > max_events:
+            return problem(413, f"{len(lines):,} events in one request", f"send at most {max_events:,} at once")
+        receipt = await submit(lines)
+        metrics.events(
+            {
+                "accepted": receipt.n_accepted,
+                "duplicate": receipt.n_duplicates,
+                "refused": receipt.n_refused,
+            }
+        )
+        answer = EventsAnswer(
+            n_accepted=receipt.n_accepted,
+            n_duplicates=receipt.n_duplicates,
+            n_refused=receipt.n_refused,
+            state_offset=receipt.end,
+            results=receipt.results,
+        )
+        return Response(answer, status_code=422 if lines and receipt.n_refused == len(lines) else 200)
+
+    return [send_events]

@@ -1,0 +1,62 @@
+"""``/healthz``, ``/readyz`` and ``/metrics``: what machines ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+
+from millrace.app.metrics import CONTENT_TYPE, Metrics
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether this worker may serve, and how far its state is.
+
+    Attributes
+    ----------
+    is_ready
+        Whether the state had caught up with the log once since the start, and follows it.
+    lag
+        Records of the log not folded yet.
+    state_offset
+        The log position that all stores are at.
+    reason
+        Why it may not serve; empty if it may.
+    """
+
+    is_ready: bool
+    lag: int
+    state_offset: tuple[int, ...]
+    reason: str = ""
+
+
+def health_routes(readiness: Callable[[], Readiness], metrics: Metrics) -> list[HTTPRouteHandler]:
+    """Return the handlers.
+
+    Parameters
+    ----------
+    readiness
+        Asked at every request.
+    metrics
+        Rendered for all processes of the home.
+    """
+
+    @get("/healthz", summary="Is the process alive?", tags=["operations"], sync_to_thread=False)
+    def healthz() -> dict[str, str]:
+        """Answer as long as the process can answer at all."""
+        return {"status": "ok"}
+
+    @get("/readyz", summary="May it serve?", tags=["operations"], sync_to_thread=False)
+    def readyz() -> Response[Readiness]:
+        """Answer 200 once the state has caught up with the log, 503 before."""
+        found = readiness()
+        return Response(found, status_code=200 if found.is_ready else 503)
+
+    @get("/metrics", summary="Prometheus metrics", tags=["operations"], sync_to_thread=True)
+    def prometheus() -> Response[bytes]:
+        """Answer the metrics of all processes together, in Prometheus' text form."""
+        return Response(metrics.render(), media_type=CONTENT_TYPE)
+
+    return [healthz, readyz, prometheus]

@@ -1,0 +1,125 @@
+"""``millrace``: the command line. Lists the commands; each lives in `millrace.app.commands`.
+
+Errors are lines on stderr. Exit code 2: the command or the config is wrong; 1: anything else that failed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import typer
+
+from millrace import __version__
+from millrace.app.commands import (
+    backup,
+    bench,
+    checkpoint,
+    config,
+    dead_letters,
+    demo,
+    doctor,
+    events,
+    import_data,
+    ingest,
+    init,
+    pipeline,
+    serve,
+    timeline,
+    warehouse,
+)
+from millrace.base.errors import ConfigError, MillraceError
+
+USAGE_ERROR: Final = 2
+FAILURE: Final = 1
+INTERRUPTED: Final = 130
+
+_UsageError: Any = typer.BadParameter.__mro__[2]
+"""The base of click's usage errors, wherever this version of typer keeps click."""
+
+app = typer.Typer(
+    name="millrace",
+    help="A stream of posts, follows and actions in; a ranked, explainable For You feed out.",
+    epilog="Start with: millrace demo",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_START: Final = "Start"
+_FEED: Final = "Feed"
+_DATA: Final = "Data in and out"
+_CARE: Final = "Care"
+
+app.command("init", rich_help_panel=_START)(init.init)
+app.command("demo", rich_help_panel=_START)(demo.demo)
+app.command("serve", rich_help_panel=_START)(serve.serve)
+app.command("timeline", rich_help_panel=_FEED)(timeline.timeline)
+app.add_typer(pipeline.app, name="pipeline", rich_help_panel=_FEED)
+app.command("ingest", rich_help_panel=_DATA)(ingest.ingest)
+app.command("import", rich_help_panel=_DATA)(import_data.import_data)
+app.add_typer(events.app, name="events", rich_help_panel=_DATA)
+app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=_DATA)
+app.add_typer(warehouse.app, name="warehouse", rich_help_panel=_DATA)
+app.add_typer(config.app, name="config", rich_help_panel=_CARE)
+app.command("checkpoint", rich_help_panel=_CARE)(checkpoint.checkpoint)
+app.command("backup", rich_help_panel=_CARE)(backup.backup)
+app.command("restore", rich_help_panel=_CARE)(backup.restore)
+app.command("doctor", rich_help_panel=_CARE)(doctor.doctor)
+app.command("bench", rich_help_panel=_CARE)(bench.bench)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"millrace {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave."),
+    ] = False,
+) -> None:
+    pass
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit code; never raises what a user can cause."""
+    try:
+        code = app(args=list(argv) or ["--help"], prog_name="millrace", standalone_mode=False)
+    except ConfigError as error:
+        _complain(*error.problems)
+        return USAGE_ERROR
+    except MillraceError as error:
+        _complain(str(error))
+        return FAILURE
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has left; give Python nothing to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except OSError as error:
+        _complain(f"{error.filename or 'system'}: {error.strerror or error}")
+        return FAILURE
+    except _UsageError as error:
+        if type(error).__name__ != "NoArgsIsHelpError":  # for that one the help has been printed
+            _complain(error.format_message().replace("\n", " "))
+        return USAGE_ERROR
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Entry point of the ``millrace`` script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _complain(*lines: str) -> None:
+    for line in lines:
+        typer.echo(f"millrace: {line}", err=True)

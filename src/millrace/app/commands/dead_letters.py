@@ -1,0 +1,103 @@
+"""``millrace dead-letters``: what could not be used, why, and trying it again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from millrace.app.commands.options import HomeOption, JsonOption, open_settings
+
+app = typer.Typer(help="Events that could not be used, with their reasons.", no_args_is_help=True)
+
+_SHOWN_CHARS = 70
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command("list")
+def list_letters(
+    home: HomeOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most, newest first.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List dead letters, newest first.
+
+    Example: millrace dead-letters list --limit 10
+    """
+    from collections import deque
+    from datetime import UTC, datetime
+
+    from millrace.app.commands.printing import out, print_json, print_table
+    from millrace.app.wiring import build_log
+
+    log = build_log(open_settings(home))
+    n_letters, newest = 0, deque(maxlen=limit)  # type: ignore[var-annotated]
+    for letter in log.dead_letters():
+        n_letters += 1
+        newest.append(letter)
+    log.close()
+    letters = list(reversed(newest))
+    if as_json:
+        fields = ("letter_id", "topic", "origin", "reason", "refused_at_ms")
+        shown = [
+            {**{name: getattr(letter, name) for name in fields}, "data": letter.data.decode(errors="replace")}
+            for letter in letters
+        ]
+        print_json({"n_letters": n_letters, "letters": shown})
+        return
+    if not letters:
+        out().print("No dead letters.")
+        return
+    rows = [
+        (
+            letter.letter_id,
+            datetime.fromtimestamp(letter.refused_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            letter.origin,
+            letter.topic,
+            letter.reason,
+            letter.data[:_SHOWN_CHARS].decode(errors="replace"),
+        )
+        for letter in letters
+    ]
+    title = f"Dead letters: {len(letters)} of {n_letters:,}, newest first (times in UTC)"
+    print_table(title, ("id", "refused at", "origin", "topic", "reason", "begins with"), rows)
+
+
+@app.command()
+def replay(
+    letter_ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Default: all.")] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try dead letters again through the door; those that pass are removed.
+
+    Do this after the cause was repaired, for example after an event type was declared.
+
+    Example: millrace dead-letters replay 17 18
+    """
+    from millrace.app.commands.printing import count, out, print_json
+    from millrace.app.wiring import build_codec, build_log
+    from millrace.stream.dead_letters import replay_dead_letters
+
+    settings = open_settings(home)
+    log = build_log(settings)
+    report = replay_dead_letters(
+        log, build_codec(settings), letter_ids or None, max_event_bytes=settings.config.log.max_event_bytes
+    )
+    log.close()
+    if as_json:
+        print_json(report)
+    else:
+        console = out()
+        n_done = len(report.replayed) + len(report.duplicates)
+        console.print(f"{count(n_done, 'letter')} replayed ({len(report.duplicates):,} were in the log already)")
+        for letter_id, reason in report.refused:
+            console.print(f"letter {letter_id} refused again: {reason}", markup=False)
+        for letter_id in report.missing:
+            console.print(f"letter {letter_id} does not exist", markup=False)
+    if report.refused or report.missing:
+        raise typer.Exit(1)

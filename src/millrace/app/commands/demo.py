@@ -1,0 +1,140 @@
+"""``millrace demo``: a world, a server, and a page of somebody's feed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from millrace.app.commands.options import PortOption, SetOption
+from millrace.app.settings import HOME_VARIABLE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from millrace.app.settings import Settings
+    from millrace.app.supervisor import Address
+
+_HTTP_TIMEOUT_S = 20.0
+_SHOWN_POSTS = 12
+
+
+def demo(
+    home: Annotated[Path, typer.Option("--home", envvar=HOME_VARIABLE, help="Where the demo's world lives.")] = Path(
+        "demo-world"
+    ),
+    viewer: Annotated[str | None, typer.Option(help="Whose feed to print; default: an active viewer.")] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Serving processes.")] = 1,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make a new world, even if there is one.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End after the page is printed.")] = False,
+    port: PortOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Make a world of 2,000 people, serve it, and print somebody's feed.
+
+    The world is made by a simulator from a seed (smaller: --set world.size=tiny) and taken in through the same
+    door as everybody's events. A second run uses it again while it is fresh.
+
+    Example: millrace demo
+    """
+    from millrace.app.commands.init import make_home
+    from millrace.app.commands.options import as_pairs, with_port
+    from millrace.app.commands.printing import notes, out
+    from millrace.app.commands.serve import check_alone, start_logging
+    from millrace.app.http_address import check_loopback
+    from millrace.app.settings import load_settings
+    from millrace.app.supervisor import serve
+    from millrace.app.wiring import check_params
+
+    settings, _ = make_home(home)
+    settings = load_settings(settings.home, os.environ, as_pairs(with_port(overrides, port)))
+    check_loopback(settings.config.server.host)
+    check_params(settings)
+    check_alone(settings)
+    settings = _with_free_port(settings)
+    console = notes()
+    _ensure_world(settings, console, fresh=fresh)
+    start_logging(quiet=True)
+
+    def show(address: Address) -> None:
+        _show(address, viewer, out())
+        if once:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            console.print("\n[dim]Ctrl-C ends it.[/]")
+
+    console.print("[dim]starting the server …[/]")
+    serve(settings, workers, show)
+
+
+def _ensure_world(settings: Settings, console: Console, *, fresh: bool) -> None:
+    from millrace.app.commands.printing import age, ago, count, progress
+    from millrace.app.demo_world import STALE_AFTER_MS, clear_world, make_world, read_note
+    from millrace.app.wiring import build_clock
+
+    clock = build_clock()
+    note = read_note(settings)
+    if note is not None and not fresh:
+        old_ms = clock.now_ms() - note.made_at_ms
+        if old_ms < STALE_AFTER_MS:
+            console.print(
+                f"Using the world in {settings.home} ({note.n_events:,} events, made {ago(old_ms)}; "
+                "--fresh makes a new one)"
+            )
+            return
+        console.print(f"The world in {settings.home} is {age(old_ms)} old, and feeds show 48 h: making a new one")
+    clear_world(settings)
+    with progress("making a world") as step:
+        note = make_world(settings, clock, step.advance)
+    console.print(f"Made a world in {settings.home}: {count(note.n_events, 'event')}, seed {note.seed}")
+
+
+def _with_free_port(settings: Settings) -> Settings:
+    """Return settings with a port that can be bound: the configured one, or else a free one."""
+    from millrace.app.settings import with_port
+    from millrace.app.supervisor import bind
+    from millrace.base.errors import ConfigError
+
+    server = settings.config.server
+    try:
+        bind(server.host, server.port).close()
+    except ConfigError:
+        if "server.port" in settings.origin_by_key:
+            raise
+        return with_port(settings, 0)
+    return settings
+
+
+def _show(address: Address, viewer: str | None, console: Console) -> None:
+    import msgspec
+
+    from millrace.app.commands.page import print_page
+    from millrace.app.wiring import build_clock
+    from millrace.mixer.feed import FeedResponse
+
+    if viewer is None:
+        viewer = json.loads(_get(f"{address.url}/api/v1/viewers?limit=1"))[0]["user_id"]
+    url = f"{address.url}/api/v1/timeline/home?viewer={quote(viewer)}"
+    page = msgspec.json.decode(_get(url), type=FeedResponse)
+    print_page(console, page, build_clock().now_ms(), _SHOWN_POSTS)
+    rows = (
+        ("the next page, as JSON", url),
+        ("other viewers", f"{address.url}/api/v1/viewers"),
+        ("the API", f"{address.url}/schema"),
+        ("metrics", f"{address.url}/metrics"),
+    )
+    console.print()
+    for what, where in rows:
+        console.print(f"  {what:<24}[bold]{where}[/]", soft_wrap=True)
+
+
+def _get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=_HTTP_TIMEOUT_S) as answer:  # noqa: S310 - our own loopback address
+        body: Any = answer.read()
+    return bytes(body)

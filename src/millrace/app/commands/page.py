@@ -1,0 +1,108 @@
+"""A feed's page in a terminal: author, age, text, why."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.text import Text
+
+from millrace.app.commands.printing import age
+
+if TYPE_CHECKING:
+    from millrace.mixer.feed import FeedPost, FeedResponse
+
+_MAX_TEXT_CHARS: Final = 280
+_MAX_LINES: Final = 4
+_VERBS: Final = {"reply": "replied", "repost": "reposted", "quote": "quoted"}
+_ICONS: Final = {"image": "▣ picture", "video": "▶ video", "audio": "♪ audio"}
+
+
+def print_page(console: Console, page: FeedResponse, now_ms: int, max_posts: int | None = None) -> None:
+    """Print a page, best post first.
+
+    Parameters
+    ----------
+    console
+        Where to.
+    page
+        The API's answer.
+    now_ms
+        Ages are relative to it.
+    max_posts
+        Show only so many, and say how many more there are.
+    """
+    posts = page.posts if max_posts is None else page.posts[:max_posts]
+    console.print()
+    console.print(Rule(f"[bold]For you[/], {escape(page.viewer_id)}", style="cyan", align="left"))
+    for place, post in enumerate(posts, start=1):
+        console.print(_card(place, post, now_ms))
+    n_more = len(page.posts) - len(posts)
+    if n_more > 0:
+        console.print(Padding(f"[dim]… and {n_more} more on this page[/]", (1, 0, 0, 4)))
+    if not posts:
+        console.print("[dim]Nothing to show: no live posts that this viewer may see.[/]")
+    console.print(Rule(_footer(page), style="cyan", align="left"))
+
+
+def _card(place: int, post: FeedPost, now_ms: int) -> Group:
+    head = Text()
+    head.append(f"{place:>2}  ", style="dim")
+    head.append(post.author.name, style="bold")
+    if post.author.name != post.author.user_id:
+        head.append(f"  @{post.author.user_id}", style="dim")
+    head.append(f"  ·  {age(now_ms - post.created_at_ms)}", style="dim")
+    if _VERBS.get(post.kind):
+        head.append(f"  ·  {_VERBS[post.kind]}", style="dim")
+    if post.language:
+        head.append(f"  ·  {post.language}", style="dim")
+    parts: list[Text | Padding] = [Text(), head]
+    if post.text:
+        parts.append(Padding(_body(post.text), (0, 0, 0, 4)))
+    if post.parent is not None:
+        byline = Text(f"{post.parent.author.name}  ·  {age(now_ms - post.parent.created_at_ms)}", style="dim")
+        parts.append(Padding(byline, (0, 0, 0, 6)))
+        parts.append(Padding(_body(post.parent.text), (0, 0, 0, 6)))
+    icons = [_ICONS[item.kind] for item in post.media if item.kind in _ICONS]
+    why = Text(post.reason, style="green")
+    if icons:
+        why.append(f"   {'  '.join(icons)}", style="magenta")
+    return Group(*parts, Padding(why, (0, 0, 0, 4)))
+
+
+def _body(text: str) -> Text:
+    return Text(shorten(text), justify="right" if is_right_to_left(text) else None)
+
+
+def _footer(page: FeedResponse) -> str:
+    info = page.debug_info
+    parts = [f"{len(page.posts)} posts"]
+    if info is not None:
+        parts.append(f"out of {info.candidate_count:,} candidates")
+    if page.degraded:
+        parts.append("[yellow]degraded[/]")
+    if page.end_of_feed:
+        parts.append("end of feed")
+    parts.append(f"[dim]request {escape(page.request_id)}[/]")
+    return " · ".join(parts)
+
+
+def shorten(text: str) -> str:
+    """Return a text of a few lines at most, cut at a word where there are words."""
+    lines = [line for line in text.splitlines() if line.strip()][:_MAX_LINES]
+    flat = "\n".join(lines)
+    if len(flat) <= _MAX_TEXT_CHARS:
+        return flat
+    cut = flat[:_MAX_TEXT_CHARS]
+    head, space, _ = cut.rpartition(" ")
+    return (head if space and len(head) > _MAX_TEXT_CHARS // 2 else cut) + " …"
+
+
+def is_right_to_left(text: str) -> bool:
+    """Whether a text's first letter belongs to a script written from right to left."""
+    first = next((char for char in text if char.isalpha()), "")
+    return bool(first) and unicodedata.bidirectional(first) in {"R", "AL"}

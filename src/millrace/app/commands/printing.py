@@ -1,0 +1,135 @@
+"""How commands speak: answers on stdout, progress and notes on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+
+class Step(Protocol):
+    """One line of progress."""
+
+    def advance(self, n: int = 1) -> None:
+        """Say that ``n`` more are done."""
+
+    def total(self, n: int | None) -> None:
+        """Say how many there will be; None: not known."""
+
+
+def out() -> Console:
+    """Return the console for answers."""
+    return Console(highlight=False)
+
+
+def notes() -> Console:
+    """Return the console for everything that is not the answer."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON."""
+    out().out(msgspec.json.encode(value, enc_hook=_plain).decode(), highlight=False)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; numbers stand to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", expand=False)
+    shown = [[_cell(value) for value in row] for row in rows]
+    raw = list(shown)
+    for index, name in enumerate(columns):
+        is_numeric = bool(raw) and all(_is_number(row[index]) for row in raw)
+        table.add_column(name, justify="right" if is_numeric else "left", overflow="fold")
+    for row in shown:
+        table.add_row(*row)
+    out().print(table)
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Step]:
+    """Show a progress bar on stderr while the block runs; quiet where stderr is no terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    console = notes()
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+
+        class _Step:
+            def advance(self, n: int = 1) -> None:
+                bar.advance(task, n)
+
+            def total(self, n: int | None) -> None:
+                bar.update(task, total=n)
+
+        yield _Step()
+
+
+def age(delta_ms: int) -> str:
+    """Return a duration as a person says it: ``"now"``, ``"5 min"``, ``"3 h"``, ``"2 d"``."""
+    minutes = max(delta_ms, 0) // 60_000
+    if minutes < 1:
+        return "now"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h"
+    return f"{minutes // (24 * 60)} d"
+
+
+def ago(delta_ms: int) -> str:
+    """Return how long ago something was: ``"just now"``, ``"5 min ago"``."""
+    text = age(delta_ms)
+    return "just now" if text == "now" else f"{text} ago"
+
+
+def count(n: int, noun: str) -> str:
+    """Return ``"1 event"``, ``"2,000 events"``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def size(n_bytes: int) -> str:
+    """Return a size as a person says it: ``"1.4 MB"``."""
+    value = float(n_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def _cell(value: object) -> str:
+    from rich.markup import escape
+
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return escape("" if value is None else str(value))
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(",", "").replace(".", "").lstrip("-").isdigit()
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)

@@ -1,0 +1,77 @@
+"""``millrace serve``: keeper and workers, until told to stop."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+from millrace.app.commands.options import HomeOption, PortOption, SetOption, open_settings, with_port
+from millrace.app.settings import Settings
+from millrace.base.errors import ConfigError
+
+
+def serve(
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, max=256, help="Serving processes; default: as configured.")
+    ] = None,
+    port: PortOption = None,
+    home: HomeOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Serve feeds over HTTP until Ctrl-C or SIGTERM.
+
+    Starts a keeper, which writes checkpoints, and workers, which answer. A process that dies is started again.
+    Development mode: answers this machine only, and gives anybody any viewer's feed.
+
+    Example: millrace serve --workers 2
+    """
+    from millrace.app.commands.printing import notes
+    from millrace.app.http_address import check_loopback
+    from millrace.app.supervisor import Address
+    from millrace.app.supervisor import serve as run_server
+    from millrace.app.wiring import check_params
+
+    settings = open_settings(home, with_port(overrides, port))
+    check_loopback(settings.config.server.host)
+    check_params(settings)
+    check_alone(settings)
+    start_logging()
+    console = notes()
+    console.print(f"[dim]starting {settings.home} …[/]")
+
+    def announce(address: Address) -> None:
+        console.print(f"Ready: [bold]{address.url}[/]  (development mode: this machine only)", soft_wrap=True)
+
+    run_server(settings, workers, announce)
+    console.print("[dim]stopped[/]")
+
+
+def check_alone(settings: Settings) -> None:
+    """Refuse a second server of one home: it would wait for ever for the first one's keeper to end.
+
+    Raises
+    ------
+    ConfigError
+        If one is running.
+    """
+    from millrace.app.keeper import running_keeper
+
+    pid = running_keeper(settings.data_dir)
+    if pid is not None:
+        raise ConfigError(
+            "home folder",
+            value=str(settings.home),
+            problem=f"a server is running on it already (its keeper is process {pid})",
+            remedy="use that one, or stop it first",
+        )
+
+
+def start_logging(*, quiet: bool = False) -> None:
+    """Let our rooms' log messages appear on stderr; ``quiet`` shows only what went wrong."""
+    logging.basicConfig(
+        level=logging.WARNING if quiet else logging.INFO,
+        format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s",
+        force=True,
+    )

@@ -1,0 +1,46 @@
+"""Config sections of the app itself: server, events, claims. Each room's own section lives in the room."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+
+class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[server]``: the HTTP service."""
+
+    host: Annotated[str, Meta(min_length=1, description="Address to bind; development mode: loopback only")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Meta(ge=0, le=65_535, description="TCP port; 0 takes a free one")] = 8000
+    n_workers: Annotated[int, Meta(ge=1, le=256, description="Serving processes")] = 1
+    max_body_bytes: Annotated[int, Meta(ge=1024, description="Largest accepted request body")] = 64 << 20
+    max_events_per_post: Annotated[int, Meta(ge=1, le=10_000, description="Most events of one POST /api/v1/events")] = (
+        10_000
+    )
+    served_batch_ms: Annotated[
+        int,
+        Meta(ge=1, le=1_000, description="Served events are appended in batches this far apart"),
+    ] = 20
+
+
+class EventsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[events]``: the operator's own event types and actions."""
+
+    modules: Annotated[
+        tuple[str, ...], Meta(description="Importable modules that hold EVENT_TYPES, tuples of EventType")
+    ] = ()
+    business_actions: Annotated[
+        tuple[str, ...],
+        Meta(description="Further actions, such as purchase; append only, in order"),
+    ] = ()
+
+
+class ClaimsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[claims]``: the transactional store for what must be atomic across workers."""
+
+    backend: Annotated[Literal["sqlite", "redis"], Meta(description="sqlite (one machine) or redis (several)")] = (
+        "sqlite"
+    )
+    redis_url: Annotated[str, Meta(description="Used by the redis backend")] = "redis://127.0.0.1:6379/0"

@@ -1,0 +1,201 @@
+"""What ``millrace doctor`` looks at. Every check answers by itself: one that fails never hides the others.
+
+Nothing is changed: the log is opened as any process opens it, checkpoints are read and their sums checked.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from millrace.app import wiring
+from millrace.app.commands.printing import ago, count, size
+from millrace.app.http_address import is_loopback
+from millrace.app.settings import Settings
+from millrace.base.clock import Clock
+from millrace.base.errors import MillraceError
+from millrace.stream.log import total
+
+Verdict = Literal["ok", "warning", "problem"]
+
+_NEEDED: Final = ("numpy", "numba", "msgspec", "litestar", "uvicorn", "prometheus_client")
+_FEED_WINDOW_MS: Final = 48 * 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check's answer.
+
+    Attributes
+    ----------
+    check
+        What was looked at.
+    verdict
+        ``"ok"``, ``"warning"`` (works, but look at it) or ``"problem"`` (does not work).
+    detail
+        What was found.
+    remedy
+        What to do; empty where all is well.
+    """
+
+    check: str
+    verdict: Verdict
+    detail: str
+    remedy: str = ""
+
+
+def examine(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    """Yield a finding for everything that can go wrong on this machine and in this home folder."""
+    checks: tuple[tuple[str, Callable[[Settings, Clock], Iterator[Finding]]], ...] = (
+        ("python", _python),
+        ("disk", _disk),
+        ("event types", _event_types),
+        ("params", _params),
+        ("log", _log),
+        ("dead letters", _dead_letters),
+        ("checkpoints", _checkpoints),
+        ("content", _content),
+        ("claims", _claims),
+        ("server", _server),
+    )
+    for name, check in checks:
+        try:
+            yield from check(settings, clock)
+        except MillraceError as error:
+            yield Finding(name, "problem", f"{error.thing} {error.value!r}: {error.problem}", error.remedy)
+        except (OSError, sqlite3.Error) as error:
+            yield Finding(name, "problem", str(error), "check the path and its permissions")
+
+
+def _python(_settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    version = ".".join(map(str, sys.version_info[:3]))
+    if missing:
+        yield Finding("python", "problem", f"{version}, without {', '.join(missing)}", "pip install millrace")
+    else:
+        yield Finding("python", "ok", f"{version}, {os.cpu_count()} cores")
+
+
+def _disk(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    if not os.access(settings.data_dir, os.W_OK):
+        yield Finding("disk", "problem", f"{settings.data_dir} cannot be written", "change its owner or mode")
+        return
+    free, needed = shutil.disk_usage(settings.data_dir).free, settings.config.log.min_free_bytes
+    detail = f"{size(free)} free for {settings.data_dir}"
+    if free < needed:
+        yield Finding("disk", "problem", detail, f"free some: below {size(needed)} appends are refused")
+    elif free < 10 * needed:
+        yield Finding("disk", "warning", detail, "free some soon")
+    else:
+        yield Finding("disk", "ok", detail)
+
+
+def _event_types(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    n_types = len(list(wiring.build_codec(settings).registry))
+    n_modules = len(settings.config.events.modules)
+    yield Finding("event types", "ok", f"{n_types} types, {count(n_modules, 'module')} of your own")
+
+
+def _params(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    wiring.check_params(settings)
+    yield Finding("params", "ok", f"{count(len(settings.config.params), 'param')} set in the config")
+
+
+def _log(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    if not settings.log_path.exists():
+        yield Finding("log", "warning", "empty: nothing was taken in yet", "try `millrace demo` or `millrace import`")
+        return
+    with sqlite3.connect(f"file:{settings.log_path}?mode=ro", uri=True) as connection:
+        answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    connection.close()
+    if answer != "ok":
+        yield Finding("log", "problem", f"damaged: {answer}", "restore a backup: `millrace restore`")
+        return
+    log = wiring.build_log(settings)
+    begin, end = total(log.begin()), total(log.end())
+    consumer = log.subscribe("doctor", start=(max(begin, end - 1),))
+    newest = consumer.poll(1)
+    consumer.close()
+    log.close()
+    detail = f"{count(end - begin, 'record')} kept of {end:,}, {size(settings.log_path.stat().st_size)}"
+    if not len(newest):
+        yield Finding("log", "warning", detail, "take something in: `millrace demo`, `millrace import`")
+        return
+    quiet_ms = clock.now_ms() - int(newest.appended_ms[-1])
+    detail += f", newest {ago(quiet_ms)}"
+    if quiet_ms > _FEED_WINDOW_MS:
+        yield Finding("log", "warning", detail, "feeds show 48 h: take in newer posts")
+    else:
+        yield Finding("log", "ok", detail)
+
+
+def _dead_letters(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    if not settings.log_path.exists():
+        return
+    log = wiring.build_log(settings)
+    n_letters = sum(1 for _ in log.dead_letters())
+    log.close()
+    if n_letters:
+        remedy = "see `millrace dead-letters list`, then replay them"
+        yield Finding("dead letters", "warning", count(n_letters, "letter"), remedy)
+    else:
+        yield Finding("dead letters", "ok", "none")
+
+
+def _checkpoints(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    found = list(wiring.build_checkpoints(settings).inspect())
+    if not found:
+        yield Finding("checkpoints", "ok", "none yet; the server's keeper writes them")
+    for status in found:
+        if status.problem:
+            yield Finding("checkpoints", "problem", status.problem, "it is left out; remove its folder")
+        else:
+            written = ago(clock.now_ms() - status.created_at_ms)
+            detail = f"{status.path.name}: good, {size(status.n_bytes)}, written {written}"
+            yield Finding("checkpoints", "ok", detail)
+
+
+def _content(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    if not settings.content_path.exists():
+        yield Finding("content", "ok", "no file yet; the server's keeper writes it")
+        return
+    reader = wiring.build_content_reader(settings)
+    log = wiring.build_log(settings)
+    behind = total(log.end()) - total(reader.position())
+    log.close()
+    reader.close()
+    detail = f"{size(settings.content_path.stat().st_size)}, {count(max(behind, 0), 'record')} behind the log"
+    if behind < 0:
+        yield Finding("content", "problem", detail + " (ahead of it!)", "restore log and content from one backup")
+    else:
+        yield Finding("content", "ok", detail)
+
+
+def _claims(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    store = wiring.build_claims(settings)
+    store.take("doctor", 1_000, 1_000, clock.now_ms())
+    store.close()
+    yield Finding("claims", "ok", f"{settings.config.claims.backend} answers")
+
+
+def _server(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    server = settings.config.server
+    if not is_loopback(server.host):
+        yield Finding("server", "problem", f"host {server.host} is not loopback", "set server.host to 127.0.0.1")
+        return
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        is_taken = server.port != 0 and probe.connect_ex(("127.0.0.1", server.port)) == 0
+    where = f"{server.host}:{server.port}"
+    if is_taken:
+        yield Finding("server", "ok", f"{where} answers (a running server, ours or another's)")
+    else:
+        yield Finding("server", "ok", f"{where} is free")

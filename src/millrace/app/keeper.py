@@ -1,0 +1,334 @@
+"""The keeper: one process of a home that folds the log without serving.
+
+It alone writes the content store and the checkpoints, exports the log to the warehouse, trims the log, and carries
+out erasures. Serving never waits for any of that. Killed at any moment, it goes on from its newest checkpoint; the
+content store knows by its own log position what it has taken in already.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from millrace.app.erasure import Eraser
+from millrace.app.settings import Settings
+from millrace.base.clock import Clock
+from millrace.base.errors import CheckpointError, LogError, StoreError
+from millrace.base.ids import IdHasher
+from millrace.events.codec import EventCodec
+from millrace.flywheel.warehouse import Warehouse
+from millrace.stores.applier import decode_records
+from millrace.stores.content_store import ContentStore
+from millrace.stores.replica import Replica, Step
+from millrace.stores.replica_config import ReplicaConfig
+from millrace.stream.log import Log, Position, total
+
+GROUP: Final = "keeper"
+_COMMIT_EVERY_S: Final = 1.0
+_CHORES_EVERY_S: Final = 1.0
+_EXPORT_EVERY_S: Final = 60.0
+_EXPORT_RECORDS: Final = 20_000
+_TRIM_RECORDS: Final = 10_000
+_LOCK_FILE: Final = "keeper.lock"
+
+logger = logging.getLogger(__name__)
+
+
+class Keeper:
+    """The keeper's work, in turns; the process around it is `run_keeper`.
+
+    Parameters
+    ----------
+    log, codec, clock
+        As everywhere.
+    replica
+        This process's state; it must have ``content`` among its listeners.
+    content
+        The content store's write side.
+    warehouse
+        Where the log is exported to.
+    config
+        Intervals, sizes, retention.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        replica: Replica[Any],
+        content: ContentStore,
+        warehouse: Warehouse,
+        codec: EventCodec,
+        clock: Clock,
+        config: ReplicaConfig,
+    ) -> None:
+        self._log = log
+        self._replica = replica
+        self._content = content
+        self._warehouse = warehouse
+        self._codec = codec
+        self._clock = clock
+        self._config = config
+        self._group = log.subscribe(GROUP, start=log.end())
+        self._eraser = Eraser(log, content, warehouse, codec, self._renew_checkpoints)
+        self._checkpointed_at: Position = (0,)
+        self._checkpointed_s = self._committed_s = self._chores_s = clock.monotonic_s()
+        self._exported_s = float("-inf")
+        self._committed: Position = (0,)
+        self._seen_by_all: Position = (0,)
+
+    @property
+    def position(self) -> Position:
+        """The next record of the log to fold."""
+        return self._replica.position
+
+    def start(self) -> None:
+        """Restore the newest good checkpoint and bring the content store up to it.
+
+        Raises
+        ------
+        CheckpointError, StoreError
+            If the state or the content cannot be had.
+        """
+        checkpoint = self._replica.restore()
+        self._checkpointed_at = self._seen_by_all = checkpoint.position if checkpoint else self._log.begin()
+        if total(self._content.position) > total(self._log.end()):
+            raise StoreError(
+                "content store",
+                value=self._content.position,
+                problem=f"is ahead of the log, which ends at {self._log.end()}",
+                remedy="restore log, content and checkpoints from one backup",
+            )
+        self._heal_content()
+        self._eraser.finish()
+
+    def turn(self) -> bool:
+        """Fold the next records and do what is due; return whether there were any records."""
+        step = self._replica.step(self._config.catch_up_records)
+        self._keep_refused(step)
+        self._content.commit(self._replica.position)
+        now_s = self._clock.monotonic_s()
+        if now_s - self._committed_s >= _COMMIT_EVERY_S and self._committed != self._replica.position:
+            self._commit()
+        n_new = total(self._replica.position) - total(self._checkpointed_at)
+        if n_new >= self._config.checkpoint_every_records or (
+            n_new and now_s - self._checkpointed_s >= self._config.checkpoint_every_s
+        ):
+            self.checkpoint()
+        if now_s - self._chores_s >= _CHORES_EVERY_S and not self._do_chore(now_s):
+            self._chores_s = now_s
+        return bool(len(step.records))
+
+    def checkpoint(self) -> Position:
+        """Write a checkpoint now; then let go of what it makes superfluous."""
+        started_s = self._clock.monotonic_s()
+        self._content.flush()
+        try:
+            position = self._replica.write_checkpoint(self._clock.now_ms())
+        except CheckpointError as error:
+            # The older ones are still there; try again at the next turn that asks for one.
+            logger.error("%s", error)
+            self._checkpointed_s = started_s
+            self._checkpointed_at = self._replica.position
+            return self._replica.position
+        logger.info("checkpoint at log position %s written in %.2f s", position, self._clock.monotonic_s() - started_s)
+        self._eraser.finish()
+        self._content.tidy(
+            seen_by_all=self._seen_by_all,
+            position=position,
+            now_ms=self._clock.now_ms(),
+            retention_ms=self._config.content_retention_ms,
+        )
+        self._seen_by_all, self._checkpointed_at = self._checkpointed_at, position
+        self._checkpointed_s = self._clock.monotonic_s()
+        return position
+
+    def stop(self) -> None:
+        """Fold what is left, write a last checkpoint if anything happened, and close."""
+        while self.turn():
+            pass
+        if total(self._replica.position) > total(self._checkpointed_at):
+            self.checkpoint()
+        self._commit()
+        self._group.close()
+        self._replica.close()
+        self._content.close()
+
+    def _keep_refused(self, step: Step) -> None:
+        """Send unusable events to the dead letters: once, unless the process dies right here."""
+        names, topics, data = step.records.topic_names, step.records.topics, step.records.data
+        done = total(self._content.position)
+        letters = [
+            (names[int(topics[refused.row])], f"group/{GROUP}", refused.reason, data[refused.row])
+            for refused in step.applied.refused
+            if int(step.records.offsets[refused.row]) >= done
+        ]
+        for collision in self._content.collisions:
+            topic = self._codec.registry.of(collision.event.payload).topic
+            letters.append((topic, f"group/{GROUP}", collision.reason, self._codec.encode(collision.event)))
+        if letters:
+            logger.warning("%d events cannot be used and are kept as dead letters", len(letters))
+            self._log.dead_letter(letters)
+
+    def _heal_content(self) -> None:
+        """Take in what the content store has missed (its file was removed, or is older than the state)."""
+        start, stop = total(self._content.position), total(self._replica.position)
+        if start >= stop:
+            return
+        begin = total(self._log.begin())
+        if start < begin:
+            logger.error(
+                "the content store stands at log position %d, but the log is only kept from %d on: texts and "
+                "names from before are lost unless content.db is restored from a backup",
+                start,
+                begin,
+            )
+        consumer = self._log.subscribe(GROUP, start=(max(start, begin),))
+        try:
+            while total(consumer.position) < stop:
+                records = consumer.poll(min(self._config.catch_up_records, stop - total(consumer.position)))
+                if not len(records):
+                    break
+                batch, _ = decode_records(records, self._codec.decode)
+                self._content.hear(batch)
+                self._content.commit(records.end)
+        finally:
+            consumer.close()
+
+    def _do_chore(self, now_s: float) -> bool:
+        """Do one bounded piece of background work; return whether the next should follow at once."""
+        if self._eraser.step():
+            return True
+        if self._config.exports_to_warehouse and now_s - self._exported_s >= _EXPORT_EVERY_S:
+            report = self._warehouse.export(self._log, max_records=_EXPORT_RECORDS, chunk_records=_EXPORT_RECORDS)
+            if report.n_events:
+                return True
+            self._exported_s = now_s
+        self._trim()
+        return False
+
+    def _trim(self) -> None:
+        """Forget log records that are old enough and that nobody needs any more."""
+        oldest = self._replica.checkpoints.oldest_position()
+        if oldest is None:
+            return
+        limits = [total(oldest), total(self._content.position)]
+        limits.append(self._content.position_at(self._clock.now_ms() - self._config.log_retention_ms))
+        if self._config.exports_to_warehouse:
+            limits.append(total(self._warehouse.position() or (0,)))
+        if (needed := self._eraser.oldest_needed()) is not None:
+            limits.append(needed)
+        limit = min(limits)
+        if limit - total(self._log.begin()) >= _TRIM_RECORDS:
+            n_gone = self._log.trim((limit,))
+            logger.info("%d log records before position %d trimmed", n_gone, limit)
+
+    def _renew_checkpoints(self) -> None:
+        self._content.flush()
+        position = self._replica.write_checkpoint(self._clock.now_ms())
+        self._replica.checkpoints.drop_before(position)
+        self._checkpointed_at, self._checkpointed_s = position, self._clock.monotonic_s()
+
+    def _commit(self) -> None:
+        self._committed_s = self._clock.monotonic_s()
+        try:
+            self._group.commit(self._replica.position)
+            self._committed = self._replica.position
+        except LogError as error:  # a full disk: the lag looks larger than it is, nothing else
+            logger.warning("%s", error)
+
+
+def run_keeper(
+    settings: Settings,
+    *,
+    should_stop: Callable[[], bool],
+    wait: Callable[[float], None] = time.sleep,
+    should_checkpoint: Callable[[], bool] = lambda: False,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Be the keeper of a home until ``should_stop`` says so.
+
+    Parameters
+    ----------
+    settings
+        The home.
+    should_stop
+        Asked between turns.
+    wait
+        Sleeps up to so many seconds, or until there is a reason not to.
+    should_checkpoint
+        Whether a checkpoint has been asked for since the last call.
+    on_ready
+        Called once, when the state and the content have caught up.
+    """
+    with keeper_lock(settings.data_dir, should_stop) as is_mine:
+        if not is_mine:
+            return
+        keeper = open_keeper(settings)
+        keeper.start()
+        is_ready = False
+        while not should_stop():
+            was_busy = keeper.turn()
+            if not is_ready and not was_busy:
+                is_ready = True
+                on_ready()
+            if should_checkpoint():
+                keeper.checkpoint()
+            if not was_busy:
+                wait(settings.config.replica.poll_interval_ms / 1000)
+        keeper.stop()
+
+
+def open_keeper(settings: Settings) -> Keeper:
+    """Build the keeper of a home; call it in the process that runs it, and hold `keeper_lock`."""
+    from millrace.app import wiring
+
+    log = wiring.build_log(settings)
+    codec = wiring.build_codec(settings)
+    clock = wiring.build_clock()
+    hasher = IdHasher()
+    content = wiring.build_content_store(settings, hasher)
+    replica = wiring.build_replica(settings, log, listeners=(content,), has_content_reads=False, hasher=hasher)
+    warehouse = Warehouse(settings.warehouse_dir, codec)
+    return Keeper(log, replica, content, warehouse, codec, clock, settings.config.replica)
+
+
+@contextmanager
+def keeper_lock(data_dir: Path, should_stop: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+    """Hold the home's keeper lock; yield whether it could be had before ``should_stop``.
+
+    The system lets go of it when the process ends, however it ends.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / _LOCK_FILE).open("a+") as file:
+        is_mine = False
+        while not is_mine and not should_stop():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_mine = True
+            except BlockingIOError:
+                time.sleep(0.05)  # the keeper before us is about to end
+        if is_mine:
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+        yield is_mine
+
+
+def running_keeper(data_dir: Path) -> int | None:
+    """Return the process id of the home's keeper, None if there is none."""
+    path = data_dir / _LOCK_FILE
+    if not path.exists():
+        return None
+    with path.open("r") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = file.read().strip()
+            return int(text) if text.isdigit() else 0
+    return None

@@ -1,0 +1,244 @@
+"""Prometheus metrics of one process, and their sum over the processes of a home folder.
+
+With a folder for shared values every process writes its own file there (prometheus_client's multiprocess mode)
+and whichever worker is scraped answers for all. Label children are looked up once and kept: a labelled
+``inc`` costs half a microsecond then.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+    values,
+)
+
+from millrace.pipeline.outcome import ComponentReport, Fate, Outcome, PipelineReport
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+_REQUEST_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 5.0)
+_STAGE_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+
+
+class Metrics:
+    """All metrics of Millrace.
+
+    Parameters
+    ----------
+    shared_dir
+        A folder that all processes of the home write to; None keeps the values in this process. The supervisor
+        empties it before the first process starts (`prepare_shared_dir`).
+    """
+
+    def __init__(self, shared_dir: Path | None = None) -> None:
+        self._shared_dir = shared_dir
+        self._value_class = values.MutexValue if shared_dir is None else _shared_values(shared_dir)
+        self._choose_values()
+        self._registry = CollectorRegistry()
+        self._children: dict[tuple[object, ...], Counter | Histogram | Gauge] = {}
+        registry = self._registry
+        self._requests = Counter(
+            "millrace_requests", "HTTP requests by route and status.", ("route", "status"), registry=registry
+        )
+        self._request_seconds = Histogram(
+            "millrace_request_seconds",
+            "Time from request to response.",
+            ("route",),
+            buckets=_REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self._events = Counter("millrace_events", "Events at the door by result.", ("result",), registry=registry)
+        self._pages = Counter(
+            "millrace_pages",
+            "Pages by pipeline and kind (full, short, empty).",
+            ("pipeline", "kind"),
+            registry=registry,
+        )
+        self._page_posts = Counter("millrace_page_posts", "Posts served.", ("pipeline",), registry=registry)
+        self._component_seconds = Histogram(
+            "millrace_component_seconds",
+            "Time of one pipeline component.",
+            ("pipeline", "stage", "component"),
+            buckets=_STAGE_BUCKETS,
+            registry=registry,
+        )
+        self._candidates = Counter(
+            "millrace_candidates",
+            "Candidates that a component returned (found), kept or dropped.",
+            ("pipeline", "stage", "component", "fate"),
+            registry=registry,
+        )
+        self._outcomes = Counter(
+            "millrace_component_outcomes",
+            "Components that failed, were late or were skipped.",
+            ("pipeline", "stage", "component", "fate"),
+            registry=registry,
+        )
+        self._served_events = Counter(
+            "millrace_served_events", "Served events by result (written, lost).", ("result",), registry=registry
+        )
+        self._lag = Gauge(
+            "millrace_replica_lag_records",
+            "Records of the log that the process has not folded yet.",
+            ("role",),
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self._offset = Gauge(
+            "millrace_state_offset",
+            "Log offset that the process has folded up to.",
+            ("role",),
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self._ready = Gauge(
+            "millrace_ready_processes",
+            "Processes that have caught up.",
+            ("role",),
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._checkpoint_offset = Gauge(
+            "millrace_checkpoint_offset",
+            "Log offset of the newest checkpoint.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count one HTTP request."""
+        self._counter(self._requests, route, str(status)).inc()
+        self._histogram(self._request_seconds, route).observe(seconds)
+
+    def events(self, n_by_result: Mapping[str, int]) -> None:
+        """Count events at the door: accepted, duplicate, refused."""
+        for result, n in n_by_result.items():
+            if n:
+                self._counter(self._events, result).inc(n)
+
+    def page(self, pipeline: str, n_posts: int, wanted: int) -> None:
+        """Count one served page."""
+        kind = "full" if n_posts >= wanted else "short" if n_posts else "empty"
+        self._counter(self._pages, pipeline, kind).inc()
+        self._counter(self._page_posts, pipeline).inc(n_posts)
+
+    def component(self, pipeline: str, stage: str, component: str, seconds: float) -> None:
+        """Record how long one pipeline component took."""
+        self._histogram(self._component_seconds, pipeline, stage, component).observe(seconds)
+
+    def candidates(self, pipeline: str, stage: str, component: str, fate: str, n: int) -> None:
+        """Count the candidates that met one fate in a component."""
+        if n:
+            self._counter(self._candidates, pipeline, stage, component, fate).inc(n)
+
+    def outcome(self, pipeline: str, stage: str, component: str, fate: str) -> None:
+        """Count a component that did not do its work."""
+        self._counter(self._outcomes, pipeline, stage, component, fate).inc()
+
+    def served_events(self, result: str, n: int) -> None:
+        """Count Served events that were written or lost."""
+        self._counter(self._served_events, result).inc(n)
+
+    def replica(self, role: str, *, lag: int, offset: int, is_ready: bool) -> None:
+        """Set how far this process has come."""
+        self._gauge(self._lag, role).set(lag)
+        self._gauge(self._offset, role).set(offset)
+        self._gauge(self._ready, role).set(1 if is_ready else 0)
+
+    def keeper(self, *, lag: int, checkpoint_offset: int) -> None:
+        """Set how far the keeper has come, as any process sees it from outside."""
+        self._gauge(self._lag, "keeper").set(lag)
+        self._checkpoint_offset.set(checkpoint_offset)
+
+    def render(self) -> bytes:
+        """Return the exposition text: of all processes where values are shared, else of this one."""
+        if self._shared_dir is None:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry, path=str(self._shared_dir))  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+    def _counter(self, metric: Counter, *labels: str) -> Counter:
+        found = self._children.get((id(metric), *labels))
+        return found if found is not None else self._child(metric, *labels)  # type: ignore[return-value]
+
+    def _histogram(self, metric: Histogram, *labels: str) -> Histogram:
+        found = self._children.get((id(metric), *labels))
+        return found if found is not None else self._child(metric, *labels)  # type: ignore[return-value]
+
+    def _gauge(self, metric: Gauge, *labels: str) -> Gauge:
+        found = self._children.get((id(metric), *labels))
+        return found if found is not None else self._child(metric, *labels)  # type: ignore[return-value]
+
+    def _child(self, metric: Counter | Histogram | Gauge, *labels: str) -> Counter | Histogram | Gauge:
+        self._choose_values()
+        child = self._children[id(metric), *labels] = metric.labels(*labels)
+        return child
+
+    def _choose_values(self) -> None:
+        # prometheus_client decides once, at its import, by the environment, whether values are shared. Here it
+        # is each `Metrics`' own business, so the class is put in place whenever values are about to be made.
+        values.ValueClass = self._value_class
+
+
+def prepare_shared_dir(shared_dir: Path) -> None:
+    """Make the folder of shared values, empty. Called once, before the first process of a server starts."""
+    shared_dir.mkdir(parents=True, exist_ok=True)
+    for path in shared_dir.glob("*.db"):
+        path.unlink()
+
+
+def forget_process(shared_dir: Path, pid: int) -> None:
+    """Drop the gauges of a process that has ended; its counts stay in the sums."""
+    multiprocess.mark_process_dead(pid, path=str(shared_dir))  # type: ignore[no-untyped-call]
+
+
+def _shared_values(shared_dir: Path) -> Any:
+    shared_dir.mkdir(parents=True, exist_ok=True)
+    os.environ[_VARIABLE] = str(shared_dir)
+    return values.MultiProcessValue()  # type: ignore[no-untyped-call]
+
+
+class MetricsObserver:
+    """Turns what pipelines report into metrics; a `millrace.pipeline.outcome.PipelineObserver`.
+
+    Parameters
+    ----------
+    metrics
+        Where to.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def observe(self, report: PipelineReport) -> None:
+        """Record a finished request: every component's time and candidates, every outcome, the page."""
+        metrics, pipeline = self._metrics, report.pipeline
+        for part in report.components:
+            if part.fate is Fate.DISABLED:
+                continue
+            metrics.component(pipeline, part.stage, part.component, part.took_ms / 1000)
+            if part.n_in == 0:
+                metrics.candidates(pipeline, part.stage, part.component, "found", part.n_out)
+            elif part.n_out < part.n_in:
+                metrics.candidates(pipeline, part.stage, part.component, "dropped", part.n_in - part.n_out)
+        for outcome in report.outcomes:
+            metrics.outcome(pipeline, outcome.stage, outcome.component, outcome.fate.value)
+        metrics.page(pipeline, report.n_slate, report.n_wanted)
+
+    def observe_side_effect(self, pipeline: str, report: ComponentReport, outcome: Outcome | None) -> None:
+        """Record a side effect that ended after its request."""
+        self._metrics.component(pipeline, report.stage, report.component, report.took_ms / 1000)
+        if outcome is not None:
+            self._metrics.outcome(pipeline, outcome.stage, outcome.component, outcome.fate.value)

@@ -1,0 +1,188 @@
+"""Settings: one home folder and one effective config, composed of every room's section, origins known.
+
+Precedence, lowest to highest: default < ``millrace.toml`` < environment (``MILLRACE__SERVER__PORT=9000``) <
+command line (``--set server.port=9000``). Only this module and the CLI know that an environment exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from millrace.app.config import ClaimsConfig, EventsConfig, ServerConfig
+from millrace.base.config import Layer, from_pairs, load, read_toml
+from millrace.base.errors import ConfigError
+from millrace.mixer.config import HomeConfig
+from millrace.simulator.config import WorldConfig
+from millrace.stores.config import StoresConfig
+from millrace.stores.replica_config import ReplicaConfig
+from millrace.stream.config import LogConfig
+
+CONFIG_NAME: Final = "millrace.toml"
+HOME_VARIABLE: Final = "MILLRACE_HOME"
+ENV_PREFIX: Final = "MILLRACE__"
+
+ParamValue = bool | int | float
+
+
+class MillraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole config: one section a room."""
+
+    server: ServerConfig = ServerConfig()
+    events: EventsConfig = EventsConfig()
+    log: LogConfig = LogConfig()
+    stores: StoresConfig = StoresConfig()
+    replica: ReplicaConfig = ReplicaConfig()
+    home: HomeConfig = HomeConfig()
+    claims: ClaimsConfig = ClaimsConfig()
+    world: WorldConfig = WorldConfig()
+    params: Annotated[
+        dict[str, ParamValue], Meta(description="Params that differ from their defaults; see `pipeline show`")
+    ] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A home folder, its effective config, and where its files are. Picklable: worker processes get it whole.
+
+    Attributes
+    ----------
+    home
+        Absolute path of the home folder.
+    config
+        The effective config.
+    origin_by_key
+        Where each value that is not a default comes from.
+    """
+
+    home: Path
+    config: MillraceConfig = field(default_factory=MillraceConfig)
+    origin_by_key: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def config_path(self) -> Path:
+        """The home's TOML file."""
+        return self.home / CONFIG_NAME
+
+    @property
+    def data_dir(self) -> Path:
+        """Everything that the system writes."""
+        return self.home / "data"
+
+    @property
+    def log_path(self) -> Path:
+        """The embedded log, the only source of truth."""
+        return self.data_dir / "log.db"
+
+    @property
+    def content_path(self) -> Path:
+        """Texts and everything else that the slate needs."""
+        return self.data_dir / "content.db"
+
+    @property
+    def claims_path(self) -> Path:
+        """What must be atomic across workers."""
+        return self.data_dir / "claims.db"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """States of the stores, each with its log position."""
+        return self.data_dir / "checkpoints"
+
+    @property
+    def warehouse_dir(self) -> Path:
+        """Parquet exports of the log."""
+        return self.data_dir / "warehouse"
+
+    @property
+    def run_dir(self) -> Path:
+        """Files of running processes: metrics, sockets, process ids. Emptied when a server starts."""
+        return self.home / "run"
+
+
+def find_home(given: Path | None, env: Mapping[str, str], cwd: Path) -> Path:
+    """Return the home folder: given, else ``MILLRACE_HOME``, else the current folder with its TOML.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if given is not None:
+        home = given
+    elif env.get(HOME_VARIABLE):
+        home = Path(env[HOME_VARIABLE])
+    elif (cwd / CONFIG_NAME).is_file():
+        home = cwd
+    else:
+        raise ConfigError(
+            "home folder",
+            value=str(cwd),
+            problem=f"no {CONFIG_NAME} here and none given",
+            remedy=f"run `millrace init`, or give --home or {HOME_VARIABLE}",
+        )
+    home = (cwd / home).resolve()
+    if not (home / CONFIG_NAME).is_file():
+        raise ConfigError(
+            "home folder",
+            value=str(home),
+            problem=f"holds no {CONFIG_NAME}",
+            remedy=f"run `millrace init --home {home}`",
+        )
+    return home
+
+
+def env_layer(env: Mapping[str, str]) -> Layer:
+    """Return the config values of environment variables such as ``MILLRACE__SERVER__PORT``."""
+    pairs = (
+        (name.removeprefix(ENV_PREFIX).replace("__", ".").lower(), value)
+        for name, value in sorted(env.items())
+        if name.startswith(ENV_PREFIX)
+    )
+    return from_pairs("environment", pairs)
+
+
+def load_settings(
+    home: Path, env: Mapping[str, str] | None = None, overrides: Sequence[tuple[str, str]] = ()
+) -> Settings:
+    """Return the settings of a home folder.
+
+    Parameters
+    ----------
+    home
+        A folder with a ``millrace.toml``.
+    env
+        The environment; None reads none.
+    overrides
+        Dotted keys and values of the command line; they win.
+
+    Raises
+    ------
+    ConfigError
+        With all problems at once.
+    """
+    layers = [read_toml(home / CONFIG_NAME)]
+    if env is not None:
+        layers.append(env_layer(env))
+    if overrides:
+        layers.append(from_pairs("command line", overrides))
+    loaded = load(MillraceConfig, layers)
+    return Settings(home, loaded.config, loaded.origin_by_key)
+
+
+def with_patience(settings: Settings, deadline_ms: float) -> Settings:
+    """Return the same settings with more time for a page, for a process that serves just one."""
+    home = settings.config.home
+    home = msgspec.structs.replace(home, deadline_ms=deadline_ms, claim_timeout_ms=deadline_ms)
+    return replace(settings, config=msgspec.structs.replace(settings.config, home=home))
+
+
+def with_port(settings: Settings, port: int) -> Settings:
+    """Return the same settings with another port."""
+    server = msgspec.structs.replace(settings.config.server, port=port)
+    return replace(settings, config=msgspec.structs.replace(settings.config, server=server))

@@ -1,0 +1,309 @@
+"""The only place that builds everything: settings in, working parts out.
+
+Everything else gets what it needs through its constructor. Reading this file from top to bottom tells what a
+running Millrace consists of. Parts of the serving path are imported inside the functions that build them, so
+that ``--help`` and small commands start at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from millrace.app.settings import Settings
+from millrace.base.actions import ActionSpace
+from millrace.base.clock import Clock, SystemClock
+from millrace.base.errors import ConfigError
+from millrace.base.ids import IdHasher
+from millrace.base.params import ParamSet
+from millrace.events.codec import EventCodec
+from millrace.events.envelope import AnyEvent
+from millrace.events.registry import EventRegistry
+
+if TYPE_CHECKING:
+    from litestar import Litestar
+
+    from millrace.app.metrics import Metrics
+    from millrace.events.importers.options import ImportOptions
+    from millrace.events.importers.report import ImportReport
+    from millrace.mixer.home_pipeline import HomeParts
+    from millrace.mixer.service import FeedService
+    from millrace.mixer.side_effects.served_log import ServedLogger
+    from millrace.pipeline.outcome import PipelineObserver
+    from millrace.pipeline.pipeline import Pipeline
+    from millrace.stores.applier import EventListener
+    from millrace.stores.checkpoint import Checkpoints
+    from millrace.stores.claims import ClaimStore
+    from millrace.stores.content_overlay import ContentReader
+    from millrace.stores.content_store import ContentStore
+    from millrace.stores.replica import Replica
+    from millrace.stores.state import State
+    from millrace.stream.collector import Collector
+    from millrace.stream.log import Log
+
+
+def build_clock() -> Clock:
+    """Return the clock of a live system."""
+    return SystemClock()
+
+
+def build_codec(settings: Settings) -> EventCodec:
+    """Return the codec of the built-in event types and the operator's own."""
+    events = settings.config.events
+    return EventCodec(EventRegistry.from_modules(events.modules), build_actions(settings))
+
+
+def build_actions(settings: Settings) -> ActionSpace:
+    """Return the built-in actions and the operator's business actions."""
+    return ActionSpace(settings.config.events.business_actions)
+
+
+def build_log(settings: Settings, clock: Clock | None = None) -> Log:
+    """Return the log of the home folder; any number of processes may open it."""
+    from millrace.stream.sqlite_log import SqliteLog
+
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return SqliteLog.from_config(settings.log_path, clock or build_clock(), settings.config.log)
+
+
+def build_collector(settings: Settings, log: Log, codec: EventCodec, clock: Clock | None = None) -> Collector:
+    """Return the door that every event passes, whoever sends it."""
+    from millrace.stream.collector import Collector
+
+    config = settings.config.log
+    return Collector(
+        log,
+        codec,
+        clock or build_clock(),
+        max_event_bytes=config.max_event_bytes,
+        max_batch_events=config.max_batch_events,
+    )
+
+
+def build_claims(settings: Settings) -> ClaimStore:
+    """Return the store of what must be atomic across workers."""
+    config = settings.config.claims
+    if config.backend == "redis":
+        from millrace.stores.redis_claims import RedisClaims
+
+        return RedisClaims(config.redis_url)
+    from millrace.stores.claims import SqliteClaims
+
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return SqliteClaims(settings.claims_path)
+
+
+def build_checkpoints(settings: Settings) -> Checkpoints:
+    """Return the home's checkpoints; those written under another layout of the state are refused."""
+    from millrace.stores.checkpoint import Checkpoints
+
+    return Checkpoints(settings.checkpoints_dir, state_fingerprint(settings), settings.config.replica.n_checkpoints)
+
+
+def state_fingerprint(settings: Settings) -> str:
+    """Return a hash of the settings that decide what the state's arrays hold; times that readers apply do not."""
+    from millrace.stores.state import STATE_VERSION
+
+    stores = settings.config.stores
+    engagements = msgspec.structs.replace(stores.engagements, affinity_half_life_ms=60_000)
+    seen = msgspec.structs.replace(stores.seen, seen_ttl_ms=0, served_ttl_ms=0)
+    layout = msgspec.structs.replace(stores, engagements=engagements, seen=seen)
+    parts = (STATE_VERSION, layout, build_actions(settings).names)
+    return hashlib.blake2b(msgspec.json.encode(parts), digest_size=8).hexdigest()
+
+
+def build_content_store(settings: Settings, hasher: IdHasher | None = None) -> ContentStore:
+    """Return the write side of the content store; one process of a home may hold it, the keeper."""
+    from millrace.stores.content_store import ContentStore
+
+    return ContentStore(settings.content_path, hasher or IdHasher())
+
+
+def build_content_reader(settings: Settings, hasher: IdHasher | None = None) -> ContentReader:
+    """Return content reads for this process: the keeper's file, and an overlay of what it does not hold yet."""
+    from millrace.stores.content_overlay import ContentReader
+
+    return ContentReader(settings.content_path, hasher or IdHasher())
+
+
+def build_state(settings: Settings, hasher: IdHasher | None = None) -> State:
+    """Return every store, empty; `State.folds` is the one list of what an event may change."""
+    from millrace.stores.state import State
+
+    return State(settings.config.stores, hasher or IdHasher(), build_actions(settings))
+
+
+def build_replica(
+    settings: Settings,
+    log: Log,
+    *,
+    listeners: Sequence[EventListener] = (),
+    has_content_reads: bool = True,
+    clock: Clock | None = None,
+    hasher: IdHasher | None = None,
+) -> Replica[State]:
+    """Return this process's copy of the state, still empty: `Replica.restore` and `catch_up` fill it.
+
+    Parameters
+    ----------
+    settings, log
+        The home and its log.
+    listeners
+        Hear every event after the folds have applied it.
+    has_content_reads
+        Whether this process shows posts, and so reads content.
+    clock
+        Tells whether following has stalled.
+    hasher
+        Shared with the caller's listeners, where they hash ids too.
+    """
+    from millrace.stores.replica import Replica
+
+    shared = hasher or IdHasher()  # one a process: what one store has hashed, the others look up
+    return Replica(
+        log,
+        build_codec(settings).decode,
+        lambda: build_state(settings, shared),
+        build_checkpoints(settings),
+        clock=clock or build_clock(),
+        config=settings.config.replica,
+        content=build_content_reader(settings, shared) if has_content_reads else None,
+        listeners=listeners,
+    )
+
+
+def metrics_dir(settings: Settings) -> Path:
+    """Return where the processes of a home share their metrics."""
+    return settings.run_dir / "metrics"
+
+
+def build_feed_service(
+    settings: Settings,
+    replica: Replica[State],
+    served_logger: ServedLogger | None = None,
+    *,
+    claims: ClaimStore | None = None,
+    observer: PipelineObserver | None = None,
+    clock: Clock | None = None,
+) -> FeedService:
+    """Return the feed service over a restored replica; its stages are listed in `millrace.mixer.home_pipeline`.
+
+    Parameters
+    ----------
+    settings
+        Sizes, times, and params at level ``config``.
+    replica
+        Restored already: the service keeps hold of the stores of its state.
+    served_logger
+        Takes `Served` events.
+    claims, observer, clock
+        Shared or replaced where somebody else needs them too.
+    """
+    from millrace.mixer.service import FeedService
+
+    return FeedService(
+        replica,
+        _home_parts(settings, replica.state, replica.content, served_logger, claims, clock),
+        replica.state.hasher,
+        settings.config.home,
+        params=settings.config.params,
+        observer=observer,
+    )
+
+
+def _home_parts(
+    settings: Settings,
+    state: State,
+    content: ContentReader | None,
+    served_logger: ServedLogger | None = None,
+    claims: ClaimStore | None = None,
+    clock: Clock | None = None,
+) -> HomeParts:
+    from millrace.mixer.home_pipeline import HomeParts
+
+    return HomeParts(
+        state=state,
+        content=content or build_content_reader(settings),
+        claims=claims or build_claims(settings),
+        actions=build_actions(settings),
+        clock=clock or build_clock(),
+        served_logger=served_logger,
+    )
+
+
+def build_idle_pipelines(settings: Settings) -> list[Pipeline]:
+    """Return every pipeline over empty stores, to look at; nothing of the home is opened."""
+    from millrace.mixer.home_pipeline import home_pipeline
+    from millrace.stores.claims import MemoryClaims
+
+    parts = _home_parts(settings, build_state(settings), None, claims=MemoryClaims())
+    return [home_pipeline(parts, settings.config.home)]
+
+
+def check_params(settings: Settings) -> None:
+    """Check the config's params against what the pipelines declare.
+
+    Raises
+    ------
+    ConfigError
+        Naming every param that is not known or out of bounds.
+    """
+    if settings.config.params:
+        declared = {name: param for p in build_idle_pipelines(settings) for name, param in p.params.items()}
+        ParamSet().override("config", settings.config.params, declared)
+
+
+def build_http_app(settings: Settings, replica: Replica[State], clock: Clock | None = None) -> Litestar:
+    """Return one worker's HTTP service around a replica that the worker restores and follows."""
+    from millrace.app.door import DoorThread
+    from millrace.app.feed_app import FeedApp
+    from millrace.app.metrics import MetricsObserver
+
+    metrics = build_metrics(settings)
+    collector = build_collector(settings, replica.log, build_codec(settings), clock)
+
+    def make_service(served_logger: ServedLogger) -> FeedService:
+        return build_feed_service(settings, replica, served_logger, observer=MetricsObserver(metrics), clock=clock)
+
+    return FeedApp(settings.config, replica, make_service, DoorThread(collector), metrics).asgi
+
+
+def preload(settings: Settings) -> None:
+    """Import and run once what forked processes will need, so that they begin with it; see `preload`."""
+    from millrace.app import preload as miniature
+
+    miniature.preload(settings)
+
+
+def build_metrics(settings: Settings) -> Metrics:
+    """Return this process's metrics, summed with those of the home's other processes where they are asked for."""
+    from millrace.app.metrics import Metrics
+
+    return Metrics(metrics_dir(settings))
+
+
+def build_import(name: str, path: Path, options: ImportOptions, report: ImportReport) -> Iterator[AnyEvent]:
+    """Return a public data set as events; ``report`` is filled while they are taken.
+
+    Raises
+    ------
+    ConfigError
+        If no data set has that name.
+    """
+    from millrace.events.importers import lastfm_2k, reddit_posts
+
+    readers = {"reddit-posts": reddit_posts.read, "lastfm-2k": lastfm_2k.read}
+    if name not in readers:
+        raise ConfigError("data set", value=name, problem="not known", remedy=f"use one of {', '.join(readers)}")
+    return readers[name](path, options, report)
+
+
+def build_world(settings: Settings, now_ms: int) -> Iterator[AnyEvent]:
+    """Return the events of the demo's world, oldest first, ending now."""
+    from millrace.simulator.world import simulate_history
+
+    return iter(simulate_history(settings.config.world, now_ms))

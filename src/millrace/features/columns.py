@@ -1,0 +1,86 @@
+"""Every column of the feed pipelines, declared once: import the constant, never repeat the name.
+
+A safety flag's fill is the unsafe value: a row that nobody could check is treated as if it failed the check.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from millrace.pipeline.column import Column
+
+N_ACTIONS_DIM: Final = "n_actions"
+"""Trailing size of per-action columns: built-in actions, then business actions."""
+
+N_COUNTERS_DIM: Final = "n_counters"
+"""Trailing size of counter columns: ``n_actions``, and impressions last."""
+
+MAX_TOPICS: Final = 3
+MAX_PROOFS: Final = 3
+
+_ID: Final = np.dtype(np.int64)
+_SCORE: Final = np.dtype(np.float32)
+_FLAG: Final = np.dtype(np.bool_)
+_CODE: Final = np.dtype(np.int32)
+
+# ------------------------------------------------------------------------------------------ what a post is
+POST_ID: Final = Column("post_id", _ID, 0, doc="inside id of the post: the key")
+HAS_POST: Final = Column("has_post", _FLAG, 0, doc="the post store has it: neither deleted nor expired")
+AUTHOR_ID: Final = Column("author_id", _ID, 0, doc="who published it (of a repost: the reposter)")
+CREATED_MS: Final = Column("created_ms", _ID, 0, doc="when it was published")
+KIND: Final = Column("kind", np.dtype(np.int8), 0, doc="0 original, 1 reply, 2 repost, 3 quote")
+PARENT_ID: Final = Column("parent_id", _ID, 0, doc="the post replied to, reposted or quoted; 0 for originals")
+PARENT_AUTHOR_ID: Final = Column("parent_author_id", _ID, 0, doc="its author; 0 for originals or where unknown")
+CONVERSATION_ID: Final = Column("conversation_id", _ID, 0, doc="root of the thread")
+CONTENT_ID: Final = Column("content_id", _ID, 0, doc="what a viewer would see: the reposted post, else the post itself")
+IS_PARENT_DELETED: Final = Column(
+    "is_parent_deleted", _FLAG, 1, doc="the post replied to, reposted or quoted was deleted"
+)
+HAS_VIDEO: Final = Column("has_video", _FLAG, 0, doc="a video is attached")
+DURATION_MS: Final = Column("duration_ms", np.dtype(np.int32), 0, doc="length of its video or audio; 0 for none")
+IS_SENSITIVE: Final = Column("is_sensitive", _FLAG, 1, doc="marked as sensitive by its author or a moderator")
+LANGUAGE: Final = Column("language", _CODE, 0, doc="language code; 0 unknown")
+TOPICS: Final = Column("topics", _CODE, 0, (MAX_TOPICS,), doc="topic codes, strongest first; 0 none")
+
+# ------------------------------------------------------------------------------- what it is to this viewer
+IS_IN_NETWORK: Final = Column("is_in_network", _FLAG, 0, doc="by the viewer or by somebody the viewer follows")
+N_PROOFS: Final = Column("n_proofs", _CODE, 0, doc="how many of those the viewer follows engaged with it")
+PROOF_IDS: Final = Column("proof_ids", _ID, 0, (MAX_PROOFS,), doc="some of them, newest first; 0 none")
+PROOF_ACTIONS: Final = Column(
+    "proof_actions", np.dtype(np.int16), -1, (MAX_PROOFS,), doc="what each of them did last; -1 none or not known"
+)
+AUTHOR_AFFINITY: Final = Column(
+    "author_affinity", _SCORE, 0.0, doc="the viewer's decayed positive actions on the author's posts"
+)
+
+# ---------------------------------------------------------------------------- evidence, predictions, value
+HEAT: Final = Column("heat", _SCORE, 0.0, doc="decayed weighted positive actions of everybody; 0 if not popular")
+POST_COUNTS: Final = Column(
+    "post_counts", _SCORE, 0.0, (N_COUNTERS_DIM,), doc="viewers who did each action to the post; impressions last"
+)
+AUTHOR_COUNTS: Final = Column(
+    "author_counts", _SCORE, 0.0, (N_COUNTERS_DIM,), doc="the same over all posts of its author"
+)
+TOPIC_COUNTS: Final = Column(
+    "topic_counts", _SCORE, 0.0, (N_COUNTERS_DIM,), doc="the same over all posts of its strongest topic"
+)
+OBSERVED_COUNTS: Final = Column(
+    "observed_counts", _SCORE, 0.0, (N_COUNTERS_DIM,), doc="totals of the post known from elsewhere"
+)
+ACTION_PROBS: Final = Column(
+    "action_probs",
+    _SCORE,
+    0.0,
+    (N_ACTIONS_DIM,),
+    doc="P(action | shown) in Action order; for continuous actions the expected amount",
+)
+VALUE: Final = Column("value", _SCORE, 0.0, doc="sum over actions of weight x prediction")
+OFFSET_VALUE: Final = Column("offset_value", _SCORE, 0.0, doc="value brought above 0, order kept")
+RECENCY_FACTOR: Final = Column("recency_factor", _SCORE, 1.0, doc="multiplier for age")
+NETWORK_FACTOR: Final = Column("network_factor", _SCORE, 1.0, doc="multiplier for posts by strangers")
+SCORE: Final = Column("score", _SCORE, 1.0, doc="what the page is sorted by: offset value x all multipliers so far")
+
+# ------------------------------------------------------------------------------------------- the slate only
+HAS_CONTENT: Final = Column("has_content", _FLAG, 0, doc="the content store gave its text")

@@ -1,0 +1,44 @@
+"""Every query field of the feed pipelines, declared once: what is known of the viewer."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.base.ids import Int64Array
+from millrace.events.envelope import Context
+from millrace.pipeline.query import QueryField
+
+Int32Array = npt.NDArray[np.int32]
+
+
+def _no_ids() -> Int64Array:
+    ids = np.empty(0, dtype=np.int64)
+    ids.setflags(write=False)
+    return ids
+
+
+def _no_codes() -> Int32Array:
+    codes = np.empty(0, dtype=np.int32)
+    codes.setflags(write=False)
+    return codes
+
+
+VIEWER: Final[QueryField[str]] = QueryField("viewer", "", "the viewer's outside id; given by the service")
+CONTEXT: Final[QueryField[Context]] = QueryField(
+    "context", Context(), "where and how the request was made; given by the service"
+)
+FOLLOWING: Final[QueryField[Int64Array]] = QueryField("following", _no_ids(), "whom the viewer follows")
+BLOCKED: Final[QueryField[Int64Array]] = QueryField("blocked", _no_ids(), "whom the viewer blocks")
+BLOCKED_BY: Final[QueryField[Int64Array]] = QueryField("blocked_by", _no_ids(), "who blocks the viewer")
+MUTED: Final[QueryField[Int64Array]] = QueryField("muted", _no_ids(), "whom the viewer mutes")
+SEEN: Final[QueryField[Int64Array]] = QueryField("seen", _no_ids(), "posts the viewer has seen")
+SERVED: Final[QueryField[Int64Array]] = QueryField("served", _no_ids(), "posts sent to the viewer lately")
+LANGUAGES: Final[QueryField[Int32Array]] = QueryField(
+    "languages", _no_codes(), "language codes the viewer understands; none means unknown"
+)
+SHOWS_SENSITIVE: Final[QueryField[bool]] = QueryField(
+    "shows_sensitive", default=False, doc="the viewer wants sensitive media"
+)

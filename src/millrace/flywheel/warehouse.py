@@ -1,0 +1,287 @@
+"""The warehouse: the log's events as Parquet files, one folder a topic and day, for SQL and for learning.
+
+::
+
+    warehouse/
+      state.json                                            log position exported so far
+      topic=events.post/dt=2027-01-15/000000000000-000000020000.parquet
+
+Files carry the range of log offsets that they were made from. The position is moved after the files are in place,
+and files beyond it are removed before the next export: whatever kills an export, every event is in the warehouse
+once. Payloads are JSON text (``payload ->> 'post_id'`` in SQL), so that new and foreign event types need no
+change here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from millrace.base.errors import SchemaError, StoreError
+from millrace.events.codec import EventCodec
+from millrace.events.envelope import AnyEvent
+from millrace.events.subjects import ABOUT_POSTS, SubjectRule
+from millrace.events.user_events import UserErased
+from millrace.stream.log import Log, Position, RecordBatch, total
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+_STATE_FILE: Final = "state.json"
+_LOCK_FILE: Final = ".lock"
+_UNFINISHED: Final = ".unfinished"
+_ABOUT_POSTS: Final = frozenset(kind.__name__ for kind in ABOUT_POSTS)
+_ESCAPED: Final = frozenset('"\\')
+_TEXT_COLUMNS: Final = ("event_id", "source", "type", "payload")
+_INT_COLUMNS: Final = ("log_offset", "event_time_ms", "appended_ms", "schema_version")
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export did.
+
+    Attributes
+    ----------
+    n_events, n_files
+        Written now.
+    position
+        The log position exported so far.
+    """
+
+    n_events: int
+    n_files: int
+    position: Position
+
+
+class Warehouse:
+    """The Parquet files in one folder. One process at a time writes them; a second one waits.
+
+    Parameters
+    ----------
+    folder
+        Made when it is first written to.
+    codec
+        Decodes the log's records.
+    """
+
+    def __init__(self, folder: Path, codec: EventCodec) -> None:
+        self._folder = folder
+        self._codec = codec
+
+    def position(self) -> Position | None:
+        """Return the log position exported so far; None if nothing ever was."""
+        try:
+            data = (self._folder / _STATE_FILE).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return tuple(msgspec.json.decode(data, type=dict[str, list[int]])["position"])
+        except (msgspec.DecodeError, KeyError) as error:
+            raise StoreError(
+                "warehouse state",
+                value=str(self._folder / _STATE_FILE),
+                problem=f"is damaged ({error})",
+                remedy="restore it from a backup, or remove the warehouse folder to export anew",
+            ) from error
+
+    def export(self, log: Log, *, max_records: int | None = None, chunk_records: int = 50_000) -> ExportReport:
+        """Export what the log holds beyond the last export.
+
+        Parameters
+        ----------
+        log
+            Read from the last exported position, or its beginning.
+        max_records
+            Stop after about this many; None for all.
+        chunk_records
+            Records per set of files; bounds the memory used.
+        """
+        n_events = n_files = 0
+        with self._locked():
+            position = self.position()
+            begin = log.begin()
+            if position is not None and total(position) < total(begin):
+                logger.warning("log records %s to %s were trimmed before their export", position, begin)
+            start = begin if position is None else max(position, begin)
+            self._remove_unfinished(total(start))
+            consumer = log.subscribe("warehouse", start=start)
+            try:
+                done = 0
+                while max_records is None or done < max_records:
+                    records = consumer.poll(chunk_records)
+                    if not len(records):
+                        break
+                    first = total(start)
+                    written, files = self._write_chunk(records, first)
+                    start = records.end
+                    self._move_position(start)
+                    n_events, n_files, done = n_events + written, n_files + files, done + len(records)
+            finally:
+                consumer.close()
+        return ExportReport(n_events, n_files, start)
+
+    def erase(self, user: str, posts: Collection[str] = (), *, before: int) -> int:
+        """Rewrite every file that holds something of a user; return how many rows were removed or changed.
+
+        Parameters
+        ----------
+        user
+            Outside id.
+        posts
+            Outside ids of posts known to be theirs.
+        before
+            Log offset of the erasure: what came later belongs to somebody who has come back.
+        """
+        import pyarrow.parquet as pq
+
+        rule = SubjectRule((user,), posts)
+        n_changed = 0
+        with self._locked():
+            # Twice: the first pass learns all posts of the users, whichever file tells of them.
+            for is_last in (False, True):
+                for path in self._files():
+                    table = pq.read_table(path, partitioning=None)
+                    rows = table.to_pylist()
+                    kept = [new for row in rows if (new := self._without(row, rule, before)) is not None]
+                    if is_last and kept != rows:
+                        n_changed += len(rows) - len(kept)
+                        n_changed += sum(new["payload"] != old["payload"] for new, old in _pairs(kept, rows))
+                        self._replace(path, kept)
+        return n_changed
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """Return an in-memory DuckDB connection in which ``events`` is a view of all files."""
+        import duckdb
+
+        connection = duckdb.connect()
+        if any(True for _ in self._files()):
+            pattern = str(self._folder / "topic=*" / "dt=*" / "*.parquet").replace("'", "''")
+            source = f"read_parquet('{pattern}', hive_partitioning = true)"
+            connection.execute(f"CREATE VIEW events AS SELECT * FROM {source}")  # noqa: S608 - our own folder
+        else:
+            columns = ", ".join([f"{c} BIGINT" for c in _INT_COLUMNS] + [f"{c} VARCHAR" for c in _TEXT_COLUMNS])
+            connection.execute(f"CREATE TABLE events ({columns}, topic VARCHAR, dt DATE)")
+        return connection
+
+    def _write_chunk(self, records: RecordBatch, first: int) -> tuple[int, int]:
+        import pyarrow.parquet as pq
+
+        rows_by_folder: dict[Path, list[dict[str, Any]]] = {}
+        topics = records.topics.tolist()
+        for row, data in enumerate(records.data):
+            if not data:
+                continue
+            try:
+                event = self._codec.decode(data)
+            except SchemaError:
+                continue  # the keeper has put it among the dead letters
+            if isinstance(event.payload, UserErased):
+                continue  # would name whom it asks to forget
+            day = datetime.fromtimestamp(event.event_time_ms / 1000, UTC).date().isoformat()
+            folder = self._folder / f"topic={records.topic_names[topics[row]]}" / f"dt={day}"
+            line = self._row(event, int(records.offsets[row]), int(records.appended_ms[row]))
+            rows_by_folder.setdefault(folder, []).append(line)
+        name = f"{first:012d}-{total(records.end):012d}.parquet"
+        for folder, rows in rows_by_folder.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            pq.write_table(_table(rows), folder / f"{name}{_UNFINISHED}", compression="zstd")
+            _sync(folder / f"{name}{_UNFINISHED}")
+            (folder / f"{name}{_UNFINISHED}").rename(folder / name)
+        return sum(map(len, rows_by_folder.values())), len(rows_by_folder)
+
+    def _row(self, event: AnyEvent, offset: int, appended_ms: int) -> dict[str, Any]:
+        return {
+            "log_offset": offset,
+            "event_time_ms": event.event_time_ms,
+            "appended_ms": appended_ms,
+            "schema_version": event.schema_version,
+            "event_id": event.event_id,
+            "source": event.source,
+            "type": type(event.payload).__name__,
+            "payload": msgspec.json.encode(event.payload).decode(),
+        }
+
+    def _without(self, row: dict[str, Any], rule: SubjectRule, before: int) -> dict[str, Any] | None:
+        if row["log_offset"] >= before or not _may_concern(row, rule):
+            return row
+        payload_type = self._codec.registry.by_name(row["type"]).payload
+        payload = msgspec.json.decode(row["payload"], type=payload_type)
+        if rule.is_about(payload):
+            return None
+        if rule.mentions(payload):
+            return {**row, "payload": msgspec.json.encode(rule.without_mentions(payload)).decode()}
+        return row
+
+    def _replace(self, path: Path, rows: list[dict[str, Any]]) -> None:
+        import pyarrow.parquet as pq
+
+        if not rows:
+            path.unlink()
+            return
+        unfinished = path.with_name(path.name + _UNFINISHED)
+        pq.write_table(_table(rows), unfinished, compression="zstd")
+        _sync(unfinished)
+        unfinished.rename(path)
+
+    def _files(self) -> Iterator[Path]:
+        yield from sorted(self._folder.glob("topic=*/dt=*/*.parquet"))
+
+    def _remove_unfinished(self, position: int) -> None:
+        for path in self._folder.glob(f"topic=*/dt=*/*.parquet{_UNFINISHED}"):
+            path.unlink()
+        for path in self._files():
+            if int(path.name.split("-", 1)[0]) >= position:
+                path.unlink()
+
+    def _move_position(self, position: Position) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self._folder / f"{_STATE_FILE}{_UNFINISHED}"
+        unfinished.write_bytes(msgspec.json.encode({"position": list(position)}))
+        _sync(unfinished)
+        unfinished.rename(self._folder / _STATE_FILE)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / _LOCK_FILE).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _may_concern(row: dict[str, Any], rule: SubjectRule) -> bool:
+    """Tell cheaply, erring on the side of yes, before a payload is decoded."""
+    if rule.posts and row["type"] in _ABOUT_POSTS:
+        return True
+    # JSON escapes quotes and backslashes, nothing else that an id may hold.
+    return any(text in row["payload"] or not text.isascii() or _ESCAPED & set(text) for text in rule.users)
+
+
+def _pairs(kept: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    old_by_offset = {row["log_offset"]: row for row in rows}
+    for new in kept:
+        yield new, old_by_offset[new["log_offset"]]
+
+
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    schema = pa.schema([(name, pa.int64()) for name in _INT_COLUMNS] + [(n, pa.string()) for n in _TEXT_COLUMNS])
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

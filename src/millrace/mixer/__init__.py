@@ -1,0 +1,1 @@
+"""The online service. Start at `home_pipeline.py`, which lists every stage of the home feed in order."""

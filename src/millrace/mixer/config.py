@@ -1,0 +1,30 @@
+"""`HomeConfig`: what of the home feed needs a restart. What may differ by request is a `Param` beside its stage."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class HomeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section ``[home]``."""
+
+    page_size: Annotated[int, Meta(ge=1, le=500, description="Posts on a page where the request names no limit")] = 35
+    max_page_size: Annotated[int, Meta(ge=1, le=500, description="The largest limit a request may name")] = 50
+    deadline_ms: Annotated[
+        float, Meta(gt=0, le=60_000, description="Time given to a page; afterwards stages that can be skipped are")
+    ] = 150.0
+    max_refills: Annotated[
+        int, Meta(ge=0, le=100, description="How often a page is chosen again after late filters dropped posts")
+    ] = 8
+    claim_ttl_ms: Annotated[
+        int,
+        Meta(ge=1_000, description="How long a post that was sent is kept from a viewer's other requests by a claim"),
+    ] = 600_000
+    claim_timeout_ms: Annotated[
+        float, Meta(gt=0, description="How long the claim store may take; then the page leaves unclaimed")
+    ] = 100.0
+    is_strict: Annotated[
+        bool, Meta(description="Raise what a stage raises instead of serving without it (development, tests)")
+    ] = False

@@ -1,0 +1,179 @@
+"""What the feed service takes and gives: `FeedRequest` and `FeedResponse`, ready for JSON."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from millrace.base.params import ParamSet
+from millrace.events.content_events import Media
+from millrace.events.envelope import Context
+
+
+class FeedRequest(Struct, frozen=True, kw_only=True):
+    """Who wants a page, and how.
+
+    Attributes
+    ----------
+    viewer_id
+        Outside id of the reader.
+    request_id
+        The server's own id of this request; seeds its randomness and owns its claims.
+    limit
+        Posts wanted; None for the configured page size.
+    params
+        Values that this request has instead of the service's; None for no others.
+    debug
+        Whether the response carries ``debug_info``.
+    context
+        Where and how the request was made, as far as the client says.
+    """
+
+    viewer_id: str
+    request_id: str
+    limit: int | None = None
+    params: ParamSet | None = None
+    debug: bool = False
+    context: Context = Context()
+
+
+class FeedUser(Struct, frozen=True, kw_only=True):
+    """A user as a page names them; ``name`` is the id where there is no name."""
+
+    user_id: str
+    name: str
+
+
+class FeedParent(Struct, frozen=True, kw_only=True):
+    """The post that a post replies to, reposts or quotes."""
+
+    post_id: str
+    author: FeedUser
+    text: str
+    created_at_ms: int
+    media: tuple[Media, ...] = ()
+
+
+class WhyAction(Struct, frozen=True, kw_only=True):
+    """One head's part in the value: ``probability`` x ``weight``. ``dwell_time`` is in seconds, not a probability."""
+
+    probability: float
+    weight: float
+    contribution: float
+
+
+class WhyMultiplier(Struct, frozen=True, kw_only=True):
+    """One factor of the score."""
+
+    name: str
+    factor: float
+
+
+class Why(Struct, frozen=True, kw_only=True):
+    """How a post's score came about.
+
+    ``value`` is the sum of the contributions; ``score`` is ``offset_value`` times all multipliers, in their order.
+    """
+
+    actions: dict[str, WhyAction]
+    value: float
+    offset_value: float
+    multipliers: tuple[WhyMultiplier, ...]
+    score: float
+
+
+class FeedPost(Struct, frozen=True, kw_only=True):
+    """One post of a page.
+
+    Attributes
+    ----------
+    kind
+        original, reply, repost or quote.
+    language
+        Primary language subtag; empty where unknown.
+    reason
+        Why it is here, for people.
+    sources
+        Every source that found it.
+    """
+
+    post_id: str
+    author: FeedUser
+    text: str
+    kind: str
+    created_at_ms: int
+    language: str
+    media: tuple[Media, ...]
+    parent_id: str | None
+    parent: FeedParent | None
+    reason: str
+    sources: tuple[str, ...]
+    score: float
+    why: Why
+
+
+class OutcomeInfo(Struct, frozen=True, kw_only=True):
+    """A component that failed, was late or was left out."""
+
+    stage: str
+    component: str
+    fate: str
+    detail: str
+
+
+class DebugInfo(Struct, frozen=True, kw_only=True):
+    """How a page was made.
+
+    Attributes
+    ----------
+    candidate_count
+        Posts after merging the sources.
+    after_filtering, after_ranking
+        Posts that passed the filters, and posts on the page.
+    retrieved, dropped
+        Posts per source, and per filter that dropped any.
+    latency_breakdown
+        Milliseconds per stage kind, and their ``total``.
+    outcomes
+        Components that did not do what they should.
+    state_offset
+        The log position that all stores were read at.
+    n_refills
+        How often the page was chosen again.
+    """
+
+    candidate_count: int
+    after_filtering: int
+    after_ranking: int
+    retrieved: dict[str, int]
+    dropped: dict[str, int]
+    latency_breakdown: dict[str, float]
+    outcomes: tuple[OutcomeInfo, ...]
+    state_offset: tuple[int, ...]
+    n_refills: int
+
+
+class FeedResponse(Struct, frozen=True, kw_only=True):
+    """A page.
+
+    Attributes
+    ----------
+    generated_at
+        The request's event time, ISO 8601 in UTC.
+    degraded
+        Whether a component failed, was late or was left out.
+    end_of_feed
+        Whether there was less than was asked for.
+    cursor
+        Where the next page begins; None: ask again.
+    debug_info
+        Only where it was asked for. Nothing else in a response depends on how long anything took.
+    """
+
+    request_id: str
+    generated_at: str
+    viewer_id: str
+    posts: tuple[FeedPost, ...]
+    degraded: bool
+    end_of_feed: bool
+    cursor: str | None = None
+    debug_info: DebugInfo | None = None

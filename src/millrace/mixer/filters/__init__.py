@@ -1,0 +1,1 @@
+"""Rules about who may stay, one rule a filter."""

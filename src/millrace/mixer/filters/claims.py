@@ -1,0 +1,41 @@
+"""Claims: two requests of one viewer, in any two workers, never send the same post."""
+
+from __future__ import annotations
+
+import asyncio
+
+from millrace.features.columns import CONTENT_ID
+from millrace.pipeline.batch import CandidateBatch
+from millrace.pipeline.column import BoolArray
+from millrace.pipeline.query import Query
+from millrace.pipeline.stages import Filter, OnError
+from millrace.stores.claims import ClaimStore
+
+
+class ClaimFilter(Filter):
+    """Drops posts of the page that another request of the viewer has claimed, and claims the others (late, last).
+
+    The request is the owner of its claims, so a page that is refilled claims its first posts again for nothing.
+    Claims are about content: a post and its reposts are one. If the claim store fails the page leaves unclaimed
+    and the outcome says so; seen and served posts were dropped before from this process's own state.
+    """
+
+    name = "claims"
+    reads = (CONTENT_ID,)
+    on_error = OnError.KEEP_ALL
+
+    def __init__(self, claims: ClaimStore, *, ttl_ms: int, timeout_ms: float) -> None:
+        self._claims = claims
+        self._ttl_ms = ttl_ms
+        self.timeout_ms = timeout_ms
+
+    async def keep(self, query: Query, batch: CandidateBatch) -> BoolArray:
+        """Return which posts were granted. Runs in a thread: another process may hold the store for a moment."""
+        return await asyncio.to_thread(
+            self._claims.claim,
+            query.viewer_id,
+            batch[CONTENT_ID],
+            owner=query.request_id,
+            now_ms=query.now_ms,
+            ttl_ms=self._ttl_ms,
+        )

@@ -1,0 +1,47 @@
+"""Posts that are not there any more."""
+
+from __future__ import annotations
+
+from millrace.features.columns import HAS_CONTENT, HAS_POST, IS_PARENT_DELETED, KIND
+from millrace.mixer.kinds import REPOST
+from millrace.pipeline.batch import CandidateBatch
+from millrace.pipeline.column import BoolArray
+from millrace.pipeline.query import Query
+from millrace.pipeline.stages import Filter, OnError
+
+
+class DeletedFilter(Filter):
+    """Drops posts that the post store does not have: deleted, expired, or never heard of."""
+
+    name = "deleted"
+    reads = (HAS_POST,)
+    on_error = OnError.DROP_ALL
+
+    def keep(self, query: Query, batch: CandidateBatch) -> BoolArray:
+        """Return which posts exist."""
+        return batch[HAS_POST]
+
+
+class DeletedParentFilter(Filter):
+    """Drops reposts of deleted posts."""
+
+    name = "deleted_parent"
+    reads = (IS_PARENT_DELETED, KIND)
+    on_error = OnError.DROP_ALL
+
+    def keep(self, query: Query, batch: CandidateBatch) -> BoolArray:
+        """Return which posts are no reposts, or reposts of what exists."""
+        keep: BoolArray = ~batch[IS_PARENT_DELETED] | (batch[KIND] != REPOST)
+        return keep
+
+
+class ContentFilter(Filter):
+    """Drops posts of the page that have no content to show, and reposts of such posts (late)."""
+
+    name = "content"
+    reads = (HAS_CONTENT,)
+    on_error = OnError.DROP_ALL
+
+    def keep(self, query: Query, batch: CandidateBatch) -> BoolArray:
+        """Return which posts can be shown."""
+        return batch[HAS_CONTENT]

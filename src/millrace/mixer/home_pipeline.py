@@ -1,0 +1,182 @@
+"""START HERE. The home feed: every stage, in the order in which it runs.
+
+How it runs: `millrace.pipeline.pipeline`. What each stage reads, writes and can be told: ``millrace pipeline show``.
+To add a stage, write a class in its folder and name it here; the pipeline checks when it is built that it fits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from millrace.base.actions import ActionSpace
+from millrace.base.clock import Clock
+from millrace.features.columns import N_ACTIONS_DIM, N_COUNTERS_DIM, POST_ID
+from millrace.features.query_fields import CONTEXT, VIEWER
+from millrace.mixer.config import HomeConfig
+from millrace.mixer.filters.age import AgeFilter
+from millrace.mixer.filters.claims import ClaimFilter
+from millrace.mixer.filters.existence import ContentFilter, DeletedFilter, DeletedParentFilter
+from millrace.mixer.filters.out_of_network import OutOfNetworkReplyFilter
+from millrace.mixer.filters.own import OwnPostsFilter
+from millrace.mixer.filters.relations import (
+    BlockedAuthorFilter,
+    BlockedByAuthorFilter,
+    BlockedParentFilter,
+    MutedAuthorFilter,
+    MutedParentFilter,
+)
+from millrace.mixer.filters.same_content import SameContentFilter
+from millrace.mixer.filters.seen import SeenFilter, ServedFilter
+from millrace.mixer.filters.viewer_settings import LanguageFilter, SensitiveFilter
+from millrace.mixer.hydrators.content import ContentHydrator, NamesHydrator
+from millrace.mixer.hydrators.core import CoreHydrator
+from millrace.mixer.hydrators.counts import CountsHydrator
+from millrace.mixer.hydrators.proofs import ProofActionsHydrator
+from millrace.mixer.hydrators.viewer import AffinityHydrator, InNetworkHydrator
+from millrace.mixer.query_hydrators.follows import FollowsQueryHydrator
+from millrace.mixer.query_hydrators.profile import ProfileQueryHydrator
+from millrace.mixer.query_hydrators.relations import RelationsQueryHydrator
+from millrace.mixer.query_hydrators.seen import SeenQueryHydrator, ServedQueryHydrator
+from millrace.mixer.rankers.counters_ranker import CountersRanker
+from millrace.mixer.selectors.author_cap import AuthorCapSelector
+from millrace.mixer.side_effects.served_log import LogServed, ServedLogger
+from millrace.mixer.sources.in_network import InNetworkSource
+from millrace.mixer.sources.popular import PopularSource
+from millrace.mixer.sources.recent import RecentSource
+from millrace.mixer.sources.second_degree import SecondDegreeSource
+from millrace.mixer.value_model.multipliers import OutOfNetworkMultiplier, RecencyMultiplier
+from millrace.mixer.value_model.weighted_sum import WeightedSum
+from millrace.pipeline.blueprint import Stages
+from millrace.pipeline.outcome import PipelineObserver
+from millrace.pipeline.pipeline import Pipeline
+from millrace.stores.claims import ClaimStore
+from millrace.stores.codes import CodeTables
+from millrace.stores.content_overlay import ContentReader
+from millrace.stores.engagements import EngagementStore
+from millrace.stores.follow_graph import FollowGraph
+from millrace.stores.post_store import PostStore
+from millrace.stores.profiles import ProfileStore
+from millrace.stores.relations import RelationStore
+from millrace.stores.seen import SeenStore
+
+NAME = "home"
+
+
+class FeedState(Protocol):
+    """The stores that the home feed reads; `millrace.stores.state.State` has them, and more."""
+
+    codes: CodeTables
+    posts: PostStore
+    follow_graph: FollowGraph
+    relations: RelationStore
+    engagements: EngagementStore
+    seen: SeenStore
+    profiles: ProfileStore
+
+
+@dataclass(frozen=True, slots=True)
+class HomeParts:
+    """What the home pipeline is built from.
+
+    Attributes
+    ----------
+    state
+        The stores of this process.
+    content
+        Reads text and names at the request's log position.
+    claims
+        Shared by all workers.
+    actions
+        The known actions.
+    clock
+        Event time and monotonic time.
+    served_logger
+        Takes `Served` events; None logs none.
+    """
+
+    state: FeedState
+    content: ContentReader
+    claims: ClaimStore
+    actions: ActionSpace
+    clock: Clock
+    served_logger: ServedLogger | None = None
+
+
+def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
+    """Return the stages of the home feed."""
+    state, content = parts.state, parts.content
+    counters, index, histories = state.engagements.counters, state.engagements.index, state.engagements.histories
+    return Stages(
+        query_hydrators=(
+            FollowsQueryHydrator(state.follow_graph),
+            RelationsQueryHydrator(state.relations),
+            SeenQueryHydrator(state.seen),
+            ServedQueryHydrator(state.seen),
+            ProfileQueryHydrator(state.profiles),
+        ),
+        # In order of priority: where two sources find a post, the earlier one's columns count.
+        sources=(
+            InNetworkSource(state.posts),
+            SecondDegreeSource(index),
+            PopularSource(counters),
+            RecentSource(state.posts),
+        ),
+        # Duplicates are gone by now: the framework merges what the sources found.
+        hydrators=(
+            CoreHydrator(state.posts),
+            InNetworkHydrator(),
+            CountsHydrator(counters),
+            AffinityHydrator(histories),
+        ),
+        filters=(
+            DeletedFilter(),
+            AgeFilter(),
+            OwnPostsFilter(),
+            DeletedParentFilter(),
+            BlockedAuthorFilter(),
+            BlockedByAuthorFilter(),
+            MutedAuthorFilter(),
+            BlockedParentFilter(),
+            MutedParentFilter(),
+            SeenFilter(),
+            ServedFilter(),
+            OutOfNetworkReplyFilter(),
+            SensitiveFilter(),
+            LanguageFilter(),
+            SameContentFilter(),  # last: of a post and its reposts, one that passed everything else stays
+        ),
+        rankers=(
+            CountersRanker(parts.actions),
+            WeightedSum(parts.actions),
+            RecencyMultiplier(),
+            OutOfNetworkMultiplier(),
+        ),
+        selector=AuthorCapSelector(),
+        late_hydrators=(
+            ContentHydrator(content),
+            NamesHydrator(content),
+            ProofActionsHydrator(index),
+        ),
+        late_filters=(
+            ContentFilter(),
+            ClaimFilter(parts.claims, ttl_ms=config.claim_ttl_ms, timeout_ms=config.claim_timeout_ms),
+        ),
+        side_effects=(LogServed(parts.served_logger, NAME),),
+    )
+
+
+def home_pipeline(parts: HomeParts, config: HomeConfig, observer: PipelineObserver | None = None) -> Pipeline:
+    """Return the home pipeline over the stores of this process."""
+    n_actions = len(parts.actions)
+    return Pipeline(
+        NAME,
+        home_stages(parts, config),
+        key=POST_ID,
+        dims={N_ACTIONS_DIM: n_actions, N_COUNTERS_DIM: n_actions + 1},
+        clock=parts.clock,
+        observer=observer,
+        given=(VIEWER, CONTEXT),
+        max_refills=config.max_refills,
+        is_strict=config.is_strict,
+    )

@@ -1,0 +1,57 @@
+"""Text, media and names: for the page only, from the content store, as of the request's log position."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from millrace.features.attachments import POSTS, USERS
+from millrace.features.columns import AUTHOR_ID, HAS_CONTENT, KIND, PARENT_AUTHOR_ID, PARENT_ID, POST_ID, PROOF_IDS
+from millrace.mixer.kinds import REPOST
+from millrace.pipeline.batch import CandidateBatch
+from millrace.pipeline.query import Query
+from millrace.pipeline.stages import HydratedValues, Hydrator
+from millrace.stores.content_overlay import ContentReader
+
+
+class ContentHydrator(Hydrator):
+    """Reads the content of posts and of what they reply to, repost or quote (late).
+
+    A repost has content if the post it repeats has; the text of a parent that cannot be had leaves a reply or
+    quote as it is.
+    """
+
+    name = "content"
+    reads = (POST_ID, PARENT_ID, KIND)
+    writes = (HAS_CONTENT, POSTS)
+
+    def __init__(self, content: ContentReader) -> None:
+        self._content = content
+
+    def hydrate(self, query: Query, batch: CandidateBatch) -> HydratedValues:
+        """Return the flag, and the content by post id."""
+        post_ids, parent_ids = batch[POST_ID], batch[PARENT_ID]
+        wanted = np.unique(np.concatenate((post_ids, parent_ids[parent_ids != 0])))
+        found = self._content.posts(wanted, query.state_offset)
+        has = np.array([content is not None for content in found], dtype=np.bool_)
+        by_id = {post_id: content for post_id, content in zip(wanted.tolist(), found, strict=True) if content}
+        has_itself = has[np.searchsorted(wanted, post_ids)]
+        reposted = np.searchsorted(wanted, np.where(batch[KIND] == REPOST, parent_ids, post_ids))
+        return {HAS_CONTENT: has_itself & has[reposted], POSTS: by_id}
+
+
+class NamesHydrator(Hydrator):
+    """Reads the names of authors and of those whose engagement brought a post here (late)."""
+
+    name = "names"
+    reads = (AUTHOR_ID, PARENT_AUTHOR_ID, PROOF_IDS)
+    writes = (USERS,)
+
+    def __init__(self, content: ContentReader) -> None:
+        self._content = content
+
+    def hydrate(self, query: Query, batch: CandidateBatch) -> HydratedValues:
+        """Return users by id; those never heard of are left out."""
+        ids = np.unique(np.concatenate((batch[AUTHOR_ID], batch[PARENT_AUTHOR_ID], batch[PROOF_IDS].reshape(-1))))
+        ids = ids[ids != 0]
+        found = self._content.users(ids, query.state_offset)
+        return {USERS: {user_id: user for user_id, user in zip(ids.tolist(), found, strict=True) if user}}

@@ -1,0 +1,23 @@
+"""The viewer's own settings."""
+
+from __future__ import annotations
+
+from millrace.features.query_fields import LANGUAGES, SHOWS_SENSITIVE
+from millrace.pipeline.query import Query
+from millrace.pipeline.stages import FieldValues, QueryHydrator
+from millrace.stores.profiles import ProfileStore
+
+
+class ProfileQueryHydrator(QueryHydrator):
+    """Reads languages and the setting for sensitive media."""
+
+    name = "profile"
+    writes = (LANGUAGES, SHOWS_SENSITIVE)
+
+    def __init__(self, profiles: ProfileStore) -> None:
+        self._profiles = profiles
+
+    def hydrate(self, query: Query) -> FieldValues:
+        """Return the viewer's settings; empty ones for a viewer nobody has heard of."""
+        profile = self._profiles.profile(query.viewer_id)
+        return {LANGUAGES: profile.languages, SHOWS_SENSITIVE: profile.shows_sensitive}

@@ -1,0 +1,1 @@
+"""Predictions: P(action) for every head."""

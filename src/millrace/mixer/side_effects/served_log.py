@@ -1,0 +1,88 @@
+"""`Served`: the record of what was sent, handed to the log after the page has left."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from millrace.events.envelope import AnyEvent, Event
+from millrace.events.feed_events import ComponentOutcome, Served, ServedItem
+from millrace.features.attachments import POSTS
+from millrace.features.columns import NETWORK_FACTOR, OFFSET_VALUE, POST_ID, RECENCY_FACTOR, SCORE, VALUE
+from millrace.features.query_fields import CONTEXT, VIEWER
+from millrace.pipeline.query import Query
+from millrace.pipeline.result import PipelineResult
+from millrace.pipeline.stages import SideEffect
+
+SCORES = (VALUE, OFFSET_VALUE, RECENCY_FACTOR, NETWORK_FACTOR, SCORE)
+"""The columns whose values a `ServedItem` keeps."""
+
+
+class ServedLogger(Protocol):
+    """Takes events for the log. Must not block; losing an event must be counted."""
+
+    def log(self, event: AnyEvent) -> None:
+        """Take an event; it is appended soon."""
+
+
+class LogServed(SideEffect):
+    """Writes one `Served` event per page, empty pages too.
+
+    Parameters
+    ----------
+    logger
+        Takes the event; None where nobody does (benchmarks).
+    pipeline
+        The pipeline's name.
+    """
+
+    name = "log_served"
+    reads = (POSTS, POST_ID, *SCORES, CONTEXT, VIEWER)
+
+    def __init__(self, logger: ServedLogger | None, pipeline: str) -> None:
+        self._logger = logger
+        self._pipeline = pipeline
+
+    def is_enabled(self, query: Query) -> bool:
+        """Only where somebody takes the event."""
+        return self._logger is not None
+
+    async def run(self, query: Query, result: PipelineResult) -> None:
+        """Hand over the event."""
+        if self._logger is not None:
+            self._logger.log(served_event(self._pipeline, result))
+
+
+def served_event(pipeline: str, result: PipelineResult) -> AnyEvent:
+    """Return the `Served` event of a finished request."""
+    query, slate = result.query, result.slate
+    content = result.attached(POSTS)
+    columns = [slate[column].tolist() for column in SCORES]
+    names = [column.name for column in SCORES]
+    items = []
+    for position, (post_id, sources) in enumerate(zip(slate[POST_ID].tolist(), result.slate_sources(), strict=True)):
+        post = content[post_id]
+        items.append(
+            ServedItem(
+                post_id=post.post_id,
+                author_id=post.author_id,
+                position=position,
+                sources=sources,
+                scores={name: values[position] for name, values in zip(names, columns, strict=True)},
+            )
+        )
+    payload = Served(
+        request_id=query.request_id,
+        viewer_id=query[VIEWER],
+        pipeline=pipeline,
+        state_offset=query.state_offset,
+        params={name: float(value) for name, value in query.params.values.items()},
+        param_levels=dict(query.params.level_by_name),
+        items=tuple(items),
+        outcomes=tuple(
+            ComponentOutcome(stage=o.stage, component=o.component, fate=o.fate.value, detail=o.detail)
+            for o in result.report.outcomes
+        ),
+        n_candidates=result.candidates.n,
+        context=query[CONTEXT],
+    )
+    return Event(event_id=f"served-{query.request_id}", event_time_ms=query.now_ms, source="mixer", payload=payload)

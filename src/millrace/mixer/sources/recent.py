@@ -1,0 +1,33 @@
+"""The newest posts of everybody: what there is when there is little else."""
+
+from __future__ import annotations
+
+from millrace.base.params import Param
+from millrace.features.columns import POST_ID
+from millrace.mixer.filters.age import MAX_AGE_H, max_age_ms
+from millrace.pipeline.batch import CandidateBatch
+from millrace.pipeline.query import Query
+from millrace.pipeline.stages import Source
+from millrace.stores.post_store import PostStore
+
+ONLY_BELOW = Param(
+    "recent.only_below", 300, 0, 100_000, "takes part where the other sources found fewer posts than this"
+)
+MAX_POSTS = Param("recent.max_posts", 300, 0, 5_000, "most posts by anybody, newest first")
+
+
+class RecentSource(Source):
+    """Takes the newest posts of all authors where the other sources found little; looks at every post there is."""
+
+    name = "recent"
+    params = (MAX_AGE_H,)
+    cap = MAX_POSTS
+    only_below = ONLY_BELOW
+
+    def __init__(self, posts: PostStore) -> None:
+        self._posts = posts
+
+    def retrieve(self, query: Query) -> CandidateBatch:
+        """Return posts newest first."""
+        rows = self._posts.newest_overall(query.params.get_int(MAX_POSTS), query.now_ms, max_age_ms(query))
+        return CandidateBatch({POST_ID: self._posts.gather(rows).post_id})

@@ -1,0 +1,1 @@
+"""Predictions to value: weights, offset, multipliers."""

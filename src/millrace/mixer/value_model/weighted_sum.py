@@ -1,0 +1,82 @@
+"""Value: the weighted sum of predictions, brought above zero without changing the order.
+
+The offset rule of the X release, its constants recomputed for our heads. With S the sum, N the sum of the negative
+weights' sizes and T = N + the sum of the positive weights (continuous heads left out of both)::
+
+    S >= 0:  S + 0.001
+    S <  0:  0.001 x (S + N) / T
+
+so posts with a negative net sit in a band below 0.001: last, never removed, and a multiplier cannot lift them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.base.actions import Action, ActionSpace
+from millrace.base.params import Param
+from millrace.features.columns import ACTION_PROBS, DURATION_MS, OFFSET_VALUE, SCORE, VALUE
+from millrace.mixer.value_model.weights import Float32Array, Weights
+from millrace.pipeline.batch import CandidateBatch
+from millrace.pipeline.query import Query
+from millrace.pipeline.stages import ColumnValues, ValueModel
+
+BAND: Final = 0.001
+
+MIN_COMPLETE_S: Final = Param(
+    "value.min_complete_s", 10.0, 0.0, 3_600.0, "shorter videos get no value for being watched to the end, seconds"
+)
+
+
+class WeightedSum(ValueModel):
+    """Sums weight x prediction over all heads and applies the offset rule.
+
+    Parameters
+    ----------
+    actions
+        The known actions.
+    """
+
+    name = "weighted_sum"
+    reads = (ACTION_PROBS, DURATION_MS)
+    writes = (VALUE, OFFSET_VALUE, SCORE)
+
+    def __init__(self, actions: ActionSpace) -> None:
+        self.weights = Weights(actions)
+        self.params = (*self.weights.params, MIN_COMPLETE_S)
+
+    def rank(self, query: Query, batch: CandidateBatch) -> ColumnValues:
+        """Return value, offset value, and the score so far."""
+        weights = self.weights.read(query.params)
+        probs = batch[ACTION_PROBS]
+        value = probs @ weights
+        if weights[Action.COMPLETE] != 0:
+            is_short = ~counts_complete(query, batch)
+            value -= probs[:, Action.COMPLETE] * (weights[Action.COMPLETE] * is_short)
+        offset = offset_value(value, *self.weights.sums(weights))
+        return {VALUE: value, OFFSET_VALUE: offset, SCORE: offset}
+
+
+def counts_complete(query: Query, batch: CandidateBatch) -> npt.NDArray[np.bool_]:
+    """Return which posts are long enough for P(complete) to count, shape (n,), bool."""
+    return batch[DURATION_MS] > query.params.get_float(MIN_COMPLETE_S) * 1000
+
+
+def offset_value(value: Float32Array, negative: float, positive: float) -> Float32Array:
+    """Return the sums brought above zero, shape (n,), float32; order is kept.
+
+    Parameters
+    ----------
+    value
+        Shape (n,): weighted sums.
+    negative, positive
+        The summed sizes of the negative and of the positive weights (`signed_sums`).
+    """
+    offset = value + np.float32(BAND)
+    below = np.flatnonzero(value < 0)
+    if len(below):
+        offset[below] = np.maximum(BAND * (value[below] + negative) / (negative + positive), 0.0)
+    return offset

@@ -1,0 +1,101 @@
+"""`Counters`: how often what was done to posts, to an author's posts, under a topic; and what is popular now."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from millrace.base.ids import Int64Array
+from millrace.base.int_table import Int32Array
+from millrace.base.order import top_k
+from millrace.stores.decayed_rows import Float32Array
+from millrace.stores.engagement_state import EngagementState
+
+
+class Counters:
+    """Reads the counters of an engagement store. Columns are the actions in `ActionSpace` order, then impressions.
+
+    ``dwell_time`` holds seconds; every other column counts viewers: a viewer counts once per post and action.
+
+    Parameters
+    ----------
+    state
+        The store's arrays.
+    """
+
+    def __init__(self, state: EngagementState) -> None:
+        self._state = state
+
+    @property
+    def n_columns(self) -> int:
+        """How many columns: one per action, and impressions."""
+        return len(self._state.settings.log2_heat)
+
+    @property
+    def impressions(self) -> int:
+        """The column of impressions: the last."""
+        return self.n_columns - 1
+
+    @property
+    def n_posts(self) -> int:
+        """How many posts are remembered: created, annotated or acted on within the retention."""
+        return len(self._state.posts)
+
+    def post_counts(self, post_ids: Int64Array, now_ms: int) -> Float32Array:
+        """Return post counters decayed to ``now_ms``.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n, n_half_lives, n_columns), float32, half-lives in the order of ``post_half_lives_ms``; zeros for
+            posts to which nothing was done.
+        """
+        return self._state.post_counts.read(self._stat_rows(post_ids), now_ms)
+
+    def author_counts(self, author_ids: Int64Array, now_ms: int) -> Float32Array:
+        """Return counters over all posts of authors, shape (n, n_half_lives, n_columns), float32."""
+        return self._state.author_counts.read(self._state.authors.table.get_many(author_ids), now_ms)
+
+    def topic_counts(self, codes: Int32Array, now_ms: int) -> Float32Array:
+        """Return counters over all posts of topics, shape (n, n_half_lives, n_columns), float32; code 0 has zeros."""
+        rows = np.asarray(codes, dtype=np.int32)
+        rows = np.where((rows > 0) & (rows < len(self._state.topic_counts)), rows, np.int32(-1))
+        return self._state.topic_counts.read(rows, now_ms)
+
+    def observed_counts(self, post_ids: Int64Array) -> Float32Array:
+        """Return totals known from elsewhere (`CountsObserved`), shape (n, n_columns), float32; else zeros."""
+        places = self._through(post_ids, "observed")
+        found = self._state.observed_totals[np.maximum(places, 0)]
+        found[places < 0] = 0.0
+        return found
+
+    def popular(self, now_ms: int, max_posts: int) -> tuple[Int64Array, Float32Array]:
+        """Return the hottest posts, hottest first, ties by id.
+
+        Returns
+        -------
+        post_ids
+            Shape (n,), int64, n at most ``max_posts`` and ``max_popular``.
+        heat
+            Shape (n,), float32: the decayed sum of weighted positive actions as of ``now_ms``.
+        """
+        state = self._state
+        stats = state.heap[: int(state.heap_n[0])]
+        log2_heat = state.heat_columns["heat"][stats]
+        post_ids = state.post_columns["post_id"][state.stat_post[stats]]
+        order = top_k(log2_heat, post_ids, max_posts)
+        heat = np.exp2(log2_heat[order] - now_ms * state.settings.heat_rate_per_ms[0])
+        return post_ids[order], heat.astype(np.float32)
+
+    def authors_of(self, post_ids: Int64Array) -> Int64Array:
+        """Return the authors of posts, shape (n,), int64; 0 where the post or its author is not known here."""
+        rows = self._state.posts.get_many(post_ids)
+        return np.where(rows >= 0, self._state.post_columns["author_id"][np.maximum(rows, 0)], 0)
+
+    def _stat_rows(self, post_ids: Int64Array) -> Int32Array:
+        return self._through(post_ids, "stat")
+
+    def _through(self, post_ids: Int64Array, column: str) -> Int32Array:
+        rows = self._state.posts.get_many(post_ids)
+        places = self._state.post_columns[column][np.maximum(rows, 0)] - np.int32(1)
+        places[rows < 0] = -1
+        return places

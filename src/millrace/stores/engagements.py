@@ -1,0 +1,236 @@
+"""`EngagementStore`: the fold that turns actions and impressions into counters, popularity, index and histories.
+
+One fold, because one decision feeds them all: does this event change anything? A viewer's action on a post counts
+once, whatever the event ids, and an undo that arrives first cancels its do (`millrace.stores.marks`); dwell follows
+from impressions (`millrace.stores.dwell`). Python takes the fields out of a batch's events, one compiled kernel
+applies them in log order (`millrace.stores.engagement_kernels`). The parts read: `counters`, `index`, `histories`.
+
+Rules worth knowing:
+
+* Counters of an author and of topics count what was done after the post's creation, and its annotation, were read.
+* Deleting a post frees its counters and its index at once; author and topic counters keep what they counted.
+* A post to which nothing happened for ``retention_ms`` is forgotten, by the log's watermark, in slices.
+* Erasing a user removes history, index entries, own posts and author counters; sums that others contributed to as well
+  keep their numbers, which name nobody. Marks are hashes of pairs, cannot be listed by user, and run out.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.base.actions import ActionSpace
+from millrace.base.errors import ConfigError
+from millrace.base.ids import IdHasher, IdKind, Int64Array
+from millrace.events.content_events import CountsObserved, PostAnnotated, PostCreated, PostDeleted
+from millrace.events.envelope import Payload
+from millrace.events.feed_events import Engagement, Impression
+from millrace.events.user_events import UserErased
+from millrace.stores.codes import CodeTables
+from millrace.stores.counters import Counters
+from millrace.stores.engagement_arrays import (
+    AT_MS,
+    KIND,
+    N_OP_FIELDS,
+    N_TOPICS,
+    OP_ANNOTATE,
+    OP_CREATE,
+    OP_DELETE,
+    OP_ENGAGE,
+    OP_ERASE,
+    OP_IMPRESS,
+    OP_OBSERVE,
+    TOPIC_BITS,
+    TOPIC_MASK,
+    USER,
+    FoldSettings,
+    X,
+)
+from millrace.stores.engagement_config import EngagementConfig
+from millrace.stores.engagement_index import EngagementIndex
+from millrace.stores.engagement_kernels import erase_user, expire_posts, fold_ops
+from millrace.stores.engagement_state import EngagementState
+from millrace.stores.fold import Arrays, EventBatch
+from millrace.stores.histories import Histories
+from millrace.stores.marks import N_SWEEP_SLICES
+
+_MAX_ACTIONS: Final = 255
+"""An action's code is kept in one byte."""
+
+_MAX_INT63: Final = (1 << 62) - 1
+
+
+class EngagementStore:
+    """Fold of everything that is done to posts.
+
+    Parameters
+    ----------
+    config
+        Bounds, half-lives, weights.
+    hasher
+        Ids to inside ids.
+    codes
+        Topic names to codes; applied before this fold.
+    actions
+        The known actions, business actions included.
+
+    Attributes
+    ----------
+    counters, index, histories
+        The read side.
+    """
+
+    name = "engagements"
+    handles: tuple[type[Payload], ...] = (
+        PostCreated,
+        PostAnnotated,
+        Engagement,
+        Impression,
+        CountsObserved,
+        PostDeleted,
+        UserErased,
+    )
+
+    def __init__(
+        self,
+        config: EngagementConfig,
+        hasher: IdHasher,
+        codes: CodeTables,
+        actions: ActionSpace | None = None,
+    ) -> None:
+        self._config = config
+        self._hasher = hasher
+        self._codes = codes
+        self._actions = actions or ActionSpace()
+        self._code_by_action = {name: code for code, name in enumerate(self._actions.names)}
+        self._column_by_name = {**self._code_by_action, "impression": len(self._actions)}
+        self._state = EngagementState(config, fold_settings(config, self._actions))
+        self.counters = Counters(self._state)
+        self.index = EngagementIndex(self._state)
+        self.histories = Histories(self._state, config.affinity_half_life_ms)
+
+    def apply(self, batch: EventBatch) -> None:
+        """Apply the events it handles, in log order."""
+        ops = self._operations(batch)
+        done = 0
+        while done < len(ops):
+            done = fold_ops(self._state.kernel, ops, done)
+            if done == len(ops):
+                break
+            if ops[done, KIND] == OP_ERASE:
+                erase_user(self._state.kernel, ops[done, USER], ops[done, AT_MS])
+                done += 1
+            else:
+                self._state.make_room(_highest_topic(ops[done]) + 1)
+
+    def tick(self, watermark_ms: int) -> None:
+        """Forget, in slices, posts and marks that the retention has left behind."""
+        before_ms = watermark_ms - self._config.retention_ms
+        n_rows = -(-int(self._state.post_n[0]) // N_SWEEP_SLICES)
+        expire_posts(self._state.kernel, before_ms, n_rows)
+        self._state.marks.sweep(before_ms)
+
+    def arrays(self) -> Arrays:
+        """Return the whole state; the arrays are the live ones."""
+        return self._state.arrays()
+
+    def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take over a state written by `arrays`."""
+        self._state.load(arrays)
+
+    def _operations(self, batch: EventBatch) -> Int64Array:
+        """Return the batch as operations, shape (n, 6), int64, in log order."""
+        ops = array("q")
+        add = ops.extend
+        one = self._hasher.one
+        post, user = IdKind.POST, IdKind.USER
+        events, appended_ms = batch.events, batch.appended_ms.tolist()
+        for row in batch.rows_of(self.handles):
+            event = events[row]
+            payload = event.payload
+            kind = type(payload)
+            at_ms = min(event.event_time_ms, appended_ms[row])
+            if kind is Impression:
+                dwell_ms, duration_ms = min(payload.dwell_ms, _MAX_INT63), min(payload.duration_ms, _MAX_INT63)
+                viewer = one(user, payload.viewer_id)
+                add((OP_IMPRESS, one(post, payload.post_id), viewer, at_ms, dwell_ms, duration_ms))
+            elif kind is Engagement:
+                action = self._code_by_action.get(payload.action)
+                if action is not None:
+                    viewer = one(user, payload.viewer_id)
+                    add((OP_ENGAGE, one(post, payload.post_id), viewer, at_ms, action, payload.is_undo))
+            elif kind is PostCreated:
+                add((OP_CREATE, one(post, payload.post_id), one(user, payload.author_id), at_ms, 0, 0))
+            elif kind is PostAnnotated:
+                if payload.topics is not None:
+                    packed = self._pack_topics(payload.topics)
+                    add((OP_ANNOTATE, one(post, payload.post_id), 0, at_ms, packed, 0))
+            elif kind is CountsObserved:
+                for name, total in payload.counts.items():
+                    column = self._column_by_name.get(name)
+                    if column is not None:
+                        add((OP_OBSERVE, one(post, payload.post_id), 0, at_ms, column, min(total, _MAX_INT63)))
+            elif kind is PostDeleted:
+                add((OP_DELETE, one(post, payload.post_id), 0, at_ms, 0, 0))
+            else:
+                add((OP_ERASE, 0, one(user, payload.user_id), at_ms, 0, 0))
+        return np.frombuffer(ops, dtype=np.int64).reshape(-1, N_OP_FIELDS)
+
+    def _pack_topics(self, names: tuple[str, ...]) -> int:
+        packed = 0
+        for place, name in enumerate(names[:N_TOPICS]):
+            code = self._codes.topics.code(name)
+            packed |= (code if code <= TOPIC_MASK else 0) << (place * TOPIC_BITS)
+        return packed
+
+
+def _highest_topic(op: Int64Array) -> int:
+    if op[KIND] != OP_ANNOTATE:
+        return 0
+    return max((int(op[X]) >> (place * TOPIC_BITS)) & TOPIC_MASK for place in range(N_TOPICS))
+
+
+def fold_settings(config: EngagementConfig, actions: ActionSpace) -> FoldSettings:
+    """Return what kernels need of the configuration.
+
+    Raises
+    ------
+    ConfigError
+        Naming the setting that does not fit the known actions.
+    """
+    config.dwell.check()
+    if len(actions) > _MAX_ACTIONS:
+        raise ConfigError(
+            "business actions", value=len(actions), problem=f"more than {_MAX_ACTIONS} actions", remedy="declare fewer"
+        )
+    n_columns = len(actions) + 1
+    weights = np.zeros(n_columns, dtype=np.float64)
+    for name, weight in config.heat_weights.items():
+        weights[_known(actions, name, "heat_weights")] = weight
+    is_indexed = np.zeros(n_columns, dtype=np.bool_)
+    for name in config.indexed_actions:
+        is_indexed[_known(actions, name, "indexed_actions")] = True
+    with np.errstate(divide="ignore"):
+        log2_heat = np.log2(weights)
+    return FoldSettings(
+        heat_rate_per_ms=np.array([1.0 / config.heat_half_life_ms]),
+        log2_heat=log2_heat,
+        is_indexed=is_indexed,
+        dwell=config.dwell.as_array(),
+        max_len=np.array([config.max_engagers, config.max_engaged, config.max_history], dtype=np.int64),
+    )
+
+
+def _known(actions: ActionSpace, name: str, setting: str) -> int:
+    if name not in actions.names:
+        raise ConfigError(
+            f"config key stores.engagements.{setting}",
+            value=name,
+            problem="not a known action",
+            remedy=f"use some of {', '.join(actions.names)}",
+        )
+    return actions.code(name)

@@ -1,0 +1,288 @@
+"""`Replica`: this process's own copy of the state, restored from a checkpoint and kept up with the log.
+
+Every process is one: workers, which serve requests from it, and the keeper, which writes the checkpoints. A
+request holds the replica's read gate and so sees every store at one log position; folding happens between
+requests, never within one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Generic, Protocol, TypeVar
+
+from millrace.base.clock import Clock
+from millrace.base.errors import CheckpointError, StoreError
+from millrace.events.envelope import AnyEvent
+from millrace.stores.applier import Applied, Applier, EventListener
+from millrace.stores.checkpoint import Checkpoint, Checkpoints
+from millrace.stores.content_overlay import ContentReader
+from millrace.stores.fold import Arrays, Fold
+from millrace.stores.read_gate import ReadGate
+from millrace.stores.replica_config import ReplicaConfig
+from millrace.stores.watermark import Watermark
+from millrace.stream.log import Log, Position, RecordBatch, total
+
+CONTENT_CHECK_S: Final = 0.25
+"""How often a worker looks how far the keeper's content file has come."""
+
+STALE_AFTER_S: Final = 2.0
+"""A worker that has not looked at the log for this long is not ready."""
+
+logger = logging.getLogger(__name__)
+
+
+class FoldedState(Protocol):
+    """All stores of one process, as the replica sees them."""
+
+    @property
+    def watermark(self) -> Watermark:
+        """The log's watermark, part of the state."""
+
+    def folds(self) -> Sequence[Fold]:
+        """Return every fold, in the order of application."""
+
+
+StateT = TypeVar("StateT", bound=FoldedState)
+StateT_co = TypeVar("StateT_co", bound=FoldedState, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[StateT_co]):
+    """What a request reads: the state, and the log position it stands at for as long as the gate is held."""
+
+    state: StateT_co
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One batch of records, applied."""
+
+    records: RecordBatch
+    applied: Applied
+
+
+class Replica(Generic[StateT]):
+    """One process's state and its place in the log. Belongs to one thread (one event loop).
+
+    Parameters
+    ----------
+    log
+        Followed from the checkpoint on.
+    decode
+        Bytes to event; raises `SchemaError`.
+    make_state
+        Returns an empty state.
+    checkpoints
+        Where to begin.
+    clock
+        Its monotonic side tells whether following has stalled.
+    config
+        Intervals and batch sizes.
+    content
+        Content reads of this process; its overlay hears every event.
+    listeners
+        Further listeners.
+    group
+        Name of the consumer group; nothing but the keeper commits.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        decode: Callable[[bytes], AnyEvent],
+        make_state: Callable[[], StateT],
+        checkpoints: Checkpoints,
+        *,
+        clock: Clock,
+        config: ReplicaConfig | None = None,
+        content: ContentReader | None = None,
+        listeners: Sequence[EventListener] = (),
+        group: str = "replica",
+    ) -> None:
+        self.log = log
+        self.checkpoints = checkpoints
+        self.content = content
+        self.config = config or ReplicaConfig()
+        self.gate = ReadGate()
+        self.refused: tuple[CheckpointError, ...] = ()
+        self._decode = decode
+        self._make_state = make_state
+        self._clock = clock
+        self._listeners = (*((content.overlay,) if content else ()), *listeners)
+        self._consumer = log.subscribe(group, start=log.begin())
+        self._has_caught_up = False
+        self._polled_at_s = float("-inf")
+        self._state: StateT
+        self._position: Position
+        self._adopt(make_state(), log.begin())
+
+    @property
+    def state(self) -> StateT:
+        """The live state; read it only while holding the gate, or where nothing folds."""
+        return self._state
+
+    @property
+    def position(self) -> Position:
+        """The next record of the log to apply."""
+        return self._position
+
+    def restore(self) -> Checkpoint | None:
+        """Load the newest good checkpoint, or begin at the log's beginning; return the checkpoint used.
+
+        Raises
+        ------
+        CheckpointError
+            If no checkpoint can be used and the log has been trimmed, so that the state cannot be had.
+        """
+        end = self.log.end()
+        begin = self.log.begin()
+        refused: list[CheckpointError] = []
+        for path in reversed(self.checkpoints.paths()):
+            try:
+                checkpoint = self.checkpoints.load(path, end)
+                state = self._fill(checkpoint, begin)
+            except CheckpointError as error:
+                logger.error("%s", error)
+                refused.append(error)
+                continue
+            self.refused = tuple(refused)
+            self._adopt(state, checkpoint.position)
+            return checkpoint
+        self.refused = tuple(refused)
+        if total(begin) > 0:
+            raise CheckpointError(
+                "checkpoints",
+                value=str(self.checkpoints.folder),
+                problem=f"none can be used, and the log is only kept from position {tuple(begin)} on",
+                remedy="restore a backup; `millrace doctor` shows what is wrong with each checkpoint",
+            )
+        self._adopt(self._make_state(), begin)
+        return None
+
+    def step(self, max_records: int) -> Step:
+        """Apply the next records of the log, at once; perhaps none are there."""
+        return self._apply(self._consumer.poll(max_records))
+
+    def catch_up(self, on_progress: Callable[[int, int], None] | None = None) -> int:
+        """Apply everything that is in the log now; return how many records.
+
+        Parameters
+        ----------
+        on_progress
+            Called with (records applied, records to apply) after every step.
+        """
+        first, last = total(self._position), total(self.log.end())
+        while total(self._position) < last:
+            before = total(self._position)
+            step = self.step(self.config.catch_up_records)
+            if total(self._position) == before and not len(step.records):
+                break
+            if on_progress is not None:
+                on_progress(total(self._position) - first, last - first)
+        return total(self._position) - first
+
+    async def follow(self) -> None:
+        """Keep up with the log until cancelled, folding between requests."""
+        self._consumer.seek(self._position)
+        pause_s = self.config.poll_interval_ms / 1000
+        content_checked_s = float("-inf")
+        while True:
+            records = self._consumer.poll(self.config.fold_records)
+            if len(records):
+                async with self.gate.write():
+                    self._apply(records)
+            else:
+                self._position = records.end
+            now_s = self._polled_at_s = self._clock.monotonic_s()
+            if now_s - content_checked_s > CONTENT_CHECK_S and self.content is not None:
+                self.content.refresh()
+                content_checked_s = now_s
+            if len(records) < self.config.fold_records:
+                self._has_caught_up = True
+                await asyncio.sleep(pause_s)
+            else:
+                await asyncio.sleep(0)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Reading[StateT]]:
+        """Hold the state still for one request: all stores at one log position."""
+        async with self.gate.read():
+            yield Reading(self._state, self._position)
+
+    def why_not_ready(self) -> str:
+        """Return why this process must not serve yet; empty if it may."""
+        if not self._has_caught_up:
+            return "the state has not caught up with the log yet"
+        if self._clock.monotonic_s() - self._polled_at_s > STALE_AFTER_S:
+            return "the log has not been followed for a while"
+        if self.content is not None and not self.content.is_covered():
+            return "the content store has not caught up with the checkpoint yet"
+        return ""
+
+    def is_ready(self) -> bool:
+        """Whether this process has caught up and is following."""
+        return not self.why_not_ready()
+
+    def lag(self) -> int:
+        """Return how many records of the log are not applied yet."""
+        return max(total(self.log.end()) - total(self._position), 0)
+
+    def arrays(self) -> dict[str, Arrays]:
+        """Return the whole state: store name to its live arrays."""
+        named = {fold.name: fold.arrays() for fold in self._state.folds()}
+        if len(named) != len(self._state.folds()) or Watermark.name in named:
+            raise StoreError(
+                "fold names", value=list(named), problem="not unique", remedy="name every fold differently"
+            )
+        return {**named, Watermark.name: self._state.watermark.arrays()}
+
+    def write_checkpoint(self, created_at_ms: int) -> Position:
+        """Write a checkpoint of the state as it is; return its position."""
+        self.checkpoints.write(self.arrays(), self._position, created_at_ms)
+        return self._position
+
+    def close(self) -> None:
+        """Release the log consumer and the content file."""
+        self._consumer.close()
+        if self.content is not None:
+            self.content.close()
+
+    def _fill(self, checkpoint: Checkpoint, begin: Position) -> StateT:
+        if total(checkpoint.position) < total(begin):
+            raise CheckpointError(
+                "checkpoint",
+                value=str(checkpoint.path),
+                problem=f"stands at log position {checkpoint.position}, but the log begins at {tuple(begin)}",
+                remedy="it is left out; restore log and checkpoints from one backup",
+            )
+        state = self._make_state()
+        try:
+            for fold in state.folds():
+                fold.load(checkpoint.of(fold.name))
+            state.watermark.load(checkpoint.of(Watermark.name))
+        except (KeyError, ValueError, IndexError, TypeError) as error:
+            raise CheckpointError(
+                "checkpoint",
+                value=str(checkpoint.path),
+                problem=f"does not fit this version of the stores ({type(error).__name__}: {error})",
+                remedy="it is left out; the one before it is used",
+            ) from error
+        return state
+
+    def _adopt(self, state: StateT, position: Position) -> None:
+        self._state = state
+        self._position = position
+        self._applier = Applier(state.folds(), state.watermark, self._decode, self._listeners)
+        self._consumer.seek(position)
+        if self.content is not None:
+            self.content.start_at(position)
+
+    def _apply(self, records: RecordBatch) -> Step:
+        applied = self._applier.apply(records)
+        self._position = records.end
+        return Step(records, applied)

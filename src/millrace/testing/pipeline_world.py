@@ -1,0 +1,137 @@
+"""`FeedWorld`: the real stores, the real content file and the real feed service, fed with a list of events.
+
+No log, no replica, no process: events go straight into every fold, in order, and the state stands still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from millrace.base.actions import ActionSpace
+from millrace.base.clock import ManualClock
+from millrace.base.ids import IdKind
+from millrace.events.envelope import AnyEvent
+from millrace.mixer.config import HomeConfig
+from millrace.mixer.feed import FeedRequest, FeedResponse
+from millrace.mixer.home_pipeline import HomeParts
+from millrace.mixer.service import FeedService
+from millrace.pipeline.outcome import PipelineObserver
+from millrace.pipeline.result import PipelineResult
+from millrace.stores.claims import ClaimStore, MemoryClaims
+from millrace.stores.config import StoresConfig
+from millrace.stores.content_overlay import ContentReader
+from millrace.stores.content_store import ContentStore
+from millrace.stores.state import State
+from millrace.testing.builders import NOW_MS, a_batch_of
+
+
+@dataclass(frozen=True, slots=True)
+class StandingStill:
+    """A reading of a state that nobody changes."""
+
+    position: tuple[int, ...]
+
+
+class CollectedServed:
+    """Takes `Served` events and keeps them."""
+
+    def __init__(self) -> None:
+        self.events: list[AnyEvent] = []
+
+    def log(self, event: AnyEvent) -> None:
+        """Keep the event."""
+        self.events.append(event)
+
+
+class FeedWorld:
+    """A feed over everything that some events say.
+
+    Parameters
+    ----------
+    folder
+        Where the content file goes.
+    events
+        What happened, in order.
+    now_ms
+        Event time.
+    claims, observer
+        Shared or replaced where a test needs them.
+    params
+        Overrides at level ``config``.
+    config
+        Strict by default: what a stage raises is raised.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        events: Iterable[AnyEvent] = (),
+        *,
+        now_ms: int = NOW_MS,
+        claims: ClaimStore | None = None,
+        observer: PipelineObserver | None = None,
+        params: Mapping[str, object] | None = None,
+        config: HomeConfig | None = None,
+    ) -> None:
+        self.clock = ManualClock(now_ms)
+        self.state = State(StoresConfig())
+        self.served = CollectedServed()
+        self.position = 0
+        self._content = ContentStore(folder / "content.db", self.state.hasher)
+        self.content = ContentReader(folder / "content.db", self.state.hasher)
+        self.hear(events)
+        parts = HomeParts(
+            state=self.state,
+            content=self.content,
+            claims=claims or MemoryClaims(),
+            actions=ActionSpace(),
+            clock=self.clock,
+            served_logger=self.served,
+        )
+        generous = HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000, is_strict=True)
+        self.service = FeedService(self, parts, self.state.hasher, config or generous, params=params, observer=observer)
+
+    def hear(self, events: Iterable[AnyEvent]) -> None:
+        """Take further events into stores and content."""
+        batch = a_batch_of(list(events), first_offset=self.position)
+        for fold in self.state.folds():
+            fold.apply(batch)
+        self._content.hear(batch)
+        self.position += len(batch)
+        self._content.commit((self.position,))
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[StandingStill]:
+        """Hold the state still, which it does anyway."""
+        yield StandingStill((self.position,))
+
+    def page(self, viewer_id: str | int = 20, request_id: str = "r1", **more: Any) -> FeedResponse:
+        """Return a page."""
+        return self.page_with_result(viewer_id, request_id, **more)[0]
+
+    def page_with_result(
+        self, viewer_id: str | int = 20, request_id: str = "r1", **more: Any
+    ) -> tuple[FeedResponse, PipelineResult]:
+        """Return a page and what it was made from, side effects done."""
+
+        async def run() -> tuple[FeedResponse, PipelineResult]:
+            request = FeedRequest(viewer_id=str(viewer_id), request_id=request_id, **more)
+            answer = await self.service.home_with_result(request)
+            await self.service.drain()
+            return answer
+
+        return asyncio.run(run())
+
+    def post_id(self, text: str | int) -> int:
+        """Return a post's inside id."""
+        return self.state.hasher.one(IdKind.POST, str(text))
+
+    def close(self) -> None:
+        """Close the content file."""
+        self.content.close()
+        self._content.close()

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from millrace.app import wiring
+from millrace.app.backup import make_backup, restore_backup
+from millrace.app.commands.init import make_home
+from millrace.app.keeper import keeper_lock, open_keeper
+from millrace.app.settings import Settings
+from millrace.base.errors import StoreError
+from millrace.base.ids import IdHasher
+from millrace.events.envelope import AnyEvent
+from millrace.stream.log import total
+from millrace.testing.builders import a_follow, a_post_created, an_engagement
+
+
+def a_home(folder: Path) -> Settings:
+    return make_home(folder)[0]
+
+
+def put(settings: Settings, events: list[AnyEvent]) -> None:
+    log = wiring.build_log(settings)
+    wiring.build_collector(settings, log, wiring.build_codec(settings)).submit(events)
+    log.close()
+
+
+def keep(settings: Settings) -> None:
+    with keeper_lock(settings.data_dir):
+        keeper = open_keeper(settings)
+        keeper.start()
+        keeper.stop()
+
+
+def some_events(n: int, first: int = 0) -> list[AnyEvent]:
+    kinds = (
+        lambda i: a_post_created(i, i % 7, text=f"text {i}"),
+        lambda i: an_engagement(i % 5, i - 1),
+        lambda i: a_follow(i % 5, i % 7 + 10),
+    )
+    return [kinds[i % 3](i) for i in range(first, first + n)]
+
+
+def state_of(settings: Settings) -> tuple[int, dict[str, bytes]]:
+    log = wiring.build_log(settings)
+    replica = wiring.build_replica(settings, log)
+    replica.restore()
+    replica.catch_up()
+    arrays = {f"{s}/{n}": a.tobytes() for s, named in replica.arrays().items() for n, a in named.items()}
+    assert replica.content is not None
+    post = replica.content.posts(IdHasher().posts(["0"]), replica.position)[0]
+    assert post is not None
+    assert post.text == "text 0"
+    position = total(replica.position)
+    replica.close()
+    log.close()
+    return position, arrays
+
+
+def test_a_restored_home_has_the_same_state(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    put(home, some_events(300))
+    keep(home)
+    put(home, some_events(60, first=300))  # a tail after the checkpoint
+    report = make_backup(home, tmp_path / "backup")
+    assert report.log_end == 360
+    other = Settings(tmp_path / "other")
+    restore_backup(other, tmp_path / "backup")
+    assert other.config_path.read_text() == home.config_path.read_text()
+    assert state_of(other) == state_of(home)
+
+
+def test_a_home_can_be_copied_while_it_is_written(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    put(home, some_events(200))
+    keep(home)
+    done = threading.Event()
+
+    def write() -> None:
+        log = wiring.build_log(home)
+        collector = wiring.build_collector(home, log, wiring.build_codec(home))
+        keeper = open_keeper(home)
+        keeper.start()
+        first = 200
+        while not done.is_set():
+            collector.submit(some_events(50, first))
+            keeper.turn()
+            keeper.checkpoint()
+            first += 50
+        keeper.stop()
+        log.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(3):
+            make_backup(home, tmp_path / f"backup-{number}")
+    finally:
+        done.set()
+        writer.join()
+    for number in range(3):
+        other = Settings(tmp_path / f"other-{number}")
+        report = restore_backup(other, tmp_path / f"backup-{number}")
+        assert state_of(other)[0] == report.log_end
+
+
+def test_a_damaged_or_incomplete_backup_is_refused(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    put(home, some_events(10))
+    make_backup(home, tmp_path / "backup")
+    log = tmp_path / "backup" / "data" / "log.db"
+    whole = log.read_bytes()
+    log.write_bytes(whole[:-1] + b"x")
+    with pytest.raises(StoreError, match="damaged data/log.db"):
+        restore_backup(Settings(tmp_path / "other"), tmp_path / "backup")
+    log.unlink()
+    with pytest.raises(StoreError, match="misses data/log.db"):
+        restore_backup(Settings(tmp_path / "other"), tmp_path / "backup")
+    with pytest.raises(StoreError, match="no readable backup.json"):
+        restore_backup(Settings(tmp_path / "other"), tmp_path / "home")
+
+
+def test_data_that_is_there_is_only_replaced_when_asked_and_kept_beside(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    put(home, some_events(10))
+    make_backup(home, tmp_path / "backup")
+    put(home, some_events(10, first=10))
+    with pytest.raises(StoreError, match="has data already"):
+        restore_backup(home, tmp_path / "backup")
+    restore_backup(home, tmp_path / "backup", replaces=True)
+    log = wiring.build_log(home)
+    assert log.end() == (10,)
+    log.close()
+    assert (home.home / "data-before-restore" / "log.db").exists()
+
+
+def test_a_home_that_serves_is_not_restored(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    put(home, some_events(10))
+    make_backup(home, tmp_path / "backup")
+    with keeper_lock(home.data_dir), pytest.raises(StoreError, match="a server runs there"):
+        restore_backup(home, tmp_path / "backup", replaces=True)
+
+
+def test_a_backup_never_overwrites(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    with pytest.raises(StoreError, match="has no log yet"):
+        make_backup(home, tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()
+    put(home, some_events(10))
+    make_backup(home, tmp_path / "backup")
+    with pytest.raises(StoreError, match="exists already"):
+        make_backup(home, tmp_path / "backup")

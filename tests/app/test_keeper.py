@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from millrace.app.keeper import Keeper, keeper_lock, running_keeper
+from millrace.base.clock import ManualClock
+from millrace.base.errors import StoreError
+from millrace.base.ids import IdHasher
+from millrace.events.codec import EventCodec
+from millrace.events.envelope import AnyEvent
+from millrace.events.registry import EventRegistry
+from millrace.flywheel.warehouse import Warehouse
+from millrace.stores.checkpoint import Checkpoints
+from millrace.stores.content_overlay import ContentReader
+from millrace.stores.content_store import ContentStore
+from millrace.stores.replica import Replica
+from millrace.stores.replica_config import ReplicaConfig
+from millrace.stream.collector import Collector
+from millrace.stream.log import Message
+from millrace.stream.sqlite_log import SqliteLog
+from millrace.testing.builders import (
+    NOW_MS,
+    a_post_created,
+    a_post_edited,
+    a_profile_updated,
+    a_served,
+    a_user_erased,
+    an_engagement,
+)
+from millrace.testing.small_state import SmallState
+
+CODEC = EventCodec(EventRegistry())
+HASHER = IdHasher()
+DAY_MS = 86_400_000
+
+
+@dataclass
+class SteppingClock(ManualClock):
+    """Monotonic time that moves by hand, too."""
+
+    def __init__(self) -> None:
+        super().__init__(NOW_MS)
+        self.s = 100.0
+
+    def monotonic_s(self) -> float:
+        return self.s
+
+
+class Home:
+    """A keeper and everything it keeps, in one folder."""
+
+    def __init__(self, folder: Path, **config: object) -> None:
+        self.folder = folder
+        self.clock = SteppingClock()
+        self.config = ReplicaConfig(**config)  # type: ignore[arg-type]
+        self.log = SqliteLog(folder / "log.db", self.clock, min_free_bytes=0)
+        self.collector = Collector(self.log, CODEC, self.clock)
+        self.reader = ContentReader(folder / "content.db", HASHER)
+        self.checkpoints = Checkpoints(folder / "checkpoints", "f", 2)
+        self.warehouse = Warehouse(folder / "warehouse", CODEC)
+
+    def keeper(self) -> Keeper:
+        content = ContentStore(self.folder / "content.db", HASHER)
+        replica = Replica(
+            self.log,
+            CODEC.decode,
+            SmallState,
+            self.checkpoints,
+            clock=self.clock,
+            config=self.config,
+            listeners=(content,),
+        )
+        keeper = Keeper(self.log, replica, content, self.warehouse, CODEC, self.clock, self.config)
+        keeper.start()
+        return keeper
+
+    def put(self, *events: AnyEvent) -> None:
+        self.collector.submit(events)
+
+    def settle(self, keeper: Keeper, chores: int = 1) -> None:
+        for _ in range(chores):
+            self.clock.s += 2
+            while keeper.turn():
+                pass
+
+    def texts(self, *posts: object) -> list[str | None]:
+        found = self.reader.posts(HASHER.posts(map(str, posts)), self.log.end())
+        return [None if post is None else post.text for post in found]
+
+    def files_with(self, text: bytes, but: Sequence[str] = ()) -> list[str]:
+        found = (p for p in self.folder.rglob("*") if p.is_file() and text in p.read_bytes())
+        return sorted({p.name for p in found} - set(but))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path, checkpoint_every_records=1000)
+
+
+def test_what_was_appended_can_be_read_and_checkpointed(home: Home) -> None:
+    keeper = home.keeper()
+    home.put(a_post_created(1, text="hello"), an_engagement())
+    home.settle(keeper)
+    assert home.texts(1) == ["hello"]
+    assert keeper.checkpoint() == (2,)
+    assert home.checkpoints.newest_position() == (2,)
+    assert home.log.lag("keeper") == 0
+
+
+def test_checkpoints_come_by_records_and_by_time(tmp_path: Path) -> None:
+    home = Home(tmp_path, checkpoint_every_records=5, checkpoint_every_s=60.0)
+    keeper = home.keeper()
+    home.put(*(a_post_created(i) for i in range(5)))
+    keeper.turn()
+    assert home.checkpoints.newest_position() == (5,)
+    home.put(a_post_created(9))
+    keeper.turn()
+    assert home.checkpoints.newest_position() == (5,)
+    home.clock.s += 61
+    keeper.turn()
+    assert home.checkpoints.newest_position() == (6,)
+    home.clock.s += 61
+    keeper.turn()
+    assert len(home.checkpoints.paths()) == 2  # nothing happened, nothing to write
+
+
+def test_killed_anywhere_it_goes_on_without_doing_anything_twice(home: Home) -> None:
+    keeper = home.keeper()
+    home.put(a_post_created(1, text="one"))
+    home.settle(keeper)
+    keeper.checkpoint()
+    home.put(a_post_edited(1, text="two"), a_post_created(2, text="three"))
+    home.settle(keeper)
+    del keeper  # no stop: content is ahead of the checkpoint now
+    again = home.keeper()
+    assert again.position == (1,)
+    home.put(a_post_edited(2, text="four"))
+    home.settle(again)
+    assert again.position == (4,)
+    assert home.texts(1, 2) == ["two", "four"]
+
+
+def test_stopping_writes_a_checkpoint_of_everything(home: Home) -> None:
+    keeper = home.keeper()
+    home.put(*(a_post_created(i) for i in range(3)))
+    keeper.stop()
+    assert home.checkpoints.newest_position() == (3,)
+
+
+def test_undecodable_records_become_dead_letters_once(home: Home) -> None:
+    home.log.append([Message("events.post", "k", "bad-1", NOW_MS, b"\xc1nonsense")])
+    home.put(a_post_created(1, text="fine"))
+    keeper = home.keeper()
+    home.settle(keeper)
+    del keeper
+    home.settle(home.keeper())  # from the beginning again: there is no checkpoint
+    letters = list(home.log.dead_letters())
+    assert [(letter.topic, letter.origin, letter.data) for letter in letters] == [
+        ("events.post", "group/keeper", b"\xc1nonsense")
+    ]
+    assert home.texts(1) == ["fine"]
+
+
+def test_a_lost_content_file_is_made_again_from_the_log(home: Home) -> None:
+    keeper = home.keeper()
+    home.put(*(a_post_created(i, text=f"t{i}") for i in range(40)))
+    keeper.stop()
+    home.reader.close()
+    for path in home.folder.glob("content.db*"):
+        path.unlink()
+    home.keeper()
+    assert home.texts(0, 39) == ["t0", "t39"]
+
+
+def test_content_ahead_of_the_log_is_refused(home: Home) -> None:
+    keeper = home.keeper()
+    home.put(a_post_created(1))
+    keeper.stop()
+    home.log.close()
+    for path in home.folder.glob("log.db*"):
+        path.unlink()
+    with pytest.raises(StoreError, match="ahead of the log"):
+        Home(home.folder).keeper()
+
+
+def test_the_log_is_trimmed_up_to_the_oldest_checkpoint_and_the_export(tmp_path: Path) -> None:
+    home = Home(tmp_path, log_retention_ms=DAY_MS, checkpoint_every_records=10**6)
+    keeper = home.keeper()
+    home.put(*(a_post_created(i) for i in range(12_000)))
+    home.settle(keeper)
+    keeper.checkpoint()
+    home.clock.advance_ms(2 * DAY_MS)
+    home.settle(keeper, chores=50)
+    assert home.log.begin() == (12_000,)  # old enough, exported, and before the only checkpoint's tail
+    home.put(*(a_post_created(i) for i in range(12_000, 24_000)))
+    home.settle(keeper)
+    keeper.checkpoint()
+    home.clock.advance_ms(2 * DAY_MS)
+    home.settle(keeper, chores=50)
+    assert home.log.begin() == (12_000,)  # the oldest kept checkpoint still stands there
+    del keeper
+    again = home.keeper()
+    assert again.position == (24_000,)
+
+
+def test_erasure_leaves_nothing_of_the_user_anywhere(home: Home) -> None:
+    keeper = home.keeper()
+    home.put(
+        a_post_created("p1", "erin-the-erased", text="the words of erin"),
+        a_post_created("p2", "bob", text="the words of bob"),
+        a_profile_updated("erin-the-erased", name="Erin Example"),
+        a_served("bob", ("p1",), author_id="erin-the-erased"),
+    )
+    home.collector.submit_json([b'{"payload": {"type": "Nonsense", "user_id": "erin-the-erased"}}'], "web")
+    home.settle(keeper, chores=3)
+    keeper.checkpoint()
+    home.put(a_post_edited("p1", text="more words of erin"))
+    home.settle(keeper)
+    keeper.checkpoint()
+    home.warehouse.export(home.log)
+    assert home.files_with(b"erin-the-erased", but=["log.db", "log.db-wal"])
+    home.put(a_user_erased("erin-the-erased"), a_post_created("p3", "bob", text="later words of bob"))
+    home.settle(keeper, chores=5)
+    assert home.texts("p1", "p2", "p3") == [None, "the words of bob", "later words of bob"]
+    assert home.checkpoints.oldest_position() == (7,)
+    assert list(home.log.dead_letters()) == []
+    for words in (b"the words of erin", b"more words of erin", b"Erin Example"):
+        assert home.files_with(words) == []
+    home.put(an_engagement("bob", "p2"))
+    home.settle(keeper)
+    keeper.checkpoint()  # after a further one, the request to forget is forgotten itself
+    home.settle(keeper, chores=5)
+    connection = home.warehouse.connect()
+    assert connection.execute("SELECT count(*) FROM events WHERE payload LIKE '%erin-the%'").fetchone() == (0,)
+    connection.close()
+    keeper.stop()
+    home.log.close()
+    home.reader.close()
+    assert home.files_with(b"erin-the-erased") == []
+
+
+def test_an_erasure_is_finished_after_a_kill(home: Home) -> None:
+    keeper = home.keeper()
+    home.put(a_post_created("p1", "erin-the-erased", text="the words of erin"), a_user_erased("erin-the-erased"))
+    keeper.turn()
+    del keeper  # the content store has forgotten, the log has not
+    assert home.files_with(b"the words of erin", but=["content.db-wal"])
+    home.settle(home.keeper(), chores=5)
+    assert home.files_with(b"the words of erin") == []
+
+
+def test_one_keeper_at_a_time(tmp_path: Path) -> None:
+    assert running_keeper(tmp_path) is None
+    with keeper_lock(tmp_path) as is_mine:
+        assert is_mine
+        assert running_keeper(tmp_path) is not None
+        with keeper_lock(tmp_path, iter([False, True]).__next__) as is_second:
+            assert not is_second
+    assert running_keeper(tmp_path) is None

@@ -1,0 +1,102 @@
+"""Served events are appended behind the pages, together, and survive a full disk for a while."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from millrace.app.metrics import Metrics
+from millrace.app.served_writer import ServedWriter
+from millrace.base.errors import LogFullError
+from millrace.events.envelope import AnyEvent, Event
+from millrace.events.feed_events import Served
+
+
+def served(name: str) -> AnyEvent:
+    payload = Served(request_id=name, viewer_id="v", pipeline="home")
+    return Event(event_id=name, event_time_ms=1, source="server", payload=payload)
+
+
+class Disk:
+    """Takes events unless it is full."""
+
+    def __init__(self, n_refusals: int = 0) -> None:
+        self.batches: list[list[str]] = []
+        self.n_refusals = n_refusals
+        self.has_taken = asyncio.Event()
+
+    async def append(self, events: Sequence[AnyEvent]) -> None:
+        if self.n_refusals:
+            self.n_refusals -= 1
+            raise LogFullError("log", problem="no room", remedy="free some")
+        self.batches.append([event.event_id for event in events])
+        self.has_taken.set()
+
+
+def run(scene: Any) -> Any:
+    return asyncio.run(asyncio.wait_for(scene, timeout=10))
+
+
+def test_events_of_a_moment_are_appended_together() -> None:
+    async def scene() -> list[list[str]]:
+        disk = Disk()
+        writer = ServedWriter(disk.append, Metrics(), batch_ms=1)
+        await writer.start()
+        for name in ("a", "b", "c"):
+            writer.log(served(name))
+        await disk.has_taken.wait()
+        await writer.stop()
+        return disk.batches
+
+    assert run(scene()) == [["a", "b", "c"]]
+
+
+def test_what_waits_when_the_server_stops_is_appended() -> None:
+    async def scene() -> list[list[str]]:
+        disk = Disk()
+        writer = ServedWriter(disk.append, Metrics(), batch_ms=1_000)
+        await writer.start()
+        writer.log(served("a"))
+        await writer.stop()
+        return disk.batches
+
+    assert run(scene()) == [["a"]]
+
+
+def test_a_refused_batch_is_tried_again_in_order() -> None:
+    async def scene() -> list[list[str]]:
+        disk = Disk(n_refusals=1)
+        writer = ServedWriter(disk.append, Metrics(), batch_ms=1, retry_s=0.001)
+        await writer.start()
+        writer.log(served("a"))
+        writer.log(served("b"))
+        await disk.has_taken.wait()
+        await writer.stop()
+        return disk.batches
+
+    assert run(scene()) == [["a", "b"]]
+
+
+def test_what_could_not_be_written_at_the_end_is_counted_as_lost() -> None:
+    async def scene() -> str:
+        metrics = Metrics()
+        writer = ServedWriter(Disk(n_refusals=99).append, metrics, batch_ms=1_000)
+        await writer.start()
+        writer.log(served("a"))
+        await writer.stop()
+        return metrics.render().decode()
+
+    assert 'millrace_served_events_total{result="lost"} 1.0' in run(scene())
+
+
+def test_the_waiting_events_are_bounded() -> None:
+    async def scene() -> list[list[str]]:
+        disk = Disk()
+        writer = ServedWriter(disk.append, Metrics(), batch_ms=1_000, max_waiting=2)
+        for name in ("a", "b", "c"):
+            writer.log(served(name))
+        await writer.stop()
+        return disk.batches
+
+    assert run(scene()) == [["b", "c"]]

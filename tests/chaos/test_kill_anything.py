@@ -1,0 +1,291 @@
+"""Real processes, killed with SIGKILL at any moment, under load: nothing is lost, nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from millrace.app import wiring
+from millrace.app.commands.init import make_home
+from millrace.app.settings import Settings
+from millrace.base.ids import IdHasher
+from millrace.stores.content_store import ContentStore
+from millrace.stream.log import total
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
+
+N_WORKERS = 2
+MILLRACE = [sys.executable, "-c", "from millrace.app.cli import main; main()"]
+
+
+class Server:
+    """``millrace serve`` in a process group of its own."""
+
+    def __init__(self, home: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        self.home = home
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        port = self.url.rsplit(":", 1)[1]
+        overrides = [f"server.port={port}", "replica.checkpoint_every_records=300", "replica.checkpoint_every_s=0.5"]
+        options = [part for override in overrides for part in ("--set", override)]
+        with (self.home / "server.log").open("a") as messages:
+            return subprocess.Popen(
+                [*MILLRACE, "serve", "--home", str(self.home), "--workers", str(N_WORKERS), *options],
+                stdout=messages,
+                stderr=messages,
+                start_new_session=True,
+            )
+
+    def restart(self) -> None:
+        self.process = self._start()
+        self.wait_ready()
+
+    def get(self, path: str, data: bytes | None = None) -> bytes:
+        with urllib.request.urlopen(self.url + path, data=data, timeout=20) as answer:
+            return answer.read()  # type: ignore[no-any-return]
+
+    def is_ready(self) -> bool:
+        try:
+            return bool(json.loads(self.get("/readyz"))["is_ready"])
+        except OSError:
+            return False
+
+    def wait_ready(self) -> None:
+        until(self.is_ready, 60)
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+    def kill_all(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(60)
+
+
+def until(condition: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "took too long"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return make_home(tmp_path / "home")[0]
+
+
+@pytest.fixture
+def server(settings: Settings) -> Iterator[Server]:
+    server = Server(settings.home)
+    server.wait_ready()
+    yield server
+    if server.process.poll() is None:
+        server.kill_all()
+
+
+class Producer(threading.Thread):
+    """Posts batches of events and remembers which ones were acknowledged; sends again what was not."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(daemon=True)
+        self.server = server
+        self.acknowledged: list[str] = []
+        self.n_failures = 0
+        self.should_stop = threading.Event()
+
+    def run(self) -> None:
+        number = 0
+        while not self.should_stop.is_set():
+            lines = [self._event(number + i) for i in range(20)]
+            try:
+                answer = json.loads(self.server.get("/api/v1/events", b"\n".join(lines)))
+            except OSError:
+                self.n_failures += 1
+                time.sleep(0.05)
+                continue  # the same events again: taken in already or not, each counts once
+            assert answer["n_refused"] == 0, answer
+            self.acknowledged += [result["event_id"] for result in answer["results"]]
+            number += 20
+
+    @staticmethod
+    def _event(number: int) -> bytes:
+        user, post = f"u{number % 23}", f"p{number}"
+        payloads = (
+            {"type": "PostCreated", "post_id": post, "author_id": user, "text": f"text of {post}"},
+            {"type": "FollowChanged", "follower_id": f"u{number % 7}", "followee_id": user},
+            {"type": "Engagement", "viewer_id": user, "post_id": f"p{number - 2}", "action": "like"},
+            {"type": "PostEdited", "post_id": f"p{number - 3}", "text": f"edited {number}"},
+            {"type": "ProfileUpdated", "user_id": user, "name": f"Name {number}"},
+        )
+        return json.dumps({"event_id": f"e{number}", "payload": payloads[number % 5]}).encode()
+
+
+class Reader(threading.Thread):
+    """Asks for pages all the time; counts answers, and requests that were cut off by a kill."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(daemon=True)
+        self.server = server
+        self.n_pages = self.n_cut = 0
+        self.wrong: list[str] = []
+        self.should_stop = threading.Event()
+
+    def run(self) -> None:
+        number = 0
+        while not self.should_stop.is_set():
+            number += 1
+            try:
+                page = json.loads(self.server.get(f"/api/v1/timeline/home?viewer=u{number % 7}"))
+            except urllib.error.HTTPError as error:
+                self.wrong.append(f"{error.code} {error.read()[:200]!r}")
+                continue
+            except OSError:
+                self.n_cut += 1
+                time.sleep(0.02)
+                continue
+            self.n_pages += 1
+            self.wrong += [f"no text: {post}" for post in page["posts"] if not post["text"]]
+
+
+def check_everything(settings: Settings, acknowledged: list[str]) -> None:
+    """Check log, state and content after the storm."""
+    log = wiring.build_log(settings)
+    codec = wiring.build_codec(settings)
+    consumer = log.subscribe("check", start=log.begin())
+    ids: list[str] = []
+    while len(records := consumer.poll(5000)):
+        ids += [event.event_id for data in records.data if (event := codec.decode(data)).source != "millrace"]
+    consumer.close()
+    assert len(ids) == len(set(ids)), "an event is in the log twice"
+    assert set(acknowledged) <= set(ids), "an acknowledged event is lost"
+    assert list(log.dead_letters()) == []
+
+    restored = wiring.build_replica(settings, log, has_content_reads=False)
+    assert restored.restore() is not None
+    restored.catch_up()
+    anew_path = settings.home / "anew.db"
+    content = ContentStore(anew_path, IdHasher())
+    replayed = wiring.build_replica(settings, log, listeners=(content,), has_content_reads=False)
+    replayed.catch_up()
+    content.commit(replayed.position)
+    for store, arrays in replayed.arrays().items():
+        for name, array in arrays.items():
+            assert array.tobytes() == restored.arrays()[store][name].tobytes(), f"{store}/{name}"
+    reader = wiring.build_content_reader(settings)
+    assert total(reader.position()) == total(log.end()), "the keeper's last commit is missing"
+    for table in ("posts", "profiles"):
+        newest = (
+            f"SELECT data FROM {table} WHERE at IN (SELECT max(at) FROM {table} GROUP BY {table[:-1]}_id) ORDER BY at"
+        )
+        newest = newest.replace("profile_id", "user_id")
+        rows = [sqlite3.connect(path).execute(newest).fetchall() for path in (settings.content_path, anew_path)]
+        assert rows[0] == rows[1], table
+    for part in (reader, content, restored, replayed, log):
+        part.close()
+
+
+def test_processes_are_killed_one_after_the_other_under_load(server: Server, settings: Settings) -> None:
+    producer, readers = Producer(server), [Reader(server), Reader(server)]
+    for thread in (producer, *readers):
+        thread.start()
+    rng = random.Random(7)
+    for _ in range(8):
+        time.sleep(rng.uniform(0.2, 0.9))
+        victim = rng.choice(server.children())
+        victim.kill()
+        until(lambda: len(server.children()) == 1 + N_WORKERS, 20)
+    time.sleep(1.0)
+    n_before = [reader.n_pages for reader in readers]
+    time.sleep(1.0)
+    assert all(reader.n_pages > n for reader, n in zip(readers, n_before, strict=True)), "it no longer serves"
+    for thread in (producer, *readers):
+        thread.should_stop.set()
+        thread.join(30)
+    assert server.stop() == 0
+    assert len(producer.acknowledged) > 200
+    assert [wrong for reader in readers for wrong in reader.wrong] == []
+    # A kill cuts off at most what the killed worker had in hand: never a service.
+    assert sum(reader.n_cut for reader in readers) <= 3 * 8
+    check_everything(settings, producer.acknowledged)
+
+
+def test_everything_is_killed_at_once_again_and_again(server: Server, settings: Settings) -> None:
+    acknowledged: list[str] = []
+    rng = random.Random(11)
+    number = 0
+    for _ in range(4):
+        deadline = time.monotonic() + rng.uniform(0.3, 1.5)
+        while time.monotonic() < deadline:
+            lines = [Producer._event(number + i) for i in range(20)]
+            answer = json.loads(server.get("/api/v1/events", b"\n".join(lines)))
+            acknowledged += [result["event_id"] for result in answer["results"]]
+            number += 20
+        server.kill_all()
+        server.restart()
+    assert server.stop() == 0
+    check_everything(settings, acknowledged)
+
+
+def test_a_killed_supervisor_leaves_no_process_behind(server: Server) -> None:
+    children = server.children()
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
+    server.restart()  # the port is free again, and so is the keeper's lock
+    assert server.stop() == 0
+
+
+def test_a_corrupt_checkpoint_is_refused_and_the_one_before_is_used(server: Server, settings: Settings) -> None:
+    for first in (0, 1000):
+        lines = [Producer._event(first + i) for i in range(1000)]
+        server.get("/api/v1/events", b"\n".join(lines))
+        subprocess.run([*MILLRACE, "checkpoint", "--home", str(settings.home)], check=True, stdout=subprocess.DEVNULL)
+    server.kill_all()
+    newest = wiring.build_checkpoints(settings).paths()[-1] / "arrays.bin"
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 3] ^= 0xFF
+    newest.write_bytes(data)
+    server.restart()
+    assert "damaged array" in (settings.home / "server.log").read_text()
+    assert server.stop() == 0
+    acknowledged = [f"e{i}" for i in range(2000)]
+    check_everything(settings, acknowledged)
+
+
+def test_no_worker_is_more_than_a_moment_behind(server: Server) -> None:
+    """An event can be seen in pages of every worker soon after its acknowledgement."""
+    waits = []
+    for number in range(40):
+        answer = json.loads(server.get("/api/v1/events", Producer._event(number * 5)))
+        started = time.monotonic()
+        for _ in range(4):  # whichever worker answers
+            while True:
+                page = json.loads(server.get("/api/v1/timeline/home?viewer=somebody"))
+                if sum(page["debug_info"]["state_offset"]) >= sum(answer["state_offset"]):
+                    break
+        waits.append(time.monotonic() - started)
+    # Four requests take their own time too; a loaded test machine is given some slack.
+    assert sorted(waits)[len(waits) // 2] < 0.2

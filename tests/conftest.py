@@ -1,0 +1,95 @@
+"""What all tests share: the folder of public data sets, where there is one, and homes fed with whole worlds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from millrace.events.envelope import AnyEvent
+    from millrace.mixer.feed import FeedResponse
+    from millrace.stores.state import State
+    from millrace.testing.page_rules import PageRules
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn skips into failures where MILLRACE_REQUIRE is set: CI has every service, data set and browser."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("MILLRACE_REQUIRE"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although MILLRACE_REQUIRE is set: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Return the folder that MILLRACE_DATA names; without it the test is skipped."""
+    value = os.environ.get("MILLRACE_DATA", "")
+    if not value:
+        pytest.skip("MILLRACE_DATA is not set: the public data sets are not part of the project")
+    folder = Path(value)
+    if not folder.is_dir():
+        pytest.skip(f"MILLRACE_DATA names {folder}, which is no folder")
+    return folder
+
+
+@dataclass(frozen=True)
+class ServedWorld:
+    """A home into which events were taken through the door, with the real home feed over it."""
+
+    rules: PageRules
+    state: State
+    n_events: int
+    refusals: list[str]
+    page: Callable[[str], FeedResponse]
+
+
+FeedHome = Callable[["Iterable[AnyEvent]", int], ServedWorld]
+
+
+@pytest.fixture(scope="module")
+def feed_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeedHome]:
+    """Return a function that takes events in at one moment and serves pages at the same moment."""
+    # Imported here: this file is read for every test, and few need a whole home.
+    from millrace.app import wiring
+    from millrace.app.intake import Intake, batches
+    from millrace.app.settings import MillraceConfig, Settings
+    from millrace.base.clock import ManualClock
+    from millrace.mixer.config import HomeConfig
+    from millrace.mixer.feed import FeedRequest
+    from millrace.stores.claims import MemoryClaims
+    from millrace.testing.page_rules import PageRules
+
+    with ExitStack() as stack:
+
+        def build(events: Iterable[AnyEvent], now_ms: int) -> ServedWorld:
+            # A busy test machine must not decide what is on a page: generous deadlines, and failures are raised.
+            home = HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000, is_strict=True)
+            settings = Settings(tmp_path_factory.mktemp("home"), MillraceConfig(home=home))
+            clock = ManualClock(now_ms)
+            rules = PageRules(now_ms)
+            with Intake(settings, clock) as intake:
+                for batch in batches(rules.hearing(events)):
+                    intake.take(batch)
+            log = wiring.build_log(settings, clock)
+            stack.callback(log.close)
+            replica = wiring.build_replica(settings, log, clock=clock)
+            stack.callback(replica.close)
+            replica.catch_up()
+            service = wiring.build_feed_service(settings, replica, claims=MemoryClaims(), clock=clock)
+            runner = stack.enter_context(asyncio.Runner())
+
+            def page(viewer_id: str) -> FeedResponse:
+                return runner.run(service.home(FeedRequest(viewer_id=viewer_id, request_id=f"r-{viewer_id}")))
+
+            return ServedWorld(rules, replica.state, intake.n_accepted, intake.refusals, page)
+
+        yield build

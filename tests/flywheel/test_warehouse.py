@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from millrace.base.clock import ManualClock
+from millrace.events.codec import EventCodec
+from millrace.events.registry import EventRegistry
+from millrace.flywheel.warehouse import Warehouse
+from millrace.stream.collector import Collector
+from millrace.stream.memory_log import MemoryLog
+from millrace.testing.builders import (
+    NOW_MS,
+    a_post_created,
+    a_post_edited,
+    a_served,
+    a_user_erased,
+    an_engagement,
+)
+
+CODEC = EventCodec(EventRegistry())
+CLOCK = ManualClock(NOW_MS)
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    return MemoryLog(CLOCK)
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Warehouse:
+    return Warehouse(tmp_path / "warehouse", CODEC)
+
+
+def put(log: MemoryLog, *events) -> None:  # type: ignore[no-untyped-def]
+    Collector(log, CODEC, CLOCK).submit(events)
+
+
+def rows(warehouse: Warehouse, sql: str) -> list[tuple[object, ...]]:
+    connection = warehouse.connect()
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+OFFSETS = "SELECT log_offset FROM events ORDER BY log_offset"
+
+
+def test_events_lie_by_topic_and_day_and_are_read_with_sql(log: MemoryLog, warehouse: Warehouse, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    put(log, a_post_created(1, text="hello"), a_post_created(2, at_ms=NOW_MS - DAY_MS), an_engagement(20, 1))
+    report = warehouse.export(log)
+    assert (report.n_events, report.n_files, report.position) == (3, 3, (3,))
+    folders = {str(p.parent.relative_to(tmp_path / "warehouse")) for p in tmp_path.rglob("*.parquet")}
+    assert folders == {
+        "topic=events.post/dt=2027-01-15",
+        "topic=events.post/dt=2027-01-14",
+        "topic=events.engagement/dt=2027-01-15",
+    }
+    found = rows(warehouse, "SELECT payload ->> 'text' FROM events WHERE type = 'PostCreated' AND log_offset = 0")
+    assert found == [("hello",)]
+
+
+def test_each_export_goes_on_where_the_last_one_ended(log: MemoryLog, warehouse: Warehouse) -> None:
+    put(log, *(a_post_created(i) for i in range(10)))
+    assert warehouse.export(log, max_records=4, chunk_records=2).position == (4,)
+    assert warehouse.export(log, chunk_records=5).n_events == 6
+    assert warehouse.export(log).n_events == 0
+    assert rows(warehouse, OFFSETS) == [(i,) for i in range(10)]
+
+
+def test_an_export_killed_before_it_moved_the_position_leaves_no_event_twice(
+    log: MemoryLog, warehouse: Warehouse, tmp_path: Path
+) -> None:
+    put(log, *(a_post_created(i) for i in range(4)))
+    warehouse.export(log, max_records=2, chunk_records=2)
+    state = (tmp_path / "warehouse" / "state.json").read_bytes()
+    warehouse.export(log)
+    (tmp_path / "warehouse" / "state.json").write_bytes(state)
+    put(log, a_post_created(9))
+    warehouse.export(log)
+    assert rows(warehouse, OFFSETS) == [(i,) for i in range(5)]
+
+
+def test_an_empty_warehouse_can_be_asked(warehouse: Warehouse) -> None:
+    assert rows(warehouse, "SELECT count(*) FROM events") == [(0,)]
+
+
+def test_erasure_removes_what_is_about_a_user_and_takes_out_mentions(log: MemoryLog, warehouse: Warehouse) -> None:
+    put(
+        log,
+        a_post_created(1, "erin", text="mine"),
+        a_post_edited(1, text="still mine"),
+        an_engagement("erin", 5),
+        an_engagement("bob", 1),
+        a_post_created(2, "bob", kind="reply", parent_id=1, parent_author_id="erin"),
+        a_served("bob", (1,), author_id="erin"),
+        a_user_erased("erin"),
+        a_post_created(3, "erin", text="back again"),
+    )
+    warehouse.export(log)
+    assert warehouse.erase("erin", before=6) == 5
+    found = rows(warehouse, "SELECT log_offset, payload FROM events ORDER BY log_offset")
+    assert [row[0] for row in found] == [3, 4, 5, 7]
+    assert [row[0] for row in found if "erin" in str(row[1])] == [7]  # a user who came back is somebody new
+    assert warehouse.erase("erin", before=6) == 0

@@ -1,0 +1,165 @@
+"""Every rule about who may stay, three rows each."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from millrace.features.columns import (
+    AUTHOR_ID,
+    CONTENT_ID,
+    CREATED_MS,
+    HAS_CONTENT,
+    HAS_POST,
+    IS_IN_NETWORK,
+    IS_PARENT_DELETED,
+    IS_SENSITIVE,
+    KIND,
+    LANGUAGE,
+    PARENT_AUTHOR_ID,
+    POST_ID,
+)
+from millrace.features.query_fields import BLOCKED, BLOCKED_BY, LANGUAGES, MUTED, SEEN, SERVED, SHOWS_SENSITIVE
+from millrace.mixer.filters.age import MAX_AGE_H, AgeFilter
+from millrace.mixer.filters.claims import ClaimFilter
+from millrace.mixer.filters.existence import ContentFilter, DeletedFilter, DeletedParentFilter
+from millrace.mixer.filters.out_of_network import OutOfNetworkReplyFilter
+from millrace.mixer.filters.own import OwnPostsFilter
+from millrace.mixer.filters.relations import (
+    BlockedAuthorFilter,
+    BlockedByAuthorFilter,
+    BlockedParentFilter,
+    MutedAuthorFilter,
+    MutedParentFilter,
+)
+from millrace.mixer.filters.same_content import SameContentFilter
+from millrace.mixer.filters.seen import SeenFilter, ServedFilter
+from millrace.mixer.filters.viewer_settings import LANGUAGE_IS_ON, LanguageFilter, SensitiveFilter
+from millrace.mixer.kinds import ORIGINAL, QUOTE, REPLY, REPOST
+from millrace.pipeline.stages import OnError
+from millrace.stores.claims import MemoryClaims
+from millrace.testing.builders import NOW_MS
+from millrace.testing.pipeline_builders import a_batch, a_query, kept
+
+HOUR_MS = 3_600_000
+
+
+def test_age_drops_posts_older_than_the_param() -> None:
+    batch = a_batch({CREATED_MS: [NOW_MS, NOW_MS - 48 * HOUR_MS, NOW_MS - 48 * HOUR_MS - 1]})
+    assert kept(AgeFilter(), a_query(), batch) == [1, 2]
+    assert kept(AgeFilter(), a_query(params={MAX_AGE_H: 1.0}), batch) == [1]
+    assert AgeFilter().explain(a_query(), batch, 1) == "48.0 hours old; the limit is 48"
+
+
+def test_deleted_posts_and_reposts_of_deleted_posts_are_dropped() -> None:
+    assert kept(DeletedFilter(), a_query(), a_batch({HAS_POST: [True, False, True]})) == [1, 3]
+    batch = a_batch({IS_PARENT_DELETED: [True, True, False], KIND: [REPOST, REPLY, REPOST]})
+    assert kept(DeletedParentFilter(), a_query(), batch) == [2, 3]
+    assert kept(ContentFilter(), a_query(), a_batch({HAS_CONTENT: [False, True]})) == [2]
+
+
+def test_own_posts_and_reposts_of_them_are_dropped_but_not_replies_to_them() -> None:
+    batch = a_batch(
+        {
+            AUTHOR_ID: [20, 10, 10, 10],
+            PARENT_AUTHOR_ID: [0, 20, 20, 0],
+            KIND: [ORIGINAL, REPOST, REPLY, ORIGINAL],
+        }
+    )
+    assert kept(OwnPostsFilter(), a_query(viewer_id=20), batch) == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("filter_type", "field"),
+    [(BlockedAuthorFilter, BLOCKED), (BlockedByAuthorFilter, BLOCKED_BY), (MutedAuthorFilter, MUTED)],
+)
+def test_posts_by_accounts_out_of_favour_are_dropped(filter_type: type, field: object) -> None:
+    batch = a_batch({AUTHOR_ID: [10, 30, 40]})
+    assert kept(filter_type(), a_query({field: [30, 50]}), batch) == [1, 3]
+    assert kept(filter_type(), a_query(), batch) == [1, 2, 3]
+
+
+def test_posts_that_carry_others_out_of_favour_are_dropped_in_both_directions() -> None:
+    batch = a_batch({PARENT_AUTHOR_ID: [30, 40, 50, 0]})
+    query = a_query({BLOCKED: [30], BLOCKED_BY: [40], MUTED: [50]})
+    blocked = BlockedParentFilter()
+    assert kept(blocked, query, batch) == [3, 4]
+    assert kept(MutedParentFilter(), query, batch) == [1, 2, 4]
+    assert blocked.explain(query, batch, 0).endswith("the viewer blocks")
+    assert blocked.explain(query, batch, 1).endswith("blocks the viewer")
+
+
+@pytest.mark.parametrize(("filter_type", "field"), [(SeenFilter, SEEN), (ServedFilter, SERVED)])
+def test_posts_had_before_are_dropped_also_as_reposts(filter_type: type, field: object) -> None:
+    batch = a_batch({POST_ID: [1, 2, 3, 4], CONTENT_ID: [1, 2, 9, 8]})
+    assert kept(filter_type(), a_query({field: [1, 9]}), batch) == [2, 4]
+
+
+def test_replies_and_reposts_by_strangers_are_dropped() -> None:
+    batch = a_batch(
+        {
+            IS_IN_NETWORK: [True, False, False, False, False],
+            KIND: [REPLY, REPLY, REPOST, ORIGINAL, QUOTE],
+        }
+    )
+    assert kept(OutOfNetworkReplyFilter(), a_query(), batch) == [1, 4, 5]
+
+
+def test_of_a_post_and_its_reposts_the_post_stays_else_the_first_repost() -> None:
+    batch = a_batch({POST_ID: [11, 1, 12, 21, 22], CONTENT_ID: [1, 1, 1, 2, 2]})
+    assert kept(SameContentFilter(), a_query(), batch) == [1, 21]
+
+
+def test_sensitive_posts_are_dropped_unless_the_viewer_shows_them() -> None:
+    batch = a_batch({IS_SENSITIVE: [True, False]})
+    assert kept(SensitiveFilter(), a_query(), batch) == [2]
+    assert not SensitiveFilter().is_enabled(a_query({SHOWS_SENSITIVE: True}))
+
+
+def test_strangers_posts_in_other_languages_are_dropped_where_the_languages_are_known() -> None:
+    batch = a_batch({LANGUAGE: [0, 1, 2, 1], IS_IN_NETWORK: [False, False, False, True]})
+    stage = LanguageFilter()
+    assert kept(stage, a_query({LANGUAGES: [2]}), batch) == [1, 3, 4]
+    assert stage.is_enabled(a_query({LANGUAGES: [2]}))
+    assert not stage.is_enabled(a_query({LANGUAGES: [2]}, params={LANGUAGE_IS_ON: False}))
+    assert not stage.is_enabled(a_query())
+
+
+def test_claimed_posts_are_dropped_for_others_and_granted_again_to_their_owner() -> None:
+    stage = ClaimFilter(MemoryClaims(), ttl_ms=1_000, timeout_ms=100)
+    batch = a_batch({CONTENT_ID: [7, 8]})
+    assert kept(stage, a_query(request_id="r1"), batch) == [1, 2]
+    assert kept(stage, a_query(request_id="r1"), batch) == [1, 2]
+    wider = a_batch({CONTENT_ID: [8, 9]})
+    assert kept(stage, a_query(request_id="r2"), wider) == [2]
+    assert kept(stage, a_query(request_id="r3", now_ms=NOW_MS + 1_000), wider) == [1, 2]
+    assert kept(stage, a_query(request_id="r4", viewer_id=21), wider) == [1, 2]
+
+
+def test_claims_do_not_block_the_event_loop() -> None:
+    class SlowClaims(MemoryClaims):
+        def claim(self, *args: object, **kwargs: object) -> np.ndarray:
+            gate.result()
+            return super().claim(*args, **kwargs)  # type: ignore[arg-type]
+
+    import concurrent.futures
+
+    gate: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    async def run() -> list[bool]:
+        stage = ClaimFilter(SlowClaims(), ttl_ms=1_000, timeout_ms=100)
+        claim = asyncio.ensure_future(stage.keep(a_query(), a_batch({CONTENT_ID: [7]})))
+        await asyncio.sleep(0.01)
+        gate.set_result(None)
+        return (await claim).tolist()  # type: ignore[no-any-return]
+
+    assert asyncio.run(run()) == [True]
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [BlockedAuthorFilter(), BlockedByAuthorFilter(), BlockedParentFilter(), MutedAuthorFilter(), SensitiveFilter()],
+    ids=lambda stage: stage.name,
+)
+def test_safety_filters_fail_closed(stage: object) -> None:
+    assert stage.on_error is OnError.DROP_ALL  # type: ignore[attr-defined]

@@ -1,0 +1,116 @@
+"""Smoothed rates: exact small cases, and the kernel against its reference."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from millrace.base.actions import Action, ActionSpace
+from millrace.features.columns import (
+    ACTION_PROBS,
+    AUTHOR_AFFINITY,
+    AUTHOR_COUNTS,
+    OBSERVED_COUNTS,
+    POST_COUNTS,
+    TOPIC_COUNTS,
+)
+from millrace.mixer.rankers.counters_ranker import AFFINITY_GAIN, BASE_RATES, POST_STRENGTH, CountersRanker
+from millrace.mixer.rankers.rates import smoothed_rates, smoothed_rates_reference
+from millrace.pipeline.batch import CandidateBatch
+from millrace.testing.pipeline_builders import a_batch, a_query, ranked
+
+N = len(ActionSpace())
+
+
+def counts(rows: list[dict[object, float]]) -> np.ndarray:
+    array = np.zeros((len(rows), N + 1), dtype=np.float32)
+    for row, cells in enumerate(rows):
+        for action, value in cells.items():
+            array[row, N if action == "views" else int(action)] = value  # type: ignore[call-overload]
+    return array
+
+
+def a_counted_batch(n: int, **evidence: np.ndarray) -> CandidateBatch:
+    empty = counts([{}] * n)
+    return a_batch(
+        {
+            POST_COUNTS: evidence.get("post", empty.copy()),
+            AUTHOR_COUNTS: evidence.get("author", empty.copy()),
+            TOPIC_COUNTS: evidence.get("topic", empty.copy()),
+            OBSERVED_COUNTS: evidence.get("observed", empty.copy()),
+            AUTHOR_AFFINITY: evidence.get("affinity", np.zeros(n, dtype=np.float32)),
+        },
+        n=n,
+    )
+
+
+def test_without_evidence_everything_has_its_base_rate() -> None:
+    probs = ranked(CountersRanker(ActionSpace()), a_query(), a_counted_batch(1))[ACTION_PROBS]
+    assert probs.shape == (1, N)
+    assert probs[0, Action.LIKE] == pytest.approx(BASE_RATES[Action.LIKE])
+    assert probs[0, Action.DWELL_TIME] == pytest.approx(BASE_RATES[Action.DWELL_TIME])
+
+
+def test_a_post_moves_from_the_prior_to_its_own_rate_as_views_come_in() -> None:
+    batch = a_counted_batch(
+        3,
+        post=counts(
+            [{"views": 2, Action.LIKE: 1}, {"views": 40, Action.LIKE: 20}, {"views": 40_000, Action.LIKE: 20_000}]
+        ),
+    )
+    likes = ranked(CountersRanker(ActionSpace()), a_query(params={POST_STRENGTH: 40.0}), batch)[ACTION_PROBS][
+        :, Action.LIKE
+    ]
+    assert likes[0] == pytest.approx((1 + 40 * 0.03) / 42)
+    assert likes[1] == pytest.approx((20 + 40 * 0.03) / 80)
+    assert likes[2] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_more_likes_without_logged_views_mean_a_higher_rate_and_never_more_than_one() -> None:
+    batch = a_counted_batch(4, observed=counts([{Action.LIKE: c} for c in (0, 10, 1_000, 1_000_000)]))
+    likes = ranked(CountersRanker(ActionSpace()), a_query(), batch)[ACTION_PROBS][:, Action.LIKE]
+    assert likes.tolist() == sorted(likes.tolist())
+    assert pytest.approx(likes[0]) == 0.03
+    assert likes[3] < 1
+
+
+def test_affinity_lifts_positive_heads_only() -> None:
+    affinity = np.array([0, 3, 1000], dtype=np.float32)
+    probs = ranked(
+        CountersRanker(ActionSpace()), a_query(params={AFFINITY_GAIN: 2.0}), a_counted_batch(3, affinity=affinity)
+    )[ACTION_PROBS]
+    assert probs[:, Action.LIKE].tolist() == pytest.approx([0.03, 0.06, 0.09], rel=0.01)
+    assert len(set(probs[:, Action.REPORT].tolist())) == 1
+    assert len(set(probs[:, Action.DWELL_TIME].tolist())) == 1
+
+
+def test_business_actions_have_heads_that_begin_at_zero() -> None:
+    actions = ActionSpace(("purchase",))
+    empty = np.zeros((1, len(actions) + 1), dtype=np.float32)
+    columns = (POST_COUNTS, AUTHOR_COUNTS, TOPIC_COUNTS, OBSERVED_COUNTS)
+    batch = a_batch({**{column: empty.copy() for column in columns}, AUTHOR_AFFINITY: [0.0]}, n=1)
+    probs = ranked(CountersRanker(actions), a_query(), batch)[ACTION_PROBS]
+    assert probs.shape == (1, N + 1)
+    assert probs[0, N] == 0
+
+
+def test_nothing_is_concluded_from_what_an_import_did_not_count() -> None:
+    batch = a_counted_batch(1, observed=counts([{Action.LIKE: 500}]))
+    probs = ranked(CountersRanker(ActionSpace()), a_query(), batch)[ACTION_PROBS]
+    assert probs[0, Action.LIKE] > BASE_RATES[Action.LIKE]
+    assert probs[0, Action.REPLY] == pytest.approx(BASE_RATES[Action.REPLY])
+
+
+@given(
+    data=st.lists(st.lists(st.floats(0, 1e4, width=32), min_size=5, max_size=5), min_size=4, max_size=16),
+    max_views=st.floats(1, 1e4, width=32),
+)
+@settings(max_examples=50, deadline=None)
+def test_kernel_agrees_with_its_reference(data: list[list[float]], max_views: float) -> None:
+    n = len(data) // 4
+    tables = np.array(data[: 4 * n], dtype=np.float32).reshape(4, n, 5)
+    base = np.array([0.1, 0.01, 4.0, 0.3], dtype=np.float32)
+    strengths = np.array([100, 50, 20, 20], dtype=np.float32)
+    ours = smoothed_rates(*tables, base, strengths, max_views, 2)
+    expected = smoothed_rates_reference(*tables, base, strengths, max_views, 2)
+    np.testing.assert_allclose(ours, expected, rtol=2e-4, atol=1e-7)

@@ -1,0 +1,348 @@
+"""The home feed over the real stores: what is on a page, why, and what must never be."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from millrace.base.actions import Action
+from millrace.base.errors import ConfigError, SchemaError
+from millrace.events.envelope import AnyEvent, Context
+from millrace.events.feed_events import Served
+from millrace.features.columns import ACTION_PROBS, POST_ID
+from millrace.mixer.config import HomeConfig
+from millrace.mixer.feed import FeedResponse
+from millrace.mixer.value_model.weights import X_WEIGHTS
+from millrace.stores.claims import MemoryClaims
+from millrace.testing.builders import (
+    NOW_MS,
+    a_batch_of,
+    a_block,
+    a_counts_observed,
+    a_follow,
+    a_mute,
+    a_post_annotated,
+    a_post_created,
+    a_post_deleted,
+    a_profile_updated,
+    a_served,
+    an_engagement,
+    an_impression,
+)
+from millrace.testing.pipeline_fakes import RecordingObserver
+from millrace.testing.pipeline_world import FeedWorld
+
+HOUR_MS = 3_600_000
+World = Callable[..., FeedWorld]
+
+
+def ids(page: FeedResponse) -> list[str]:
+    return [post.post_id for post in page.posts]
+
+
+def posts_by(author: int, *post_ids: int, hours_ago: float = 1, **fields: Any) -> list[AnyEvent]:
+    at_ms = NOW_MS - int(hours_ago * HOUR_MS)
+    return [a_post_created(p, author, text=f"text {p}", at_ms=at_ms - p, **fields) for p in post_ids]
+
+
+def many_authors(n: int, first: int = 100) -> list[AnyEvent]:
+    """One post each by ``n`` authors: author 100 wrote post 1100."""
+    return [event for author in range(first, first + n) for event in posts_by(author, author + 1_000)]
+
+
+# ---------------------------------------------------------------------------------------- what is on a page
+
+
+def test_a_page_has_the_posts_of_those_one_follows(a_world: World) -> None:
+    world = a_world([a_profile_updated(10, name="Ann"), a_follow(20, 10), *posts_by(10, 1, 2)])
+    page = world.page()
+    assert sorted(ids(page)) == ["1", "2"]
+    post = page.posts[0]
+    assert (post.author.user_id, post.author.name, post.kind) == ("10", "Ann", "original")
+    assert post.text == f"text {post.post_id}"
+    assert post.reason == "You follow Ann"
+    assert "in_network" in post.sources
+    assert page.end_of_feed
+    assert not page.degraded
+
+
+def test_a_full_page_says_that_there_is_more(a_world: World) -> None:
+    world = a_world(many_authors(80))
+    page = world.page(limit=50)
+    assert len(page.posts) == 50
+    assert not page.end_of_feed
+    assert len(world.page(request_id="r2").posts) == 30  # the others are claimed
+    assert page.generated_at == "2027-01-15T08:00:00.000Z"
+
+
+def test_posts_that_followed_accounts_engaged_with_say_who(a_world: World) -> None:
+    world = a_world(
+        [
+            a_profile_updated(10, name="Ann"),
+            a_profile_updated(11, name="Bo"),
+            a_follow(20, 10),
+            a_follow(20, 11),
+            *posts_by(30, 1),
+            an_engagement(11, 1, "like", at_ms=NOW_MS - HOUR_MS),
+            an_engagement(10, 1, "like", at_ms=NOW_MS - 1_000),
+            an_engagement(12, 1, "like"),
+        ]
+    )
+    (post,) = world.page().posts
+    assert post.reason == "Liked by Ann and Bo, whom you follow"
+    assert {"second_degree", "popular", "recent"} <= set(post.sources)
+
+
+def test_popular_posts_reach_those_who_follow_nobody(a_world: World) -> None:
+    likes = [an_engagement(viewer, 1, "like") for viewer in range(50, 60)]
+    world = a_world([*posts_by(30, 1), *posts_by(31, 2), *likes])
+    page = world.page()
+    assert ids(page) == ["1", "2"]
+    assert [post.reason for post in page.posts] == ["Popular now", "New"]
+
+
+def test_an_author_has_at_most_three_posts_on_a_page(a_world: World) -> None:
+    world = a_world([a_follow(20, 10), *posts_by(10, *range(1, 20)), *posts_by(11, 50)])
+    page = world.page()
+    assert len(page.posts) == 4
+
+
+def test_what_viewers_like_more_comes_first(a_world: World) -> None:
+    shown = [an_impression(v, p, dwell_ms=4_000) for v in range(100, 160) for p in (1, 2)]
+    likes = [an_engagement(v, 2, "reply") for v in range(100, 130)]
+    hates = [an_engagement(v, 1, "report") for v in range(100, 130)]
+    world = a_world([*posts_by(30, 1), *posts_by(31, 2), *shown, *likes, *hates])
+    page = world.page()
+    assert ids(page) == ["2", "1"]
+    assert page.posts[1].score < 0.001 < page.posts[0].score
+
+
+def test_replies_come_with_what_they_answer(a_world: World) -> None:
+    world = a_world(
+        [
+            a_follow(20, 10),
+            *posts_by(30, 1, hours_ago=3),
+            *posts_by(10, 2, kind="reply", parent_id=1, parent_author_id=30, conversation_id=1),
+        ]
+    )
+    reply = next(post for post in world.page().posts if post.post_id == "2")
+    assert reply.parent is not None
+    assert (reply.kind, reply.parent_id, reply.parent.text) == ("reply", "1", "text 1")
+    assert reply.parent.author.user_id == "30"
+
+
+def test_languages_and_topics_come_from_annotations(a_world: World) -> None:
+    world = a_world([*posts_by(30, 1), a_post_annotated(1, language="ja", topics=("go",))])
+    assert world.page().posts[0].language == "ja"
+
+
+def test_imported_totals_move_a_post_up(a_world: World) -> None:
+    world = a_world(
+        [*posts_by(30, 1), *posts_by(31, 2), a_counts_observed(1, like=3), a_counts_observed(2, like=3_000)]
+    )
+    assert ids(world.page()) == ["2", "1"]
+
+
+# -------------------------------------------------------------------------------------- what must never be
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        a_block(20, 10),
+        a_block(10, 20),
+        a_mute(20, 10),
+        a_post_deleted(1),
+        an_impression(20, 1),
+        a_served(20, [1], at_ms=NOW_MS - 1),
+    ],
+    ids=["blocks", "is blocked", "mutes", "deleted", "seen", "served"],
+)
+def test_what_a_viewer_must_not_get_is_not_there(a_world: World, event: AnyEvent) -> None:
+    events = [a_follow(20, 10), *posts_by(10, 1)]
+    assert ids(a_world(events).page()) == ["1"]
+    assert ids(a_world([*events, event]).page()) == []
+
+
+def test_own_and_old_and_sensitive_posts_are_not_there(a_world: World) -> None:
+    world = a_world(
+        [
+            a_follow(20, 10),
+            *posts_by(20, 1),
+            *posts_by(10, 2, hours_ago=47.9),
+            *posts_by(10, 3, is_sensitive=True),
+        ]
+    )
+    assert ids(world.page()) == ["2"]
+    world.clock.advance_ms(HOUR_MS)
+    assert ids(world.page()) == []
+    world.hear([a_profile_updated(20, settings={"sensitive_media": "show"})])
+    assert ids(world.page()) == ["3"]
+
+
+def test_reposts_of_muted_and_deleted_and_seen_posts_are_not_there(a_world: World) -> None:
+    def with_repost(*events: AnyEvent) -> list[str]:
+        repost = posts_by(10, 2, kind="repost", parent_id=1, parent_author_id=30)
+        return ids(a_world([a_follow(20, 10), *posts_by(30, 1, hours_ago=3), *repost, *events]).page())
+
+    assert with_repost() == ["1"]  # the post itself is there too, and one of the two is enough
+    assert with_repost(a_mute(20, 30)) == []
+    assert with_repost(a_post_deleted(1)) == []
+    assert with_repost(an_impression(20, 1)) == []
+    assert with_repost(an_impression(20, 2)) == ["1"]
+
+
+def test_posts_without_content_are_replaced(a_world: World) -> None:
+    world = a_world(many_authors(40))
+    lost = [*many_authors(3, first=500), *(an_engagement(v, 1_500, "like") for v in range(60, 70))]
+    for fold in world.state.folds():  # folded, but the content file never heard of them
+        fold.apply(a_batch_of(lost))
+    page, result = world.page_with_result(debug=True)
+    assert len(page.posts) == 35
+    assert not {"1500", "1501", "1502"} & set(ids(page))
+    assert result.n_dropped_by_name()["content"] >= 1
+
+
+def test_two_requests_of_a_viewer_never_share_a_post(a_world: World) -> None:
+    claims = MemoryClaims()
+    worlds = [a_world(many_authors(60), claims=claims) for _ in range(2)]
+    first, second = worlds[0].page(request_id="a"), worlds[1].page(request_id="b")
+    assert len(first.posts) == 35
+    assert len(second.posts) == 25
+    assert not set(ids(first)) & set(ids(second))
+    assert set(ids(worlds[1].page(viewer_id=21, request_id="c"))) & set(ids(first))
+
+
+# --------------------------------------------------------------------------------------- why, debug, Served
+
+
+def test_why_is_the_arithmetic_of_the_score(a_world: World) -> None:
+    world = a_world([a_follow(20, 10), *posts_by(10, 1, hours_ago=5)])
+    page, result = world.page_with_result()
+    why = page.posts[0].why
+    assert why.actions["like"].weight == X_WEIGHTS[Action.LIKE]
+    assert why.actions["like"].probability == pytest.approx(float(result.slate[ACTION_PROBS][0, Action.LIKE]))
+    assert sum(action.contribution for action in why.actions.values()) == pytest.approx(why.value, abs=1e-6)
+    assert why.actions["complete"].weight == 0  # no video
+    score = why.offset_value
+    for multiplier in why.multipliers:
+        score *= multiplier.factor
+    assert score == pytest.approx(why.score, rel=1e-6)
+    assert [multiplier.name for multiplier in why.multipliers] == ["recency", "out_of_network"]
+
+
+def test_every_candidate_has_a_fate(a_world: World) -> None:
+    world = a_world([a_follow(20, 10), a_mute(20, 30), *posts_by(10, 1, 2, 3, 4), *posts_by(30, 5), *posts_by(20, 6)])
+    page, result = world.page_with_result(debug=True)
+    fates = {
+        world.post_id(p): result.drop_names[result.dropped_by[result.row_of(world.post_id(p))]] for p in range(1, 7)
+    }
+    assert fates[world.post_id(5)] == "muted_author"
+    assert fates[world.post_id(6)] == "own_posts"
+    assert result.row_of(12345) == -1
+    assert page.debug_info is not None
+    assert page.debug_info.candidate_count == 6
+    assert page.debug_info.after_filtering == 4
+    assert page.debug_info.after_ranking == 3
+    assert page.debug_info.dropped == {"muted_author": 1, "own_posts": 1}
+    assert page.debug_info.retrieved["in_network"] == 4
+    assert page.debug_info.state_offset == (world.position,)
+    assert {"source", "filter", "ranker", "value_model", "total"} <= page.debug_info.latency_breakdown.keys()
+
+
+def test_what_was_served_is_logged_after_the_page(a_world: World) -> None:
+    world = a_world([a_follow(20, 10), *posts_by(10, 1, 2)], params={"recency.rate_per_h": 0.5})
+    page = world.page(context=Context(session_id="s1"))
+    (event,) = world.served.events
+    served = event.payload
+    assert isinstance(served, Served)
+    assert event.event_id == "served-r1"
+    assert (served.viewer_id, served.pipeline, served.state_offset) == ("20", "home", (world.position,))
+    assert served.params == {"recency.rate_per_h": 0.5}
+    assert served.param_levels == {"recency.rate_per_h": "config"}
+    assert [item.post_id for item in served.items] == ids(page)
+    assert served.items[0].author_id == "10"
+    assert served.items[0].scores["score"] == pytest.approx(page.posts[0].score)
+    assert served.items[0].sources == page.posts[0].sources
+    assert served.context.session_id == "s1"
+    world.hear([event])
+    assert ids(world.page(request_id="r2")) == []
+
+
+def test_equal_inputs_give_equal_bytes(a_world: World) -> None:
+    def page() -> bytes:
+        return msgspec.json.encode(a_world(many_authors(60)).page())
+
+    assert page() == page()
+
+
+def test_the_observer_gets_the_report(a_world: World) -> None:
+    observer = RecordingObserver()
+    a_world(many_authors(5), observer=observer).page()
+    (report,) = observer.reports
+    assert report.pipeline == "home"
+    assert report.n_slate == 5
+    assert {c.component for c in report.components} >= {"in_network", "counters", "claims", "names"}
+    assert [(name, c.component) for name, c, _ in observer.side_effects] == [("home", "log_served")]
+
+
+# ------------------------------------------------------------------------------------------------- bad days
+
+
+class Broken:
+    """A store of which every method fails."""
+
+    def __getattr__(self, name: str) -> Any:
+        def fail(*_: Any, **__: Any) -> Any:
+            raise OSError(f"{name} is down")
+
+        return fail
+
+
+def test_a_broken_source_or_ranker_leaves_a_page_and_says_so(a_world: World) -> None:
+    world = a_world(many_authors(5), config=HomeConfig(deadline_ms=30_000))
+    world.service.pipeline.stages.sources[2]._counters = Broken()  # type: ignore[attr-defined]
+    world.service.pipeline.stages.rankers[0]._base = None  # type: ignore[attr-defined]
+    page, result = world.page_with_result(debug=True)
+    assert len(page.posts) == 5
+    assert page.degraded
+    assert page.debug_info is not None
+    assert {outcome.component for outcome in page.debug_info.outcomes} == {"popular", "counters"}
+    served = world.served.events[0].payload
+    assert {outcome.component for outcome in served.outcomes} == {"popular", "counters"}
+    assert result.slate[POST_ID].shape == (5,)
+
+
+def test_without_block_lists_nothing_is_shown(a_world: World) -> None:
+    world = a_world(many_authors(5), config=HomeConfig(deadline_ms=30_000))
+    world.service.pipeline.stages.query_hydrators[1]._relations = Broken()  # type: ignore[attr-defined]
+    page = world.page(debug=True)
+    assert page.posts == ()
+    assert page.degraded
+
+
+def test_without_claims_the_page_leaves_unclaimed(a_world: World) -> None:
+    world = a_world(many_authors(5), config=HomeConfig(deadline_ms=30_000), claims=Broken())
+    page = world.page(debug=True)
+    assert len(page.posts) == 5
+    assert page.debug_info is not None
+    assert [(o.component, o.fate) for o in page.debug_info.outcomes] == [("claims", "failed")]
+
+
+@pytest.mark.parametrize(("viewer", "limit"), [("", None), ("20", 0), ("20", 51), ("x" * 200, None)])
+def test_bad_requests_are_refused_by_name(a_world: World, viewer: str, limit: int | None) -> None:
+    with pytest.raises(SchemaError, match=r"viewer id|limit"):
+        a_world().page(viewer, limit=limit)
+
+
+def test_unknown_params_are_refused_when_the_service_is_built(a_world: World) -> None:
+    with pytest.raises(ConfigError, match=r"value\.weight_likes"):
+        a_world(params={"value.weight_likes": 1.0})
+
+
+def test_an_empty_world_gives_an_empty_page(a_world: World) -> None:
+    page = a_world().page()
+    assert page.posts == ()
+    assert page.end_of_feed
+    assert not page.degraded

@@ -1,0 +1,65 @@
+"""The list of stages as people and operators see it."""
+
+from collections.abc import Callable
+
+from millrace.pipeline.describe import describe, render_mermaid, render_text
+from millrace.pipeline.stages import OnError
+from millrace.testing.pipeline_world import FeedWorld
+
+World = Callable[..., FeedWorld]
+
+
+def test_the_home_pipeline_describes_itself(a_world: World) -> None:
+    description = describe(a_world().service.pipeline)
+    components = [component for group in description.groups for component in group.components]
+    assert description.name == "home"
+    assert all(component.doc for component in components)
+    assert all(param.doc and param.type for component in components for param in component.params)
+    assert "value.weight_report = -234.0 in [-10000, 0]" in render_text(description)
+    assert "second_degree" in render_mermaid(description)
+
+
+def test_filters_run_in_the_documented_order(a_world: World) -> None:
+    filters = a_world().service.pipeline.stages.filters
+    assert [stage.name for stage in filters] == [
+        "deleted",
+        "age",
+        "own_posts",
+        "deleted_parent",
+        "blocked_author",
+        "blocked_by_author",
+        "muted_author",
+        "blocked_parent",
+        "muted_parent",
+        "seen",
+        "served",
+        "out_of_network_reply",
+        "sensitive",
+        "language",
+        "same_content",
+    ]
+
+
+def test_what_protects_people_fails_closed(a_world: World) -> None:
+    pipeline = a_world().service.pipeline
+    filters = (*pipeline.stages.filters, *pipeline.stages.late_filters)
+    closed = {stage.name for stage in filters if stage.on_error is OnError.DROP_ALL}
+    assert closed == {
+        "deleted",
+        "deleted_parent",
+        "blocked_author",
+        "blocked_by_author",
+        "muted_author",
+        "blocked_parent",
+        "muted_parent",
+        "sensitive",
+        "content",
+    }
+
+
+def test_every_param_has_bounds_and_keeps_its_default_within(a_world: World) -> None:
+    params = a_world().service.declared_params
+    assert len(params) > 30
+    for param in params.values():
+        param.check(param.default)
+        assert isinstance(param.default, bool) or param.low > float("-inf")

@@ -1,0 +1,41 @@
+"""Why a post is here, in words that are true."""
+
+import pytest
+
+from millrace.base.actions import Action
+from millrace.mixer.reasons import reason
+
+LIKE, REPLY = int(Action.LIKE), int(Action.REPLY)
+
+
+@pytest.mark.parametrize(
+    ("proofs", "n_proofs", "expected"),
+    [
+        ([("Ann", LIKE)], 1, "Liked by Ann, whom you follow"),
+        ([("Ann", LIKE), ("Bo", LIKE)], 2, "Liked by Ann and Bo, whom you follow"),
+        ([("Ann", LIKE), ("Bo", LIKE), ("Cy", LIKE)], 3, "Liked by Ann and 2 others you follow"),
+        ([("Ann", LIKE), ("Bo", REPLY)], 2, "Noticed by Ann and Bo, whom you follow"),
+        ([("Ann", LIKE), ("Bo", LIKE), ("Cy", LIKE)], 5, "Noticed by Ann and 4 others you follow"),
+        ([("Ann", -1)], 1, "Noticed by Ann, whom you follow"),
+        ([], 1, "Noticed by somebody you follow"),
+        ([], 4, "Noticed by 4 people you follow"),
+    ],
+)
+def test_proof_is_told_as_far_as_it_is_known(proofs: list[tuple[str, int]], n_proofs: int, expected: str) -> None:
+    told = reason(
+        ("second_degree",), kind="original", author="X", is_in_network=False, proofs=proofs, n_proofs=n_proofs
+    )
+    assert told == expected
+
+
+def test_following_the_author_is_the_first_reason() -> None:
+    shared = {"is_in_network": True, "proofs": [("Ann", LIKE)], "n_proofs": 1}
+    assert reason(("popular",), kind="original", author="Xi", **shared) == "You follow Xi"  # type: ignore[arg-type]
+    told = reason(("in_network",), kind="repost", author="Xi", **shared)  # type: ignore[arg-type]
+    assert told == "Reposted by Xi, whom you follow"
+
+
+def test_strangers_posts_are_popular_or_new() -> None:
+    nothing = {"kind": "original", "author": "X", "is_in_network": False, "proofs": [], "n_proofs": 0}
+    assert reason(("popular", "recent"), **nothing) == "Popular now"  # type: ignore[arg-type]
+    assert reason(("recent",), **nothing) == "New"  # type: ignore[arg-type]

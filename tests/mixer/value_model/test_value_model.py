@@ -1,0 +1,117 @@
+"""Arithmetic of the value model, by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from millrace.base.actions import NEGATIVE, Action, ActionSpace
+from millrace.base.params import ParamSet
+from millrace.features.columns import (
+    ACTION_PROBS,
+    CREATED_MS,
+    DURATION_MS,
+    IS_IN_NETWORK,
+    NETWORK_FACTOR,
+    OFFSET_VALUE,
+    RECENCY_FACTOR,
+    SCORE,
+    VALUE,
+)
+from millrace.mixer.value_model.multipliers import RECENCY_RATE, OutOfNetworkMultiplier, RecencyMultiplier
+from millrace.mixer.value_model.weighted_sum import MIN_COMPLETE_S, WeightedSum, offset_value
+from millrace.mixer.value_model.weights import X_WEIGHTS, Weights, signed_sums
+from millrace.pipeline.batch import CandidateBatch
+from millrace.testing.builders import NOW_MS
+from millrace.testing.pipeline_builders import a_batch, a_query, ranked
+
+ACTIONS = ActionSpace()
+
+
+def a_predicted_batch(rows: list[dict[Action, float]], duration_ms: int = 0) -> CandidateBatch:
+    probs = np.zeros((len(rows), len(ACTIONS)), dtype=np.float32)
+    for row, cells in enumerate(rows):
+        for action, p in cells.items():
+            probs[row, action] = p
+    return a_batch({ACTION_PROBS: probs, DURATION_MS: [duration_ms] * len(rows)}, n=len(rows))
+
+
+def test_value_is_the_sum_of_weight_times_prediction() -> None:
+    batch = ranked(
+        WeightedSum(ACTIONS),
+        a_query(),
+        a_predicted_batch([{Action.LIKE: 0.1, Action.REPLY: 0.02, Action.DWELL_TIME: 5.0, Action.REPORT: 0.0001}]),
+    )
+    expected = 0.5 * 0.1 + 5 * 0.02 + 0.004 * 5 - 234 * 0.0001
+    assert batch[VALUE][0] == pytest.approx(expected, abs=1e-6)
+    assert batch[OFFSET_VALUE][0] == pytest.approx(expected + 0.001, abs=1e-6)
+    assert batch[SCORE][0] == batch[OFFSET_VALUE][0]
+
+
+def test_negative_sums_go_into_a_band_below_everything_else_in_their_order() -> None:
+    batch = ranked(
+        WeightedSum(ACTIONS), a_query(), a_predicted_batch([{}, {Action.REPORT: 0.01}, {Action.REPORT: 1.0}])
+    )
+    negative = 43.2 + 58.8 + 31.2 + 234.0 + 0.02
+    total = negative + sum(w for a, w in X_WEIGHTS.items() if w > 0 and a is not Action.DWELL_TIME)
+    assert batch[OFFSET_VALUE].tolist() == pytest.approx(
+        [0.001, 0.001 * (negative - 2.34) / total, 0.001 * (negative - 234) / total], abs=1e-6
+    )
+    assert negative == pytest.approx(367.22)
+
+
+def test_watching_to_the_end_counts_for_long_videos_only() -> None:
+    for duration_ms, expected in ((10_000, 0.0), (10_001, 0.05)):
+        batch = a_predicted_batch([{Action.COMPLETE: 1.0}], duration_ms)
+        assert ranked(WeightedSum(ACTIONS), a_query(), batch)[VALUE][0] == pytest.approx(expected, abs=1e-7)
+    query = a_query(params={MIN_COMPLETE_S: 0.0})
+    assert ranked(WeightedSum(ACTIONS), query, batch)[VALUE][0] == pytest.approx(0.05)
+
+
+def test_weights_are_params_of_the_request() -> None:
+    stage = WeightedSum(ACTIONS)
+    declared = {param.name: param for param in stage.params}
+    params = ParamSet().override("experiment", {"value.weight_like": 2.0}, declared)
+    weights = stage.weights.read(params)
+    assert weights[Action.LIKE] == 2.0
+    assert weights[Action.REPLY] == 5.0
+    assert stage.weights.read(ParamSet())[Action.LIKE] == 0.5
+
+
+def test_every_head_has_a_weight_of_the_right_sign() -> None:
+    params = Weights(ActionSpace(("purchase",))).params
+    assert len(params) == len(ACTIONS) + 1
+    for action in Action:
+        assert (params[action].high == 0) == (action in NEGATIVE)
+    assert params[-1].name == "value.weight_purchase"
+    assert params[-1].default == 0
+
+
+def test_recency_multiplies_by_a_decay_per_hour() -> None:
+    batch = a_batch(
+        {
+            CREATED_MS: [NOW_MS, NOW_MS - 36_000_000, NOW_MS + 5_000],
+            SCORE: [2.0, 2.0, 2.0],
+        }
+    )
+    decayed = ranked(RecencyMultiplier(), a_query(params={RECENCY_RATE: 0.1}), batch)
+    assert decayed[RECENCY_FACTOR].tolist() == pytest.approx([1, np.exp(-1), 1])
+    assert decayed[SCORE].tolist() == pytest.approx([2, 2 * np.exp(-1), 2])
+    assert ranked(RecencyMultiplier(), a_query(params={RECENCY_RATE: 0.0}), batch)[SCORE].tolist() == [2, 2, 2]
+
+
+def test_strangers_posts_count_for_less() -> None:
+    batch = a_batch({IS_IN_NETWORK: [True, False], SCORE: [2.0, 2.0]})
+    scored = ranked(OutOfNetworkMultiplier(), a_query(), batch)
+    assert scored[NETWORK_FACTOR].tolist() == [1.0, 0.75]
+    assert scored[SCORE].tolist() == [2.0, 1.5]
+
+
+@given(st.lists(st.floats(-300, 300, width=32), min_size=2, max_size=30))
+@settings(max_examples=50, deadline=None)
+def test_the_offset_keeps_the_order_and_is_never_negative(values: list[float]) -> None:
+    sums = signed_sums(Weights(ACTIONS).read(ParamSet()))
+    array = np.array(sorted(values), dtype=np.float32)
+    offset = offset_value(array, *sums)
+    assert (np.diff(offset) >= 0).all()
+    assert (offset >= 0).all()

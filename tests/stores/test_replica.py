@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from millrace.base.clock import ManualClock
+from millrace.base.errors import CheckpointError
+from millrace.events.codec import EventCodec
+from millrace.events.envelope import AnyEvent
+from millrace.events.registry import EventRegistry
+from millrace.stores.checkpoint import Checkpoints
+from millrace.stores.replica import Replica
+from millrace.stores.replica_config import ReplicaConfig
+from millrace.stream.collector import Collector
+from millrace.stream.log import Log
+from millrace.stream.memory_log import MemoryLog
+from millrace.testing.builders import NOW_MS, a_post_created, an_engagement
+from millrace.testing.small_state import SmallState
+
+CODEC = EventCodec(EventRegistry())
+CLOCK = ManualClock(NOW_MS)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():  # noqa: ASYNC110 - the point is to give way, turn by turn
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    return MemoryLog(CLOCK)
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Checkpoints:
+    return Checkpoints(tmp_path, "f")
+
+
+def a_replica(log: Log, checkpoints: Checkpoints) -> Replica[SmallState]:
+    config = ReplicaConfig(poll_interval_ms=1, fold_records=7, catch_up_records=50)
+    return Replica(log, CODEC.decode, SmallState, checkpoints, clock=CLOCK, config=config)
+
+
+def put(log: Log, events: Sequence[AnyEvent]) -> None:
+    Collector(log, CODEC, CLOCK).submit(events)
+
+
+def some_events(n: int, first: int = 0) -> list[AnyEvent]:
+    return [
+        a_post_created(i, at_ms=NOW_MS - 600_000 + i * 700) if i % 3 else an_engagement(at_ms=NOW_MS)
+        for i in range(first, first + n)
+    ]
+
+
+def bytes_of(replica: Replica[SmallState]) -> dict[str, bytes]:
+    return {
+        f"{store}/{name}": array.tobytes()
+        for store, arrays in replica.arrays().items()
+        for name, array in arrays.items()
+    }
+
+
+def test_checkpoint_and_tail_equal_a_replay_from_zero(log: MemoryLog, checkpoints: Checkpoints) -> None:
+    live = a_replica(log, checkpoints)
+    put(log, some_events(200))
+    live.catch_up()
+    live.write_checkpoint(NOW_MS)
+    put(log, some_events(150, first=200))
+    live.catch_up()
+
+    restored = a_replica(log, checkpoints)
+    assert restored.restore() is not None
+    assert restored.position == (200,)
+    assert restored.catch_up() == 150
+    replayed = a_replica(log, checkpoints)
+    replayed.catch_up()
+    assert bytes_of(restored) == bytes_of(replayed) == bytes_of(live)
+    assert restored.position == replayed.position == (350,)
+
+
+def test_a_corrupt_checkpoint_is_named_and_the_one_before_used(log: MemoryLog, checkpoints: Checkpoints) -> None:
+    live = a_replica(log, checkpoints)
+    for first in (0, 100):
+        put(log, some_events(100, first))
+        live.catch_up()
+        live.write_checkpoint(NOW_MS)
+    (checkpoints.paths()[-1] / "arrays.bin").write_bytes(b"damaged")
+    restored = a_replica(log, checkpoints)
+    used = restored.restore()
+    assert used is not None
+    assert used.position == (100,)
+    assert "cut short" in str(restored.refused[0]) or "damaged" in str(restored.refused[0])
+    restored.catch_up()
+    assert bytes_of(restored) == bytes_of(live)
+
+
+def test_without_a_usable_checkpoint_a_trimmed_log_is_refused(log: MemoryLog, checkpoints: Checkpoints) -> None:
+    put(log, some_events(20))
+    log.trim((10,))
+    with pytest.raises(CheckpointError, match="only kept from position"):
+        a_replica(log, checkpoints).restore()
+
+
+def test_a_checkpoint_of_another_shape_of_state_is_refused(log: MemoryLog, checkpoints: Checkpoints) -> None:
+    checkpoints.write({"post_log": {}}, (0,), NOW_MS)
+    replica = a_replica(log, checkpoints)
+    assert replica.restore() is None
+    assert "does not fit this version" in str(replica.refused[0])
+
+
+def test_an_empty_log_is_ready_at_once(log: MemoryLog, checkpoints: Checkpoints) -> None:
+    replica = a_replica(log, checkpoints)
+    assert replica.restore() is None
+    assert replica.catch_up() == 0
+
+
+def test_is_ready_only_when_it_has_caught_up_and_follows(log: MemoryLog, checkpoints: Checkpoints) -> None:
+    async def scenario() -> None:
+        put(log, some_events(30))
+        replica = a_replica(log, checkpoints)
+        assert not replica.is_ready()
+        task = asyncio.create_task(replica.follow())
+        await until(lambda: replica.is_ready())
+        assert replica.lag() == 0
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_a_request_sees_one_position_however_long_it_takes(log: MemoryLog, checkpoints: Checkpoints) -> None:
+    async def scenario() -> None:
+        replica = a_replica(log, checkpoints)
+        task = asyncio.create_task(replica.follow())
+        seen: list[int] = []
+        for round_number in range(20):
+            async with replica.read() as reading:
+                before = (reading.position, int(reading.state.posts.n[0]))
+                put(log, some_events(10, first=round_number * 10))
+                for _ in range(5):
+                    await asyncio.sleep(0.001)
+                assert (replica.position, int(replica.state.posts.n[0])) == before
+            seen.append(before[0][0])
+        await until(lambda: not replica.lag())
+        assert seen == sorted(seen)
+        assert len(set(seen)) > 10
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_following_goes_on_while_requests_never_stop(log: MemoryLog, checkpoints: Checkpoints) -> None:
+    """Requests overlap all the time, so the gate is never free by itself: the writer must be preferred."""
+
+    async def scenario() -> None:
+        replica = a_replica(log, checkpoints)
+        following = asyncio.create_task(replica.follow())
+
+        async def read_for_ever() -> None:
+            while True:
+                async with replica.read():
+                    await asyncio.sleep(0.002)
+
+        readers = []
+        for _ in range(5):
+            readers.append(asyncio.create_task(read_for_ever()))
+            await asyncio.sleep(0.0007)
+        put(log, some_events(300))
+        await until(lambda: not replica.lag())
+        for task in (*readers, following):
+            task.cancel()
+        await asyncio.gather(*readers, following, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
