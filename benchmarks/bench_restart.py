@@ -102,6 +102,8 @@ def bench(home: Path, args: argparse.Namespace) -> None:
         server = Server(home, n_workers=1)
         ready_s.append(server.wait_ready(120))
         harness.note(f"killed while ingesting, {tails[-1]:,} records after the checkpoint: {ready_s[-1]:.2f} s")
+        if "checkpoint" in (said := server.messages.read_text()) and "ERROR" in said:
+            sys.exit(f"a checkpoint was refused, so this is no restart:\n{said}")
     server.kill()
 
     end = log_end(settings)
@@ -112,15 +114,15 @@ def bench(home: Path, args: argparse.Namespace) -> None:
     n_more = args.posts - int(0.3 * args.events)
     append_events(settings, some_posts(max(n_more, 0), args.users, first=first))
     run(home, "checkpoint")
-    pss = [median_pss(home, n_workers) for n_workers in (1, 2)]
+    alone, together = zip(*[(pss_mb(home, 1), pss_mb(home, 2)) for _ in range(3)], strict=True)
     harness.emit(
         "restart",
         equal=equal,
         ratio={"replay": (replay_s + interpreter_start_s()) / float(np.median(ready_s))},
         ready_s=float(np.median(ready_s)),
         ready_max_s=max(ready_s),
-        worker_pss_mb=pss[1] - pss[0],
-        server_pss_mb=pss[0],
+        worker_pss_mb=float(np.median(np.subtract(together, alone))),
+        server_pss_mb=float(np.median(alone)),
         replay_s=replay_s,
         n_events=end,
         n_users=args.users,
@@ -312,17 +314,15 @@ def interpreter_start_s() -> float:
     return time.perf_counter() - start
 
 
-def median_pss(home: Path, n_workers: int, n_samples: int = 3) -> float:
+def pss_mb(home: Path, n_workers: int) -> float:
     """Return the PSS of all processes of a freshly started server, in MB."""
-    samples = []
-    for _ in range(n_samples):
-        server = Server(home, n_workers)
-        server.wait_ready(120)
-        time.sleep(1.0)  # all workers, not just the first
-        samples.append(sum(pss_bytes(process.pid) for process in server.processes()) / 1e6)
-        harness.note(f"{n_workers} workers: {samples[-1]:.0f} MB PSS")
-        server.stop()
-    return float(np.median(samples))
+    server = Server(home, n_workers)
+    server.wait_ready(120)
+    time.sleep(2.0)  # all workers, not just the first
+    found = sum(pss_bytes(process.pid) for process in server.processes()) / 1e6
+    harness.note(f"{n_workers} workers: {found:.0f} MB PSS")
+    server.stop()
+    return found
 
 
 def pss_bytes(pid: int) -> int:

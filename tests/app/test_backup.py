@@ -113,12 +113,12 @@ def test_a_damaged_or_incomplete_backup_is_refused(tmp_path: Path) -> None:
     log = tmp_path / "backup" / "data" / "log.db"
     whole = log.read_bytes()
     log.write_bytes(whole[:-1] + b"x")
-    with pytest.raises(StoreError, match="damaged data/log.db"):
+    with pytest.raises(StoreError, match=r"damaged data/log\.db"):
         restore_backup(Settings(tmp_path / "other"), tmp_path / "backup")
     log.unlink()
-    with pytest.raises(StoreError, match="misses data/log.db"):
+    with pytest.raises(StoreError, match=r"misses data/log\.db"):
         restore_backup(Settings(tmp_path / "other"), tmp_path / "backup")
-    with pytest.raises(StoreError, match="no readable backup.json"):
+    with pytest.raises(StoreError, match=r"no readable backup\.json"):
         restore_backup(Settings(tmp_path / "other"), tmp_path / "home")
 
 

@@ -230,8 +230,9 @@ def test_erasure_leaves_nothing_of_the_user_anywhere(home: Home) -> None:
     assert list(home.log.dead_letters()) == []
     for words in (b"the words of erin", b"more words of erin", b"Erin Example"):
         assert home.files_with(words) == []
-    home.put(an_engagement("bob", "p2"))
+    home.put(an_engagement("bob", "p2"), a_served("bob", ("p1",), author_id="erin-the-erased"))  # it was under way
     home.settle(keeper)
+    home.warehouse.export(home.log)
     keeper.checkpoint()  # after a further one, the request to forget is forgotten itself
     home.settle(keeper, chores=5)
     connection = home.warehouse.connect()

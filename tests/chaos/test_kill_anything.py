@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import random
@@ -60,8 +61,11 @@ class Server:
         self.wait_ready()
 
     def get(self, path: str, data: bytes | None = None) -> bytes:
-        with urllib.request.urlopen(self.url + path, data=data, timeout=20) as answer:
-            return answer.read()  # type: ignore[no-any-return]
+        try:
+            with urllib.request.urlopen(self.url + path, data=data, timeout=20) as answer:
+                return answer.read()  # type: ignore[no-any-return]
+        except http.client.HTTPException as error:  # a kill cut the answer off
+            raise ConnectionError from error
 
     def is_ready(self) -> bool:
         try:
@@ -289,3 +293,41 @@ def test_no_worker_is_more_than_a_moment_behind(server: Server) -> None:
         waits.append(time.monotonic() - started)
     # Four requests take their own time too; a loaded test machine is given some slack.
     assert sorted(waits)[len(waits) // 2] < 0.2
+
+
+def test_an_erasure_survives_the_keeper_and_leaves_no_words_in_any_file(server: Server, settings: Settings) -> None:
+    words, name = "the words of erin", "Erin Example"
+    payloads: list[dict[str, object]] = [
+        {"type": "PostCreated", "post_id": "erins", "author_id": "erin-to-erase", "text": words},
+        {"type": "ProfileUpdated", "user_id": "erin-to-erase", "name": name},
+        {"type": "FollowChanged", "follower_id": "bob", "followee_id": "erin-to-erase"},
+        {"type": "PostCreated", "post_id": "bobs", "author_id": "bob", "text": "the words of bob"},
+    ]
+
+    def send(some: list[dict[str, object]]) -> None:
+        server.get("/api/v1/events", json.dumps([{"payload": payload} for payload in some]).encode())
+
+    def files_with(text: str) -> list[str]:
+        found = (p for p in settings.data_dir.rglob("*") if p.is_file())
+        return sorted(p.name for p in found if text.encode() in p.read_bytes())
+
+    def texts_seen() -> list[str]:
+        page = json.loads(server.get("/api/v1/timeline/home?viewer=bob"))
+        return [post["text"] for post in page["posts"]]
+
+    send(payloads)
+    until(lambda: words in texts_seen(), 10)
+    until(lambda: "content.db-wal" in files_with(words) or "content.db" in files_with(words), 10)
+    send([{"type": "UserErased", "user_id": "erin-to-erase"}])
+    for _ in range(3):
+        keeper = int((settings.data_dir / "keeper.lock").read_text() or 0)
+        if keeper in {child.pid for child in server.children()}:
+            os.kill(keeper, signal.SIGKILL)
+        time.sleep(0.3)
+    until(lambda: not files_with(words) and not files_with(name), 30)
+    assert words not in texts_seen()
+    send(
+        [{"type": "PostCreated", "post_id": f"later{i}", "author_id": "bob", "text": f"later {i}"} for i in range(400)]
+    )
+    assert server.stop() == 0
+    assert files_with("erin-to-erase") == []

@@ -278,6 +278,12 @@ def assert_same_arrays(first: PostStore, second: PostStore) -> None:
         assert one[name].tobytes() == two[name].tobytes(), name
 
 
+def assert_newest_times_are_true(store: PostStore) -> None:
+    for ring, noted in enumerate(store.arrays()["newest_ms"].tolist()):
+        records = store._rings.read(ring)
+        assert noted == (records[-1, 0] + 1 if len(records) else 0), ring
+
+
 @settings(max_examples=120, deadline=None)
 @given(histories, st.integers(0, 20), st.booleans())
 def test_store_holds_what_the_naive_model_holds(history: list[AnyEvent | int], age_steps: int, videos: bool) -> None:
@@ -289,6 +295,7 @@ def test_store_holds_what_the_naive_model_holds(history: list[AnyEvent | int], a
             model.tick(item)
         else:
             model.apply(item, NOW_MS + 90 * MINUTE_MS)
+    assert_newest_times_are_true(store)
     keys = np.array([post(key) for key in POSTS], dtype=np.int64)
     assert store.n_posts == len(model.posts)
     assert (store.find(keys) >= 0).tolist() == [int(key) in model.posts for key in keys]
@@ -496,6 +503,20 @@ def test_a_tick_trims_one_slice_of_the_authors() -> None:
     assert left == [8, 6, 4, 2, 0]
     assert store.n_authors == 0
     assert store._rings.slab.rows.any() == False  # noqa: E712 - a NumPy bool
+
+
+def test_a_ring_that_was_trimmed_empty_is_read_as_empty() -> None:
+    store, codes = a_store()
+    young_ms = NOW_MS + CONFIG.post_retention_ms + 5
+    fold(
+        store,
+        codes,
+        a_post_created(1, "a"),
+        a_post_created(2, "a", kind="repost", parent_id=9, parent_author_id="b", at_ms=young_ms),
+    )
+    store.tick(young_ms)
+    assert newest(store, "a", now_ms=young_ms) == ids(2)
+    assert_newest_times_are_true(store)
 
 
 def test_an_erased_author_leaves_nothing_behind() -> None:

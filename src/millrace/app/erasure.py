@@ -19,6 +19,7 @@ import numpy as np
 
 from millrace.base.errors import SchemaError
 from millrace.events.codec import EventCodec
+from millrace.events.feed_events import Served
 from millrace.events.subjects import ABOUT_POSTS, SubjectRule
 from millrace.flywheel.warehouse import Warehouse
 from millrace.stores.content_store import ContentStore, PendingErasure
@@ -80,13 +81,21 @@ class Eraser:
         return True
 
     def finish(self) -> None:
-        """Remove the `UserErased` records of purged users; to be called after a later checkpoint."""
+        """Remove the last traces of purged users; to be called after a later checkpoint.
+
+        These are pages that were being served at the moment of the erasure and were logged after it, and the
+        `UserErased` records themselves.
+        """
         done = [erasure for erasure in self._content.pending_erasures() if erasure.is_purged]
-        if done:
-            self._log.purge(np.array([erasure.at for erasure in done], dtype=np.int64))
-            self._content.forget_erasures(done)
-            for erasure in done:
-                self._rules.pop(erasure.at, None)
+        if not done:
+            return
+        self._purge_late_pages([self._rule(erasure) for erasure in done], done[0].at)
+        for erasure in done:
+            self._warehouse.erase(erasure.user, self._rule(erasure).posts, before=erasure.at)
+        self._log.purge(np.array([erasure.at for erasure in done], dtype=np.int64))
+        self._content.forget_erasures(done)
+        for erasure in done:
+            self._rules.pop(erasure.at, None)
 
     def oldest_needed(self) -> int | None:
         """Return the log offset that must not be trimmed yet, None if any may."""
@@ -103,6 +112,25 @@ class Eraser:
         if n_purged:
             logger.info("erasure: %d log records purged up to offset %d", n_purged, total(records.end))
         self._content.note_scanned(waiting, total(records.end))
+
+    def _purge_late_pages(self, rules: list[SubjectRule], since: int) -> None:
+        topic = self._codec.registry.by_name(Served.__name__).topic
+        start = max(since, total(self._log.begin()))
+        consumer = self._log.subscribe("keeper", topics=[topic], start=(start,))
+        try:
+            while len(records := consumer.poll(_RECORDS_PER_STEP)):
+                rows = [row for row, data in enumerate(records.data) if data and self._shows_any(data, rules)]
+                if rows:
+                    self._log.purge(records.offsets[rows])
+        finally:
+            consumer.close()
+
+    def _shows_any(self, data: bytes, rules: list[SubjectRule]) -> bool:
+        try:
+            payload = self._codec.decode(data).payload
+        except SchemaError:
+            return False
+        return any(rule.shows_posts(payload) for rule in rules)
 
     def _rows_about(self, records: RecordBatch, waiting: list[PendingErasure]) -> Iterator[int]:
         rules = [(erasure, self._rule(erasure), erasure.user.encode()) for erasure in waiting]

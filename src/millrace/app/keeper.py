@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -270,18 +271,26 @@ def run_keeper(
         if not is_mine:
             return
         keeper = open_keeper(settings)
-        keeper.start()
-        is_ready = False
-        while not should_stop():
-            was_busy = keeper.turn()
-            if not is_ready and not was_busy:
-                is_ready = True
-                on_ready()
-            if should_checkpoint():
-                keeper.checkpoint()
-            if not was_busy:
-                wait(settings.config.replica.poll_interval_ms / 1000)
-        keeper.stop()
+        try:
+            keeper.start()
+            is_ready = False
+            while not should_stop():
+                was_busy = keeper.turn()
+                if not is_ready and not was_busy:
+                    is_ready = True
+                    on_ready()
+                if should_checkpoint():
+                    keeper.checkpoint()
+                if not was_busy:
+                    wait(settings.config.replica.poll_interval_ms / 1000)
+            keeper.stop()
+        except sqlite3.Error as error:
+            raise StoreError(
+                "content store",
+                value=str(settings.content_path),
+                problem=f"cannot be written ({error})",
+                remedy="make room on the disk and check permissions; nothing is lost, it is taken in again",
+            ) from error
 
 
 def open_keeper(settings: Settings) -> Keeper:

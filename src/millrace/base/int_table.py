@@ -12,9 +12,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from millrace.base.ids import Int64Array
+from millrace.base.kernels import njit
 
 Int32Array = npt.NDArray[np.int32]
 

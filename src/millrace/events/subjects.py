@@ -64,6 +64,17 @@ class SubjectRule:
             return payload.parent_author_id in self.users
         return isinstance(payload, Served) and any(item.author_id in self.users for item in payload.items)
 
+    def shows_posts(self, payload: Payload) -> bool:
+        """Whether this is a page with one of the users' posts on it, whenever it was served."""
+        return isinstance(payload, Served) and any(item.post_id in self.posts for item in payload.items)
+
+    def without_posts(self, payload: Payload) -> Payload:
+        """Return a page without the users' posts."""
+        if not isinstance(payload, Served):
+            return payload
+        kept = tuple(item for item in payload.items if item.post_id not in self.posts)
+        return msgspec.structs.replace(payload, items=kept)
+
     def without_mentions(self, payload: Payload) -> Payload:
         """Return somebody else's event without the users' names."""
         if isinstance(payload, PostCreated) and payload.parent_author_id in self.users:

@@ -143,8 +143,11 @@ class Warehouse:
         posts
             Outside ids of posts known to be theirs.
         before
-            Log offset of the erasure: what came later belongs to somebody who has come back.
+            Log offset of the erasure: what came later belongs to somebody who has come back, except pages that
+            were made before it and logged after it.
         """
+        if not any(True for _ in self._files()):
+            return 0
         import pyarrow.parquet as pq
 
         rule = SubjectRule((user,), posts)
@@ -215,15 +218,20 @@ class Warehouse:
         }
 
     def _without(self, row: dict[str, Any], rule: SubjectRule, before: int) -> dict[str, Any] | None:
-        if row["log_offset"] >= before or not _may_concern(row, rule):
+        is_late = row["log_offset"] >= before
+        is_untouched = row["type"] != "Served" if is_late else not _may_concern(row, rule)
+        if is_untouched:
             return row
         payload_type = self._codec.registry.by_name(row["type"]).payload
         payload = msgspec.json.decode(row["payload"], type=payload_type)
-        if rule.is_about(payload):
+        if is_late:
+            # The page was made before the erasure and logged after it.
+            changed = rule.without_posts(payload) if rule.shows_posts(payload) else payload
+        elif rule.is_about(payload):
             return None
-        if rule.mentions(payload):
-            return {**row, "payload": msgspec.json.encode(rule.without_mentions(payload)).decode()}
-        return row
+        else:
+            changed = rule.without_mentions(payload) if rule.mentions(payload) else payload
+        return row if changed is payload else {**row, "payload": msgspec.json.encode(changed).decode()}
 
     def _replace(self, path: Path, rows: list[dict[str, Any]]) -> None:
         import pyarrow.parquet as pq

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import slot_of
+from millrace.base.kernels import njit
 from millrace.pipeline.column import BoolArray
 
 # Columns are read-only and stores' answers need not be; one read-only signature takes both and compiles once.

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import slot_of
+from millrace.base.kernels import njit
 from millrace.pipeline.batch import CandidateBatch, empty_batch
 from millrace.pipeline.column import PROVENANCE, AnyColumn, Column, Dims, IntArray
 from millrace.pipeline.ragged import Ragged

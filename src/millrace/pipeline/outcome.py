@@ -15,7 +15,7 @@ class Fate(enum.Enum):
     FAILED = "failed"  # raised, or broke its contract
     LATE = "late"  # did not answer within its time; its answer is not used
     SKIPPED = "skipped"  # the deadline had passed before its turn
-    FALLBACK = "fallback"  # failed, was late or was skipped, and gave its last known values instead
+    FALLBACK = "fallback"  # failed or was late, and gave its last known values instead
     BLIND = "blind"  # what it reads is missing, so its policy decided
 
 

@@ -21,8 +21,6 @@ from millrace.pipeline.stages import Filter, Hydrator, OnError, PreRanker, Ranke
 from millrace.pipeline.turns import Taken, Turn, Turns
 from millrace.pipeline.verdicts import Verdicts
 
-NOT_SELECTED = "not selected"
-
 
 def drop_names(blueprint: Blueprint) -> tuple[str, ...]:
     """Return the names of the codes in ``dropped_by``: who can drop a candidate, in order of their turns."""

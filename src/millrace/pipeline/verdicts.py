@@ -6,8 +6,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 
+from millrace.base.kernels import njit
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import BoolArray, IntArray
 

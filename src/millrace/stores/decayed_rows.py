@@ -14,10 +14,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array
+from millrace.base.kernels import njit
 from millrace.stores.fold import Arrays
 
 Float32Array = npt.NDArray[np.float32]

@@ -18,10 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from numba import njit
-
 from millrace.base.actions import Action
 from millrace.base.ids import Int64Array
+from millrace.base.kernels import njit
 
 IS_NOT_DWELLED: Final = 1
 IS_DWELL: Final = 2

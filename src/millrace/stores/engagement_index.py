@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from millrace.base.actions import SOCIAL_PROOF
 from millrace.base.ids import NO_ID, Int64Array
 from millrace.base.int_table import Int32Array, slot_of, table_get
+from millrace.base.kernels import njit
 from millrace.stores.engagement_state import N_INDEX_WORDS, EngagementState
 from millrace.stores.slab_lists import COUNT, Slab, SlabLists, slab_slot
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from millrace.base.actions import Action
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array, table_find, table_get, table_put, table_remove
+from millrace.base.kernels import njit
 from millrace.stores.decayed_rows import (
     DecayedArrays,
     decayed_add,

@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from millrace.base.ids import NO_ID, IdHasher, IdKind, Int64Array
 from millrace.base.int_table import Int32Array, slot_of
+from millrace.base.kernels import njit
 from millrace.events.envelope import Payload
 from millrace.events.user_events import FollowChanged, UserErased
 from millrace.stores.fold import Arrays, EventBatch

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array
+from millrace.base.kernels import njit
 from millrace.base.order import top_k
 from millrace.stores.decayed_rows import Float32Array, Float64Array
 from millrace.stores.engagement_state import N_HISTORY_WORDS, EngagementState

@@ -12,10 +12,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array
+from millrace.base.kernels import njit
 from millrace.stores.decayed_rows import Float64Array
 
 

@@ -20,10 +20,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array, slot_of
+from millrace.base.kernels import njit
 from millrace.stores.fold import Arrays
 
 N_SWEEP_SLICES: Final = 60

@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array
+from millrace.base.kernels import njit
 from millrace.stores.row_table import N_USED, Rows, rows_drop, rows_find, rows_fit, rows_take
 from millrace.stores.slab_lists import COUNT, Slab, slab_insert, slab_remove, slab_shrink, slab_slot
 
@@ -181,7 +181,7 @@ def _evict_oldest(
 @njit(cache=True, inline="always")
 def _place_in_ring(post_ids: Int64Array, rings: Slab, ring: int, created: int, post_id: int) -> int:
     """Return how many records of a ring are older than a post (at equal times: have a larger id)."""
-    k = np.int64(rings.rows[ring, COUNT])
+    k = int(np.int64(rings.rows[ring, COUNT]))
     while k > 0:
         slot = slab_slot(rings, ring, k - 1)
         other = rings.words[slot, 0]

@@ -13,10 +13,10 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array, slot_of
+from millrace.base.kernels import njit
 from millrace.stores.post_kernels import (
     AUTHOR,
     CONVERSATION,
@@ -40,6 +40,8 @@ from millrace.stores.slab_lists import COUNT, Slab, slab_read, slab_slot
 TIMELINE_RINGS: Final = (ORIGINALS, SECONDARY)
 VIDEO_RINGS: Final = (VIDEOS, VIDEOS)
 
+_N_BINS: Final = 1024
+
 # Columns of a ring's head: the time of its newest post, the ring, that post's row, how many records the ring has.
 H_CREATED: Final = 0
 H_RING: Final = 1
@@ -52,7 +54,7 @@ N_HEAD_WORDS: Final = 4
 def _set_add(members: Int64Array, key: int) -> bool:
     """Add a non-zero key to a set of power-of-two length; return whether it is new."""
     mask = np.int64(len(members) - 1)
-    slot = slot_of(key, mask)
+    slot = slot_of(np.int64(key), mask)
     while members[slot] != 0:
         if members[slot] == key:
             return False
@@ -64,7 +66,7 @@ def _set_add(members: Int64Array, key: int) -> bool:
 @njit(cache=True)
 def _set_has(members: Int64Array, key: int) -> bool:
     mask = np.int64(len(members) - 1)
-    slot = slot_of(key, mask)
+    slot = slot_of(np.int64(key), mask)
     while members[slot] != 0:
         if members[slot] == key:
             return True
@@ -151,6 +153,25 @@ def _newest_of_rings(
 
 
 @njit(cache=True)
+def _time_of_newest(times_ms: Int64Array, n_wanted: int) -> int:
+    """Return a time that at least ``n_wanted`` of these times reach, nearly the latest such: counted in 1,024 bins."""
+    base_ms = times_ms.min()
+    span_ms = times_ms.max() - base_ms
+    shift = 0
+    while span_ms >> shift >= _N_BINS:
+        shift += 1
+    counts = np.zeros(_N_BINS, dtype=np.int32)
+    for i in range(len(times_ms)):
+        counts[(times_ms[i] - base_ms) >> shift] += 1
+    place = _N_BINS
+    n = 0
+    while n < n_wanted:
+        place -= 1
+        n += counts[place]
+    return int(base_ms + (place << shift))
+
+
+@njit(cache=True)
 def _raise_oldest(rings: Slab, heads: Int64Array, oldest_ms: int, max_posts: int) -> int:
     """Return a later ``oldest_ms`` that still leaves the ``max_posts`` newest eligible posts.
 
@@ -174,11 +195,11 @@ def _raise_oldest(rings: Slab, heads: Int64Array, oldest_ms: int, max_posts: int
             n += created[n] > oldest_ms
         n_wanted = (max_posts + k - 1) // k
         if n >= n_wanted:
-            return np.int64(np.partition(created[:n], n - n_wanted)[n - n_wanted])
+            return _time_of_newest(created[:n], n_wanted)
         if n == 0:
             break
         k *= 2
-    return np.int64(oldest_ms)
+    return int(oldest_ms)
 
 
 @njit(cache=True)
@@ -199,7 +220,7 @@ def _open_rings(rings: Slab, heads: Int64Array, oldest_ms: int) -> tuple[int, in
         n_posts += count
     for i in range(n):
         heads[i, H_POST] = rings.words[heads[i, H_POST], 1]
-    return n, n_posts, newest_ms
+    return n, n_posts, int(newest_ms)
 
 
 @njit(cache=True)
@@ -248,25 +269,32 @@ def collect_newest(
                 n += 1
         if ring_kind == ORIGINALS:
             n_unchecked = n
-    # Only replies, reposts and videos need a look at the post itself; in a pass of its own, many are fetched at a time.
-    row_mask = (np.int64(1) << row_bits) - 1
+    # Only replies, reposts and videos need a look at the post itself; first all are fetched, then judged.
+    row_mask = (1 << row_bits) - 1
+    kinds = np.empty(n - n_unchecked, dtype=np.int32)
+    parent_authors = np.empty(n - n_unchecked, dtype=np.int64)
+    for i in range(n - n_unchecked):
+        post = keys[n_unchecked + i] & row_mask
+        kinds[i] = facts[post, FLAGS] & KIND_BITS
+        parent_authors[i] = ids[post, PARENT_AUTHOR]
     end = n_unchecked
-    for i in range(n_unchecked, n):
-        post = keys[i] & row_mask
-        kind = facts[post, FLAGS] & KIND_BITS
-        if kind == REPOST and ids[post, PARENT_AUTHOR] != 0:
-            is_in = ids[post, PARENT_AUTHOR] != viewer_id
+    for i in range(n - n_unchecked):
+        key = keys[n_unchecked + i]
+        if kinds[i] == REPOST and parent_authors[i] != 0:
+            is_in = parent_authors[i] != viewer_id
+        elif kinds[i] in (REPLY, REPOST):
+            is_in = is_eligible(posts, ids, facts, key & row_mask, viewer_id, follows)
         else:
-            is_in = kind not in (REPLY, REPOST) or is_eligible(posts, ids, facts, post, viewer_id, follows)
-        keys[end] = keys[i]
+            is_in = True
+        keys[end] = key
         end += is_in
     return keys[:end]
 
 
 @njit(cache=True)
 def _row_bits(n_rows: int) -> int:
-    bits = np.int64(0)
-    while (np.int64(1) << bits) < n_rows:
+    bits = 0
+    while (1 << bits) < n_rows:
         bits += 1
     return bits
 
@@ -424,4 +452,5 @@ def merge_newest_reference(
     keep = ~is_own_repost & ((kind != REPLY) | answers_original | answers_root)
     created, posts = created[keep], posts[keep]
     order = np.lexsort((store.posts.keys_by_row[posts], -created))
-    return posts[order[:max_posts]].astype(np.int32)
+    newest: Int32Array = posts[order[:max_posts]].astype(np.int32)
+    return newest

@@ -71,6 +71,8 @@ KIND_CODES: Final = {"original": ORIGINAL, "reply": REPLY, "repost": REPOST, "qu
 """Codes of `PostColumns.kind`."""
 
 _MAX_INT32: Final = 2**31 - 1
+_N_WORDS: Final = 4 + N_IDS + N_FACTS
+_NOTHING: Final = (0,) * (1 + N_IDS + N_FACTS)
 _NO_IDS: Final = np.empty(0, dtype=np.int64)
 
 
@@ -280,12 +282,22 @@ class PostStore:
         rows = batch.rows_of(self.handles)
         if not rows:
             return
-        changes = _no_changes(len(rows))
-        appended_ms = batch.appended_ms
-        for i, row in enumerate(rows):
+        appended_ms = batch.appended_ms[rows].tolist()
+        words: list[int] = []
+        for row, bound_ms in zip(rows, appended_ms, strict=True):
             event = batch.events[row]
-            self._write_change(changes, i, event.payload, event.event_time_ms, int(appended_ms[row]))
-        self._apply(changes)
+            words += self._change_of(event.payload, min(event.event_time_ms, bound_ms), bound_ms)
+        table = np.array(words, dtype=np.int64).reshape(len(rows), _N_WORDS)
+        self._apply(
+            PostChanges(
+                change=table[:, 0].astype(np.int8),
+                key=table[:, 1].copy(),
+                at_ms=table[:, 2].copy(),
+                sets=table[:, 3].astype(np.int8),
+                ids=table[:, 4 : 4 + N_IDS].copy(),
+                facts=table[:, 4 + N_IDS :].astype(np.int32),
+            )
+        )
 
     def ingest(self, posts: PostColumns) -> None:
         """Create many posts at once, in their order; the same as as many `PostCreated`, without the objects.
@@ -349,56 +361,61 @@ class PostStore:
         self._state = arrays["state"]
         self._refresh()
 
-    def _write_change(
-        self, changes: PostChanges, i: int, payload: Payload, event_time_ms: int, appended_ms: int
-    ) -> None:
-        one = self._hasher.one
-        changes.at_ms[i] = min(event_time_ms, appended_ms)
-        facts = changes.facts[i]
+    def _change_of(self, payload: Payload, at_ms: int, appended_ms: int) -> tuple[int, ...]:
+        """Return one event as words: change, key, time, what it sets, then ids and facts as in `PostChanges`."""
         if isinstance(payload, PostCreated):
-            changes.change[i] = CREATE
-            changes.key[i] = post_id = one(IdKind.POST, payload.post_id)
-            if payload.created_at_ms is not None:
-                changes.at_ms[i] = min(payload.created_at_ms, appended_ms)
-            changes.ids[i] = (
-                one(IdKind.USER, payload.author_id),
-                one(IdKind.POST, payload.parent_id or ""),
-                one(IdKind.USER, payload.parent_author_id or ""),
-                one(IdKind.POST, payload.conversation_id or "") or post_id,
-            )
-            facts[FLAGS] = (
-                KIND_CODES[payload.kind]
-                | (HAS_VIDEO if _has_video(payload.media) else 0)
-                | (IS_SENSITIVE if payload.is_sensitive else 0)
-            )
-            facts[DURATION] = _duration_ms(payload.media)
-        elif isinstance(payload, PostAnnotated):
-            changes.change[i] = ANNOTATE
-            changes.key[i] = one(IdKind.POST, payload.post_id)
+            return self._creation_of(payload, at_ms, appended_ms)
+        one = self._hasher.one
+        if isinstance(payload, PostAnnotated):
+            sets, language, topics = 0, 0, [0] * MAX_TOPICS
             if payload.language is not None:
-                changes.sets[i] |= SETS_LANGUAGE
-                facts[LANGUAGE] = self._codes.languages.code(payload.language)
+                sets |= SETS_LANGUAGE
+                language = self._codes.languages.code(payload.language)
             if payload.topics is not None:
-                changes.sets[i] |= SETS_TOPICS
+                sets |= SETS_TOPICS
                 known = [code for topic in payload.topics if (code := self._codes.topics.code(topic))]
-                kept = list(dict.fromkeys(known))[:MAX_TOPICS]
-                facts[TOPICS : TOPICS + len(kept)] = kept
-        elif isinstance(payload, PostEdited):
-            changes.change[i] = EDIT
-            changes.key[i] = one(IdKind.POST, payload.post_id)
+                topics = [*dict.fromkeys(known), *topics][:MAX_TOPICS]
+            return (ANNOTATE, one(IdKind.POST, payload.post_id), at_ms, sets, 0, 0, 0, 0, 0, 0, language, *topics)
+        if isinstance(payload, PostEdited):
+            sets, flags, duration_ms = 0, 0, 0
             if payload.is_sensitive is not None:
-                changes.sets[i] |= SETS_SENSITIVE
-                facts[FLAGS] |= IS_SENSITIVE if payload.is_sensitive else 0
+                sets |= SETS_SENSITIVE
+                flags |= IS_SENSITIVE if payload.is_sensitive else 0
             if payload.media is not None:
-                changes.sets[i] |= SETS_MEDIA
-                facts[FLAGS] |= HAS_VIDEO if _has_video(payload.media) else 0
-                facts[DURATION] = _duration_ms(payload.media)
-        elif isinstance(payload, PostDeleted):
-            changes.change[i] = DELETE
-            changes.key[i] = one(IdKind.POST, payload.post_id)
-        elif isinstance(payload, UserErased):
-            changes.change[i] = ERASE
-            changes.key[i] = one(IdKind.USER, payload.user_id)
+                sets |= SETS_MEDIA
+                flags |= HAS_VIDEO if _has_video(payload.media) else 0
+                duration_ms = _duration_ms(payload.media)
+            return (EDIT, one(IdKind.POST, payload.post_id), at_ms, sets, 0, 0, 0, 0, flags, duration_ms, 0, 0, 0, 0)
+        if isinstance(payload, PostDeleted):
+            return (DELETE, one(IdKind.POST, payload.post_id), at_ms, *_NOTHING)
+        if isinstance(payload, UserErased):
+            return (ERASE, one(IdKind.USER, payload.user_id), at_ms, *_NOTHING)
+        raise StoreError("event", value=payload, problem="not one that posts handle", remedy="report it: a defect")
+
+    def _creation_of(self, payload: PostCreated, at_ms: int, appended_ms: int) -> tuple[int, ...]:
+        one = self._hasher.one
+        post_id = one(IdKind.POST, payload.post_id)
+        flags = KIND_CODES[payload.kind]
+        if payload.is_sensitive:
+            flags |= IS_SENSITIVE
+        if payload.media and _has_video(payload.media):
+            flags |= HAS_VIDEO
+        return (
+            CREATE,
+            post_id,
+            at_ms if payload.created_at_ms is None else min(payload.created_at_ms, appended_ms),
+            0,
+            one(IdKind.USER, payload.author_id),
+            one(IdKind.POST, payload.parent_id or ""),
+            one(IdKind.USER, payload.parent_author_id or ""),
+            one(IdKind.POST, payload.conversation_id or "") or post_id,
+            flags,
+            _duration_ms(payload.media) if payload.media else 0,
+            0,
+            0,
+            0,
+            0,
+        )
 
     def _apply(self, changes: PostChanges) -> None:
         start = 0
@@ -439,17 +456,6 @@ class PostStore:
             state=self._state,
             limits=self._limits,
         )
-
-
-def _no_changes(n: int) -> PostChanges:
-    return PostChanges(
-        change=np.zeros(n, dtype=np.int8),
-        key=np.zeros(n, dtype=np.int64),
-        at_ms=np.zeros(n, dtype=np.int64),
-        ids=np.zeros((n, N_IDS), dtype=np.int64),
-        facts=np.zeros((n, N_FACTS), dtype=np.int32),
-        sets=np.zeros(n, dtype=np.int8),
-    )
 
 
 def _has_video(media: Sequence[Media]) -> bool:

@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from millrace.base.ids import IdHasher, IdKind, Int64Array
 from millrace.base.int_table import Int32Array, IntTable, table_find, table_put
+from millrace.base.kernels import njit
 from millrace.events.content_events import PostCreated
 from millrace.events.envelope import Payload
 from millrace.events.feed_events import Engagement, Impression

@@ -192,7 +192,9 @@ class Replica(Generic[StateT]):
         pause_s = self.config.poll_interval_ms / 1000
         content_checked_s = float("-inf")
         while True:
-            records = self._consumer.poll(self.config.fold_records)
+            # Before the first page is served there is nobody to keep waiting: larger steps cost less.
+            limit = self.config.fold_records if self._has_caught_up else self.config.catch_up_records
+            records = self._consumer.poll(limit)
             if len(records):
                 async with self.gate.write():
                     self._apply(records)
@@ -202,7 +204,7 @@ class Replica(Generic[StateT]):
             if now_s - content_checked_s > CONTENT_CHECK_S and self.content is not None:
                 self.content.refresh()
                 content_checked_s = now_s
-            if len(records) < self.config.fold_records:
+            if len(records) < limit:
                 self._has_caught_up = True
                 await asyncio.sleep(pause_s)
             else:

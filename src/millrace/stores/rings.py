@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from numba import njit
-
+from millrace.base.kernels import njit
 from millrace.stores.slab_lists import COUNT, Slab, SlabLists, slab_insert, slab_remove, slab_slot
 
 _TOP = -1

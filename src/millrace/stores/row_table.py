@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array, IntTable, table_get, table_get_many, table_put, table_remove
+from millrace.base.kernels import njit
 from millrace.stores.fold import Arrays
 from millrace.stores.slab_lists import doubled
 
@@ -49,14 +49,14 @@ class Rows(NamedTuple):
 @njit(cache=True, inline="always")
 def rows_find(rows: Rows, key: int) -> int:
     """Return the row of a key, or -1."""
-    return table_get(rows.keys, rows.values, key)
+    return int(table_get(rows.keys, rows.values, np.int64(key)))
 
 
 @njit(cache=True, inline="always")
 def rows_fit(rows: Rows, n_more: int) -> bool:
     """Whether ``n_more`` new keys have room."""
     n_live = rows.state[N_LIVE] + n_more
-    return n_live <= len(rows.keys_by_row) and n_live * 2 <= len(rows.keys)
+    return bool(n_live <= len(rows.keys_by_row) and n_live * 2 <= len(rows.keys))
 
 
 @njit(cache=True)
@@ -70,10 +70,10 @@ def rows_take(rows: Rows, key: int) -> int:
     else:
         row = state[N_USED]
         state[N_USED] = row + 1
-    table_put(rows.keys, rows.values, key, row)
+    table_put(rows.keys, rows.values, np.int64(key), np.int64(row))
     rows.keys_by_row[row] = key
     state[N_LIVE] += 1
-    return row
+    return int(row)
 
 
 @njit(cache=True)
@@ -128,7 +128,7 @@ class RowTable:
 
     def find(self, keys: Int64Array) -> Int32Array:
         """Return the rows of many keys, shape (n,), int32, -1 where unknown."""
-        return table_get_many(self.rows.keys, self.rows.values, keys)  # type: ignore[no-any-return]
+        return table_get_many(self.rows.keys, self.rows.values, keys)
 
     def is_full(self, n_more: int) -> bool:
         """Whether ``n_more`` new keys would have no room."""

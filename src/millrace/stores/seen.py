@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from millrace.base.ids import IdHasher, IdKind, Int64Array
+from millrace.base.kernels import njit
 from millrace.events.envelope import Payload
 from millrace.events.feed_events import Impression, Served
 from millrace.events.user_events import UserErased

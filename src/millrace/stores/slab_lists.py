@@ -18,10 +18,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array
+from millrace.base.kernels import njit
 from millrace.stores.fold import Arrays
 
 UNIT: Final = 4
@@ -57,32 +57,44 @@ class Slab(NamedTuple):
 
 
 @njit(cache=True, inline="always")
+def _wide(value: int) -> int:
+    """Return a whole number as int64: fields of ``rows`` are int32, which shifts and products would overflow."""
+    return int(np.int64(value))
+
+
+@njit(cache=True, inline="always")
 def slab_slot(slab: Slab, row: int, k: int) -> int:
     """Return where the ``k``-th oldest record of a list lies in ``words``."""
-    mask = (np.int64(1) << np.int64(slab.rows[row, CLASS])) - 1
-    return np.int64(slab.rows[row, START]) * UNIT + ((np.int64(slab.rows[row, HEAD]) + k) & mask)
+    mask = (1 << _wide(slab.rows[row, CLASS])) - 1
+    return _wide(slab.rows[row, START]) * UNIT + ((_wide(slab.rows[row, HEAD]) + k) & mask)
+
+
+@njit(cache=True)
+def slab_can_take(slab: Slab, size_class: int) -> bool:
+    """Whether a block of this class can be had without growing the arena."""
+    return bool(slab.state[size_class] != 0 or slab.state[_TOP] + (1 << size_class) <= len(slab.words))
 
 
 @njit(cache=True)
 def slab_fits(slab: Slab, row: int, n_more: int) -> bool:
     """Whether up to 4 more records can be put into a list without growing the arena."""
-    count = np.int64(slab.rows[row, COUNT])
-    size_class = np.int64(slab.rows[row, CLASS])
-    if size_class != 0 and count + n_more <= (np.int64(1) << size_class):
+    count = _wide(slab.rows[row, COUNT])
+    size_class = _wide(slab.rows[row, CLASS])
+    if size_class != 0 and count + n_more <= (1 << size_class):
         return True
     wanted = max(size_class + 1, _SMALLEST)
-    return slab.state[wanted] != 0 or slab.state[_TOP] + (np.int64(1) << wanted) <= len(slab.words)
+    return slab_can_take(slab, wanted)
 
 
 @njit(cache=True)
 def _take(slab: Slab, size_class: int) -> int:
-    free = slab.state[size_class]
+    free = _wide(slab.state[size_class])
     if free != 0:
         slab.state[size_class] = slab.words[free - 1, 0]
         slab.words[free - 1, 0] = 0
         return free - 1
-    start = slab.state[_TOP]
-    slab.state[_TOP] = start + (np.int64(1) << np.int64(size_class))
+    start = _wide(slab.state[_TOP])
+    slab.state[_TOP] = start + (1 << size_class)
     return start
 
 
@@ -95,7 +107,7 @@ def _give(slab: Slab, start: int, size_class: int) -> None:
 @njit(cache=True)
 def _move(slab: Slab, row: int, size_class: int) -> None:
     """Bring a list into a block of another class; its old block, emptied, is free."""
-    old_class = np.int64(slab.rows[row, CLASS])
+    old_class = _wide(slab.rows[row, CLASS])
     start = _take(slab, size_class)
     for k in range(slab.rows[row, COUNT]):
         slot = slab_slot(slab, row, k)
@@ -103,7 +115,7 @@ def _move(slab: Slab, row: int, size_class: int) -> None:
             slab.words[start + k, w] = slab.words[slot, w]
             slab.words[slot, w] = 0
     if old_class != 0:
-        _give(slab, np.int64(slab.rows[row, START]) * UNIT, old_class)
+        _give(slab, _wide(slab.rows[row, START]) * UNIT, old_class)
     slab.rows[row, START] = start // UNIT
     slab.rows[row, CLASS] = size_class
     slab.rows[row, HEAD] = 0
@@ -113,8 +125,8 @@ def _move(slab: Slab, row: int, size_class: int) -> None:
 def slab_insert(slab: Slab, row: int, k: int) -> int:
     """Return the slot for a new record that becomes the ``k``-th oldest; newer ones move up. Ask `slab_fits` first."""
     count = slab.rows[row, COUNT]
-    size_class = np.int64(slab.rows[row, CLASS])
-    if size_class == 0 or count == (np.int64(1) << size_class):
+    size_class = _wide(slab.rows[row, CLASS])
+    if size_class == 0 or count == (1 << size_class):
         _move(slab, row, max(size_class + 1, _SMALLEST))
     slab.rows[row, COUNT] = count + 1
     for i in range(count, k, -1):
@@ -127,7 +139,7 @@ def slab_insert(slab: Slab, row: int, k: int) -> int:
 @njit(cache=True)
 def slab_remove(slab: Slab, row: int, k: int) -> None:
     """Remove the ``k``-th oldest record; the shorter side closes the gap."""
-    count = np.int64(slab.rows[row, COUNT])
+    count = _wide(slab.rows[row, COUNT])
     n_words = slab.words.shape[1]
     if k < count // 2:
         for i in range(k, 0, -1):
@@ -135,8 +147,8 @@ def slab_remove(slab: Slab, row: int, k: int) -> None:
             for w in range(n_words):
                 slab.words[to, w] = slab.words[source, w]
         left = slab_slot(slab, row, 0)
-        mask = (np.int64(1) << np.int64(slab.rows[row, CLASS])) - 1
-        slab.rows[row, HEAD] = (np.int64(slab.rows[row, HEAD]) + 1) & mask
+        mask = (1 << _wide(slab.rows[row, CLASS])) - 1
+        slab.rows[row, HEAD] = (_wide(slab.rows[row, HEAD]) + 1) & mask
     else:
         for i in range(k, count - 1):
             to, source = slab_slot(slab, row, i), slab_slot(slab, row, i + 1)
@@ -154,27 +166,21 @@ def slab_shrink(slab: Slab, row: int) -> None:
 
     The smaller block is taken only where one is free: shrinking must not need room.
     """
-    count = np.int64(slab.rows[row, COUNT])
-    size_class = np.int64(slab.rows[row, CLASS])
+    count = _wide(slab.rows[row, COUNT])
+    size_class = _wide(slab.rows[row, CLASS])
     if size_class == 0:
         return
     if count == 0:
-        _give(slab, np.int64(slab.rows[row, START]) * UNIT, size_class)
+        _give(slab, _wide(slab.rows[row, START]) * UNIT, size_class)
         slab.rows[row, START] = 0
         slab.rows[row, CLASS] = 0
         slab.rows[row, HEAD] = 0
         return
     wanted = size_class
-    while wanted > _SMALLEST and count * 4 <= (np.int64(1) << wanted):
+    while wanted > _SMALLEST and count * 4 <= (1 << wanted):
         wanted -= 1
     if wanted < size_class and slab_can_take(slab, wanted):
         _move(slab, row, wanted)
-
-
-@njit(cache=True)
-def slab_can_take(slab: Slab, size_class: int) -> bool:
-    """Whether a block of this class can be had without growing the arena."""
-    return slab.state[size_class] != 0 or slab.state[_TOP] + (np.int64(1) << np.int64(size_class)) <= len(slab.words)
 
 
 @njit(cache=True)
@@ -193,8 +199,8 @@ def slab_find(slab: Slab, row: int, first: int) -> int:
     """Return which record of a list has this first word (``k`` of the oldest such), or -1; linear in the list."""
     for k in range(slab.rows[row, COUNT]):
         if slab.words[slab_slot(slab, row, k), 0] == first:
-            return np.int64(k)
-    return np.int64(-1)
+            return k
+    return -1
 
 
 @njit(cache=True)
@@ -236,7 +242,7 @@ class SlabLists:
 
     def read(self, row: int) -> Int64Array:
         """Return the records of a list, oldest first, shape (n, n_words), int64; a copy."""
-        return slab_read(self.slab, row)  # type: ignore[no-any-return]
+        return slab_read(self.slab, row)
 
     def counts(self) -> Int32Array:
         """Return how many records each list has, shape (n_rows,), int32; a view."""

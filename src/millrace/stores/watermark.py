@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from millrace.base.ids import Int64Array
+from millrace.base.kernels import njit
 
 N_WITNESSES: Final = 16
 """How many events must have reached a time before it counts."""

@@ -18,7 +18,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from millrace.base.kernels import njit
 
 BoolArray = npt.NDArray[np.bool_]
 DigestArray = npt.NDArray[np.uint64]

@@ -43,6 +43,7 @@ class SchemaPage(OpenAPIRenderPlugin):
         page = (
             "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
             "<meta name='viewport' content='width=device-width,initial-scale=1'>"
+            "<link rel='icon' href='data:,'>"
             f"<title>{_text(info['title'])}</title><style>{_STYLE}</style></head><body>"
             f"<h1>{_text(info['title'])} <small>{_text(info['version'])}</small></h1>"
             f"<p>{_text(info.get('description') or '')} "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from millrace.features.query_fields import LANGUAGES, SHOWS_SENSITIVE
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import FieldValues, QueryHydrator
@@ -21,3 +23,7 @@ class ProfileQueryHydrator(QueryHydrator):
         """Return the viewer's settings; empty ones for a viewer nobody has heard of."""
         profile = self._profiles.profile(query.viewer_id)
         return {LANGUAGES: profile.languages, SHOWS_SENSITIVE: profile.shows_sensitive}
+
+    def fallback(self, query: Query) -> FieldValues:
+        """Return what holds for a viewer nobody has heard of: nothing sensitive is shown, and the page is not empty."""
+        return {LANGUAGES: np.empty(0, dtype=np.int32), SHOWS_SENSITIVE: False}

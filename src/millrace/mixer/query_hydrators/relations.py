@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import Final
+
 from millrace.features.query_fields import BLOCKED, BLOCKED_BY, MUTED
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import FieldValues, QueryHydrator
 from millrace.stores.relations import RelationStore
 
+MAX_REMEMBERED: Final = 10_000
+"""Viewers whose lists are kept for the case that the store fails."""
+
 
 class RelationsQueryHydrator(QueryHydrator):
     """Reads blocks in both directions and muted accounts.
 
-    If it fails there is no list to judge by, so the filters that read it drop every candidate: their policy.
+    If it fails, the lists last read for this viewer count. Without any there is nothing to judge by, so the filters
+    that read them drop every candidate: their policy.
     """
 
     name = "relations"
@@ -19,12 +26,22 @@ class RelationsQueryHydrator(QueryHydrator):
 
     def __init__(self, relations: RelationStore) -> None:
         self._relations = relations
+        self._last_known: OrderedDict[int, FieldValues] = OrderedDict()
 
     def hydrate(self, query: Query) -> FieldValues:
         """Return the three sets of accounts."""
         viewer_id = query.viewer_id
-        return {
+        found: FieldValues = {
             BLOCKED: self._relations.blocked(viewer_id),
             BLOCKED_BY: self._relations.blocked_by(viewer_id),
             MUTED: self._relations.muted(viewer_id),
         }
+        self._last_known[viewer_id] = found
+        self._last_known.move_to_end(viewer_id)
+        if len(self._last_known) > MAX_REMEMBERED:
+            self._last_known.popitem(last=False)
+        return found
+
+    def fallback(self, query: Query) -> FieldValues | None:
+        """Return what was last read for this viewer by this process; None if nothing was."""
+        return self._last_known.get(query.viewer_id)
