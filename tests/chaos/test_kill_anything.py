@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import random
 import signal
-import socket
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -27,72 +24,12 @@ from millrace.app.settings import Settings
 from millrace.base.ids import IdHasher
 from millrace.stores.content_store import ContentStore
 from millrace.stream.log import total
+from millrace.testing.server_process import COMMAND, ServerProcess, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 
 N_WORKERS = 2
-MILLRACE = [sys.executable, "-c", "from millrace.app.cli import main; main()"]
-
-
-class Server:
-    """``millrace serve`` in a process group of its own."""
-
-    def __init__(self, home: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-        self.home = home
-        self.process = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        port = self.url.rsplit(":", 1)[1]
-        overrides = [f"server.port={port}", "replica.checkpoint_every_records=300", "replica.checkpoint_every_s=0.5"]
-        options = [part for override in overrides for part in ("--set", override)]
-        with (self.home / "server.log").open("a") as messages:
-            return subprocess.Popen(
-                [*MILLRACE, "serve", "--home", str(self.home), "--workers", str(N_WORKERS), *options],
-                stdout=messages,
-                stderr=messages,
-                start_new_session=True,
-            )
-
-    def restart(self) -> None:
-        self.process = self._start()
-        self.wait_ready()
-
-    def get(self, path: str, data: bytes | None = None) -> bytes:
-        try:
-            with urllib.request.urlopen(self.url + path, data=data, timeout=20) as answer:
-                return answer.read()  # type: ignore[no-any-return]
-        except http.client.HTTPException as error:  # a kill cut the answer off
-            raise ConnectionError from error
-
-    def is_ready(self) -> bool:
-        try:
-            return bool(json.loads(self.get("/readyz"))["is_ready"])
-        except OSError:
-            return False
-
-    def wait_ready(self) -> None:
-        until(self.is_ready, 60)
-
-    def children(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children()
-
-    def kill_all(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def stop(self) -> int:
-        self.process.terminate()
-        return self.process.wait(60)
-
-
-def until(condition: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "took too long"
-        time.sleep(0.02)
+OFTEN = ("replica.checkpoint_every_records=300", "replica.checkpoint_every_s=0.5")
 
 
 @pytest.fixture
@@ -101,8 +38,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def server(settings: Settings) -> Iterator[Server]:
-    server = Server(settings.home)
+def server(settings: Settings) -> Iterator[ServerProcess]:
+    server = ServerProcess(settings.home, n_workers=N_WORKERS, overrides=OFTEN)
     server.wait_ready()
     yield server
     if server.process.poll() is None:
@@ -112,7 +49,7 @@ def server(settings: Settings) -> Iterator[Server]:
 class Producer(threading.Thread):
     """Posts batches of events and remembers which ones were acknowledged; sends again what was not."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ServerProcess) -> None:
         super().__init__(daemon=True)
         self.server = server
         self.acknowledged: list[str] = []
@@ -149,7 +86,7 @@ class Producer(threading.Thread):
 class Reader(threading.Thread):
     """Asks for pages all the time; counts answers, and requests that were cut off by a kill."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ServerProcess) -> None:
         super().__init__(daemon=True)
         self.server = server
         self.n_pages = self.n_cut = 0
@@ -210,7 +147,7 @@ def check_everything(settings: Settings, acknowledged: list[str]) -> None:
         part.close()
 
 
-def test_processes_are_killed_one_after_the_other_under_load(server: Server, settings: Settings) -> None:
+def test_processes_are_killed_one_after_the_other_under_load(server: ServerProcess, settings: Settings) -> None:
     producer, readers = Producer(server), [Reader(server), Reader(server)]
     for thread in (producer, *readers):
         thread.start()
@@ -235,7 +172,7 @@ def test_processes_are_killed_one_after_the_other_under_load(server: Server, set
     check_everything(settings, producer.acknowledged)
 
 
-def test_everything_is_killed_at_once_again_and_again(server: Server, settings: Settings) -> None:
+def test_everything_is_killed_at_once_again_and_again(server: ServerProcess, settings: Settings) -> None:
     acknowledged: list[str] = []
     rng = random.Random(11)
     number = 0
@@ -252,7 +189,7 @@ def test_everything_is_killed_at_once_again_and_again(server: Server, settings: 
     check_everything(settings, acknowledged)
 
 
-def test_a_killed_supervisor_leaves_no_process_behind(server: Server) -> None:
+def test_a_killed_supervisor_leaves_no_process_behind(server: ServerProcess) -> None:
     children = server.children()
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait()
@@ -262,11 +199,11 @@ def test_a_killed_supervisor_leaves_no_process_behind(server: Server) -> None:
     assert server.stop() == 0
 
 
-def test_a_corrupt_checkpoint_is_refused_and_the_one_before_is_used(server: Server, settings: Settings) -> None:
+def test_a_corrupt_checkpoint_is_refused_and_the_one_before_is_used(server: ServerProcess, settings: Settings) -> None:
     for first in (0, 1000):
         lines = [Producer._event(first + i) for i in range(1000)]
         server.get("/api/v1/events", b"\n".join(lines))
-        subprocess.run([*MILLRACE, "checkpoint", "--home", str(settings.home)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*COMMAND, "checkpoint", "--home", str(settings.home)], check=True, stdout=subprocess.DEVNULL)
     server.kill_all()
     newest = wiring.build_checkpoints(settings).paths()[-1] / "arrays.bin"
     data = bytearray(newest.read_bytes())
@@ -279,7 +216,7 @@ def test_a_corrupt_checkpoint_is_refused_and_the_one_before_is_used(server: Serv
     check_everything(settings, acknowledged)
 
 
-def test_no_worker_is_more_than_a_moment_behind(server: Server) -> None:
+def test_no_worker_is_more_than_a_moment_behind(server: ServerProcess) -> None:
     """An event can be seen in pages of every worker soon after its acknowledgement."""
     waits = []
     for number in range(40):
@@ -295,7 +232,9 @@ def test_no_worker_is_more_than_a_moment_behind(server: Server) -> None:
     assert sorted(waits)[len(waits) // 2] < 0.2
 
 
-def test_an_erasure_survives_the_keeper_and_leaves_no_words_in_any_file(server: Server, settings: Settings) -> None:
+def test_an_erasure_survives_the_keeper_and_leaves_no_words_in_any_file(
+    server: ServerProcess, settings: Settings
+) -> None:
     words, name = "the words of erin", "Erin Example"
     payloads: list[dict[str, object]] = [
         {"type": "PostCreated", "post_id": "erins", "author_id": "erin-to-erase", "text": words},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from typing import Final
 
 import psutil
 
-_COMMAND: Final = (sys.executable, "-c", "from millrace.app.cli import main; main()")
+COMMAND: Final = (sys.executable, "-c", "from millrace.app.cli import main; main()")
 
 
 def until(condition: Callable[[], object], timeout_s: float) -> None:
@@ -55,7 +56,7 @@ class ServerProcess:
         options = [part for override in self._overrides for part in ("--set", override)]
         with (self.home / "server.log").open("a") as messages:
             return subprocess.Popen(  # noqa: S603 - our own program
-                [*_COMMAND, "serve", "--home", str(self.home), "--workers", str(self._n_workers), *options],
+                [*COMMAND, "serve", "--home", str(self.home), "--workers", str(self._n_workers), *options],
                 stdout=messages,
                 stderr=messages,
                 start_new_session=True,
@@ -67,9 +68,12 @@ class ServerProcess:
         self.wait_ready()
 
     def get(self, path: str, data: bytes | None = None) -> bytes:
-        """Return the body of a GET, or of a POST where there is data."""
-        with urllib.request.urlopen(self.url + path, data=data, timeout=20) as answer:  # noqa: S310 - loopback
-            return answer.read()  # type: ignore[no-any-return]
+        """Return the body of a GET, or of a POST where there is data; raise `OSError` where it fails or is cut off."""
+        try:
+            with urllib.request.urlopen(self.url + path, data=data, timeout=20) as answer:  # noqa: S310 - loopback
+                return answer.read()  # type: ignore[no-any-return]
+        except http.client.HTTPException as error:  # a kill cut the answer off
+            raise ConnectionError(self.url + path) from error
 
     def is_ready(self) -> bool:
         """Whether ``/readyz`` says so."""
