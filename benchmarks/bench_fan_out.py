@@ -7,45 +7,66 @@ one write to every fifty reads of the newest 200 posts of whom a viewer follows:
   newest posts. This is what the home feed does;
 * ``push``: every post is written to a ring of 256 in each follower's timeline; a read copies the ring's newest end;
 * ``hybrid``: authors below 10,000 followers push, the others are pulled at the read and merged in;
-* ``redis_push``: push on a real Redis, one list per user, pipelined LPUSH and LTRIM, LRANGE to read. Only timelines
-  that are read in the run are filled beforehand; all are pushed to.
+* ``redis_pull``, ``redis_push``, ``redis_hybrid``: the same three on a real Redis, one list per author or per timeline,
+  trimmed as ours are, commands pipelined, 16-byte members (time, id), merged by NumPy. Whom a viewer follows is one
+  packed value. Only what is read in the run is filled beforehand; all timelines are pushed to.
 
 The in-memory strategies are Numba kernels over arrays, and each has the adjacency lists that suit it. Putting the post
 into the post store is common to all (somebody must hold it) and is timed once per write. Every answer of every
-strategy is compared. ``pull``, ``push``, ``hybrid`` and ``redis_push`` are milliseconds per operation: all reads and
-writes of the run, divided by their number; they are the cost in one process. Where several workers fold the log, each
-pays every write but only its share of the reads. ``celebrity_visible_ms`` is the median time from the beginning of the
-write of a post by one of the most followed authors to the end of a read that shows it to the follower served last.
+strategy is compared. The keys named after the strategies are milliseconds per operation: all reads and writes of the
+run, divided by their number; they are the cost in one process. Where several workers fold the log, each pays every
+write but only its share of the reads.
+
+``celebrity_visible_ms`` is the whole way of a post by one of the most followed authors on the embedded path, in
+milliseconds: through the door into a `SqliteLog` on disk (``synchronous=FULL``) in one thread, while another follows
+the log as a worker does and reads, until a read shows the post to the follower served last. Its parts: the answer of
+the door, and from there to the read. Each post is sent just after the worker has looked at the log, so that the wait
+for its next look, the poll interval of 10 ms, counts in full. ``celebrity_store_visible_ms`` leaves log and fold out,
+to compare the strategies: the write to the store, the strategy's own write, and the read.
 """
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 from numba import njit
 
 from harness import emit, note, percentile_ms, redis_client
-from millrace.base.ids import IdHasher
-from millrace.stores.codes import CodeTables
+from millrace.base.clock import ManualClock
+from millrace.base.ids import IdHasher, IdKind
+from millrace.events.codec import EventCodec
+from millrace.events.content_events import PostCreated
+from millrace.events.envelope import Event
+from millrace.events.registry import EventRegistry
+from millrace.stores.checkpoint import Checkpoints
 from millrace.stores.config import StoresConfig
-from millrace.stores.follow_graph import FollowGraph
 from millrace.stores.post_store import PostColumns, PostStore
+from millrace.stores.replica import Replica
+from millrace.stores.state import State
+from millrace.stream.collector import Collector
+from millrace.stream.sqlite_log import SqliteLog
 
 N_USERS: Final = 100_000
 N_HISTORY: Final = 500_000
 N_WRITES: Final = 300
 READS_PER_WRITE: Final = 50
-N_CELEBRITY_POSTS: Final = 7
+N_CELEBRITIES: Final = 7
 MAX_POSTS: Final = 200
 TIMELINE: Final = 256
 CELEBRITY_FOLLOWERS: Final = 10_000
 NOW_MS: Final = 1_800_000_000_000
 DAY_MS: Final = 86_400_000
 CONFIG: Final = StoresConfig()
-STRATEGIES: Final = ("pull", "push", "hybrid", "redis_push")
+STRATEGIES: Final = ("pull", "push", "hybrid", "redis_pull", "redis_push", "redis_hybrid")
+N_LOGGED_ROUNDS: Final = 6
+REDIS_MEMBER: Final = np.dtype([("created_ms", "<i8"), ("post_id", "<i8")])
 
 Array = np.ndarray
 
@@ -93,12 +114,14 @@ class Post(NamedTuple):
 
     row: int
     post_id: int
+    created_ms: int
 
 
 class World:
-    """The graph and the posts, as every strategy gets them. User ``i`` has the id ``i + 1``."""
+    """The graph and the posts, as every strategy gets them. User ``i`` is ``u<i>`` in events."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, state: State) -> None:
+        self.user_ids = state.hasher.users(f"u{user}" for user in range(N_USERS))
         popularity = np.arange(1, N_USERS + 1) ** -0.8
         popularity /= popularity.sum()
         n_follows = np.clip(rng.lognormal(np.log(35), 0.9, N_USERS), 5, 2_000).astype(np.int64)
@@ -113,12 +136,14 @@ class World:
         order = np.argsort(followees, kind="stable")
         self.followers = followers[order].astype(np.int32)
         self.followers_start = np.concatenate(([0], np.cumsum(self.n_followers)))
-        self.graph = FollowGraph(IdHasher())
-        self.graph.ingest(followers + 1, followees + 1)
+        self.graph = state.follow_graph
+        self.graph.ingest(self.user_ids[followers], self.user_ids[followees])
+        self.n_follows = np.bincount(followers, minlength=N_USERS)
+        self.followees, self.followees_start = followees, np.concatenate(([0], np.cumsum(self.n_follows)))
         is_celebrity = self.n_followers >= CELEBRITY_FOLLOWERS
         follows_celebrity = is_celebrity[followees]
         counts = np.bincount(followers[follows_celebrity], minlength=N_USERS)
-        self.celebrities_followed = (followees[follows_celebrity] + 1).astype(np.int64)
+        self.celebrities_followed = followees[follows_celebrity]
         self.celebrities_start = np.concatenate(([0], np.cumsum(counts)))
         self.is_celebrity = is_celebrity
         # The more followers, the more posts, but never more than a ring of originals holds: all strategies then have
@@ -129,8 +154,8 @@ class World:
         by_author = np.argsort(authors, kind="stable")
         sorted_authors = authors[by_author]
         rank[by_author] = np.arange(len(authors)) - np.searchsorted(sorted_authors, sorted_authors)
-        authors = authors[rank < CONFIG.max_originals_per_author - N_CELEBRITY_POSTS - 1]
-        n_celebrity = min(N_CELEBRITY_POSTS, int(is_celebrity.sum()))
+        authors = authors[rank < CONFIG.max_originals_per_author - N_LOGGED_ROUNDS - 2]
+        n_celebrity = min(N_CELEBRITIES, int(is_celebrity.sum()))
         self.celebrities = np.argsort(-self.n_followers, kind="stable")[:n_celebrity]
         n = N_HISTORY + N_WRITES
         self.authors = np.concatenate((authors[:n], self.celebrities))
@@ -144,7 +169,7 @@ class World:
         small = np.zeros(n, dtype=np.int32)
         return PostColumns(
             post_id=self.post_ids[start:stop],
-            author_id=self.authors[start:stop] + 1,
+            author_id=self.user_ids[self.authors[start:stop]],
             created_ms=self.created_ms[start:stop],
             kind=np.zeros(n, dtype=np.int8),
             parent_id=zeros,
@@ -160,22 +185,33 @@ class World:
     def followers_of(self, author: int) -> Array:
         return self.followers[self.followers_start[author] : self.followers_start[author + 1]]
 
+    def followed_by(self, user: int) -> Array:
+        return self.followees[self.followees_start[user] : self.followees_start[user + 1]]
+
+    def celebrities_followed_by(self, user: int) -> Array:
+        return self.celebrities_followed[self.celebrities_start[user] : self.celebrities_start[user + 1]]
+
+    def readers(self) -> list[int]:
+        """Return everybody whose timeline is read in the run."""
+        last = [self.followers_of(author)[-1] for author in self.celebrities]
+        return np.unique(np.concatenate((self.viewers.ravel(), last))).tolist()
+
 
 class Pull:
     """Our rings: reads do the work."""
 
     def __init__(self, world: World, store: PostStore) -> None:
-        self.graph, self.store = world.graph, store
+        self.graph, self.store, self.user_ids = world.graph, store, world.user_ids.tolist()
 
     def write(self, author: int, post: Post) -> None:
         pass
 
     def read(self, user: int) -> Array:
-        return self.newest(self.graph.following(user + 1), user)
+        return self.newest(self.graph.following(self.user_ids[user]), user)
 
     def newest(self, author_ids: Array, user: int) -> Array:
         return self.store.newest(
-            author_ids, viewer_id=user + 1, now_ms=NOW_MS, max_age_ms=2 * DAY_MS, max_posts=MAX_POSTS
+            author_ids, viewer_id=self.user_ids[user], now_ms=NOW_MS, max_age_ms=2 * DAY_MS, max_posts=MAX_POSTS
         )
 
     n_bytes = 0
@@ -211,47 +247,196 @@ class Hybrid(Push):
         super().__init__(world, store, ~world.is_celebrity)
         self.pull = Pull(world, store)
         self.store = store
+        self.celebrities_followed = world.user_ids[world.celebrities_followed]
 
     def read(self, user: int) -> Array:
         start, stop = self.world.celebrities_start[user], self.world.celebrities_start[user + 1]
         pushed = read_timeline(self.timelines, self.n_pushed, user, MAX_POSTS)
         if start == stop:
             return pushed
-        pulled = self.pull.newest(self.world.celebrities_followed[start:stop], user)
+        pulled = self.pull.newest(self.celebrities_followed[start:stop], user)
         return merge_rows(self.store.arrays()["created_ms"], pulled, pushed, MAX_POSTS)
 
 
-class RedisPush:
-    """Push on Redis; answers are post ids."""
+def redis_fill(client: Any, lists: Sequence[tuple[bytes, Array]]) -> None:
+    """Fill lists with members, newest first."""
+    size = REDIS_MEMBER.itemsize
+    pipe = client.pipeline(transaction=False)
+    for i, (key, members) in enumerate(lists):
+        data = members.tobytes()
+        if data:
+            pipe.rpush(key, *(data[k : k + size] for k in range(0, len(data), size)))
+        if i % 500 == 499:
+            pipe.execute()
+    pipe.execute()
 
-    def __init__(self, world: World, client: Any, push: Push, store: PostStore) -> None:
-        self.world, self.client = world, client
-        pipe = client.pipeline(transaction=False)
-        celebrity_fans = [world.followers_of(author)[-1] for author in world.celebrities]
-        for i, user in enumerate(np.unique(np.concatenate((world.viewers.ravel(), celebrity_fans))).tolist()):
-            posts = read_timeline(push.timelines, push.n_pushed, user, TIMELINE)
-            if len(posts):
-                pipe.rpush(b"t%d" % user, *(b"%d" % post_id for post_id in store.post_ids(posts).tolist()))
-            if i % 500 == 499:
-                pipe.execute()
-        pipe.execute()
+
+def redis_newest(lists: Sequence[Sequence[bytes]]) -> Array:
+    """Return the post ids of the newest members of some lists."""
+    members = np.frombuffer(b"".join([member for found in lists for member in found]), dtype=REDIS_MEMBER)
+    return members["post_id"][np.argsort(-members["created_ms"])[:MAX_POSTS]]
+
+
+def redis_member(post: Post) -> bytes:
+    return np.array((post.created_ms, post.post_id), dtype=REDIS_MEMBER).tobytes()
+
+
+class RedisPull:
+    """Pull on Redis: one list per author, and whom a viewer follows as one packed value; answers are post ids."""
+
+    def __init__(self, world: World, client: Any, store: PostStore) -> None:  # noqa: ARG002 - as the others
+        self.client = client
+        n = N_HISTORY
+        order = np.lexsort((-world.created_ms[:n], world.authors[:n]))
+        members = np.empty(n, dtype=REDIS_MEMBER)
+        members["created_ms"], members["post_id"] = world.created_ms[:n][order], world.post_ids[:n][order]
+        authors, starts = np.unique(world.authors[:n][order], return_index=True)
+        parts = np.split(members, starts[1:])
+        redis_fill(client, [(b"a%d" % author, part) for author, part in zip(authors.tolist(), parts, strict=True)])
+        client.mset({b"f%d" % user: world.followed_by(user).astype("<i4").tobytes() for user in world.readers()})
 
     def write(self, author: int, post: Post) -> None:
-        value = b"%d" % post.post_id
+        pipe = self.client.pipeline(transaction=False)
+        pipe.lpush(b"a%d" % author, redis_member(post))
+        pipe.ltrim(b"a%d" % author, 0, CONFIG.max_originals_per_author - 1)
+        pipe.execute()
+
+    def read(self, user: int) -> Array:
+        pipe = self.client.pipeline(transaction=False)
+        for author in np.frombuffer(self.client.get(b"f%d" % user), dtype="<i4").tolist():
+            pipe.lrange(b"a%d" % author, 0, -1)
+        return redis_newest(pipe.execute())
+
+
+class RedisPush:
+    """Push on Redis: one list per timeline; answers are post ids."""
+
+    letter = b"t"
+
+    def __init__(self, world: World, client: Any, store: PostStore, push: Push) -> None:
+        self.world, self.client = world, client
+        lists = []
+        for user in world.readers():
+            columns = store.gather(read_timeline(push.timelines, push.n_pushed, user, TIMELINE))
+            members = np.empty(len(columns.post_id), dtype=REDIS_MEMBER)
+            members["created_ms"], members["post_id"] = columns.created_ms, columns.post_id
+            lists.append((self.key(user), members))
+        redis_fill(client, lists)
+
+    def key(self, user: int) -> bytes:
+        return b"%b%d" % (self.letter, user)
+
+    def write(self, author: int, post: Post) -> None:
+        value = redis_member(post)
         followers = self.world.followers_of(author).tolist()
         for start in range(0, len(followers), 5_000):
             pipe = self.client.pipeline(transaction=False)
             for follower in followers[start : start + 5_000]:
-                key = b"t%d" % follower
+                key = self.key(follower)
                 pipe.lpush(key, value)
                 pipe.ltrim(key, 0, TIMELINE - 1)
             pipe.execute()
 
     def read(self, user: int) -> Array:
-        found = self.client.lrange(b"t%d" % user, 0, MAX_POSTS - 1)
-        return np.array(found, dtype="S20").astype(np.int64)
+        found = self.client.lrange(self.key(user), 0, MAX_POSTS - 1)
+        return np.frombuffer(b"".join(found), dtype=REDIS_MEMBER)["post_id"]
 
-    n_bytes = 0
+
+class RedisHybrid(RedisPush):
+    """Push on Redis below the threshold; celebrities' own lists are read and merged in. Has lists of its own."""
+
+    letter = b"h"
+
+    def __init__(self, world: World, client: Any, store: PostStore, hybrid: Hybrid) -> None:
+        super().__init__(world, client, store, hybrid)
+        n = N_HISTORY
+        lists = []
+        for author in np.flatnonzero(world.is_celebrity).tolist():
+            rows = np.flatnonzero(world.authors[:n] == author)[::-1]  # the world's posts are in order of time
+            members = np.empty(len(rows), dtype=REDIS_MEMBER)
+            members["created_ms"], members["post_id"] = world.created_ms[rows], world.post_ids[rows]
+            lists.append((b"c%d" % author, members))
+        redis_fill(client, lists)
+        client.mset(
+            {b"g%d" % user: world.celebrities_followed_by(user).astype("<i4").tobytes() for user in world.readers()}
+        )
+
+    def write(self, author: int, post: Post) -> None:
+        if not self.world.is_celebrity[author]:
+            super().write(author, post)
+            return
+        pipe = self.client.pipeline(transaction=False)
+        pipe.lpush(b"c%d" % author, redis_member(post))
+        pipe.ltrim(b"c%d" % author, 0, CONFIG.max_originals_per_author - 1)
+        pipe.execute()
+
+    def read(self, user: int) -> Array:
+        pipe = self.client.pipeline(transaction=False)
+        pipe.get(b"g%d" % user)
+        pipe.lrange(self.key(user), 0, MAX_POSTS - 1)
+        celebrities, pushed = pipe.execute()
+        pipe = self.client.pipeline(transaction=False)
+        for author in np.frombuffer(celebrities, dtype="<i4").tolist():
+            pipe.lrange(b"c%d" % author, 0, -1)
+        return redis_newest([pushed, *pipe.execute()])
+
+
+class Logged(NamedTuple):
+    """Seconds on the embedded path, one value per post."""
+
+    door_s: list[float]
+    visible_s: list[float]
+    equal: bool
+
+
+async def through_the_log(world: World, state: State, folder: Path) -> Logged:
+    """Send posts of celebrities through the door and follow the log, as a worker does, until each can be read."""
+    clock = ManualClock(NOW_MS)
+    codec = EventCodec(EventRegistry())
+    log = SqliteLog(folder / "log.db", clock)
+    replica: Replica[State] = Replica(
+        log, codec.decode, lambda: state, Checkpoints(folder / "checkpoints", "bench", 2), clock=clock
+    )
+    collector = Collector(log, codec, clock)
+    pull = Pull(world, state.posts)
+    following = asyncio.create_task(replica.follow())
+    door_s, visible_s, equal = [], [], True
+    for number in range(N_LOGGED_ROUNDS * len(world.celebrities)):
+        author = int(world.celebrities[number % len(world.celebrities)])
+        last = int(world.followers_of(author)[-1])
+        clock.advance_ms(1)
+        name = f"celebrity-{number}"
+        payload = PostCreated(post_id=name, author_id=f"u{author}", text=f"post {number}")
+        event = Event(event_id=name, event_time_ms=clock.now_ms(), source="bench", payload=payload)
+        lines = [msgspec.json.encode(event)]
+        post_id = state.hasher.one(IdKind.POST, name)
+        start_s = time.perf_counter()
+
+        def submit(lines: list[bytes] = lines) -> float:
+            receipt = collector.submit_json(lines, "bench")
+            if receipt.n_accepted != 1:
+                raise SystemExit(f"the door refused a post: {receipt.results}")
+            return time.perf_counter()
+
+        answer = asyncio.create_task(asyncio.to_thread(submit))
+        while True:
+            async with replica.read():
+                found = state.posts.post_ids(pull.read(last))
+            if len(found) and int(found[0]) == post_id:
+                break
+            if following.done():
+                following.result()
+            if time.perf_counter() - start_s > 10:
+                equal = False
+                break
+            await asyncio.sleep(0.001)
+        visible_s.append(time.perf_counter() - start_s)
+        door_s.append(await answer - start_s)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    replica.close()
+    log.close()
+    return Logged(door_s, visible_s, equal)
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -260,25 +445,33 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
+def a_post(world: World, store: PostStore, place: int) -> Post:
+    row = int(store.find(world.post_ids[place : place + 1])[0])
+    return Post(row, int(world.post_ids[place]), int(world.created_ms[place]))
+
+
 def main() -> None:
     rng = np.random.default_rng(11)
     client = redis_client()
     note("fan-out: building 100k users")
-    world = World(rng)
-    store = PostStore(CONFIG, IdHasher(), CodeTables(CONFIG))
+    state = State(CONFIG, IdHasher())
+    world, store = World(rng, state), state.posts
     store.ingest(world.columns(0, N_HISTORY))
     note(f"fan-out: {world.n_edges} follows, {int(world.is_celebrity.sum())} celebrities; filling timelines")
     push = Push(world, store, np.ones(N_USERS, dtype=bool))
+    hybrid = Hybrid(world, store)
     strategies: dict[str, Any] = {
         "pull": Pull(world, store),
         "push": push,
-        "hybrid": Hybrid(world, store),
-        "redis_push": RedisPush(world, client, push, store),
+        "hybrid": hybrid,
+        "redis_pull": RedisPull(world, client, store),
+        "redis_push": RedisPush(world, client, store, push),
+        "redis_hybrid": RedisHybrid(world, client, store, hybrid),
     }
 
     def answer(name: str, user: int) -> tuple[float, Array]:
         seconds, found = timed(lambda: strategies[name].read(user))
-        return seconds, (found if name == "redis_push" else store.post_ids(found))
+        return seconds, (found if name.startswith("redis_") else store.post_ids(found))
 
     push_post(push.timelines, push.n_pushed, world.followers[:0], 0)
     for name in STRATEGIES:  # compilation and connections
@@ -292,7 +485,7 @@ def main() -> None:
         place = N_HISTORY + step
         author = int(world.authors[place])
         stored_s, _ = timed(lambda place=place: store.ingest(world.columns(place, place + 1)))
-        post = Post(int(store.find(world.post_ids[place : place + 1])[0]), int(world.post_ids[place]))
+        post = a_post(world, store, place)
         answers: dict[str, list[Array]] = {}
         for turn in range(len(STRATEGIES)):
             name = STRATEGIES[(turn + step) % len(STRATEGIES)]
@@ -310,7 +503,7 @@ def main() -> None:
     for k, author in enumerate(world.celebrities.tolist()):
         place = N_HISTORY + N_WRITES + k
         stored_s, _ = timed(lambda place=place: store.ingest(world.columns(place, place + 1)))
-        post = Post(int(store.find(world.post_ids[place : place + 1])[0]), int(world.post_ids[place]))
+        post = a_post(world, store, place)
         last = int(world.followers_of(author)[-1])
         for name in STRATEGIES:
             written_s, _ = timed(lambda name=name, author=author, post=post: strategies[name].write(author, post))
@@ -318,6 +511,12 @@ def main() -> None:
             equal = equal and int(ids[0]) == post.post_id
             visible[name].append(stored_s + written_s + read_s)
     client.flushdb()
+
+    note("fan-out: posts of celebrities through the log")
+    with tempfile.TemporaryDirectory(prefix="millrace-bench-") as folder:
+        logged = asyncio.run(through_the_log(world, state, Path(folder)))
+    equal = equal and logged.equal
+    fold_s = np.array(logged.visible_s) - np.array(logged.door_s)
 
     # A follow or unfollow: the pull needs nothing more than the graph; a timeline must be made anew to stay right.
     repairs = []
@@ -342,7 +541,13 @@ def main() -> None:
         read_p99_ms={name: percentile_ms(np.array(reads[name]), 99) for name in STRATEGIES},
         write_ms={name: float(np.mean(writes[name])) * 1e3 for name in STRATEGIES},
         write_p99_ms={name: percentile_ms(np.array(writes[name]), 99) for name in STRATEGIES},
-        celebrity_visible_ms={name: float(np.median(visible[name])) * 1e3 for name in STRATEGIES},
+        celebrity_visible_ms=float(np.median(logged.visible_s)) * 1e3,
+        celebrity_visible_p95_ms=percentile_ms(np.array(logged.visible_s), 95),
+        celebrity_visible_parts_ms={
+            "door": float(np.median(logged.door_s)) * 1e3,
+            "fold_and_read": float(np.median(fold_s)) * 1e3,
+        },
+        celebrity_store_visible_ms={name: float(np.median(visible[name])) * 1e3 for name in STRATEGIES},
         timeline_mb={name: strategies[name].n_bytes / 1e6 for name in ("pull", "push", "hybrid")},
         push_repair_ms=float(np.mean(repairs)) * 1e3,
         push_private_mb={"n_writes": N_WRITES, "per_worker": len(touched) * 4096 / 1e6},

@@ -44,6 +44,9 @@ from millrace.stream.log import total
 
 _MILLRACE = [sys.executable, "-c", "from millrace.app.cli import main; main()"]
 _BATCH = 4096
+_EXPORTS = False
+"""Exports load pyarrow into the keeper whenever they are due, here or there in a round: left out; the line says so."""
+
 _WORDS = [
     "the",
     "wheel",
@@ -114,6 +117,7 @@ def bench(home: Path, args: argparse.Namespace) -> None:
     n_more = args.posts - int(0.3 * args.events)
     append_events(settings, some_posts(max(n_more, 0), args.users, first=first))
     run(home, "checkpoint")
+    n_posts = live_posts(settings)
     alone, together = zip(*[(pss_mb(home, 1), pss_mb(home, 2)) for _ in range(3)], strict=True)
     harness.emit(
         "restart",
@@ -126,7 +130,8 @@ def bench(home: Path, args: argparse.Namespace) -> None:
         replay_s=replay_s,
         n_events=end,
         n_users=args.users,
-        n_posts=args.posts,
+        n_posts=n_posts,
+        exports_to_warehouse=_EXPORTS,
         tail_records=tails,
         checkpoint_mb=checkpoint_bytes(settings) / 1e6,
     )
@@ -141,8 +146,7 @@ class Server:
             self.port = probe.getsockname()[1]
         self.started_s = time.perf_counter()
         options = ["--home", str(home), "--workers", str(n_workers), "--set", f"server.port={self.port}"]
-        # Exports load pyarrow into the keeper whenever they are due: not what is measured here.
-        options += ["--set", "replica.exports_to_warehouse=false"]
+        options += ["--set", f"replica.exports_to_warehouse={str(_EXPORTS).lower()}"]
         self.messages = home / "server.log"
         with self.messages.open("w") as messages:
             self.process = subprocess.Popen(
@@ -283,6 +287,18 @@ def equals_replay(settings: Settings) -> tuple[bool, float]:
     replayed.close()
     log.close()
     return equal, replay_s
+
+
+def live_posts(settings: Settings) -> int:
+    """Return how many posts the newest state holds: rings are bounded, so not every post of the log is in one."""
+    log = wiring.build_log(settings)
+    replica = wiring.build_replica(settings, log, has_content_reads=False)
+    replica.restore()
+    replica.catch_up()
+    n_posts = replica.state.posts.n_posts
+    replica.close()
+    log.close()
+    return int(n_posts)
 
 
 def same_content(kept: Path, anew: Path) -> bool:

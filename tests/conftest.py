@@ -1,9 +1,13 @@
-"""What all tests share: the folder of public data sets, where there is one, and homes fed with whole worlds."""
+"""What all tests share: the public data sets, a Redis server of the run's own, and homes fed with whole worlds."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import socket
+import subprocess
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -39,6 +43,49 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"MILLRACE_DATA names {folder}, which is no folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a Redis server for this run alone, on a free port and without files, and return its URL.
+
+    Where there is no ``redis-server`` program the test is skipped.
+    """
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
+    folder = tmp_path_factory.mktemp("redis")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    messages = folder / "redis.log"
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", "", "--appendonly", "no"]
+    with messages.open("wb") as output:
+        server = subprocess.Popen([program, *options], stdout=output, stderr=output)
+    try:
+        deadline_s = time.monotonic() + 20
+        while not _answers_ping(port):
+            # A port that somebody else took in between shows as a server that ended.
+            if server.poll() is not None or time.monotonic() > deadline_s:
+                pytest.fail(f"redis-server on port {port} does not answer:\n{messages.read_text()}")
+            time.sleep(0.02)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _answers_ping(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from millrace.base.errors import StoreError
 from millrace.base.ids import IdHasher
 from millrace.events.envelope import AnyEvent
 from millrace.stream.log import total
+from millrace.stream.sqlite_log import SqliteLog
 from millrace.testing.builders import a_follow, a_post_created, an_engagement
 
 
@@ -133,7 +135,42 @@ def test_data_that_is_there_is_only_replaced_when_asked_and_kept_beside(tmp_path
     log = wiring.build_log(home)
     assert log.end() == (10,)
     log.close()
-    assert (home.home / "data-before-restore" / "log.db").exists()
+    first = home.home / "data-before-restore-1"
+    assert _end_of(first) == 20
+
+
+def test_what_was_replaced_is_never_removed(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    put(home, some_events(10))
+    make_backup(home, tmp_path / "backup")
+    put(home, some_events(10, first=10))
+    for number in (1, 2, 3):
+        report = restore_backup(home, tmp_path / "backup", replaces=True)
+        assert report.replaced_data == str(home.home / f"data-before-restore-{number}")
+    ends = [_end_of(home.home / f"data-before-restore-{number}") for number in (1, 2, 3)]
+    assert ends == [20, 10, 10]
+
+
+def test_what_is_left_of_a_home_without_a_log_is_kept_too(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    put(home, some_events(10))
+    make_backup(home, tmp_path / "backup")
+    home.log_path.unlink()
+    (home.data_dir / "warehouse").mkdir()
+    (home.data_dir / "warehouse" / "precious.parquet").write_bytes(b"x")
+    report = restore_backup(home, tmp_path / "backup")
+    assert report.replaced_data is not None
+    assert (Path(report.replaced_data) / "warehouse" / "precious.parquet").exists()
+
+
+def _end_of(data_dir: Path) -> int:
+    with sqlite3.connect(data_dir / "log.db") as connection:
+        connection.execute("PRAGMA quick_check")
+    connection.close()
+    log = SqliteLog(data_dir / "log.db", wiring.build_clock())
+    end = total(log.end())
+    log.close()
+    return end
 
 
 def test_a_home_that_serves_is_not_restored(tmp_path: Path) -> None:

@@ -30,3 +30,13 @@ def test_arrays_objects_and_lines(body: bytes, events: list[bytes]) -> None:
 def test_a_broken_array_is_refused_as_a_whole(body: bytes) -> None:
     with pytest.raises(SchemaError, match="not a valid JSON array"):
         split_events(body)
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b'[{"a": 1}, ' + b"[" * 200_000, b'[{"text": "\\ud800"}, {}'])
+def test_an_array_that_cannot_be_read_is_refused_as_a_whole_whatever_is_wrong_with_it(body: bytes) -> None:
+    with pytest.raises(SchemaError, match="send NDJSON"):
+        split_events(body)
+
+
+def test_a_bottomless_line_among_others_is_left_to_the_door() -> None:
+    assert len(split_events(b'{"a": 1}\n' + b"[" * 200_000)) == 2

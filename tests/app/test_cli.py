@@ -266,6 +266,19 @@ def test_doctor_is_content_with_a_new_home(home: Path, capsys: pytest.CaptureFix
     assert findings["python"] == findings["claims"] == findings["server"] == "ok"
 
 
+@pytest.mark.parametrize(
+    ("name", "data"), [("state.json", b"{"), ("topic=events.post/dt=2027-01-15/0-1.parquet", b"no parquet")]
+)
+def test_doctor_looks_at_the_warehouse(home: Path, capsys: pytest.CaptureFixture[str], name: str, data: bytes) -> None:
+    path = home / "data" / "warehouse" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    assert cli.run(["doctor", "--home", str(home), "--json"]) == 1
+    found = [f for f in msgspec.json.decode(capsys.readouterr().out)["findings"] if f["check"] == "warehouse"]
+    assert [f["verdict"] for f in found] == ["problem"]
+    assert path.name in found[0]["detail"]
+
+
 def test_doctor_finds_what_is_broken_and_goes_on(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "data" / "log.db").write_bytes(b"this is not a database at all, " * 100)
     (home / "data" / "checkpoints" / "ck-000000000005").mkdir(parents=True)
@@ -300,3 +313,35 @@ def test_bench_runs_the_checkouts_script_and_prints_its_line(
 def test_a_span_that_is_none_is_refused(home: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["import", "lastfm-2k", ".", "--span", text, "--home", str(home)]) == 2
     assert "write 48h, 90m or 7d" in capsys.readouterr().err
+
+
+def test_config_show_keeps_passwords_to_itself(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["config", "show", "--home", str(home), "--set", "claims.redis_url=redis://:hush@cache:6379/0"]
+    assert cli.run(command) == 0
+    text = capsys.readouterr().out
+    assert cli.run([*command, "--json"]) == 0
+    text += capsys.readouterr().out
+    assert "hush" not in text
+    assert text.count("redis://***@cache:6379/0") == 2
+
+
+def test_an_error_of_the_system_is_a_line_with_a_remedy(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "data").rename(home / "moved")
+    (home / "data").write_text("")
+    (home / "events").write_bytes(b"")
+    assert cli.run(["ingest", str(home / "events"), "--home", str(home)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"millrace: {home / 'data'}: ")
+    assert said.count("\n") == 1
+    assert "a file stands where a folder belongs" in said
+
+
+def test_a_value_that_nobody_expected_is_a_line_and_no_traceback(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert cli.run(["ingest", "a\0b", "--home", str(home)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("millrace: ")
+    assert said.count("\n") == 1
+    assert "; " in said

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from millrace.app import cli
-from millrace.app.demo_world import STALE_AFTER_MS, read_note
+from millrace.app.demo_world import STALE_AFTER_MS, differences, read_note
 from millrace.app.settings import load_settings
 from millrace.mixer.feed import FeedResponse
 
@@ -75,6 +75,22 @@ def test_a_second_demo_uses_the_same_world(home: Path) -> None:
     assert note.n_events > 1_000
     assert "For you, u5" in run("demo", "--home", str(home), "--once", "--viewer", "u5", *TINY)
     assert read_note(load_settings(home)) == note
+
+
+def test_a_demo_that_asks_for_another_world_than_there_is_says_so(home: Path) -> None:
+    note = read_note(load_settings(home))
+    assert note is not None
+    config = load_settings(home, None, [("world.size", "tiny")]).config.world
+    assert differences(note, config) == []
+    assert differences(note, msgspec.structs.replace(config, size="demo", seed=7, n_users=50)) == [
+        "size 'tiny', not 'demo'",
+        "seed 1, not 7",
+        "n_users None, not 50",
+    ]
+    assert differences(msgspec.structs.replace(note, world=None), config) == []
+    argv = ["demo", "--home", str(home), "--once", "--set", "world.size=demo", "--port", "0"]
+    done = subprocess.run([SCRIPT, *argv], capture_output=True, text=True, check=True, timeout=100)
+    assert "not the world that the settings ask for: size 'tiny', not 'demo'" in done.stderr.replace("\n", " ")
 
 
 def test_a_world_that_has_become_old_is_made_anew(home: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,8 +40,8 @@ def follow(follower: str, followee: str) -> dict[str, Any]:
 class Worker:
     """A worker in this process: log, replica, service, client."""
 
-    def __init__(self, home: Path, *, follows: bool = True) -> None:
-        (home / CONFIG_NAME).write_text(PATIENT)
+    def __init__(self, home: Path, *, follows: bool = True, config: str = PATIENT) -> None:
+        (home / CONFIG_NAME).write_text(config)
         settings, _ = make_home(home)
         self.settings = settings
         self.log = wiring.build_log(settings)
@@ -205,3 +208,31 @@ def test_the_openapi_document_describes_the_page(worker: Worker) -> None:
     home = document["paths"]["/api/v1/timeline/home"]["get"]
     assert [parameter["name"] for parameter in home["parameters"]] == ["viewer", "limit", "debug"]
     assert {"FeedResponse", "FeedPost", "EventsAnswer"} <= set(document["components"]["schemas"])
+
+
+def test_a_claim_store_that_hangs_keeps_a_worker_from_folding_only_for_a_moment(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, config="[home]\ndeadline_ms = 20_000\n")
+    with worker.client:
+        worker.wait(lambda: worker.client.get("/readyz").status_code == 200)
+        worker.wait_for(worker.send(follow("vic", "ada"), a_post("p0", "ada")))
+        worker.page("warm")
+        with contextlib.closing(sqlite3.connect(worker.settings.claims_path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            worker.replica.take_lag_ms()
+            pages: list[FeedResponse] = []
+            asking = threading.Thread(target=lambda: pages.extend(worker.page(f"v{n}") for n in range(5)))
+            asking.start()
+            for n in range(1, 6):
+                worker.wait_for(worker.send(a_post(f"p{n}", "ada")))
+            asking.join()
+            other.execute("ROLLBACK")
+    late = [(o.component, o.fate) for page in pages if page.debug_info for o in page.debug_info.outcomes]
+    assert late == [("claims", "late")] * 5
+    assert all(page.posts for page in pages)
+    worker.replica.close()
+    worker.log.close()
+
+
+def test_a_worker_tells_how_old_events_were_when_it_folded_them(worker: Worker) -> None:
+    worker.wait_for(worker.send(a_post("p1", "ada")))
+    worker.wait(lambda: 'millrace_replica_lag_seconds{role="worker"}' in worker.client.get("/metrics").text)

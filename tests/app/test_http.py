@@ -119,7 +119,7 @@ def test_a_body_that_is_no_json_array_is_refused_as_a_whole(world: World) -> Non
     answer = world.send(b'[{"payload": {}},')
     assert answer.status_code == 400
     assert "not a valid JSON array" in answer.json()["error"]["message"]
-    assert answer.json()["error"]["remedy"].startswith("send a JSON array")
+    assert "send NDJSON" in answer.json()["error"]["remedy"]
     assert world.logged() == []
 
 

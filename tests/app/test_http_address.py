@@ -17,5 +17,5 @@ def test_loopback_addresses_are_fine(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org", "localhost.example.org", ""])
 def test_others_are_refused_with_the_remedy(host: str) -> None:
     assert not is_loopback(host)
-    with pytest.raises(ConfigError, match=r"server\.host .* use 127\.0\.0\.1"):
+    with pytest.raises(ConfigError, match=r"server\.host .* loopback only; use 127\.0\.0\.1; tokens come"):
         check_loopback(host)

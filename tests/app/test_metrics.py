@@ -43,6 +43,7 @@ def test_a_pipelines_report_becomes_metrics() -> None:
     where = 'component="{}",fate="{}",pipeline="home",stage="{}"'
     assert f"millrace_candidates_total{{{where.format('in_network', 'found', 'source')}}} 700.0" in found
     assert f"millrace_candidates_total{{{where.format('age', 'dropped', 'filter')}}} 50.0" in found
+    assert f"millrace_candidates_total{{{where.format('age', 'kept', 'filter')}}} 650.0" in found
     assert f"millrace_component_outcomes_total{{{where.format('popular', 'late', 'source')}}} 1.0" in found
     assert 'millrace_pages_total{kind="short",pipeline="home"} 1.0' in found
     assert 'millrace_page_posts_total{pipeline="home"} 20.0' in found
@@ -86,3 +87,9 @@ def test_a_new_server_starts_from_nothing(tmp_path: Path) -> None:
     (tmp_path / "counter_1.db").write_bytes(b"old")
     prepare_shared_dir(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_age_of_what_was_folded_is_told_by_role_in_seconds() -> None:
+    metrics = Metrics()
+    metrics.replica("worker", lag=0, lag_ms=42, offset=5, is_ready=True)
+    assert 'millrace_replica_lag_seconds{role="worker"} 0.042' in lines(metrics)

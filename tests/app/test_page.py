@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from millrace.app.commands.page import is_right_to_left, print_page, shorten
-from millrace.app.commands.printing import age, count, size
+from millrace.app.commands.printing import age, count, plain, plain_text, size
 from millrace.events.content_events import Media
 from millrace.mixer.feed import FeedParent, FeedPost, FeedResponse, FeedUser, Why
 
@@ -77,6 +78,33 @@ def test_a_repost_shows_what_was_reposted() -> None:
 
 def test_markup_in_a_post_is_text() -> None:
     assert "[bold red]x[/]" in shown(a_page(a_post(text="[bold red]x[/]"), viewer_id="[v]"))
+
+
+def test_control_characters_of_others_never_reach_the_terminal() -> None:
+    evil = "a\x1b[31mb\x9b2Jc\x07d\u202ee\u2066f\x7f\r\x1b]0;owned\x07"
+    parent = FeedParent(post_id="q", author=FeedUser(user_id=evil, name=evil), text=evil, created_at_ms=NOW_MS)
+    post = a_post(
+        author=FeedUser(user_id=f"{evil}2", name=evil),
+        text=evil,
+        reason=evil,
+        language=evil,
+        parent=parent,
+        kind="quote",
+    )
+    text = shown(a_page(post, viewer_id=evil, request_id=evil))
+    assert not [char for char in text if char != "\n" and unicodedata.category(char) in {"Cc", "Cf"}]
+
+
+@pytest.mark.parametrize(
+    "text", ["مرحبا بالعالم", "שלום עולם", "👩\u200d👩\u200d👧 🏴", "می\u200cخواهم", "日本語", "two\nlines"]
+)
+def test_texts_of_any_script_stay_as_they_are(text: str) -> None:
+    assert plain_text(text) == text
+
+
+def test_a_name_is_one_line_without_controls() -> None:
+    assert plain("Ada\nLove\tlace\u2028x\u202e") == "Ada Lovelace x".replace("Love", "Love    ")
+    assert plain("\x1b[1m") == "\N{REPLACEMENT CHARACTER}[1m"
 
 
 def test_a_long_page_is_cut_and_says_so() -> None:

@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from millrace.app.metrics import Metrics
 from millrace.app.served_writer import ServedWriter
 from millrace.base.errors import LogFullError
 from millrace.events.envelope import AnyEvent, Event
 from millrace.events.feed_events import Served
+from millrace.stream.collector import LineResult, Receipt
 
 
 def served(name: str) -> AnyEvent:
@@ -21,17 +24,24 @@ def served(name: str) -> AnyEvent:
 class Disk:
     """Takes events unless it is full."""
 
-    def __init__(self, n_refusals: int = 0) -> None:
+    def __init__(self, n_refusals: int = 0, error: Exception | None = None, unusable: str = "", bad: str = "") -> None:
         self.batches: list[list[str]] = []
         self.n_refusals = n_refusals
+        self.error = error or LogFullError("log", problem="no room", remedy="free some")
+        self.unusable = unusable
+        self.bad = bad
         self.has_taken = asyncio.Event()
 
-    async def append(self, events: Sequence[AnyEvent]) -> None:
+    async def append(self, events: Sequence[AnyEvent]) -> Receipt:
         if self.n_refusals:
             self.n_refusals -= 1
-            raise LogFullError("log", problem="no room", remedy="free some")
-        self.batches.append([event.event_id for event in events])
+            raise self.error
+        names = [event.event_id for event in events]
+        if self.unusable in names:
+            raise TypeError("cannot be encoded")
+        self.batches.append(names)
         self.has_taken.set()
+        return Receipt(tuple(LineResult("refused" if n == self.bad else "accepted", n) for n in names), (len(names),))
 
 
 def run(scene: Any) -> Any:
@@ -96,6 +106,82 @@ def test_the_waiting_events_are_bounded() -> None:
         writer = ServedWriter(disk.append, Metrics(), batch_ms=1_000, max_waiting=2)
         for name in ("a", "b", "c"):
             writer.log(served(name))
+        await writer.stop()
+        return disk.batches
+
+    assert run(scene()) == [["b", "c"]]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "no room"), RuntimeError("surprise")])
+def test_whatever_the_log_raises_the_writer_goes_on(error: Exception) -> None:
+    async def scene() -> tuple[list[list[str]], str]:
+        metrics = Metrics()
+        disk = Disk(n_refusals=1, error=error)
+        writer = ServedWriter(disk.append, metrics, batch_ms=1, retry_s=0.001)
+        await writer.start()
+        writer.log(served("a"))
+        await disk.has_taken.wait()
+        disk.has_taken.clear()
+        writer.log(served("b"))
+        await disk.has_taken.wait()
+        await writer.stop()
+        return disk.batches, metrics.render().decode()
+
+    batches, text = run(scene())
+    assert batches == [["a"], ["b"]]
+    assert 'millrace_served_events_total{result="written"} 2.0' in text
+    assert 'result="lost"' not in text
+    assert 'millrace_served_events_total{result="retried"} 1.0' in text
+
+
+def test_an_event_that_can_never_be_written_is_lost_alone_and_counted() -> None:
+    async def scene() -> tuple[list[list[str]], str]:
+        metrics = Metrics()
+        disk = Disk(unusable="b")
+        writer = ServedWriter(disk.append, metrics, batch_ms=1_000)
+        for name in ("a", "b", "c"):
+            writer.log(served(name))
+        await writer.stop()
+        return disk.batches, metrics.render().decode()
+
+    batches, text = run(scene())
+    assert batches == [["a"], ["c"]]
+    assert 'millrace_served_events_total{result="lost"} 1.0' in text
+    assert 'millrace_served_events_total{result="written"} 2.0' in text
+
+
+def test_an_event_that_the_door_refused_is_not_counted_as_written() -> None:
+    async def scene() -> str:
+        metrics = Metrics()
+        writer = ServedWriter(Disk(bad="b").append, metrics, batch_ms=1_000)
+        for name in ("a", "b"):
+            writer.log(served(name))
+        await writer.stop()
+        return metrics.render().decode()
+
+    text = run(scene())
+    assert 'millrace_served_events_total{result="refused"} 1.0' in text
+    assert 'millrace_served_events_total{result="written"} 1.0' in text
+
+
+def test_events_that_come_back_from_a_full_disk_are_bounded_too() -> None:
+    async def scene() -> list[list[str]]:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+        disk = Disk(n_refusals=1)
+
+        async def append(events: Sequence[AnyEvent]) -> Receipt:
+            begun.set()
+            await go_on.wait()
+            return await disk.append(events)
+
+        writer = ServedWriter(append, Metrics(), batch_ms=1, retry_s=0.001, max_waiting=2)
+        await writer.start()
+        writer.log(served("a"))
+        writer.log(served("b"))
+        await begun.wait()
+        writer.log(served("c"))
+        go_on.set()
+        await disk.has_taken.wait()
         await writer.stop()
         return disk.batches
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import pytest
@@ -32,6 +33,19 @@ class Outer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     inner: Inner = Inner()
     params: dict[str, int | float | bool] = {}
+
+
+class Color(enum.Enum):
+    """What there is."""
+
+    RED = "red"
+
+
+class Spelled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fields whose types spell their values out."""
+
+    size: Annotated[Literal["s", "m"], Meta(description="How large")] | None = None
+    color: Color = Color.RED
 
 
 def problems_of(*tables: dict[str, object]) -> list[str]:
@@ -117,3 +131,27 @@ def test_a_file_that_is_not_toml_is_refused_with_the_line(tmp_path: Path) -> Non
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_toml(tmp_path / "none.toml")
+
+
+def test_a_value_that_is_none_of_those_spelled_out_is_told_which_there_are() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(Spelled, [Layer("x", {"size": "huge", "color": "blue"})])
+    assert list(caught.value.problems) == [
+        "config key size 'huge' (x): expected one of 's', 'm'",
+        "config key color 'blue' (x): expected one of 'red'",
+    ]
+
+
+def test_further_problems_are_reported_with_the_others() -> None:
+    def check(config: Outer) -> list[str]:
+        return [f"{name} is bad" for name in config.params]
+
+    layers = [Layer("x", {"inner": {"port": 10}, "params": {"a": "fast", "b": 1}})]
+    with pytest.raises(ConfigError) as caught:
+        load(Outer, layers, check)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "config key inner.port 10 (x)",
+        "config key params.a 'fast' (x)",
+        "b is bad",
+    ]
+    assert load(Outer, [], check).config == Outer()

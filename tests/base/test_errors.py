@@ -18,6 +18,11 @@ def test_long_values_are_cut() -> None:
     assert len(str(MillraceError("text", value="x" * 9_999, problem="p", remedy="r"))) < 150
 
 
+def test_a_value_that_is_absent_is_not_shown() -> None:
+    assert str(MillraceError("feed", problem="not ready", remedy="wait")) == "feed: not ready; wait"
+    assert str(MillraceError("limit", value=0, problem="too small", remedy="use 1")) == "limit 0: too small; use 1"
+
+
 def test_a_config_error_carries_all_problems() -> None:
     assert ConfigError("c", problem="p", remedy="r", problems=("a", "b")).problems == ("a", "b")
     assert ConfigError("c", value=1, problem="p", remedy="r").problems == ("c 1: p; r",)

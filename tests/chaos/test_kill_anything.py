@@ -12,14 +12,11 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
 from millrace.app import wiring
-from millrace.app.commands.init import make_home
 from millrace.app.settings import Settings
 from millrace.base.ids import IdHasher
 from millrace.stores.content_store import ContentStore
@@ -27,23 +24,6 @@ from millrace.stream.log import total
 from millrace.testing.server_process import COMMAND, ServerProcess, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
-
-N_WORKERS = 2
-OFTEN = ("replica.checkpoint_every_records=300", "replica.checkpoint_every_s=0.5")
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return make_home(tmp_path / "home")[0]
-
-
-@pytest.fixture
-def server(settings: Settings) -> Iterator[ServerProcess]:
-    server = ServerProcess(settings.home, n_workers=N_WORKERS, overrides=OFTEN)
-    server.wait_ready()
-    yield server
-    if server.process.poll() is None:
-        server.kill_all()
 
 
 class Producer(threading.Thread):
@@ -115,9 +95,9 @@ def check_everything(settings: Settings, acknowledged: list[str]) -> None:
     log = wiring.build_log(settings)
     codec = wiring.build_codec(settings)
     consumer = log.subscribe("check", start=log.begin())
-    ids: list[str] = []
+    ids: list[str] = []  # of clients' events, and of the `Served` that workers wrote
     while len(records := consumer.poll(5000)):
-        ids += [event.event_id for data in records.data if (event := codec.decode(data)).source != "millrace"]
+        ids += [codec.decode(data).event_id for data in records.data]
     consumer.close()
     assert len(ids) == len(set(ids)), "an event is in the log twice"
     assert set(acknowledged) <= set(ids), "an acknowledged event is lost"
@@ -147,21 +127,24 @@ def check_everything(settings: Settings, acknowledged: list[str]) -> None:
         part.close()
 
 
-def test_processes_are_killed_one_after_the_other_under_load(server: ServerProcess, settings: Settings) -> None:
+def test_processes_are_killed_one_after_the_other_under_load(
+    server: ServerProcess, settings: Settings, n_workers: int
+) -> None:
     producer, readers = Producer(server), [Reader(server), Reader(server)]
-    for thread in (producer, *readers):
+    threads: tuple[Producer | Reader, ...] = (producer, *readers)
+    for thread in threads:
         thread.start()
     rng = random.Random(7)
     for _ in range(8):
         time.sleep(rng.uniform(0.2, 0.9))
         victim = rng.choice(server.children())
         victim.kill()
-        until(lambda: len(server.children()) == 1 + N_WORKERS, 20)
+        until(lambda: len(server.children()) == 1 + n_workers, 20)
     time.sleep(1.0)
     n_before = [reader.n_pages for reader in readers]
     time.sleep(1.0)
     assert all(reader.n_pages > n for reader, n in zip(readers, n_before, strict=True)), "it no longer serves"
-    for thread in (producer, *readers):
+    for thread in threads:
         thread.should_stop.set()
         thread.join(30)
     assert server.stop() == 0
@@ -205,31 +188,20 @@ def test_a_corrupt_checkpoint_is_refused_and_the_one_before_is_used(server: Serv
         server.get("/api/v1/events", b"\n".join(lines))
         subprocess.run([*COMMAND, "checkpoint", "--home", str(settings.home)], check=True, stdout=subprocess.DEVNULL)
     server.kill_all()
-    newest = wiring.build_checkpoints(settings).paths()[-1] / "arrays.bin"
-    data = bytearray(newest.read_bytes())
-    data[len(data) // 3] ^= 0xFF
-    newest.write_bytes(data)
+    newest = wiring.build_checkpoints(settings).paths()[-1]
+    # Inside an array: arrays begin at whole pages, and nobody reads what lies between them.
+    arrays = json.loads((newest / "manifest.json").read_bytes())["arrays"]
+    largest = max(arrays.values(), key=lambda array: int(array["n_bytes"]))
+    with (newest / "arrays.bin").open("r+b") as file:
+        file.seek(largest["offset"] + largest["n_bytes"] // 2)
+        (byte,) = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 0xFF]))
     server.restart()
     assert "damaged array" in (settings.home / "server.log").read_text()
     assert server.stop() == 0
     acknowledged = [f"e{i}" for i in range(2000)]
     check_everything(settings, acknowledged)
-
-
-def test_no_worker_is_more_than_a_moment_behind(server: ServerProcess) -> None:
-    """An event can be seen in pages of every worker soon after its acknowledgement."""
-    waits = []
-    for number in range(40):
-        answer = json.loads(server.get("/api/v1/events", Producer._event(number * 5)))
-        started = time.monotonic()
-        for _ in range(4):  # whichever worker answers
-            while True:
-                page = json.loads(server.get("/api/v1/timeline/home?viewer=somebody"))
-                if sum(page["debug_info"]["state_offset"]) >= sum(answer["state_offset"]):
-                    break
-        waits.append(time.monotonic() - started)
-    # Four requests take their own time too; a loaded test machine is given some slack.
-    assert sorted(waits)[len(waits) // 2] < 0.2
 
 
 def test_an_erasure_survives_the_keeper_and_leaves_no_words_in_any_file(

@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from millrace.base.errors import StoreError
+from millrace.base.errors import ConfigError, StoreError
 from millrace.stores.claims import ClaimStore, MemoryClaims, SqliteClaims
 from millrace.stores.redis_claims import RedisClaims
 from millrace.testing.claims_contract import ClaimsContract, OpenAnother, SharedClaimsContract
-
-REDIS_URL = "redis://127.0.0.1:6379/0"
 
 
 class TestMemoryClaims(ClaimsContract):
@@ -37,16 +35,14 @@ class TestRedisClaims(SharedClaimsContract):
         return f"millrace-test-{uuid.uuid4().hex}"
 
     @pytest.fixture
-    def claims(self, prefix: str) -> Iterator[ClaimStore]:
-        store = RedisClaims(REDIS_URL, prefix=prefix)
+    def claims(self, redis_url: str, prefix: str) -> Iterator[ClaimStore]:
+        store = RedisClaims(redis_url, prefix=prefix)
         yield store
-        for key in store._redis.scan_iter(f"{prefix}:*"):
-            store._redis.delete(key)
         store.close()
 
     @pytest.fixture
-    def open_another(self, prefix: str) -> OpenAnother:
-        return lambda: RedisClaims(REDIS_URL, prefix=prefix)
+    def open_another(self, redis_url: str, prefix: str) -> OpenAnother:
+        return lambda: RedisClaims(redis_url, prefix=prefix)
 
 
 def test_sqlite_claims_sweep_what_ran_out_a_minute_later(tmp_path: Path) -> None:
@@ -71,3 +67,24 @@ def test_sqlite_claims_name_a_file_that_is_no_database(tmp_path: Path) -> None:
 def test_redis_claims_name_a_server_that_does_not_answer() -> None:
     with pytest.raises(StoreError, match=r"127\.0\.0\.1:1.*start it or correct the url"):
         RedisClaims("redis://127.0.0.1:1/0", timeout_s=0.2)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hush@127.0.0.1:1/0",
+        "redis://user:hush@127.0.0.1:1/0",
+        "redis://127.0.0.1:1/0?password=hush",
+    ],
+)
+def test_redis_claims_keep_the_password_to_themselves(url: str) -> None:
+    with pytest.raises(StoreError, match=r"127\.0\.0\.1:1") as caught:
+        RedisClaims(url, timeout_s=0.2)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://:hu/sh@127.0.0.1:1/0", "http://:hush@127.0.0.1/0", "hush"])
+def test_a_redis_url_that_is_none_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"claims\.redis_url") as caught:
+        RedisClaims(url)
+    assert "hu" not in str(caught.value)

@@ -58,6 +58,11 @@ def test_a_business_action_carries_an_amount() -> None:
     assert "like has none" in refusal({**LIKE, "amount": 1.0})
 
 
+def test_observed_counts_may_name_any_action_and_impressions() -> None:
+    counts = {"like": 1, "dwell": 2, "purchase": 3, "impression": 4}
+    assert decode({"type": "CountsObserved", "post_id": "p", "counts": counts}).payload.counts == counts
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -67,7 +72,7 @@ def test_a_business_action_carries_an_amount() -> None:
         (b"{}", "payload"),
         (b'{"payload": []}', "payload"),
         (b'{"payload": {"type": "Nonsense"}}', "event type 'Nonsense': not known"),
-        (b'{"payload": {}}', "event type None: not known"),
+        (b'{"payload": {}}', "event type: not known"),
     ],
 )
 def test_what_is_no_event_is_refused_with_a_reason(data: bytes, message: str) -> None:
@@ -88,6 +93,7 @@ def test_what_is_no_event_is_refused_with_a_reason(data: bytes, message: str) ->
         ({**POST, "text": 5}, "text"),
         ({**LIKE, "action": "applaud"}, "action 'applaud': not known"),
         ({**LIKE, "action": "dwell"}, "derived from impressions"),
+        ({"type": "CountsObserved", "post_id": "p", "counts": {"like": 1, "thumbs": 2}}, "counts 'thumbs': not known"),
         ({"type": "LabelChanged", "label": "spam"}, "not exactly one"),
         ({"type": "LabelChanged", "label": "spam", "post_id": "p", "user_id": "u"}, "not exactly one"),
         ({"type": "MuteChanged", "muter_id": "v"}, "not exactly one"),

@@ -85,3 +85,9 @@ def test_topics_are_listed_once() -> None:
     topics = EventRegistry().topics
     assert len(set(topics)) == len(topics)
     assert topics[0] == "events.post"
+
+
+def test_what_happens_to_a_post_has_one_key_so_that_a_partitioned_log_keeps_its_order() -> None:
+    of_posts = [kind for kind in EventRegistry() if kind.topic == "events.post"]
+    assert {kind.key for kind in of_posts} == {"post_id"}
+    assert {kind.name for kind in of_posts} == {"PostCreated", "PostEdited", "PostDeleted"}

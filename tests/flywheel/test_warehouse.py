@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from millrace.base.clock import ManualClock
+from millrace.base.errors import StoreError
+from millrace.base.ids import IdHasher
 from millrace.events.codec import EventCodec
+from millrace.events.envelope import MAX_TIME_MS
 from millrace.events.registry import EventRegistry
 from millrace.flywheel.warehouse import Warehouse
+from millrace.stores.checkpoint import Checkpoints
+from millrace.stores.config import StoresConfig
+from millrace.stores.replica import Replica
+from millrace.stores.state import State
 from millrace.stream.collector import Collector
 from millrace.stream.memory_log import MemoryLog
 from millrace.testing.builders import (
@@ -106,3 +117,83 @@ def test_erasure_removes_what_is_about_a_user_and_takes_out_mentions(log: Memory
     assert [row[0] for row in found] == [3, 4, 5, 7]
     assert [row[0] for row in found if "erin" in str(row[1])] == [7]  # a user who came back is somebody new
     assert warehouse.erase("erin", before=6) == 0
+
+
+def test_an_event_from_the_far_future_lies_under_the_day_of_its_append(log: MemoryLog, warehouse: Warehouse) -> None:
+    put(log, a_post_created(1, at_ms=MAX_TIME_MS), a_post_created(2, at_ms=0))
+    warehouse.export(log)
+    assert rows(warehouse, "SELECT log_offset, dt::VARCHAR FROM events ORDER BY log_offset") == [
+        (0, "2027-01-15"),
+        (1, "1970-01-01"),
+    ]
+
+
+_HUGE = st.sampled_from(
+    (0, 1, 2**31 - 1, 2**31, MAX_TIME_MS, MAX_TIME_MS + 1, 2**53 - 2, 2**63 - 1, 2**63, 2**64, 10**30)
+)
+_TEXT = st.text(max_size=6) | st.sampled_from(("\x00", "\\ud800", '"', "\u2028", "e" * 200))
+
+
+def _payloads() -> st.SearchStrategy[dict[str, object]]:
+    fixed = st.fixed_dictionaries
+    name = st.just
+    return st.one_of(
+        fixed(
+            {"type": name("PostCreated"), "post_id": _TEXT, "author_id": _TEXT, "text": _TEXT, "created_at_ms": _HUGE}
+        ),
+        fixed({"type": name("PostEdited"), "post_id": _TEXT, "text": _TEXT}),
+        fixed({"type": name("Impression"), "viewer_id": _TEXT, "post_id": _TEXT, "dwell_ms": _HUGE, "position": _HUGE}),
+        fixed({"type": name("CountsObserved"), "post_id": _TEXT, "counts": fixed({"like": _HUGE})}),
+        fixed(
+            {
+                "type": name("PostAnnotated"),
+                "post_id": _TEXT,
+                "producer": name("m"),
+                "topics": st.lists(_TEXT, max_size=3),
+            }
+        ),
+        fixed({"type": name("ClockTick"), "now_ms": _HUGE}),
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(_payloads(), _HUGE, _HUGE), min_size=1, max_size=8))
+def test_whatever_the_door_accepts_can_be_folded_and_exported(
+    plan: list[tuple[dict[str, object], int, int]],
+) -> None:
+    log = MemoryLog(CLOCK)
+    lines = []
+    for number, (payload, at_ms, version) in enumerate(plan):
+        event: dict[str, object] = {"event_id": f"e{number}", "payload": payload}
+        # Each of them is wrong more often than not: try them one at a time as well.
+        event |= [{}, {"event_time_ms": at_ms}, {"schema_version": version}][number % 3]
+        lines.append(msgspec.json.encode(event).replace(b"\\\\ud800", b"\\ud800"))
+    receipt = Collector(log, CODEC, CLOCK).submit_json(lines, "web")
+    with tempfile.TemporaryDirectory() as folder:
+        replica = Replica(
+            log, CODEC.decode, lambda: State(StoresConfig(), IdHasher()), Checkpoints(Path(folder), "f"), clock=CLOCK
+        )
+        while len((step := replica.step(1000)).records):
+            assert step.applied.refused == ()
+        report = Warehouse(Path(folder) / "warehouse", CODEC).export(log)
+    assert report.n_events == receipt.n_accepted
+
+
+def test_a_damaged_position_is_told(log: MemoryLog, warehouse: Warehouse, tmp_path: Path) -> None:
+    put(log, a_post_created(1))
+    warehouse.export(log)
+    for damage in (b"{", b"[]", b'{"position": "x"}', b"{}", b'{"position": []}'):
+        (tmp_path / "warehouse" / "state.json").write_bytes(damage)
+        with pytest.raises(StoreError, match="is damaged"):
+            warehouse.position()
+
+
+def test_files_that_cannot_be_read_are_named(log: MemoryLog, warehouse: Warehouse, tmp_path: Path) -> None:
+    put(log, a_post_created(1), an_engagement())
+    warehouse.export(log)
+    assert warehouse.problems() == []
+    broken = next(tmp_path.rglob("topic=events.post/**/*.parquet"))
+    broken.write_bytes(b"no parquet")
+    assert [path for path, _ in warehouse.problems()] == [broken]
+    with pytest.raises(StoreError, match=broken.name):
+        warehouse.erase("erin", before=10)

@@ -1,6 +1,9 @@
 """The home feed over the real stores: what is on a page, why, and what must never be."""
 
+import asyncio
+import threading
 from collections.abc import Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -12,7 +15,7 @@ from millrace.events.envelope import AnyEvent, Context
 from millrace.events.feed_events import Served
 from millrace.features.columns import ACTION_PROBS, POST_ID
 from millrace.mixer.config import HomeConfig
-from millrace.mixer.feed import FeedResponse
+from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.mixer.value_model.weights import X_WEIGHTS
 from millrace.stores.claims import MemoryClaims
 from millrace.testing.builders import (
@@ -346,3 +349,85 @@ def test_an_empty_world_gives_an_empty_page(a_world: World) -> None:
     assert page.posts == ()
     assert page.end_of_feed
     assert not page.degraded
+
+
+def test_a_request_that_fails_gives_its_claims_back(a_world: World) -> None:
+    class GrantsThenBreaks(MemoryClaims):
+        is_broken = True
+
+        def claim(self, *args: Any, **kwargs: Any) -> Any:
+            granted = super().claim(*args, **kwargs)
+            if self.is_broken:
+                raise RuntimeError("the answer was lost")
+            return granted
+
+    claims = GrantsThenBreaks()
+    world = a_world(many_authors(5), claims=claims)
+    with pytest.raises(RuntimeError, match="the answer was lost"):
+        world.page(request_id="a")
+    claims.is_broken = False
+    assert len(world.page(request_id="b").posts) == 5
+
+
+def test_a_request_that_is_cancelled_gives_its_claims_back_even_those_still_under_way(a_world: World) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class SlowClaims(MemoryClaims):
+        def claim(self, *args: Any, **kwargs: Any) -> Any:
+            begun.set()
+            assert go_on.wait(10)
+            return super().claim(*args, **kwargs)
+
+    world = a_world(many_authors(5), claims=SlowClaims())
+
+    async def run() -> FeedResponse:
+        first = asyncio.create_task(world.service.home(FeedRequest(viewer_id="20", request_id="a")))
+        assert await asyncio.to_thread(begun.wait, 10)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        go_on.set()
+        return await world.service.home(FeedRequest(viewer_id="20", request_id="b"))
+
+    assert len(asyncio.run(run()).posts) == 5
+
+
+def test_a_page_that_could_not_be_built_gives_its_claims_back(a_world: World) -> None:
+    world = a_world(many_authors(5))
+    responses = world.service._responses
+    world.service._responses = Broken()  # type: ignore[assignment]
+    with pytest.raises(OSError, match="down"):
+        world.page(request_id="a")
+    world.service._responses = responses
+    assert len(world.page(request_id="b").posts) == 5
+
+
+def test_few_pages_are_made_at_a_time_so_that_folding_gets_its_turns(a_world: World) -> None:
+    world = a_world(many_authors(5), config=HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000, max_concurrent=2))
+    inside: list[int] = []
+    n_inside = 0
+    read = world.service._gate.read
+
+    class Gate:
+        @asynccontextmanager
+        async def read(self) -> Any:
+            nonlocal n_inside
+            n_inside += 1
+            inside.append(n_inside)
+            async with read() as reading:
+                yield reading
+            n_inside -= 1
+
+    world.service._gate = Gate()
+
+    async def run() -> None:
+        requests = [FeedRequest(viewer_id=str(v), request_id=f"r{v}") for v in range(20, 28)]
+        await asyncio.gather(*map(world.service.home, requests))
+
+    asyncio.run(run())
+    assert len(inside) == 8
+    assert max(inside) == 2
+
+
+def test_claims_hold_the_state_for_less_than_the_fifty_milliseconds_a_worker_may_be_behind() -> None:
+    assert HomeConfig().claim_timeout_ms <= 40

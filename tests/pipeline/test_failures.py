@@ -9,12 +9,13 @@ import pytest
 from millrace.base.clock import SystemClock
 from millrace.features.columns import AUTHOR_ID, HAS_CONTENT, POST_ID, SCORE
 from millrace.features.query_fields import BLOCKED
+from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.blueprint import Stages
 from millrace.pipeline.outcome import Fate, NullObserver
 from millrace.pipeline.pipeline import Pipeline
-from millrace.pipeline.query import Deadline
+from millrace.pipeline.query import Deadline, Query
 from millrace.pipeline.result import PipelineResult
-from millrace.pipeline.stages import OnError
+from millrace.pipeline.stages import Filter, OnError
 from millrace.testing.pipeline_builders import DIMS, a_query, execute
 from millrace.testing.pipeline_fakes import (
     FakeFilter,
@@ -39,6 +40,35 @@ def ids(result: PipelineResult) -> list[int]:
 
 def fates(result: PipelineResult) -> dict[str, Fate]:
     return {outcome.component: outcome.fate for outcome in result.report.outcomes}
+
+
+def n_out(result: PipelineResult, stage: str) -> list[int]:
+    return [report.n_out for report in result.report.components if report.stage == stage]
+
+
+class DropsTheFirst(Filter):
+    """A late filter that waits, then drops the first row; never ends if the wait is None."""
+
+    name = "drops_the_first"
+    on_error = OnError.KEEP_ALL
+
+    def __init__(self, *, wait_s: float | None, timeout_ms: float) -> None:
+        self._wait_s, self.timeout_ms = wait_s, timeout_ms
+        self.n_turns = 0
+        self.has_begun = asyncio.Event()
+        self.abandoned: list[str] = []
+
+    async def keep(self, query: Query, batch: CandidateBatch) -> np.ndarray:
+        self.n_turns += 1
+        self.has_begun.set()
+        if self._wait_s is None:
+            await asyncio.Event().wait()
+        else:
+            await asyncio.sleep(self._wait_s)
+        return np.arange(batch.n) > 0
+
+    def abandon(self, query: Query) -> None:
+        self.abandoned.append(query.request_id)
 
 
 def boom(_batch: object) -> np.ndarray:
@@ -120,9 +150,49 @@ def test_a_failed_quality_filter_keeps_and_a_failed_safety_filter_drops() -> Non
     quality = execute(a_pipeline(filters=[FakeFilter(boom, on_error=OnError.KEEP_ALL)]), a_query())
     assert ids(quality) == [1, 2, 3]
     assert fates(quality) == {"fake": Fate.FAILED}
+    assert n_out(quality, "filter") == [3]
     safety = execute(a_pipeline(filters=[FakeFilter(boom, on_error=OnError.DROP_ALL)]), a_query())
     assert ids(safety) == []
     assert safety.n_dropped_by_name() == {"fake": 3}
+    assert n_out(safety, "filter") == [0]
+
+
+def test_the_report_of_what_failed_says_how_many_candidates_go_on() -> None:
+    result = execute(
+        a_pipeline(
+            sources=[FakeSource({POST_ID: [1, 2, 3]}), FakeSource({POST_ID: [4]}, name="bad", error=OSError("down"))],
+            rankers=[FakeRanker(boom)],
+            selector=TopSelector(SCORE),
+        ),
+        a_query(limit=2),
+    )
+    assert n_out(result, "source") == [3, 0]
+    assert n_out(result, "ranker") == [3]
+
+
+def test_a_filter_that_waits_has_its_time_once_for_all_rounds() -> None:
+    slow = DropsTheFirst(wait_s=0.02, timeout_ms=50)
+    result = execute(
+        a_pipeline(sources=[FakeSource({POST_ID: list(range(1, 40))})], late_filters=[slow]), a_query(limit=5)
+    )
+    assert slow.n_turns <= 3  # 20 ms each: the third at the latest is late
+    assert fates(result) == {"drops_the_first": Fate.LATE}
+    assert len(ids(result)) == 5
+
+
+def test_what_fails_or_is_cancelled_is_told_to_every_stage() -> None:
+    keeper = DropsTheFirst(wait_s=None, timeout_ms=60_000)
+
+    async def run() -> None:
+        pipeline = a_pipeline(late_filters=[keeper])
+        task = asyncio.create_task(pipeline.execute(a_query(request_id="r7")))
+        await keeper.has_begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert keeper.abandoned == ["r7"]
 
 
 def test_a_filter_whose_input_is_missing_follows_its_policy() -> None:

@@ -9,6 +9,7 @@ from millrace.base.errors import StoreError
 from millrace.events.codec import EventCodec
 from millrace.events.registry import EventRegistry
 from millrace.stores.applier import Applier, decode_records
+from millrace.stores.watermark import MIN_EVENTS_PER_TICK
 from millrace.stream.log import RecordBatch
 from millrace.testing.builders import NOW_MS, a_post_created, an_engagement
 from millrace.testing.small_state import SmallState
@@ -70,7 +71,7 @@ def test_how_the_log_is_cut_into_batches_leaves_no_trace(plan: list[tuple[bool, 
     for number, (is_post, second, is_bad) in enumerate(plan):
         at_ms = NOW_MS + second * 1000
         event = a_post_created(number, at_ms=at_ms) if is_post else an_engagement(at_ms=at_ms)
-        data.append(b"\xc1" if is_bad and number % 5 == 0 else CODEC.encode(event))
+        data.append((b"\xc1", b"")[number % 2] if is_bad and number % 5 == 0 else CODEC.encode(event))
     whole, cut = SmallState(), SmallState()
     applier_of(whole).apply(records_of(data))
     applier = applier_of(cut)
@@ -83,3 +84,22 @@ def test_how_the_log_is_cut_into_batches_leaves_no_trace(plan: list[tuple[bool, 
     for a, b in zip((*whole.folds(), whole.watermark), (*cut.folds(), cut.watermark), strict=True):
         for name, array in a.arrays().items():
             assert array.tobytes() == b.arrays()[name].tobytes(), (a.name, name)
+
+
+def test_purged_records_count_towards_ticks_so_that_a_replay_ticks_where_it_did_before() -> None:
+    n = 3 * MIN_EVENTS_PER_TICK
+    data = [CODEC.encode(a_post_created(i, at_ms=NOW_MS + i * 1_000)) for i in range(n)]
+    purged = [b"" if i % 7 == 3 else item for i, item in enumerate(data)]
+    before, after = SmallState(), SmallState()
+    assert (
+        applier_of(before).apply(records_of(data)).n_ticks == applier_of(after).apply(records_of(purged)).n_ticks == 3
+    )
+
+
+def test_a_tick_may_fall_on_records_that_hold_nothing() -> None:
+    state = SmallState()
+    applier = applier_of(state)
+    applier.apply(records_of([CODEC.encode(a_post_created(i)) for i in range(100)]))
+    applied = applier.apply(records_of([b""] * MIN_EVENTS_PER_TICK, first=100))
+    assert (applied.n_events, applied.n_ticks) == (0, 1)
+    assert int(state.tally.ticks[0]) == 1

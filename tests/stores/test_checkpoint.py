@@ -146,3 +146,11 @@ def test_drops_those_before_an_erasure(checkpoints: Checkpoints) -> None:
 def test_fewer_than_two_kept_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="keep at least 2"):
         Checkpoints(tmp_path, "f", n_kept=1)
+
+
+def test_one_written_before_actions_were_appended_fits_but_no_other(tmp_path: Path) -> None:
+    path = Checkpoints(tmp_path, "f", actions=("like", "purchase")).write(ARRAYS, (1,), 0)
+    assert Checkpoints(tmp_path, "f", actions=("like", "purchase", "gift")).load(path).position == (1,)
+    for actions in (("like",), ("like", "gift", "purchase"), ()):
+        with pytest.raises(CheckpointError, match="business actions"):
+            Checkpoints(tmp_path, "f", actions=actions).load(path)

@@ -189,7 +189,7 @@ def test_erasure_removes_a_user_from_the_file(store: ContentStore, reader: Conte
     (pending,) = store.pending_erasures()
     assert (pending.at, pending.user, pending.posts, pending.is_purged) == (3, "erin", ("1",), False)
     store.note_scanned([pending], 3)
-    store.note_purged([pending])
+    store.note_purged([pending], (4,))
     assert b"the secret of erin" not in path.read_bytes()
     assert b"Erin Example" not in path.read_bytes()
     (pending,) = store.pending_erasures()

@@ -237,6 +237,76 @@ def test_an_undo_takes_back_exactly_what_its_do_gave() -> None:
     assert with_undo.store.counters.popular(now_ms, 5)[1] == pytest.approx(without.store.counters.popular(now_ms, 5)[1])
 
 
+def author_likes(live: Live, author: object) -> float:
+    return float(live.store.counters.author_counts(np.array([user(author)]), NOW_MS)[0, 1, Action.LIKE])
+
+
+def topic_likes(live: Live, name: str) -> float:
+    codes = np.array([live.codes.topics.code(name)], dtype=np.int32)
+    return float(live.store.counters.topic_counts(codes, NOW_MS)[0, 1, Action.LIKE])
+
+
+def test_a_topic_named_twice_counts_once_and_leaves_its_place_to_the_next() -> None:
+    topics = ("cats", "CATS", "dogs", "birds")
+    live = Live().apply([a_post_annotated(1, topics=topics), an_engagement(20, 1, "like")])
+    assert [topic_likes(live, name) for name in ("cats", "dogs", "birds")] == [1.0, 1.0, 1.0]
+
+
+def test_an_undo_takes_nothing_from_an_author_who_got_nothing() -> None:
+    live = Live().apply(
+        [
+            an_engagement(20, 1, "like"),
+            a_post_created(1, 10),
+            an_engagement(21, 1, "like"),
+            an_engagement(20, 1, "like", is_undo=True, at_ms=NOW_MS + 1),
+        ]
+    )
+    assert author_likes(live, 10) == 1.0
+    live.apply([an_engagement(21, 1, "like", is_undo=True, at_ms=NOW_MS + 1)])
+    assert author_likes(live, 10) == 0.0
+
+
+def test_an_undo_takes_from_the_topics_that_the_post_had_at_its_do() -> None:
+    live = Live().apply(
+        [
+            a_post_annotated(1, topics=("cats",)),
+            an_engagement(20, 1, "like"),
+            a_post_annotated(1, topics=("dogs", "birds")),
+            an_engagement(21, 1, "like"),
+            a_post_annotated(1, topics=("cats",)),
+            an_engagement(22, 1, "like"),
+        ]
+    )
+    assert [topic_likes(live, name) for name in ("cats", "dogs", "birds")] == [2.0, 1.0, 1.0]
+    live.apply([an_engagement(viewer, 1, "like", is_undo=True, at_ms=NOW_MS + 1) for viewer in (20, 21)])
+    assert [topic_likes(live, name) for name in ("cats", "dogs", "birds")] == [1.0, 0.0, 0.0]
+
+
+def test_a_view_that_turns_out_long_is_taken_from_the_topics_of_the_short_one() -> None:
+    live = Live().apply(
+        [
+            a_post_annotated(1, topics=("cats",)),
+            an_impression(20, 1, dwell_ms=1_000),
+            a_post_annotated(1, topics=("dogs",)),
+            an_impression(20, 1, dwell_ms=9_000),
+        ]
+    )
+    codes = np.array([live.codes.topics.code(name) for name in ("cats", "dogs")], dtype=np.int32)
+    counts = live.store.counters.topic_counts(codes, NOW_MS)[:, 1]
+    assert non_zero(counts[0]) == {"impression": 1, "dwell_time": 1}
+    assert non_zero(counts[1]) == {"dwell": 1, "dwell_time": 8}
+
+
+def test_a_post_annotated_without_end_keeps_a_bounded_number_of_credits() -> None:
+    events = []
+    for i in range(400):
+        events += [a_post_annotated(1, topics=(f"t{i}",)), an_engagement(i, 1, "like")]
+    live = Live().apply(events)
+    live.apply([an_engagement(i, 1, "like", is_undo=True, at_ms=NOW_MS + 1) for i in range(200)])
+    assert [topic_likes(live, f"t{i}") for i in (0, 100, 199, 200, 300, 399)] == [0, 0, 0, 1, 1, 1]
+    assert live.store.arrays()["credits.rows"][:, 3].max() == 256
+
+
 def test_counters_decay_by_their_half_life() -> None:
     live = Live().apply([a_post_created(1, 10), an_engagement(20, 1, "like")])
     ids, author = np.array([post(1)]), np.array([user(10)])
@@ -439,3 +509,12 @@ def test_readers_never_write_to_the_arrays() -> None:
         answer[...] = 1  # callers own what they are given
     for name, array in store.arrays().items():
         np.testing.assert_array_equal(array, before[name], err_msg=name)
+
+
+def test_a_view_stays_one_view_after_a_business_action_was_appended() -> None:
+    before = Live().apply([an_impression(20, 1, dwell_ms=1_000)])
+    after = Live(actions=ActionSpace(("purchase",)))
+    after.store.load({name: array.copy() for name, array in before.store.arrays().items()})
+    after.apply([an_impression(20, 1, dwell_ms=1_000), an_engagement(20, 1, "purchase")])
+    counts = counts_of(after, 1)
+    assert (counts[len(Action)], counts[after.store.counters.impressions]) == (1.0, 1.0)

@@ -3,13 +3,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.base.ids import IdHasher, IdKind, hash_id
-from millrace.events.content_events import LabelChanged
+from millrace.events.content_events import LabelChanged, PostDeleted
 from millrace.events.envelope import AnyEvent
 from millrace.events.user_events import UserErased
 from millrace.stores.codes import CodeTables
 from millrace.stores.labels import MAX_LABELS, LabelStore
 from millrace.testing import strategies as events_st
-from millrace.testing.builders import a_batch_of, a_label_changed, a_user_erased
+from millrace.testing.builders import NOW_MS, a_batch_of, a_label_changed, a_post_deleted, a_user_erased
 
 HASHER = IdHasher()
 POST_IDS = np.array([hash_id(IdKind.POST, text) for text in events_st.POSTS], dtype=np.int64)
@@ -26,7 +26,7 @@ def a_store(events: list[AnyEvent], ends: list[int] | None = None) -> LabelStore
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), events=events_st.event_sequences((LabelChanged, UserErased)))
+@given(data=st.data(), events=events_st.event_sequences((LabelChanged, PostDeleted, UserErased)))
 def test_agrees_with_sets_of_labels_however_the_log_is_cut(data: st.DataObject, events: list[AnyEvent]) -> None:
     whole = a_store(events)
     pieces = a_store(events, data.draw(events_st.cuts(len(events))))
@@ -35,6 +35,9 @@ def test_agrees_with_sets_of_labels_however_the_log_is_cut(data: st.DataObject, 
         payload = event.payload
         if isinstance(payload, UserErased):
             model.pop(("user", payload.user_id), None)
+            continue
+        if isinstance(payload, PostDeleted):
+            model.pop(("post", payload.post_id), None)
             continue
         key = ("post", payload.post_id) if payload.post_id is not None else ("user", payload.user_id)
         labels = model.setdefault(key, set())
@@ -69,3 +72,28 @@ def test_many_labelled_ids_grow_the_arrays_and_survive_a_checkpoint() -> None:
     ids = np.array([hash_id(IdKind.USER, str(i)) for i in range(100)])
     assert (again.user_labels(ids) != 0).sum() == 99
     assert (store.user_labels(ids) != 0).all()
+
+
+def test_a_deleted_post_has_no_labels() -> None:
+    store = a_store(
+        [a_label_changed("spam", post_id="p1"), a_label_changed("spam", post_id="p2"), a_post_deleted("p1")]
+    )
+    ids = HASHER.posts(["p1", "p2"])
+    assert (store.post_labels(ids) != 0).tolist() == [False, True]
+
+
+def test_labels_of_posts_that_the_retention_left_behind_are_let_go_and_of_accounts_stay() -> None:
+    hour_ms = 3_600_000
+    codes = CodeTables()
+    store = LabelStore(HASHER, codes, retention_ms=10 * hour_ms)
+    events = [a_label_changed("spam", post_id=i, at_ms=NOW_MS + i * hour_ms) for i in range(40)]
+    events += [a_label_changed("gore", post_id=3, at_ms=NOW_MS + 39 * hour_ms), a_label_changed("spam", user_id=1)]
+    for event in events:
+        batch = a_batch_of([event], appended_ms=event.event_time_ms)
+        codes.apply(batch)
+        store.apply(batch)
+    store.tick(NOW_MS + 40 * hour_ms)
+    labelled = store.post_labels(HASHER.posts(map(str, range(40)))) != 0
+    assert np.flatnonzero(labelled).tolist() == [3, *range(30, 40)]
+    assert store.user_labels(HASHER.users(["1"])).tolist() == [store.mask_of(["spam"])]
+    assert not store.arrays()["posts.ids"][11:].any()

@@ -2,7 +2,16 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millrace.stores.marks import N_SWEEP_SLICES, Marks, mark_key, mark_put, mark_slot
+from millrace.stores.marks import (
+    MARK_CREDIT_MASK,
+    MARK_TIME_SHIFT,
+    N_SWEEP_SLICES,
+    Marks,
+    mark_key,
+    mark_put,
+    mark_slot,
+    mark_word,
+)
 
 
 def put(marks: Marks, key: int, at_ms: int) -> None:
@@ -10,14 +19,17 @@ def put(marks: Marks, key: int, at_ms: int) -> None:
         marks.grow()
     slot = mark_slot(marks.arrays_for_kernels, key)
     if slot < 0:
-        mark_put(marks.arrays_for_kernels, -1 - slot, key, at_ms, key % 7)
+        mark_put(marks.arrays_for_kernels, -1 - slot, key, mark_word(at_ms, key % 256), key % 7)
 
 
 def contents(marks: Marks) -> dict[int, tuple[int, int]]:
+    """Time and value by key; of each mark the credit is checked."""
     table = marks.arrays_for_kernels
+    for key, word in zip(table.keys.tolist(), table.times.tolist(), strict=True):
+        assert word & MARK_CREDIT_MASK == key % 256
     return {
-        int(key): (int(at_ms), int(value))
-        for key, at_ms, value in zip(table.keys, table.times, table.values, strict=True)
+        int(key): (int(word) >> MARK_TIME_SHIFT, int(value))
+        for key, word, value in zip(table.keys, table.times, table.values, strict=True)
         if key
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from millrace.base.clock import ManualClock
-from millrace.base.errors import CheckpointError
+from millrace.base.errors import CheckpointError, NotReadyError, StoreError
 from millrace.events.codec import EventCodec
 from millrace.events.envelope import AnyEvent
 from millrace.events.registry import EventRegistry
@@ -111,6 +111,19 @@ def test_a_checkpoint_of_another_shape_of_state_is_refused(log: MemoryLog, check
     assert "does not fit this version" in str(replica.refused[0])
 
 
+def test_a_checkpoint_of_another_log_stops_everything(log: MemoryLog, checkpoints: Checkpoints) -> None:
+    put(log, some_events(20))
+    first = a_replica(log, checkpoints)
+    first.restore()
+    first.catch_up()
+    first.write_checkpoint(NOW_MS)
+    other = MemoryLog(ManualClock(NOW_MS))
+    put(other, some_events(30))
+    with pytest.raises(CheckpointError, match="another log"):
+        a_replica(other, checkpoints).restore()
+    assert a_replica(log, checkpoints).restore() is not None
+
+
 def test_an_empty_log_is_ready_at_once(log: MemoryLog, checkpoints: Checkpoints) -> None:
     replica = a_replica(log, checkpoints)
     assert replica.restore() is None
@@ -176,3 +189,69 @@ def test_following_goes_on_while_requests_never_stop(log: MemoryLog, checkpoints
         await asyncio.gather(*readers, following, return_exceptions=True)
 
     asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_a_state_that_a_fold_left_half_changed_is_never_read_again(log: MemoryLog, checkpoints: Checkpoints) -> None:
+    async def scenario() -> None:
+        replica = a_replica(log, checkpoints)
+        put(log, some_events(30))
+        following = asyncio.create_task(replica.follow())
+        await until(lambda: replica.is_ready() and not replica.lag())
+        rows, replica.state.posts.rows = replica.state.posts.rows, None  # type: ignore[assignment]
+        put(log, some_events(3, first=30))
+        with pytest.raises(StoreError, match="post_log"):
+            await following
+        assert "half" in replica.why_not_ready()
+        with pytest.raises(NotReadyError, match="half"):
+            async with replica.read():
+                pass
+        with pytest.raises(StoreError, match="half"):
+            replica.step(1)
+        with pytest.raises(StoreError, match="half"):
+            replica.write_checkpoint(NOW_MS)
+        replica.state.posts.rows = rows
+        replica.restore()  # a state folded anew is whole again
+        replica.catch_up()
+        replica.write_checkpoint(NOW_MS)
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_a_request_that_waited_while_the_state_broke_does_not_see_it(log: MemoryLog, checkpoints: Checkpoints) -> None:
+    async def scenario() -> None:
+        replica = a_replica(log, checkpoints)
+        following = asyncio.create_task(replica.follow())
+        await until(lambda: replica.is_ready())
+
+        async def read() -> None:
+            async with replica.read():
+                pass
+
+        async with replica.read():
+            put(log, some_events(3))
+            await until(lambda: replica.gate.is_wanted)
+            waiting = asyncio.create_task(read())
+            await asyncio.sleep(0)
+            replica.state.posts.rows = None  # type: ignore[assignment]
+        found = await asyncio.gather(waiting, following, return_exceptions=True)
+        assert [type(error) for error in found] == [NotReadyError, StoreError]
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_a_checkpoint_can_be_loaded_while_the_event_loop_goes_on(log: MemoryLog, checkpoints: Checkpoints) -> None:
+    async def scenario() -> None:
+        live = a_replica(log, checkpoints)
+        put(log, some_events(60))
+        live.catch_up()
+        live.write_checkpoint(NOW_MS)
+        replica = a_replica(log, checkpoints)
+        task = asyncio.create_task(replica.restore_aside())
+        await asyncio.sleep(0)
+        assert not task.done()
+        used = await task
+        assert used is not None
+        assert replica.position == (60,)
+        assert bytes_of(replica) == bytes_of(live)
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from millrace.base.actions import ActionSpace
 from millrace.base.clock import ManualClock
 from millrace.events.codec import EventCodec
 from millrace.events.envelope import AnyEvent
@@ -21,7 +22,14 @@ from millrace.stores.replica_config import ReplicaConfig
 from millrace.stores.state import State
 from millrace.stream.collector import Collector
 from millrace.stream.memory_log import MemoryLog
-from millrace.testing.builders import NOW_MS, a_post_created, an_engagement, an_impression
+from millrace.testing.builders import (
+    NOW_MS,
+    a_counts_observed,
+    a_post_annotated,
+    a_post_created,
+    an_engagement,
+    an_impression,
+)
 from millrace.testing.strategies import event_sequences
 
 CODEC = EventCodec(EventRegistry())
@@ -111,3 +119,50 @@ def test_a_long_life_with_ticks_equals_its_replay(tmp_path: Path) -> None:
     assert 0 < live.state.posts.n_posts < n // 4  # the first two days are gone
     assert differences(live, replayed) == []
     assert differences(restored, replayed) == []
+
+
+def test_a_checkpoint_serves_on_after_a_business_action_was_appended(tmp_path: Path) -> None:
+    """The log is trimmed, so the state could not be had in any other way."""
+    before, after = ActionSpace(("purchase",)), ActionSpace(("purchase", "gift"))
+    clock = ManualClock(NOW_MS)
+    log = MemoryLog(clock)
+    first = [
+        a_post_created(1, "ada"),
+        a_counts_observed(1, like=5, impression=90),
+        a_post_annotated(1, topics=("mills",)),
+        *(an_impression(viewer, 1, dwell_ms=7_000) for viewer in range(30)),
+        *(an_engagement(viewer, 1, "purchase") for viewer in range(10)),
+    ]
+    second = [
+        *(an_impression(viewer, 1, dwell_ms=9_000) for viewer in range(20, 40)),
+        *(an_engagement(viewer, 1, "gift") for viewer in range(25, 40)),
+    ]
+
+    def replica(actions: ActionSpace) -> Replica[State]:
+        codec = EventCodec(EventRegistry(), actions)
+        checkpoints = Checkpoints(tmp_path, "f", actions=actions.names)
+        return Replica(log, codec.decode, lambda: State(StoresConfig(), actions=actions), checkpoints, clock=clock)
+
+    def put(actions: ActionSpace, events: Sequence[AnyEvent]) -> None:
+        receipt = Collector(log, EventCodec(EventRegistry(), actions), clock).submit(events)
+        assert receipt.n_refused == 0
+
+    old = replica(before)
+    put(before, first)
+    old.catch_up()
+    old.write_checkpoint(NOW_MS)
+    put(after, second)
+    replayed = replica(after)
+    replayed.catch_up()
+    log.trim((len(first),))
+
+    restored = replica(after)
+    assert restored.restore() is not None
+    restored.catch_up()
+    assert differences(restored, replayed) == []
+    counters, post = restored.state.engagements.counters, restored.state.hasher.posts(["1"])
+    forever = counters.post_counts(post, NOW_MS)[0, 1]
+    names = (*after.names, "impression")
+    found = {name: float(forever[names.index(name)]) for name in ("purchase", "gift", "impression", "dwell")}
+    assert found == {"purchase": 10, "gift": 15, "impression": 40, "dwell": 40}
+    assert counters.observed_counts(post)[0, -1] == 90

@@ -1,5 +1,7 @@
+import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -301,3 +303,31 @@ def test_the_write_ahead_log_is_cut_back_when_a_reader_lets_go(open_log: OpenLog
     assert log._file.wal_bytes() < 500_000
     appender.close()
     assert len(polled(log)) == 16
+
+
+def test_reading_does_not_wait_for_a_dead_letter_that_waits_for_the_file(open_log: OpenLog, tmp_path: Path) -> None:
+    log = open_log(busy_timeout_ms=1_000)
+    log.append(messages("a", "b"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        letter = threading.Thread(target=log.dead_letter, args=([("t", "door/x", "why", b"data")],))
+        letter.start()
+        until_s = time.monotonic() + 0.3
+        while time.monotonic() < until_s:
+            assert log.end() == (2,)
+            assert log.lag("g") == 2
+            assert log.dead_letter_counts() == (0, 0)
+        assert letter.is_alive()
+        other.execute("ROLLBACK")
+    letter.join()
+    assert log.dead_letter_counts() == (1, 0)
+
+
+def test_a_disk_that_cannot_be_asked_for_its_room_is_the_logs_error(open_log: OpenLog, tmp_path: Path) -> None:
+    log = open_log()
+    moved = tmp_path.rename(tmp_path.with_name("moved"))
+    try:
+        with pytest.raises(LogError, match="free room of its disk"):
+            log.append(messages("a"))
+    finally:
+        moved.rename(tmp_path)

@@ -8,6 +8,7 @@ kept: they live for minutes.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sqlite3
@@ -19,7 +20,7 @@ from typing import Final
 import msgspec
 
 from millrace.app import wiring
-from millrace.app.keeper import keeper_lock
+from millrace.app.keeper import LOCK_FILE, keeper_lock
 from millrace.app.settings import CONFIG_NAME, Settings
 from millrace.base.errors import CheckpointError, StoreError
 from millrace.stream.log import total
@@ -44,12 +45,21 @@ class BackupManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackupReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was copied, and up to which log position."""
+    """What was copied, and up to which log position.
+
+    Attributes
+    ----------
+    path, n_files, n_bytes, log_end
+        Where it is, how much it is, and the end of its log.
+    replaced_data
+        Where a restore has put the data that was there; None if there was none.
+    """
 
     path: str
     n_files: int
     n_bytes: int
     log_end: int
+    replaced_data: str | None = None
 
 
 def make_backup(settings: Settings, target: Path, on_file: OnFile = lambda _name: None) -> BackupReport:
@@ -107,7 +117,7 @@ def restore_backup(
     source
         A folder that `make_backup` wrote.
     replaces
-        Whether data that is there may be replaced; it is kept beside, as ``data-before-restore``.
+        Whether data that is there may be replaced; it is kept beside, as ``data-before-restore-1``, ``-2`` and so on.
 
     Raises
     ------
@@ -132,18 +142,22 @@ def restore_backup(
         incoming = settings.home / f"data-incoming-{os.getpid()}"
         shutil.rmtree(incoming, ignore_errors=True)
         shutil.copytree(source / "data", incoming)
-        before = settings.home / "data-before-restore"
-        if has_data:
-            shutil.rmtree(before, ignore_errors=True)
+        before = None
+        if _holds_files(settings.data_dir):  # also what is left of a home that has lost its log
+            before = _free_name(settings.home)
             settings.data_dir.rename(before)
         else:
-            shutil.rmtree(settings.data_dir, ignore_errors=True)
+            shutil.rmtree(settings.data_dir)
         incoming.rename(settings.data_dir)
     if not settings.config_path.exists() and (source / CONFIG_NAME).exists():
         shutil.copyfile(source / CONFIG_NAME, settings.config_path)
     n_bytes = sum(size for size, _ in manifest.files.values())
     return BackupReport(
-        path=str(settings.data_dir), n_files=len(manifest.files), n_bytes=n_bytes, log_end=manifest.log_end
+        path=str(settings.data_dir),
+        n_files=len(manifest.files),
+        n_bytes=n_bytes,
+        log_end=manifest.log_end,
+        replaced_data=None if before is None else str(before),
     )
 
 
@@ -169,6 +183,17 @@ def verify(source: Path, on_file: OnFile = lambda _name: None) -> BackupManifest
         if _sum(path) != expected:
             raise _unusable(source, f"holds a damaged {name}")
     return manifest
+
+
+def _holds_files(data_dir: Path) -> bool:
+    """Whether a data folder holds anything but the lock that is being held on it."""
+    return any(path.name != LOCK_FILE for path in _files_in(data_dir))
+
+
+def _free_name(home: Path) -> Path:
+    """Return the first ``data-before-restore-N`` that does not exist: what was replaced earlier is never removed."""
+    names = (home / f"data-before-restore-{number}" for number in itertools.count(1))
+    return next(path for path in names if not path.exists())
 
 
 def _copy_home(settings: Settings, target: Path, on_file: OnFile) -> tuple[int, int, bool]:
@@ -213,8 +238,7 @@ def _copy_checkpoint(settings: Settings, target: Path, on_file: OnFile) -> int |
         try:
             on_file(path.name)
             shutil.copytree(path, target / path.name)
-            copied = type(checkpoints)(target, checkpoints.fingerprint)
-            return total(copied.load(target / path.name).position)
+            return total(checkpoints.load(target / path.name).position)
         except (CheckpointError, OSError):
             shutil.rmtree(target / path.name, ignore_errors=True)  # damaged, or replaced while it was copied
     return None

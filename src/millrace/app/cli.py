@@ -5,6 +5,8 @@ Errors are lines on stderr. Exit code 2: the command or the config is wrong; 1: 
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -106,11 +108,16 @@ def run(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
     except OSError as error:
-        _complain(f"{error.filename or 'system'}: {error.strerror or error}")
+        _complain(f"{error.filename or 'system'}: {error.strerror or error}; {_remedy(error)}")
         return FAILURE
     except _UsageError as error:
         if type(error).__name__ != "NoArgsIsHelpError":  # for that one the help has been printed
-            _complain(error.format_message().replace("\n", " "))
+            _complain(error.format_message())
+        return USAGE_ERROR
+    except ValueError as error:  # also texts that are no UTF-8, no path, no number
+        logging.getLogger(__name__).debug("a value could not be used", exc_info=True)
+        text = " ".join(str(error).split()) or type(error).__name__
+        _complain(f"a value cannot be used: {text}; check the options, and the files that the command reads")
         return USAGE_ERROR
     return code if isinstance(code, int) else 0
 
@@ -120,6 +127,25 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
+def _remedy(error: OSError) -> str:
+    remedies = {
+        errno.ENOSPC: "free disk space, then try again",
+        errno.EDQUOT: "free disk space or raise the quota, then try again",
+        errno.ENOENT: "check the path",
+        errno.ENOTDIR: "check the path: a file stands where a folder belongs",
+        errno.EEXIST: "check the path: a file stands where a folder belongs",
+        errno.EISDIR: "check the path: a folder stands where a file belongs",
+        errno.EACCES: "check the permissions of the path and of its folder",
+        errno.EPERM: "check the permissions of the path and of its folder",
+        errno.EROFS: "the disk is mounted read-only; use another one",
+        errno.EADDRINUSE: "end the program that uses the port, or set server.port",
+        errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    }
+    return remedies.get(error.errno or 0, "check the disk and the permissions; `millrace doctor` looks at the home")
+
+
 def _complain(*lines: str) -> None:
+    from millrace.app.commands.printing import plain
+
     for line in lines:
-        typer.echo(f"millrace: {line}", err=True)
+        typer.echo(f"millrace: {plain(line)}", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -14,6 +14,7 @@ from millrace.app.keeper import running_keeper
 from millrace.app.settings import Settings
 from millrace.base.clock import Clock
 from millrace.base.errors import ConfigError, StoreError
+from millrace.simulator.config import WorldConfig
 
 _NOTE: Final = "demo-world.json"
 STALE_AFTER_MS: Final = 36 * 3_600_000
@@ -27,6 +28,8 @@ class WorldNote(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     size: str
     n_events: int
+    world: dict[str, Any] | None = None
+    """The ``[world]`` settings that it was made with."""
 
 
 def read_note(settings: Settings) -> WorldNote | None:
@@ -38,6 +41,13 @@ def read_note(settings: Settings) -> WorldNote | None:
         return msgspec.json.decode(path.read_bytes(), type=WorldNote)
     except msgspec.DecodeError:
         return None
+
+
+def differences(note: WorldNote, config: WorldConfig) -> list[str]:
+    """Return how a world that was made differs from the one that is asked for, as ``"size 'demo', not 'tiny'"``."""
+    asked = msgspec.to_builtins(config)
+    made = {**asked, **(note.world or {}), "seed": note.seed, "size": note.size}
+    return [f"{name} {made[name]!r}, not {value!r}" for name, value in asked.items() if made[name] != value]
 
 
 def make_world(settings: Settings, clock: Clock, on_progress: Callable[[int], None]) -> WorldNote:
@@ -63,7 +73,13 @@ def make_world(settings: Settings, clock: Clock, on_progress: Callable[[int], No
             on_progress(len(batch))
     if intake.refusals:
         raise StoreError("demo world", value=intake.refusals[0], problem="refused at the door", remedy="report it")
-    note = WorldNote(made_at_ms=now_ms, seed=config.seed, size=config.size, n_events=intake.n_accepted)
+    note = WorldNote(
+        made_at_ms=now_ms,
+        seed=config.seed,
+        size=config.size,
+        n_events=intake.n_accepted,
+        world=msgspec.to_builtins(config),
+    )
     (settings.data_dir / _NOTE).write_bytes(msgspec.json.encode(note))
     return note
 

@@ -11,16 +11,18 @@ import shutil
 import socket
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 from millrace.app import wiring
 from millrace.app.commands.printing import ago, count, size
 from millrace.app.http_address import is_loopback
-from millrace.app.settings import Settings
+from millrace.app.keeper import running_keeper
+from millrace.app.settings import CONFIG_NAME, Settings
 from millrace.base.clock import Clock
-from millrace.base.errors import MillraceError
+from millrace.base.errors import ConfigError, MillraceError
 from millrace.stream.log import total
 
 Verdict = Literal["ok", "warning", "problem"]
@@ -51,9 +53,13 @@ class Finding:
     remedy: str = ""
 
 
+Check = Callable[[Settings, Clock], Iterator[Finding]]
+
+
 def examine(settings: Settings, clock: Clock) -> Iterator[Finding]:
     """Yield a finding for everything that can go wrong on this machine and in this home folder."""
-    checks: tuple[tuple[str, Callable[[Settings, Clock], Iterator[Finding]]], ...] = (
+    checks: tuple[tuple[str, Check], ...] = (
+        ("config", _config),
         ("python", _python),
         ("disk", _disk),
         ("event types", _event_types),
@@ -62,16 +68,37 @@ def examine(settings: Settings, clock: Clock) -> Iterator[Finding]:
         ("dead letters", _dead_letters),
         ("checkpoints", _checkpoints),
         ("content", _content),
+        ("warehouse", _warehouse),
         ("claims", _claims),
         ("server", _server),
     )
+    yield from _run(checks, settings, clock)
+
+
+def examine_broken(home: Path, error: ConfigError, clock: Clock) -> Iterator[Finding]:
+    """Yield findings for a home whose config cannot be used: its problems, and what can be checked without it."""
+    for problem in error.problems:
+        yield Finding("config", "problem", problem, f"correct {home / CONFIG_NAME}, the environment or --set")
+    yield from _run((("python", _python), ("disk", _disk)), Settings(home), clock)
+    yield Finding("the rest", "warning", "not looked at: it takes a config that can be used", "correct the config")
+
+
+def _run(checks: Iterable[tuple[str, Check]], settings: Settings, clock: Clock) -> Iterator[Finding]:
     for name, check in checks:
         try:
             yield from check(settings, clock)
+        except ConfigError as error:
+            for problem in error.problems:
+                yield Finding(name, "problem", problem, "correct the config")
         except MillraceError as error:
             yield Finding(name, "problem", f"{error.thing} {error.value!r}: {error.problem}", error.remedy)
         except (OSError, sqlite3.Error) as error:
             yield Finding(name, "problem", str(error), "check the path and its permissions")
+
+
+def _config(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    n_set = len(settings.origin_by_key)
+    yield Finding("config", "ok", f"{settings.config_path.name}: {count(n_set, 'value')} set, the rest as by default")
 
 
 def _python(_settings: Settings, _clock: Clock) -> Iterator[Finding]:
@@ -144,14 +171,24 @@ def _dead_letters(settings: Settings, _clock: Clock) -> Iterator[Finding]:
     n_letters = sum(1 for _ in log.dead_letters())
     log.close()
     if n_letters:
-        remedy = "see `millrace dead-letters list`, then replay them"
+        remedy = "see `millrace dead-letters list`, then replay or drop them"
         yield Finding("dead letters", "warning", count(n_letters, "letter"), remedy)
     else:
         yield Finding("dead letters", "ok", "none")
 
 
 def _checkpoints(settings: Settings, clock: Clock) -> Iterator[Finding]:
-    found = list(wiring.build_checkpoints(settings).inspect())
+    checkpoints = wiring.build_checkpoints(settings)
+    if checkpoints.paths() and not settings.log_path.exists():
+        detail = f"there are checkpoints, but the log {settings.log_path.name} is gone"
+        yield Finding("checkpoints", "problem", detail, "restore a backup")
+        return
+    log_id = ""
+    if settings.log_path.exists():
+        log = wiring.build_log(settings)
+        log_id = log.log_id
+        log.close()
+    found = list(checkpoints.inspect(log_id=log_id))
     if not found:
         yield Finding("checkpoints", "ok", "none yet; the server's keeper writes them")
     for status in found:
@@ -165,7 +202,7 @@ def _checkpoints(settings: Settings, clock: Clock) -> Iterator[Finding]:
 
 def _content(settings: Settings, _clock: Clock) -> Iterator[Finding]:
     if not settings.content_path.exists():
-        yield Finding("content", "ok", "no file yet; the server's keeper writes it")
+        yield _missing_content(settings)
         return
     reader = wiring.build_content_reader(settings)
     log = wiring.build_log(settings)
@@ -177,6 +214,41 @@ def _content(settings: Settings, _clock: Clock) -> Iterator[Finding]:
         yield Finding("content", "problem", detail + " (ahead of it!)", "restore log and content from one backup")
     else:
         yield Finding("content", "ok", detail)
+
+
+def _missing_content(settings: Settings) -> Finding:
+    if not settings.log_path.exists():
+        return Finding("content", "ok", "no file yet; the server's keeper writes it")
+    log = wiring.build_log(settings)
+    begin, end = total(log.begin()), total(log.end())
+    log.close()
+    detail = f"no {settings.content_path.name}, though the log holds {count(end - begin, 'record')}"
+    if end == 0:
+        return Finding("content", "ok", "no file yet; the server's keeper writes it")
+    if begin > 0:
+        return Finding(
+            "content",
+            "problem",
+            f"{detail}; texts and names from before log position {begin:,} are in no other place",
+            "restore a backup: `millrace restore`",
+        )
+    return Finding("content", "warning", detail, "`millrace serve` or `millrace checkpoint` makes it from the log")
+
+
+def _warehouse(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    from millrace.flywheel.warehouse import Warehouse
+
+    if not settings.warehouse_dir.exists():
+        yield Finding("warehouse", "ok", "none yet; the server's keeper exports to it")
+        return
+    warehouse = Warehouse(settings.warehouse_dir, wiring.build_codec(settings))
+    position = warehouse.position()
+    problems = warehouse.problems()
+    for path, problem in problems:
+        remedy = "restore it from a backup, or remove it: erasures wait for it"
+        yield Finding("warehouse", "problem", f"{path} cannot be read ({problem})", remedy)
+    if not problems:
+        yield Finding("warehouse", "ok", f"exported up to log position {total(position or (0,)):,}")
 
 
 def _claims(settings: Settings, clock: Clock) -> Iterator[Finding]:
@@ -195,7 +267,12 @@ def _server(settings: Settings, _clock: Clock) -> Iterator[Finding]:
         probe.settimeout(1.0)
         is_taken = server.port != 0 and probe.connect_ex(("127.0.0.1", server.port)) == 0
     where = f"{server.host}:{server.port}"
-    if is_taken:
-        yield Finding("server", "ok", f"{where} answers (a running server, ours or another's)")
+    keeper = running_keeper(settings.data_dir)
+    if keeper is not None:
+        answer = f"{where} answers" if is_taken else f"{where} is free: it listens on another port, or is starting"
+        yield Finding("server", "ok", f"this home's server runs (its keeper is process {keeper}); {answer}")
+    elif is_taken:
+        detail = f"{where} answers, but no server runs on this home: it is another program's"
+        yield Finding("server", "warning", detail, "stop that one, or choose another port: `millrace serve --port`")
     else:
         yield Finding("server", "ok", f"{where} is free")

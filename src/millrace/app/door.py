@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
 
+from millrace.base.errors import LogError
 from millrace.events.envelope import AnyEvent
 from millrace.stream.collector import Collector, Receipt
 
+MAX_WAITING: Final = 256
+MAX_WAITING_BYTES: Final = 128 << 20
+
 
 class DoorThread:
-    """One thread in which all appends of a worker happen, one after the other.
+    """One thread in which all appends of a worker happen, one after the other. Used from one event loop.
 
     Parameters
     ----------
@@ -19,22 +24,69 @@ class DoorThread:
         The door.
     source
         What client events without a ``source`` are said to come from.
+    max_waiting, max_waiting_bytes
+        How many clients' calls, and how many bytes of events, may wait for the disk; what comes on top is refused
+        at once. A single call of any size is taken while no other waits. Our own events are not counted: who
+        appends them keeps them bounded.
     """
 
-    def __init__(self, collector: Collector, source: str = "http") -> None:
+    def __init__(
+        self,
+        collector: Collector,
+        source: str = "http",
+        *,
+        max_waiting: int = MAX_WAITING,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
+    ) -> None:
         self._collector = collector
         self._source = source
+        self._max_waiting = max_waiting
+        self._max_waiting_bytes = max_waiting_bytes
+        self._n_waiting = 0
+        self._n_waiting_bytes = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="door")
 
     async def submit_json(self, lines: Sequence[bytes]) -> Receipt:
-        """Take in clients' events; see `Collector.submit_json`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._collector.submit_json, lines, self._source)
+        """Take in clients' events; see `Collector.submit_json`.
 
-    async def append(self, events: Sequence[AnyEvent]) -> None:
+        Raises
+        ------
+        LogError
+            Also if too much is waiting already; nothing was taken in.
+        """
+        n_bytes = sum(map(len, lines))
+        self._check_room(n_bytes)
+        self._n_waiting += 1
+        self._n_waiting_bytes += n_bytes
+        loop = asyncio.get_running_loop()
+        taking = self._thread.submit(self._collector.submit_json, lines, self._source)
+
+        def left() -> None:
+            self._n_waiting -= 1
+            self._n_waiting_bytes -= n_bytes
+
+        def on_done(_: Future[Receipt]) -> None:
+            # Not when the client is told or gives up: its bytes are held until the thread is done with them.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(left)
+
+        taking.add_done_callback(on_done)
+        return await asyncio.wrap_future(taking)
+
+    async def append(self, events: Sequence[AnyEvent]) -> Receipt:
         """Take in events of our own."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._collector.submit, events)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._collector.submit, events)
 
     def close(self) -> None:
         """Wait for what is being appended and end the thread."""
         self._thread.shutdown(wait=True)
+
+    def _check_room(self, n_bytes: int) -> None:
+        is_full = self._n_waiting >= self._max_waiting or self._n_waiting_bytes + n_bytes > self._max_waiting_bytes
+        if self._n_waiting and is_full:
+            raise LogError(
+                "events",
+                value=n_bytes,
+                problem=f"{self._n_waiting} requests of {self._n_waiting_bytes} bytes wait for the disk already",
+                remedy="nothing was taken in; send them again in a moment",
+            )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,9 +23,7 @@ from millrace.events.feed_events import Served
 from millrace.events.subjects import ABOUT_POSTS, SubjectRule
 from millrace.flywheel.warehouse import Warehouse
 from millrace.stores.content_store import ContentStore, PendingErasure
-from millrace.stream.log import Log, RecordBatch, total
-
-_RECORDS_PER_STEP: Final = 20_000
+from millrace.stream.log import Log, Position, RecordBatch, total
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +40,9 @@ class Eraser:
     codec
         Decodes the log's records.
     renew_checkpoints
-        Writes a checkpoint of the state as it is now and removes all older ones.
+        Writes a checkpoint of the state as it is now, removes all older ones, returns its position.
+    records_per_step
+        Log records looked at in one step.
     """
 
     def __init__(
@@ -51,13 +51,16 @@ class Eraser:
         content: ContentStore,
         warehouse: Warehouse,
         codec: EventCodec,
-        renew_checkpoints: Callable[[], None],
+        renew_checkpoints: Callable[[], Position],
+        *,
+        records_per_step: int = 20_000,
     ) -> None:
         self._log = log
         self._content = content
         self._warehouse = warehouse
         self._codec = codec
         self._renew_checkpoints = renew_checkpoints
+        self._records_per_step = records_per_step
         self._rules: dict[int, SubjectRule] = {}
         self._topics_about_posts = {codec.registry.by_name(kind.__name__).topic for kind in ABOUT_POSTS}
 
@@ -76,17 +79,27 @@ class Eraser:
             n_rows = self._warehouse.erase(erasure.user, rule.posts, before=erasure.at)
             logger.info("erasure at log offset %d: %d warehouse rows removed or rewritten", erasure.at, n_rows)
         self._clean_dead_letters({erasure.user for erasure in waiting})
-        self._renew_checkpoints()
-        self._content.note_purged(waiting)
+        self._content.note_purged(waiting, self._renew_checkpoints())
         return True
 
-    def finish(self) -> None:
-        """Remove the last traces of purged users; to be called after a later checkpoint.
+    def finish(self, checkpointed: Position | None = None) -> None:
+        """Remove the last traces of users who were purged.
 
         These are pages that were being served at the moment of the erasure and were logged after it, and the
-        `UserErased` records themselves.
+        `UserErased` records themselves, which a process that lags behind still needs.
+
+        Parameters
+        ----------
+        checkpointed
+            Only users purged before this newest checkpoint: by then every process has folded the record. None:
+            all, because no process can lag behind any more.
         """
-        done = [erasure for erasure in self._content.pending_erasures() if erasure.is_purged]
+        pending = self._content.pending_erasures()
+        done = [
+            erasure
+            for erasure in pending
+            if erasure.is_purged and (checkpointed is None or erasure.purged_at < total(checkpointed))
+        ]
         if not done:
             return
         self._purge_late_pages([self._rule(erasure) for erasure in done], done[0].at)
@@ -104,10 +117,12 @@ class Eraser:
     def _scan(self, waiting: list[PendingErasure], start: int) -> None:
         consumer = self._log.subscribe("keeper", start=(start,))
         try:
-            records = consumer.poll(_RECORDS_PER_STEP)
+            records = consumer.poll(self._records_per_step)
         finally:
             consumer.close()
         rows = list(self._rows_about(records, waiting))
+        # Learnt before purged: after a kill in between, the log no longer tells whose posts these were.
+        self._content.note_posts({erasure.at: self._rule(erasure).posts for erasure in waiting})
         n_purged = self._log.purge(records.offsets[rows]) if rows else 0
         if n_purged:
             logger.info("erasure: %d log records purged up to offset %d", n_purged, total(records.end))
@@ -118,7 +133,7 @@ class Eraser:
         start = max(since, total(self._log.begin()))
         consumer = self._log.subscribe("keeper", topics=[topic], start=(start,))
         try:
-            while len(records := consumer.poll(_RECORDS_PER_STEP)):
+            while len(records := consumer.poll(self._records_per_step)):
                 rows = [row for row, data in enumerate(records.data) if data and self._shows_any(data, rules)]
                 if rows:
                     self._log.purge(records.offsets[rows])

@@ -134,6 +134,10 @@ class FeedApp:
                 newest = self._replica.checkpoints.newest_position()
                 self._metrics.keeper(lag=self._replica.log.lag(GROUP), checkpoint_offset=total(newest or ()))
                 self._metrics.replica(
-                    "worker", lag=found.lag, offset=total(found.state_offset), is_ready=found.is_ready
+                    "worker",
+                    lag=found.lag,
+                    lag_ms=self._replica.take_lag_ms(),
+                    offset=total(found.state_offset),
+                    is_ready=found.is_ready,
                 )
             await asyncio.sleep(_GAUGES_EVERY_S)

@@ -19,8 +19,8 @@ def check_loopback(host: str) -> None:
         raise ConfigError(
             "config key server.host",
             value=host,
-            problem="reachable from other machines, and development mode authenticates nobody",
-            remedy="use 127.0.0.1, and a reverse proxy with access control for other machines",
+            problem="reachable from other machines, and development mode, without tokens, binds to loopback only",
+            remedy="use 127.0.0.1; tokens come with a later version",
         )
 
 

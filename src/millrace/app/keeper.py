@@ -12,11 +12,12 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from millrace.app.chores import Chores
 from millrace.app.erasure import Eraser
 from millrace.app.settings import Settings
 from millrace.base.clock import Clock
@@ -32,11 +33,13 @@ from millrace.stream.log import Log, Position, total
 
 GROUP: Final = "keeper"
 _COMMIT_EVERY_S: Final = 1.0
+_FINISH_AFTER_S: Final = 60.0
+"""How long after its purge an erasure is finished: a worker follows the log at most milliseconds behind."""
 _CHORES_EVERY_S: Final = 1.0
 _EXPORT_EVERY_S: Final = 60.0
 _EXPORT_RECORDS: Final = 20_000
 _TRIM_RECORDS: Final = 10_000
-_LOCK_FILE: Final = "keeper.lock"
+LOCK_FILE: Final = "keeper.lock"
 
 logger = logging.getLogger(__name__)
 
@@ -77,16 +80,29 @@ class Keeper:
         self._config = config
         self._group = log.subscribe(GROUP, start=log.end())
         self._eraser = Eraser(log, content, warehouse, codec, self._renew_checkpoints)
-        self._checkpointed_at: Position = (0,)
-        self._checkpointed_s = self._committed_s = self._chores_s = clock.monotonic_s()
+        self._newest: Position = (0,)  # the newest checkpoint that exists
+        self._tried_at: Position = (0,)  # where writing one was tried last, with success or without
+        self._tried_s = self._committed_s = self._chores_s = clock.monotonic_s()
         self._exported_s = float("-inf")
+        self._purged_s = clock.monotonic_s()
         self._committed: Position = (0,)
         self._seen_by_all: Position = (0,)
+        self._chores = Chores(clock)
 
     @property
     def position(self) -> Position:
         """The next record of the log to fold."""
         return self._replica.position
+
+    @property
+    def failed_chores(self) -> Mapping[str, int]:
+        """How often each chore has failed since the start."""
+        return self._chores.n_failed
+
+    @property
+    def failing_chores(self) -> Collection[str]:
+        """The chores that failed the last time and are tried again later."""
+        return self._chores.failing
 
     def start(self) -> None:
         """Restore the newest good checkpoint and bring the content store up to it.
@@ -97,7 +113,7 @@ class Keeper:
             If the state or the content cannot be had.
         """
         checkpoint = self._replica.restore()
-        self._checkpointed_at = self._seen_by_all = checkpoint.position if checkpoint else self._log.begin()
+        self._newest = self._tried_at = self._seen_by_all = checkpoint.position if checkpoint else self._log.begin()
         if total(self._content.position) > total(self._log.end()):
             raise StoreError(
                 "content store",
@@ -106,7 +122,7 @@ class Keeper:
                 remedy="restore log, content and checkpoints from one backup",
             )
         self._heal_content()
-        self._eraser.finish()
+        self._chores.run("finish erasures", lambda: self._eraser.finish(self._newest))
 
     def turn(self) -> bool:
         """Fold the next records and do what is due; return whether there were any records."""
@@ -116,9 +132,9 @@ class Keeper:
         now_s = self._clock.monotonic_s()
         if now_s - self._committed_s >= _COMMIT_EVERY_S and self._committed != self._replica.position:
             self._commit()
-        n_new = total(self._replica.position) - total(self._checkpointed_at)
+        n_new = total(self._replica.position) - total(self._tried_at)
         if n_new >= self._config.checkpoint_every_records or (
-            n_new and now_s - self._checkpointed_s >= self._config.checkpoint_every_s
+            n_new and now_s - self._tried_s >= self._config.checkpoint_every_s
         ):
             self.checkpoint()
         if now_s - self._chores_s >= _CHORES_EVERY_S and not self._do_chore(now_s):
@@ -126,35 +142,30 @@ class Keeper:
         return bool(len(step.records))
 
     def checkpoint(self) -> Position:
-        """Write a checkpoint now; then let go of what it makes superfluous."""
+        """Write a checkpoint now, then let go of what it makes superfluous; return the newest one's position."""
         started_s = self._clock.monotonic_s()
         self._content.flush()
+        self._tried_at, self._tried_s = self._replica.position, started_s
         try:
             position = self._replica.write_checkpoint(self._clock.now_ms())
         except CheckpointError as error:
-            # The older ones are still there; try again at the next turn that asks for one.
+            # The older ones are still there; try again when the next one would be due.
             logger.error("%s", error)
-            self._checkpointed_s = started_s
-            self._checkpointed_at = self._replica.position
-            return self._replica.position
+            return self._newest
+        self._tried_s = self._clock.monotonic_s()
         logger.info("checkpoint at log position %s written in %.2f s", position, self._clock.monotonic_s() - started_s)
-        self._eraser.finish()
-        self._content.tidy(
-            seen_by_all=self._seen_by_all,
-            position=position,
-            now_ms=self._clock.now_ms(),
-            retention_ms=self._config.content_retention_ms,
-        )
-        self._seen_by_all, self._checkpointed_at = self._checkpointed_at, position
-        self._checkpointed_s = self._clock.monotonic_s()
+        self._chores.run("finish erasures", lambda: self._eraser.finish(position))
+        self._chores.run("tidy content", lambda: self._tidy(position))
+        self._seen_by_all, self._newest = self._newest, position
         return position
 
     def stop(self) -> None:
         """Fold what is left, write a last checkpoint if anything happened, and close."""
         while self.turn():
             pass
-        if total(self._replica.position) > total(self._checkpointed_at):
+        if total(self._replica.position) > total(self._newest):
             self.checkpoint()
+        self._chores.run("finish erasures", self._eraser.finish)  # the workers have ended before
         self._commit()
         self._group.close()
         self._replica.close()
@@ -202,16 +213,34 @@ class Keeper:
             consumer.close()
 
     def _do_chore(self, now_s: float) -> bool:
-        """Do one bounded piece of background work; return whether the next should follow at once."""
-        if self._eraser.step():
+        """Do one bounded piece of background work; return whether the next should follow at once.
+
+        None of them is needed for folding and checkpoints, so a failure of one holds up nothing but itself.
+        """
+        if self._chores.run("erase", self._eraser.step):
             return True
         if self._config.exports_to_warehouse and now_s - self._exported_s >= _EXPORT_EVERY_S:
-            report = self._warehouse.export(self._log, max_records=_EXPORT_RECORDS, chunk_records=_EXPORT_RECORDS)
-            if report.n_events:
+            if self._chores.run("export", self._export):
                 return True
             self._exported_s = now_s
-        self._trim()
+        if now_s - self._purged_s >= _FINISH_AFTER_S:
+            # No further checkpoint comes while nothing happens, and an erasure must not wait for that.
+            self._purged_s = now_s
+            self._chores.run("finish erasures", self._eraser.finish)
+        self._chores.run("trim", self._trim)
         return False
+
+    def _export(self) -> bool:
+        report = self._warehouse.export(self._log, max_records=_EXPORT_RECORDS, chunk_records=_EXPORT_RECORDS)
+        return report.n_events > 0
+
+    def _tidy(self, position: Position) -> None:
+        self._content.tidy(
+            seen_by_all=self._seen_by_all,
+            position=position,
+            now_ms=self._clock.now_ms(),
+            retention_ms=self._config.content_retention_ms,
+        )
 
     def _trim(self) -> None:
         """Forget log records that are old enough and that nobody needs any more."""
@@ -229,11 +258,13 @@ class Keeper:
             n_gone = self._log.trim((limit,))
             logger.info("%d log records before position %d trimmed", n_gone, limit)
 
-    def _renew_checkpoints(self) -> None:
+    def _renew_checkpoints(self) -> Position:
         self._content.flush()
         position = self._replica.write_checkpoint(self._clock.now_ms())
         self._replica.checkpoints.drop_before(position)
-        self._checkpointed_at, self._checkpointed_s = position, self._clock.monotonic_s()
+        self._newest = self._tried_at = position
+        self._tried_s = self._purged_s = self._clock.monotonic_s()
+        return position
 
     def _commit(self) -> None:
         self._committed_s = self._clock.monotonic_s()
@@ -314,7 +345,7 @@ def keeper_lock(data_dir: Path, should_stop: Callable[[], bool] = lambda: False)
     The system lets go of it when the process ends, however it ends.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / _LOCK_FILE).open("a+") as file:
+    with (data_dir / LOCK_FILE).open("a+") as file:
         is_mine = False
         while not is_mine and not should_stop():
             try:
@@ -331,7 +362,7 @@ def keeper_lock(data_dir: Path, should_stop: Callable[[], bool] = lambda: False)
 
 def running_keeper(data_dir: Path) -> int | None:
     """Return the process id of the home's keeper, None if there is none."""
-    path = data_dir / _LOCK_FILE
+    path = data_dir / LOCK_FILE
     if not path.exists():
         return None
     with path.open("r") as file:

@@ -75,7 +75,7 @@ class Metrics:
         )
         self._candidates = Counter(
             "millrace_candidates",
-            "Candidates that a component returned (found), kept or dropped.",
+            "Candidates that a component returned (found), let pass (kept) or took out (dropped).",
             ("pipeline", "stage", "component", "fate"),
             registry=registry,
         )
@@ -86,11 +86,22 @@ class Metrics:
             registry=registry,
         )
         self._served_events = Counter(
-            "millrace_served_events", "Served events by result (written, lost).", ("result",), registry=registry
+            "millrace_served_events",
+            "Served events by result (written, refused, lost), and how often a batch failed (retried: batches).",
+            ("result",),
+            registry=registry,
         )
         self._lag = Gauge(
             "millrace_replica_lag_records",
             "Records of the log that the process has not folded yet.",
+            ("role",),
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self._lag_seconds = Gauge(
+            "millrace_replica_lag_seconds",
+            "How long the oldest record of a batch had been in the log when it was folded; the most since the last "
+            "report, about a second.",
             ("role",),
             multiprocess_mode="livemax",
             registry=registry,
@@ -147,12 +158,14 @@ class Metrics:
         self._counter(self._outcomes, pipeline, stage, component, fate).inc()
 
     def served_events(self, result: str, n: int) -> None:
-        """Count Served events that were written or lost."""
-        self._counter(self._served_events, result).inc(n)
+        """Count Served events that were written, refused or lost, or a batch that is tried again."""
+        if n:
+            self._counter(self._served_events, result).inc(n)
 
-    def replica(self, role: str, *, lag: int, offset: int, is_ready: bool) -> None:
-        """Set how far this process has come."""
+    def replica(self, role: str, *, lag: int, offset: int, is_ready: bool, lag_ms: float = 0.0) -> None:
+        """Set how far this process has come: records not folded, and how late those folded since then were."""
         self._gauge(self._lag, role).set(lag)
+        self._gauge(self._lag_seconds, role).set(lag_ms / 1000)
         self._gauge(self._offset, role).set(offset)
         self._gauge(self._ready, role).set(1 if is_ready else 0)
 
@@ -231,7 +244,8 @@ class MetricsObserver:
             metrics.component(pipeline, part.stage, part.component, part.took_ms / 1000)
             if part.n_in == 0:
                 metrics.candidates(pipeline, part.stage, part.component, "found", part.n_out)
-            elif part.n_out < part.n_in:
+            else:
+                metrics.candidates(pipeline, part.stage, part.component, "kept", part.n_out)
                 metrics.candidates(pipeline, part.stage, part.component, "dropped", part.n_in - part.n_out)
         for outcome in report.outcomes:
             metrics.outcome(pipeline, outcome.stage, outcome.component, outcome.fate.value)

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from millrace.app.metrics import Metrics
 from millrace.base.errors import LogError
 from millrace.events.envelope import AnyEvent
+from millrace.stream.collector import Receipt
 
-Append = Callable[[Sequence[AnyEvent]], Awaitable[None]]
+Append = Callable[[Sequence[AnyEvent]], Awaitable[Receipt]]
 """Makes events durable, off the event loop."""
+
+logger = logging.getLogger(__name__)
 
 
 class ServedWriter:
     """Collects `Served` events and appends them together, ``batch_ms`` after the first of a batch.
 
     When the log refuses (a full disk), events wait and are tried again; beyond ``max_waiting`` the oldest are
-    lost, and counted as lost. Used from one event loop.
+    lost, and counted as lost. What fails in any other way is tried once more, each event by itself, so that one
+    that can never be written is lost alone. Used from one event loop.
 
     Parameters
     ----------
     append
         The door for trusted producers.
     metrics
-        Counts written and lost events.
+        Counts written, refused and lost events, and batches that are tried again.
     batch_ms
         How long a batch is collected.
     max_waiting, retry_s
@@ -52,10 +57,7 @@ class ServedWriter:
     def log(self, event: AnyEvent) -> None:
         """Take an event; it is appended soon. Never blocks, never raises."""
         self._waiting.append(event)
-        n_lost = len(self._waiting) - self._max_waiting
-        if n_lost > 0:
-            del self._waiting[:n_lost]
-            self._metrics.served_events("lost", n_lost)
+        self._bound()
         self._something.set()
 
     async def start(self) -> None:
@@ -69,7 +71,7 @@ class ServedWriter:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         if self._waiting and not await self._flush():
-            self._metrics.served_events("lost", len(self._waiting))
+            self._lose(len(self._waiting))
             self._waiting.clear()
 
     async def _run(self) -> None:
@@ -82,26 +84,58 @@ class ServedWriter:
                 self._something.set()
 
     async def _flush(self) -> bool:
+        """Append what is waiting; return False if any of it has to wait longer."""
         batch, self._waiting = self._waiting, []
         # Shielded: once handed to the log, a batch is awaited even when the server stops, or it would be
-        # appended by the thread and once more by `stop`.
-        appending = asyncio.ensure_future(self._append(batch))
+        # appended by the thread and once more by `stop`. (That would be harmless, and count twice.)
+        writing = asyncio.ensure_future(self._write(batch))
         try:
-            await asyncio.shield(appending)
+            return await asyncio.shield(writing)
         except asyncio.CancelledError:
-            if await _failed(appending):
-                self._waiting[:0] = batch
+            await writing
             raise
-        except LogError:
-            self._waiting[:0] = batch
+
+    async def _write(self, batch: Sequence[AnyEvent]) -> bool:
+        try:
+            receipt = await self._append(batch)
+        except (LogError, OSError) as error:
+            logger.warning("served events wait: %s", error)
+            self._wait_again(batch)
             return False
-        self._metrics.served_events("written", len(batch))
+        except Exception:
+            logger.exception("served events could not be written together; each is tried by itself")
+            self._metrics.served_events("retried", 1)
+        else:
+            self._count(receipt)
+            return True
+        for number, event in enumerate(batch):
+            try:
+                self._count(await self._append([event]))
+            except (LogError, OSError):
+                self._wait_again(batch[number:])
+                return False
+            except Exception:
+                logger.exception("served event %s cannot be written and is lost", event.event_id)
+                self._lose(1)
         return True
 
+    def _wait_again(self, events: Sequence[AnyEvent]) -> None:
+        self._metrics.served_events("retried", 1)
+        self._waiting[:0] = events
+        self._bound()
 
-async def _failed(appending: asyncio.Future[None]) -> bool:
-    try:
-        await appending
-    except LogError:
-        return True
-    return False
+    def _bound(self) -> None:
+        n_lost = len(self._waiting) - self._max_waiting
+        if n_lost > 0:
+            del self._waiting[:n_lost]
+            self._lose(n_lost)
+
+    def _count(self, receipt: Receipt) -> None:
+        for result in receipt:
+            if result.status == "refused":
+                logger.error("served event %s was refused: %s", result.event_id, result.error)
+        self._metrics.served_events("written", len(receipt) - receipt.n_refused)
+        self._metrics.served_events("refused", receipt.n_refused)
+
+    def _lose(self, n: int) -> None:
+        self._metrics.served_events("lost", n)

@@ -6,7 +6,7 @@ command line (``--set server.port=9000``). Only this module and the CLI know tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -148,7 +148,10 @@ def env_layer(env: Mapping[str, str]) -> Layer:
 
 
 def load_settings(
-    home: Path, env: Mapping[str, str] | None = None, overrides: Sequence[tuple[str, str]] = ()
+    home: Path,
+    env: Mapping[str, str] | None = None,
+    overrides: Sequence[tuple[str, str]] = (),
+    check: Callable[[Settings], Iterable[str]] = lambda _settings: (),
 ) -> Settings:
     """Return the settings of a home folder.
 
@@ -160,6 +163,8 @@ def load_settings(
         The environment; None reads none.
     overrides
         Dotted keys and values of the command line; they win.
+    check
+        Further problems, to be reported with the others; where values were refused it gets those that were not.
 
     Raises
     ------
@@ -171,7 +176,7 @@ def load_settings(
         layers.append(env_layer(env))
     if overrides:
         layers.append(from_pairs("command line", overrides))
-    loaded = load(MillraceConfig, layers)
+    loaded = load(MillraceConfig, layers, lambda config: check(Settings(home, config)))
     return Settings(home, loaded.config, loaded.origin_by_key)
 
 

@@ -101,18 +101,26 @@ def build_checkpoints(settings: Settings) -> Checkpoints:
     """Return the home's checkpoints; those written under another layout of the state are refused."""
     from millrace.stores.checkpoint import Checkpoints
 
-    return Checkpoints(settings.checkpoints_dir, state_fingerprint(settings), settings.config.replica.n_checkpoints)
+    return Checkpoints(
+        settings.checkpoints_dir,
+        state_fingerprint(settings),
+        settings.config.replica.n_checkpoints,
+        actions=build_actions(settings).names,
+    )
 
 
 def state_fingerprint(settings: Settings) -> str:
-    """Return a hash of the settings that decide what the state's arrays hold; times that readers apply do not."""
+    """Return a hash of the settings that decide what the state's arrays hold.
+
+    Times that readers apply do not, and business actions may be appended: checkpoints name their actions themselves.
+    """
     from millrace.stores.state import STATE_VERSION
 
     stores = settings.config.stores
     engagements = msgspec.structs.replace(stores.engagements, affinity_half_life_ms=60_000)
     seen = msgspec.structs.replace(stores.seen, seen_ttl_ms=0, served_ttl_ms=0)
     layout = msgspec.structs.replace(stores, engagements=engagements, seen=seen)
-    parts = (STATE_VERSION, layout, build_actions(settings).names)
+    parts = (STATE_VERSION, layout)
     return hashlib.blake2b(msgspec.json.encode(parts), digest_size=8).hexdigest()
 
 
@@ -270,13 +278,6 @@ def build_http_app(settings: Settings, replica: Replica[State], clock: Clock | N
         return build_feed_service(settings, replica, served_logger, observer=MetricsObserver(metrics), clock=clock)
 
     return FeedApp(settings.config, replica, make_service, DoorThread(collector), metrics).asgi
-
-
-def preload(settings: Settings) -> None:
-    """Import and run once what forked processes will need, so that they begin with it; see `preload`."""
-    from millrace.app import preload as miniature
-
-    miniature.preload(settings)
 
 
 def build_metrics(settings: Settings) -> Metrics:

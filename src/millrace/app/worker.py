@@ -77,7 +77,7 @@ async def _work(settings: Settings, listening: socket.socket, lifeline: Lifeline
     if serves_early:
         serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")
         await asyncio.sleep(0)
-    replica.restore()
+    await replica.restore_aside()  # health is told meanwhile
     # What the process has built so far stays for its life: collections need not look at it again.
     gc.collect()
     gc.freeze()

@@ -8,11 +8,12 @@ is a `msgspec.Struct` of sections, each a frozen struct with a default for every
 from __future__ import annotations
 
 import difflib
+import enum
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Generic, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -126,8 +127,22 @@ def from_pairs(origin: str, pairs: Iterable[tuple[str, str]]) -> Layer:
     return Layer(origin, table)
 
 
-def load(schema: type[ConfigT], layers: Iterable[Layer]) -> Loaded[ConfigT]:
+def load(
+    schema: type[ConfigT],
+    layers: Iterable[Layer],
+    check: Callable[[ConfigT], Iterable[str]] = lambda _config: (),
+) -> Loaded[ConfigT]:
     """Return the config that the layers add up to.
+
+    Parameters
+    ----------
+    schema
+        The config's type.
+    layers
+        Later ones win.
+    check
+        Further problems of a config. Where values were refused it gets those that were not, so that its problems
+        are reported together with the others.
 
     Raises
     ------
@@ -141,6 +156,8 @@ def load(schema: type[ConfigT], layers: Iterable[Layer]) -> Loaded[ConfigT]:
     for layer in layers:
         _take(schema, layer.table, "", layer.origin, values, origins, problems)
     config = _build(schema, values, "", problems)
+    if config is not None:
+        problems.extend(check(config))
     if problems or config is None:
         raise ConfigError(
             "config",
@@ -180,6 +197,17 @@ def _item_hint(hint: Any) -> Any:
     """Return the type of a mapping's values, or None if the field is not a mapping."""
     bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     return get_args(bare)[1] if get_origin(bare) is dict else None
+
+
+def _choices(hint: Any) -> Iterator[object]:
+    """Yield the values that a type spells out."""
+    if get_origin(hint) is Literal:
+        yield from get_args(hint)
+    elif isinstance(hint, type) and issubclass(hint, enum.Enum):
+        yield from (member.value for member in hint)
+    else:
+        for inner in get_args(hint):
+            yield from _choices(inner)
 
 
 def _take(
@@ -232,7 +260,7 @@ def _take_value(
     try:
         place[name] = msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
-        problems.append(f"config key {key} {value!r} ({origin}): {_plain(error)}")
+        problems.append(f"config key {key} {value!r} ({origin}): {_plain(error, hint)}")
     else:
         origins[key] = origin
 
@@ -260,7 +288,9 @@ def _build(schema: type[ConfigT], values: Mapping[str, Any], prefix: str, proble
         return None
 
 
-def _plain(error: msgspec.ValidationError) -> str:
-    """Return msgspec's message as a clause: ``expected an int >= 1``."""
+def _plain(error: msgspec.ValidationError, hint: Any) -> str:
+    """Return msgspec's message as a clause: ``expected an int >= 1``, ``expected one of 'a', 'b'``."""
     text = str(error)
+    if text.startswith("Invalid enum value") and (choices := list(_choices(hint))):
+        return f"expected one of {', '.join(map(repr, choices))}"
     return text[:1].lower() + text[1:].replace("`", "")

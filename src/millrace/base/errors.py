@@ -30,7 +30,7 @@ class MillraceError(Exception):
     thing
         What is wrong, as the reader knows it: ``"post id"``, ``"config key server.port"``.
     value
-        The offending value; shown with ``repr``, cut at 120 characters.
+        The offending value; shown with ``repr``, cut at 120 characters. None where there is none: nothing is shown.
     problem
         Why it cannot be used.
     remedy
@@ -42,7 +42,8 @@ class MillraceError(Exception):
         self.value = value
         self.problem = problem
         self.remedy = remedy
-        super().__init__(f"{thing} {_short(value)}: {problem}; {remedy}")
+        named = thing if value is None else f"{thing} {_short(value)}"
+        super().__init__(f"{named}: {problem}; {remedy}")
 
 
 class ConfigError(MillraceError):

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from millrace.base.actions import ActionSpace
 from millrace.base.errors import SchemaError
 from millrace.base.ids import normalise_id
-from millrace.events.content_events import LabelChanged, PostCreated
+from millrace.events.content_events import CountsObserved, LabelChanged, PostCreated
 from millrace.events.envelope import AnyEvent, Event, Payload
 from millrace.events.feed_events import Engagement
 from millrace.events.registry import EventRegistry
 from millrace.events.user_events import MuteChanged
 
 RawObject = dict[str, Any]
+
+_IMPRESSION: Final = "impression"
+"""What `CountsObserved` may count besides actions."""
 
 
 class EventCodec:
@@ -32,7 +35,7 @@ class EventCodec:
     registry
         The known types.
     actions
-        The known actions; an `Engagement` with another one is refused.
+        The known actions; an `Engagement` or `CountsObserved` with another one is refused.
     """
 
     def __init__(self, registry: EventRegistry, actions: ActionSpace | None = None) -> None:
@@ -149,6 +152,15 @@ def check_meaning(payload: Payload, actions: ActionSpace) -> None:
             )
         if payload.parent_id == payload.post_id:
             raise SchemaError("parent_id", value=payload.parent_id, problem="is the post itself", remedy="correct it")
+    elif isinstance(payload, CountsObserved):
+        for name in payload.counts:
+            if name != _IMPRESSION and name not in actions.names:
+                raise SchemaError(
+                    "counts",
+                    value=name,
+                    problem="not known",
+                    remedy=f"count some of {', '.join((*actions.names, _IMPRESSION))}",
+                )
     elif isinstance(payload, LabelChanged):
         _exactly_one("post_id or user_id", payload.post_id, payload.user_id)
     elif isinstance(payload, MuteChanged):

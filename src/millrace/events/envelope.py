@@ -8,6 +8,11 @@ from msgspec import Meta, Struct
 
 from millrace.base.ids import MAX_ID_BYTES
 
+MAX_TIME_MS: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999: calendars, SQL and Parquet end there."""
+
+_MAX_SCHEMA_VERSION: Final = (1 << 31) - 1
+
 SCHEMA_VERSION: Final = 1
 """Version written by this code. Rules of evolution: docs/events.md."""
 
@@ -27,7 +32,7 @@ UserId = Annotated[str, _id_meta("user", "A user's id")]
 PostId = Annotated[str, _id_meta("post", "A post's id")]
 ListId = Annotated[str, _id_meta("list", "A list's or group's id")]
 RequestId = Annotated[str, _id_meta("request", "The id of the request that served the page")]
-TimeMs = Annotated[int, Meta(ge=0, lt=1 << 53, description="Epoch milliseconds")]
+TimeMs = Annotated[int, Meta(ge=0, le=MAX_TIME_MS, description="Epoch milliseconds, up to the year 9999")]
 Text = Annotated[str, Meta(max_length=100_000)]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 
@@ -56,7 +61,7 @@ class Event(Struct, Generic[PayloadT], frozen=True, kw_only=True, forbid_unknown
     event_time_ms: TimeMs
     source: Annotated[str, Meta(min_length=1, max_length=128)]
     payload: PayloadT
-    schema_version: Annotated[int, Meta(ge=1)] = SCHEMA_VERSION
+    schema_version: Annotated[int, Meta(ge=1, le=_MAX_SCHEMA_VERSION)] = SCHEMA_VERSION
 
 
 AnyEvent = Event[Any]

@@ -66,7 +66,7 @@ class EventType:
 
 
 BUILT_IN: Final = (
-    EventType(PostCreated, "events.post", key="author_id"),
+    EventType(PostCreated, "events.post", key="post_id"),
     EventType(PostEdited, "events.post", key="post_id"),
     EventType(PostDeleted, "events.post", key="post_id"),
     EventType(PostAnnotated, "events.annotation", key="post_id"),

@@ -20,15 +20,15 @@ import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
 from millrace.base.errors import SchemaError, StoreError
 from millrace.events.codec import EventCodec
-from millrace.events.envelope import AnyEvent
+from millrace.events.envelope import MAX_TIME_MS, AnyEvent
 from millrace.events.subjects import ABOUT_POSTS, SubjectRule
 from millrace.events.user_events import UserErased
 from millrace.stream.log import Log, Position, RecordBatch, total
@@ -41,6 +41,7 @@ _STATE_FILE: Final = "state.json"
 _LOCK_FILE: Final = ".lock"
 _UNFINISHED: Final = ".unfinished"
 _ABOUT_POSTS: Final = frozenset(kind.__name__ for kind in ABOUT_POSTS)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ESCAPED: Final = frozenset('"\\')
 _TEXT_COLUMNS: Final = ("event_id", "source", "type", "payload")
 _INT_COLUMNS: Final = ("log_offset", "event_time_ms", "appended_ms", "schema_version")
@@ -66,6 +67,12 @@ class ExportReport:
     position: Position
 
 
+class _State(msgspec.Struct, frozen=True):
+    """What ``state.json`` holds."""
+
+    position: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(min_length=1)]
+
+
 class Warehouse:
     """The Parquet files in one folder. One process at a time writes them; a second one waits.
 
@@ -88,8 +95,8 @@ class Warehouse:
         except FileNotFoundError:
             return None
         try:
-            return tuple(msgspec.json.decode(data, type=dict[str, list[int]])["position"])
-        except (msgspec.DecodeError, KeyError) as error:
+            return msgspec.json.decode(data, type=_State).position
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StoreError(
                 "warehouse state",
                 value=str(self._folder / _STATE_FILE),
@@ -148,22 +155,32 @@ class Warehouse:
         """
         if not any(True for _ in self._files()):
             return 0
-        import pyarrow.parquet as pq
-
         rule = SubjectRule((user,), posts)
         n_changed = 0
         with self._locked():
             # Twice: the first pass learns all posts of the users, whichever file tells of them.
             for is_last in (False, True):
                 for path in self._files():
-                    table = pq.read_table(path, partitioning=None)
-                    rows = table.to_pylist()
+                    rows = _read(path)
                     kept = [new for row in rows if (new := self._without(row, rule, before)) is not None]
                     if is_last and kept != rows:
                         n_changed += len(rows) - len(kept)
                         n_changed += sum(new["payload"] != old["payload"] for new, old in _pairs(kept, rows))
                         self._replace(path, kept)
         return n_changed
+
+    def problems(self) -> list[tuple[Path, str]]:
+        """Return the files that cannot be read, each with the reason; only their footers are looked at."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        found: list[tuple[Path, str]] = []
+        for path in self._files():
+            try:
+                pq.read_metadata(path)
+            except (pa.ArrowException, OSError) as error:
+                found.append((path, str(error)))
+        return found
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """Return an in-memory DuckDB connection in which ``events`` is a view of all files."""
@@ -193,9 +210,10 @@ class Warehouse:
                 continue  # the keeper has put it among the dead letters
             if isinstance(event.payload, UserErased):
                 continue  # would name whom it asks to forget
-            day = datetime.fromtimestamp(event.event_time_ms / 1000, UTC).date().isoformat()
+            appended_ms = int(records.appended_ms[row])
+            day = _day(min(event.event_time_ms, appended_ms))  # the effective time, as in every fold
             folder = self._folder / f"topic={records.topic_names[topics[row]]}" / f"dt={day}"
-            line = self._row(event, int(records.offsets[row]), int(records.appended_ms[row]))
+            line = self._row(event, int(records.offsets[row]), appended_ms)
             rows_by_folder.setdefault(folder, []).append(line)
         name = f"{first:012d}-{total(records.end):012d}.parquet"
         for folder, rows in rows_by_folder.items():
@@ -269,6 +287,10 @@ class Warehouse:
             yield
 
 
+def _day(time_ms: int) -> str:
+    return (_EPOCH + timedelta(milliseconds=min(max(time_ms, 0), MAX_TIME_MS))).date().isoformat()
+
+
 def _may_concern(row: dict[str, Any], rule: SubjectRule) -> bool:
     """Tell cheaply, erring on the side of yes, before a payload is decoded."""
     if rule.posts and row["type"] in _ABOUT_POSTS:
@@ -281,6 +303,22 @@ def _pairs(kept: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Iterator[t
     old_by_offset = {row["log_offset"]: row for row in rows}
     for new in kept:
         yield new, old_by_offset[new["log_offset"]]
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path, partitioning=None).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(
+            "warehouse file",
+            value=str(path),
+            problem=f"cannot be read ({error})",
+            remedy="restore it from a backup, or remove it (its events are then missing from the warehouse)",
+        ) from error
+    return rows
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:

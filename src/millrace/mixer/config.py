@@ -17,14 +17,23 @@ class HomeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 150.0
     max_refills: Annotated[
         int, Meta(ge=0, le=100, description="How often a page is chosen again after late filters dropped posts")
-    ] = 8
+    ] = 32
     claim_ttl_ms: Annotated[
         int,
         Meta(ge=1_000, description="How long a post that was sent is kept from a viewer's other requests by a claim"),
     ] = 600_000
     claim_timeout_ms: Annotated[
-        float, Meta(gt=0, description="How long the claim store may take; then the page leaves unclaimed")
-    ] = 100.0
+        float,
+        Meta(
+            gt=0,
+            description="How long a page may wait for the claim store, all rounds together; then it leaves unclaimed. "
+            "The state is held still meanwhile: keep it below the 50 ms that a worker may be behind",
+        ),
+    ] = 40.0
+    max_concurrent: Annotated[
+        int,
+        Meta(ge=1, le=1_000, description="Pages that a worker makes at a time; folding waits for these and no others"),
+    ] = 2
     is_strict: Annotated[
         bool, Meta(description="Raise what a stage raises instead of serving without it (development, tests)")
     ] = False

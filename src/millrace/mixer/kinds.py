@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from millrace.stores.post_store import KIND_CODES
+from millrace.stores.post_changes import KIND_CODES
 
 KIND_NAMES: Final = tuple(sorted(KIND_CODES, key=KIND_CODES.__getitem__))
 ORIGINAL: Final = KIND_CODES["original"]

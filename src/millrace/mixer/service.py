@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -73,6 +74,9 @@ class FeedService:
         self.pipeline = home_pipeline(parts, self.config, observer)
         self.params = ParamSet().override("config", params or {}, self.pipeline.params)
         self._gate = gate
+        # Pages are made by the CPU of one event loop: more at a time would end no sooner, and the folding that
+        # waits for all of them would fall behind by the sum of their times.
+        self._turns = asyncio.Semaphore(self.config.max_concurrent)
         self._hasher = hasher
         self._clock = parts.clock
         why = WhyReader(self.pipeline.stages.rankers, parts.actions.names)
@@ -97,8 +101,12 @@ class FeedService:
     async def home_with_result(self, request: FeedRequest) -> tuple[FeedResponse, PipelineResult]:
         """Return a page and the result it was made from (explanations, tests)."""
         result = await self.execute(request)
-        response = self._responses.build(request, result)
-        self.pipeline.schedule_side_effects(result)
+        try:
+            response = self._responses.build(request, result)
+            self.pipeline.schedule_side_effects(result)
+        except BaseException:
+            self.pipeline.abandon(result.query)
+            raise
         return response, result
 
     async def execute(self, request: FeedRequest) -> PipelineResult:
@@ -106,6 +114,10 @@ class FeedService:
         viewer = normalise_id(request.viewer_id, "viewer id")
         limit = self._limit(request.limit)
         viewer_id = self._hasher.one(IdKind.USER, viewer)
+        async with self._turns:
+            return await self._execute(request, viewer, viewer_id, limit)
+
+    async def _execute(self, request: FeedRequest, viewer: str, viewer_id: int, limit: int) -> PipelineResult:
         deadline = Deadline.after_ms(self._clock, self.config.deadline_ms)
         async with self._gate.read() as reading:
             query = Query(

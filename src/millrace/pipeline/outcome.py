@@ -40,7 +40,8 @@ class ComponentReport(NamedTuple):
     start_ms, took_ms
         Since the request began, real time; for waiting components that includes the wait.
     n_in, n_out
-        Candidates before and after (sources: found; query hydrators: 0).
+        Candidates before and after, also where the component failed and its policy decided (sources: found; query
+        hydrators: 0).
     """
 
     stage: str

@@ -99,16 +99,29 @@ class Pipeline:
         """
         turns = Turns(self._clock, query, self.waiting, is_strict=self._is_strict)
         run = Run(self.blueprint, query, turns, self._dims, self._max_refills)
-        await run.hydrate_query()
-        await run.retrieve()
-        await run.hydrate()
-        run.filter()
-        run.pre_rank()
-        run.rank()
-        run.re_rank()
-        await run.select()
-        run.blend()
-        return self._finish(run)
+        try:
+            await run.hydrate_query()
+            await run.retrieve()
+            await run.hydrate()
+            run.filter()
+            run.pre_rank()
+            run.rank()
+            run.re_rank()
+            await run.select()
+            run.blend()
+            return self._finish(run)
+        except BaseException:  # a cancelled request too
+            self.abandon(query)
+            raise
+
+    def abandon(self, query: Query) -> None:
+        """Tell every stage that a request ends without an answer; `execute` does so itself where it raises."""
+        for _, stages in self.stages.groups():
+            for stage in stages:
+                try:
+                    stage.abandon(query)
+                except Exception:
+                    logger.exception("%s %s could not give back what a request had taken", stage.kind, stage.name)
 
     def schedule_side_effects(self, result: PipelineResult) -> None:
         """Begin all side effects in the running loop, detached from the request; failures are observed only."""

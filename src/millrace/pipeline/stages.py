@@ -64,7 +64,7 @@ class Stage(ABC):
     params
         The params it reads.
     timeout_ms
-        How long it may wait; only for components that are ``async``.
+        How long it may wait, in all its turns of a request together; only for components that are ``async``.
     can_be_skipped
         Whether it is left out when the deadline has passed before its turn. Filters and what they read never are:
         late pages are worse pages, not unsafe ones.
@@ -81,6 +81,12 @@ class Stage(ABC):
     def is_enabled(self, query: Query) -> bool:
         """Whether the component takes part in this request."""
         return True
+
+    def abandon(self, query: Query) -> None:  # noqa: B027 - most stages take nothing
+        """Give back what was taken for a request that ends without an answer (it failed or was cancelled).
+
+        Must neither wait nor raise. Called for every stage, whether it had a turn or not.
+        """
 
 
 class QueryHydrator(Stage):

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from millrace.base.clock import Clock
 from millrace.pipeline.outcome import ComponentReport, Fate, Outcome
 from millrace.pipeline.query import Query
-from millrace.pipeline.stages import Stage
+from millrace.pipeline.stages import Filter, OnError, QueryHydrator, Selector, Source, Stage
 
 _LAST_CALL_S = 0.0005  # what a waiting component gets at least, so that an answer that is there is taken
+_LAST_PASSES = 2  # of the loop that an answer needs to arrive if it came while the loop was busy with others
 
 
 class Turn(NamedTuple):
@@ -69,6 +70,7 @@ class Turns:
         self.started_s = clock.monotonic_s()
         self.reports: list[ComponentReport] = []
         self.outcomes: list[Outcome] = []
+        self._waited_s: dict[Stage, float] = {}
 
     def elapsed_ms(self) -> float:
         """Return the real time since the request began."""
@@ -177,10 +179,15 @@ class Turns:
 
     async def _collect(self, turn: Turn, start_s: float, task: asyncio.Task[tuple[Any, float]]) -> Taken:
         if not task.done():
-            left_s = start_s + turn.stage.timeout_ms / 1000 - self._now_s()
+            waited_s = self._waited_s.get(turn.stage, 0.0)
+            left_s = start_s + turn.stage.timeout_ms / 1000 - waited_s - self._now_s()
             if self.query.deadline is not None:
                 left_s = min(left_s, self.query.deadline.remaining_s())
             await asyncio.wait((task,), timeout=max(left_s, _LAST_CALL_S))
+            for _ in range(_LAST_PASSES):
+                if not task.done():
+                    await asyncio.sleep(0)
+            self._waited_s[turn.stage] = waited_s + self._now_s() - start_s
         if not task.done():
             took_ms = (self._now_s() - start_s) * 1000
             return self._fail(
@@ -211,8 +218,15 @@ class Turns:
             self.outcomes.append(_outcome(stage, fate, detail))
         return Taken(fate)
 
+    def _n_left_by_failed(self, stage: Stage, n_in: int) -> int:
+        if isinstance(stage, Source | QueryHydrator):
+            return 0
+        if isinstance(stage, Filter):
+            return n_in if stage.on_error is OnError.KEEP_ALL else 0
+        return min(n_in, self.query.limit) if isinstance(stage, Selector) else n_in
+
     def _fail(self, stage: Stage, n_in: int, start_s: float, end_s: float, fate: Fate, detail: str) -> Taken:
-        self._report(stage, n_in, fate, start_s, end_s, 0)
+        self._report(stage, n_in, fate, start_s, end_s, self._n_left_by_failed(stage, n_in))
         self.outcomes.append(_outcome(stage, fate, detail))
         return Taken(fate)
 

@@ -100,20 +100,27 @@ class Applier:
             If a fold fails. That is a defect: the state is half-changed and must be thrown away.
         """
         batch, refused = decode_records(records, self._decode)
-        if not len(batch):
-            return Applied(0, 0, refused)
         times = np.fromiter((event.event_time_ms for event in batch.events), dtype=np.int64, count=len(batch))
-        ticks = self._watermark.advance(effective_time_ms(times, batch.appended_ms))
+        times = effective_time_ms(times, batch.appended_ms)
+        # Purged and undecodable records witness no time, but they count: ticks stay about where they were.
+        if len(batch) < len(records):
+            all_times = np.zeros(len(records), dtype=np.int64)
+            all_times[np.isin(records.offsets, batch.offsets)] = times
+            times = all_times
+        ticks = self._watermark.advance(times)
         start = 0
         for row, watermark_ms in ticks.tolist():
-            self._apply_piece(batch.slice(start, row + 1))
+            stop = int(np.searchsorted(batch.offsets, records.offsets[row], side="right"))
+            if stop > start:
+                self._apply_piece(batch.slice(start, stop))
             for fold in self._folds:
                 fold.tick(watermark_ms)
-            start = row + 1
+            start = stop
         if start < len(batch):
             self._apply_piece(batch.slice(start, len(batch)) if start else batch)
-        for listener in self._listeners:
-            listener.hear(batch)
+        if len(batch):
+            for listener in self._listeners:
+                listener.hear(batch)
         return Applied(len(batch), len(ticks), refused)
 
     def _apply_piece(self, piece: EventBatch) -> None:

@@ -28,12 +28,16 @@ from millrace.base.errors import CheckpointError
 from millrace.stores.fold import Arrays
 from millrace.stream.log import Position, total
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 ALIGNMENT: Final = 4096
 _CHUNK_BYTES: Final = 1 << 20
 _PREFIX: Final = "ck-"
 _ARRAYS_FILE: Final = "arrays.bin"
 _MANIFEST_FILE: Final = "manifest.json"
+
+
+class ForeignCheckpointError(CheckpointError):
+    """A checkpoint belongs to another log: nobody must serve from either before a person has looked."""
 
 
 class ArrayEntry(msgspec.Struct, frozen=True):
@@ -59,6 +63,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         The next record of the log to apply.
     created_at_ms
         When it was written.
+    actions
+        The names of the action columns; a state that has these and more after them may load it.
+    log_id
+        Of the log whose position it is.
     arrays
         ``"<store>/<array>"`` to its entry.
     crc32
@@ -69,6 +77,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
     position: tuple[int, ...]
     created_at_ms: int
+    actions: tuple[str, ...]
+    log_id: str
     arrays: dict[str, ArrayEntry]
     crc32: int = 0
 
@@ -125,9 +135,12 @@ class Checkpoints:
         Of the settings that decide the layout of the state.
     n_kept
         How many checkpoints are kept; at least 2, so that a damaged one has one before it.
+    actions
+        The known actions, in the order of their columns. Actions are only ever appended, so a checkpoint that has
+        the first few of them fits: the stores make the further columns (`Fold.load`).
     """
 
-    def __init__(self, folder: Path, fingerprint: str, n_kept: int = 3) -> None:
+    def __init__(self, folder: Path, fingerprint: str, n_kept: int = 3, *, actions: tuple[str, ...] = ()) -> None:
         if n_kept < 2:
             raise CheckpointError(
                 "number of checkpoints kept", value=n_kept, problem="too few", remedy="keep at least 2"
@@ -135,6 +148,7 @@ class Checkpoints:
         self.folder = folder
         self.fingerprint = fingerprint
         self._n_kept = n_kept
+        self._actions = actions
 
     def paths(self) -> list[Path]:
         """Return the folders of all checkpoints, oldest first, good or not."""
@@ -142,7 +156,7 @@ class Checkpoints:
             return []
         return sorted(p for p in self.folder.iterdir() if p.name.startswith(_PREFIX) and p.is_dir())
 
-    def write(self, arrays: Mapping[str, Arrays], position: Position, created_at_ms: int) -> Path:
+    def write(self, arrays: Mapping[str, Arrays], position: Position, created_at_ms: int, *, log_id: str = "") -> Path:
         """Write a checkpoint and let go of those beyond ``n_kept``.
 
         Parameters
@@ -153,6 +167,8 @@ class Checkpoints:
             The next record of the log to apply.
         created_at_ms
             Now, by the keeper's clock.
+        log_id
+            Of the log.
 
         Raises
         ------
@@ -169,8 +185,10 @@ class Checkpoints:
             manifest = Manifest(
                 format_version=FORMAT_VERSION,
                 fingerprint=self.fingerprint,
+                log_id=log_id,
                 position=tuple(position),
                 created_at_ms=created_at_ms,
+                actions=self._actions,
                 arrays=entries,
             ).sealed()
             _write_durably(temporary / _MANIFEST_FILE, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
@@ -190,15 +208,25 @@ class Checkpoints:
         self._drop_surplus()
         return final
 
-    def load(self, path: Path, end: Position | None = None) -> Checkpoint:
+    def load(self, path: Path, end: Position | None = None, *, log_id: str = "") -> Checkpoint:
         """Check one checkpoint sum by sum and map it copy-on-write.
 
         Raises
         ------
+        ForeignCheckpointError
+            If it belongs to another log than ``log_id``.
         CheckpointError
             If it is damaged, of another format, written under other settings, or ahead of the log.
         """
         manifest = self._read_manifest(path)
+        if log_id and manifest.log_id not in ("", log_id):
+            raise ForeignCheckpointError(
+                "checkpoint",
+                value=str(path),
+                problem="belongs to another log: the log file was lost or replaced",
+                remedy="restore a backup; or, to begin anew from the log that is there, remove the folder of the "
+                "checkpoints, content.db and the warehouse",
+            )
         if end is not None and total(manifest.position) > total(end):
             raise CheckpointError(
                 "checkpoint",
@@ -214,12 +242,12 @@ class Checkpoints:
             raise _damaged(path, f"cannot be read ({error.strerror or error})") from error
         return Checkpoint(path, manifest.position, manifest.created_at_ms, arrays)
 
-    def inspect(self) -> Iterator[CheckpointStatus]:
+    def inspect(self, *, log_id: str = "") -> Iterator[CheckpointStatus]:
         """Yield the condition of every checkpoint, newest first, reading all bytes (for ``millrace doctor``)."""
         for path in reversed(self.paths()):
             n_bytes = sum(p.stat().st_size for p in path.iterdir())
             try:
-                found = self.load(path)
+                found = self.load(path, log_id=log_id)
             except CheckpointError as error:
                 yield CheckpointStatus(path, (), 0, n_bytes, str(error))
             else:
@@ -280,6 +308,13 @@ class Checkpoints:
                 value=str(path),
                 problem="was written under other settings of the stores or by another version of the state",
                 remedy="put the settings back, or let the state be folded anew from a log that is still whole",
+            )
+        if manifest.actions != self._actions[: len(manifest.actions)]:
+            raise CheckpointError(
+                "checkpoint",
+                value=str(path),
+                problem="was written with business actions that are now missing or stand in another order",
+                remedy="put events.business_actions back as they were; new ones are appended after the others",
             )
         return manifest
 

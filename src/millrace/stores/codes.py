@@ -7,7 +7,7 @@ batch answers the same for every name that an earlier event carried.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +21,9 @@ from millrace.stores.config import StoresConfig
 from millrace.stores.fold import Arrays, EventBatch
 
 UNKNOWN: Final = 0
+
+MAX_TOPICS: Final = 3
+"""How many of a post's topics are kept, strongest first."""
 
 
 def fold_language(tag: str) -> str:
@@ -158,6 +161,14 @@ class CodeTables:
                     self.topics.add(interest)
             elif isinstance(payload, LabelChanged):
                 self.labels.add(payload.label)
+
+    def strongest_topics(self, names: Iterable[str]) -> tuple[int, ...]:
+        """Return the codes of the first `MAX_TOPICS` different known topics, 0-filled: what all stores keep of a post.
+
+        Names that are spelt differently and compare as equal are one topic; unknown ones take no place.
+        """
+        found = dict.fromkeys(code for name in names if (code := self.topics.code(name)) != UNKNOWN)
+        return (*found, *(UNKNOWN,) * MAX_TOPICS)[:MAX_TOPICS]
 
     def tick(self, watermark_ms: int) -> None:
         """Nothing runs out: a code is for good."""

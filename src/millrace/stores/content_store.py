@@ -5,13 +5,16 @@ committed in the same transaction: whatever kills the keeper, each event has cha
 row beside the old one until every reader is past it, so that a reader at position X sees the text of X. Deletes
 and erasures remove the text at once.
 
-An inside id that two texts share is a collision: the second one is refused, never merged.
+An inside id that two texts share is a collision: here the second one is refused, never merged, and reported to the
+caller, which keeps it as a dead letter. The folds know no texts and do merge: whatever the second post or user does is
+counted for the first one's id (`millrace.base.ids` says how likely that is). Where the keeper folds content again
+after a loss, the refusals are the same, but they are not reported a second time.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +30,7 @@ from millrace.stores.content import PostContent, UserContent, created, edited, p
 from millrace.stores.fold import EventBatch
 from millrace.stream.log import Position, total
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 _MAX_KNOWN_USERS: Final = 1_000_000
 _IDS_PER_QUERY: Final = 500
 _SCHEMA: Final = """
@@ -40,8 +43,8 @@ CREATE TABLE users (user_id INTEGER PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE stale (at INTEGER PRIMARY KEY, since INTEGER NOT NULL);
 CREATE TABLE marks (position INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL);
 CREATE TABLE erasures (at INTEGER PRIMARY KEY, user TEXT NOT NULL, posts TEXT NOT NULL,
-                       scanned_to INTEGER NOT NULL DEFAULT 0, is_purged INTEGER NOT NULL DEFAULT 0);
-INSERT INTO meta VALUES ('format', '1'), ('position', '[0]');
+                       scanned_to INTEGER NOT NULL DEFAULT 0, purged_at INTEGER NOT NULL DEFAULT 0);
+INSERT INTO meta VALUES ('format', '2'), ('position', '[0]');
 """
 
 encode = msgspec.msgpack.Encoder().encode
@@ -74,15 +77,21 @@ class PendingErasure:
         Outside ids of their posts.
     scanned_to
         The log has been purged up to here.
-    is_purged
-        Whether log, warehouse and old checkpoints are clean; only the `UserErased` record itself is left.
+    purged_at
+        Log position of the checkpoint with which log, warehouse and old checkpoints became clean, so that only the
+        `UserErased` record itself is left; 0 as long as they are not.
     """
 
     at: int
     user: str
     posts: tuple[str, ...]
     scanned_to: int
-    is_purged: bool
+    purged_at: int
+
+    @property
+    def is_purged(self) -> bool:
+        """Whether only the `UserErased` record itself is left."""
+        return self.purged_at > 0
 
 
 def connect(path: Path, *, is_writer: bool) -> sqlite3.Connection:
@@ -213,6 +222,15 @@ class ContentStore:
         """Remove rows replaced before ``seen_by_all`` and posts taken in longer than ``retention_ms`` ago."""
         run = self._connection.execute
         run("BEGIN IMMEDIATE")
+        try:
+            self._remove_old(seen_by_all, position, now_ms, retention_ms)
+        except BaseException:
+            run("ROLLBACK")
+            raise
+        run("COMMIT")
+
+    def _remove_old(self, seen_by_all: Position, position: Position, now_ms: int, retention_ms: int) -> None:
+        run = self._connection.execute
         for table in ("posts", "profiles"):
             run(
                 f"DELETE FROM {table} WHERE at IN (SELECT at FROM stale WHERE since < ?)",  # noqa: S608
@@ -221,7 +239,6 @@ class ContentStore:
         run("DELETE FROM stale WHERE since < ?", (total(seen_by_all),))
         run("INSERT OR IGNORE INTO marks VALUES (?, ?)", (total(position), now_ms))
         run("DELETE FROM posts WHERE at < ?", (self.position_at(now_ms - retention_ms),))
-        run("COMMIT")
 
     def position_at(self, time_ms: int) -> int:
         """Return a log offset before which everything was taken in before ``time_ms``; 0 if unknown."""
@@ -230,10 +247,10 @@ class ContentStore:
 
     def pending_erasures(self) -> list[PendingErasure]:
         """Return the erasures that are not finished, oldest first."""
-        rows = self._connection.execute("SELECT at, user, posts, scanned_to, is_purged FROM erasures ORDER BY at")
+        rows = self._connection.execute("SELECT at, user, posts, scanned_to, purged_at FROM erasures ORDER BY at")
         return [
-            PendingErasure(at, user, tuple(msgspec.json.decode(posts)), scanned_to, bool(is_purged))
-            for at, user, posts, scanned_to, is_purged in rows
+            PendingErasure(at, user, tuple(msgspec.json.decode(posts)), scanned_to, purged_at)
+            for at, user, posts, scanned_to, purged_at in rows
         ]
 
     def note_scanned(self, erasures: Iterable[PendingErasure], scanned_to: int) -> None:
@@ -242,9 +259,18 @@ class ContentStore:
             "UPDATE erasures SET scanned_to = ? WHERE at = ?", [(scanned_to, e.at) for e in erasures]
         )
 
-    def note_purged(self, erasures: Iterable[PendingErasure]) -> None:
-        """Remember that nothing but the `UserErased` record is left of these users, and clean the WAL file."""
-        self._connection.executemany("UPDATE erasures SET is_purged = 1 WHERE at = ?", [(e.at,) for e in erasures])
+    def note_posts(self, posts_by_erasure: Mapping[int, Collection[str]]) -> None:
+        """Remember the posts of users to be forgotten, by the log offset of the erasure."""
+        rows = [(msgspec.json.encode(sorted(posts)).decode(), at) for at, posts in posts_by_erasure.items()]
+        self._connection.executemany("UPDATE erasures SET posts = ?1 WHERE at = ?2 AND posts <> ?1", rows)
+
+    def note_purged(self, erasures: Iterable[PendingErasure], position: Position) -> None:
+        """Remember that nothing but the `UserErased` record is left of these users, and clean the WAL file.
+
+        ``position`` is that of the checkpoint that was written meanwhile.
+        """
+        marks = [(total(position), e.at) for e in erasures]
+        self._connection.executemany("UPDATE erasures SET purged_at = ? WHERE at = ?", marks)
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def forget_erasures(self, erasures: Iterable[PendingErasure]) -> None:

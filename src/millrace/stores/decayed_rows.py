@@ -2,9 +2,10 @@
 
 A row remembers a base time; a contribution made at ``t`` adds ``2 ** ((t - base) / half_life)``, and a read at ``now``
 multiplies by ``2 ** (-(now - base) / half_life)`` (forward decay: Cormode, Shkapenyuk, Srivastava and Xu, 2009). So
-late events need no care, an undo takes back exactly what its do gave, and nothing has to be touched as time goes by.
-When contributions become large the base is moved. A half-life of 0 means "forever": plain counts, exact up to
-2 ** 24 (float32).
+late events need no care, nothing has to be touched as time goes by, and an amount that is taken back as of the time at
+which it was added leaves what others added, up to the rounding of float32 (from which rows: the caller must know). When
+contributions become large the base is moved. A half-life of 0 means "forever": plain counts, exact up to 2 ** 24
+(float32).
 """
 
 from __future__ import annotations

@@ -30,11 +30,10 @@ X: Final = 4
 Y: Final = 5
 N_OP_FIELDS: Final = 6
 
-TOPIC_BITS: Final = 21
-TOPIC_MASK: Final = (1 << TOPIC_BITS) - 1
-N_TOPICS: Final = 3
-
 IS_DELETED: Final = 1
+
+IMPRESSION_MARK: Final = 255
+"""Stands for an impression in the keys of marks; no action has this code, however many are declared."""
 
 ENGAGERS: Final = 0
 ENGAGED: Final = 1
@@ -49,8 +48,9 @@ class PostArrays(NamedTuple):
     """One row per post that was created, annotated or acted on.
 
     ``keys``, ``values`` and ``n_keys`` are the table from id to row; ``stat`` and ``observed`` are rows plus 1 in the
-    statistics and in the observed totals, 0 for none. ``n`` is (rows ever used, first free row plus 1, next row to
-    look at for expiry); free rows are chained through ``stat``.
+    statistics and in the observed totals, 0 for none; ``credit`` is the number of the present credit
+    (`millrace.stores.credits`). ``n`` is (rows ever used, first free row plus 1, next row to look at for expiry);
+    free rows are chained through ``stat``.
     """
 
     keys: Int64Array
@@ -63,6 +63,7 @@ class PostArrays(NamedTuple):
     stat: Int32Array
     observed: Int32Array
     flags: npt.NDArray[np.uint8]
+    credit: npt.NDArray[np.uint8]
     n: Int64Array
 
 
@@ -130,4 +131,5 @@ class EngagementArrays(NamedTuple):
     engagers: Slab
     engaged: Slab
     histories: Slab
+    credits: Slab
     settings: FoldSettings

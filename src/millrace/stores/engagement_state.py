@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array, IntTable
+from millrace.stores.credits import MAX_CREDITS, N_TOPICS
 from millrace.stores.decayed_rows import DecayedRows
 from millrace.stores.engagement_arrays import (
     FREE,
-    N_TOPICS,
     TOP,
     EngagementArrays,
     FoldSettings,
@@ -32,7 +32,8 @@ from millrace.stores.slab_lists import SlabLists, doubled
 N_INDEX_WORDS: Final = 2
 N_HISTORY_WORDS: Final = 4
 
-_POST_COLUMNS: Final = ("post_id", "author_id", "last_ms", "topics", "stat", "observed", "flags")
+_POST_COLUMNS: Final = ("post_id", "author_id", "last_ms", "topics", "stat", "observed", "flags", "credit")
+_ACTION_ARRAYS: Final = ("post_counts.values", "author_counts.values", "topic_counts.values", "observed.totals")
 _HEAT_COLUMNS: Final = ("heat", "place", "is_warm")
 
 
@@ -69,7 +70,9 @@ class EngagementState:
             "stat": np.zeros(512, dtype=np.int32),
             "observed": np.zeros(512, dtype=np.int32),
             "flags": np.zeros(512, dtype=np.uint8),
+            "credit": np.zeros(512, dtype=np.uint8),
         }
+        self.credits = SlabLists(1, n_rows=512)
         self.stat_n = np.zeros(2, dtype=np.int64)
         self.stat_post: Int32Array = np.zeros(64, dtype=np.int32)
         self.heat_columns: Arrays = {
@@ -90,6 +93,7 @@ class EngagementState:
             self.posts.grow()
         if _is_full(self.post_n, len(self.post_columns["stat"])):
             self.post_columns = {name: doubled(column) for name, column in self.post_columns.items()}
+            self.credits.grow_rows()
         if _is_full(self.stat_n, len(self.stat_post)):
             self.stat_post = doubled(self.stat_post)
             self.heat_columns = {name: doubled(column) for name, column in self.heat_columns.items()}
@@ -111,6 +115,7 @@ class EngagementState:
             (self.engagers, self.engaged, self.histories), self.settings.max_len.tolist(), strict=True
         ):
             make_room(rings, max_len)
+        make_room(self.credits, MAX_CREDITS)
         self.kernel = self._assemble()
 
     def arrays(self) -> Arrays:
@@ -136,10 +141,13 @@ class EngagementState:
             **self.engagers.arrays("engagers"),
             **self.engaged.arrays("engaged"),
             **self.histories.arrays("histories"),
+            **self.credits.arrays("credits"),
         }
 
     def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take over a state written by `arrays`."""
+        """Take over a state written by `arrays`, perhaps before further business actions were declared."""
+        n_columns = len(self.settings.log2_heat)
+        arrays = {**arrays, **{name: _widened(arrays[name], n_columns) for name in _ACTION_ARRAYS}}
         self.posts.load("posts", arrays)
         self.post_columns = {name: arrays[f"posts.{name}"] for name in _POST_COLUMNS}
         self.post_n = arrays["posts.rows_n"]
@@ -160,6 +168,7 @@ class EngagementState:
         self.engagers.load("engagers", arrays)
         self.engaged.load("engaged", arrays)
         self.histories.load("histories", arrays)
+        self.credits.load("credits", arrays)
         self.kernel = self._assemble()
 
     def _assemble(self) -> EngagementArrays:
@@ -178,6 +187,7 @@ class EngagementState:
             engagers=self.engagers.slab,
             engaged=self.engaged.slab,
             histories=self.histories.slab,
+            credits=self.credits.slab,
             settings=self.settings,
         )
 
@@ -207,6 +217,19 @@ class _Rows:
     def load(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self.table.load(prefix, arrays)
         self.ids = arrays[f"{prefix}.ids"]
+
+
+def _widened(array: npt.NDArray[Any], n_columns: int) -> npt.NDArray[Any]:
+    """Return an array with zeros for actions appended since it was written; impressions stay the last column."""
+    n_actions = array.shape[-1] - 1
+    if n_actions + 1 == n_columns:
+        return array
+    if n_actions + 1 > n_columns:
+        raise ValueError(f"{n_actions} actions, where {n_columns - 1} are known")
+    wide = np.zeros((*array.shape[:-1], n_columns), dtype=array.dtype)
+    wide[..., :n_actions] = array[..., :n_actions]
+    wide[..., -1] = array[..., -1]
+    return wide
 
 
 def _is_full(n: Int64Array, capacity: int) -> bool:

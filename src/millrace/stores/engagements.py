@@ -7,9 +7,11 @@ applies them in log order (`millrace.stores.engagement_kernels`). The parts read
 
 Rules worth knowing:
 
-* Counters of an author and of topics count what was done after the post's creation, and its annotation, were read.
+* Counters of an author and of topics count what was done after the post's creation, and its annotation, were read. An
+  undo takes back from those to whom its do was counted, whatever the post's topics are by now.
 * Deleting a post frees its counters and its index at once; author and topic counters keep what they counted.
-* A post to which nothing happened for ``retention_ms`` is forgotten, by the log's watermark, in slices.
+* A post to which nothing happened for ``retention_ms`` is forgotten, by the log's watermark, in slices. A mark goes in
+  slices of its own: for up to a pass of them an undo may meet a post that was forgotten and is acted on anew.
 * Erasing a user removes history, index entries, own posts and author counters; sums that others contributed to as well
   keep their numbers, which name nobody. Marks are hashes of pairs, cannot be listed by user, and run out.
 """
@@ -32,11 +34,12 @@ from millrace.events.feed_events import Engagement, Impression
 from millrace.events.user_events import UserErased
 from millrace.stores.codes import CodeTables
 from millrace.stores.counters import Counters
+from millrace.stores.credits import N_TOPICS, TOPIC_BITS, TOPIC_MASK
 from millrace.stores.engagement_arrays import (
     AT_MS,
+    IMPRESSION_MARK,
     KIND,
     N_OP_FIELDS,
-    N_TOPICS,
     OP_ANNOTATE,
     OP_CREATE,
     OP_DELETE,
@@ -44,21 +47,20 @@ from millrace.stores.engagement_arrays import (
     OP_ERASE,
     OP_IMPRESS,
     OP_OBSERVE,
-    TOPIC_BITS,
-    TOPIC_MASK,
     USER,
     FoldSettings,
     X,
 )
 from millrace.stores.engagement_config import EngagementConfig
 from millrace.stores.engagement_index import EngagementIndex
-from millrace.stores.engagement_kernels import erase_user, expire_posts, fold_ops
+from millrace.stores.engagement_kernels import fold_ops
 from millrace.stores.engagement_state import EngagementState
+from millrace.stores.engagement_upkeep import erase_user, expire_posts
 from millrace.stores.fold import Arrays, EventBatch
 from millrace.stores.histories import Histories
 from millrace.stores.marks import N_SWEEP_SLICES
 
-_MAX_ACTIONS: Final = 255
+_MAX_ACTIONS: Final = IMPRESSION_MARK
 """An action's code is kept in one byte."""
 
 _MAX_INT63: Final = (1 << 62) - 1
@@ -182,8 +184,7 @@ class EngagementStore:
 
     def _pack_topics(self, names: tuple[str, ...]) -> int:
         packed = 0
-        for place, name in enumerate(names[:N_TOPICS]):
-            code = self._codes.topics.code(name)
+        for place, code in enumerate(self._codes.strongest_topics(names)):
             packed |= (code if code <= TOPIC_MASK else 0) << (place * TOPIC_BITS)
         return packed
 

@@ -4,7 +4,9 @@ Three rules make live state, replayed state and every worker's state equal, byte
 cut into batches:
 
 1. A fold reads nothing but its own state and the events it handles, one after the other in log order. It never
-   reads another fold (which may be ahead of it within a batch), a clock, or randomness.
+   reads another fold (which may be ahead of it within a batch), a clock, or randomness. One exception:
+   `millrace.stores.codes.CodeTables` is applied first and may be read by all. Names are only ever added to it and keep
+   their codes, so being ahead changes no answer about a name that an event so far has carried.
 2. Arrays grow at points that depend on the events alone (when full, doubling), never on the size of a batch.
 3. Trimming happens in `tick`, which `millrace.stores.applier` calls right after the event that brought the
    log's watermark over a minute boundary.

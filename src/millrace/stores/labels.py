@@ -1,4 +1,9 @@
-"""`LabelStore`: which safety labels posts and accounts carry now, one bit each."""
+"""`LabelStore`: which safety labels posts and accounts carry now, one bit each.
+
+Labels of a post go with the post: when it is deleted, and when nothing about them changed for longer than posts live,
+from the append of the newest change on. The labels of an erased author's posts wait for that too: this fold does not
+know who wrote a post, and a mask beside a hash names nobody.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ import numpy.typing as npt
 
 from millrace.base.ids import IdHasher, IdKind, Int64Array
 from millrace.base.int_table import IntTable
-from millrace.events.content_events import LabelChanged
+from millrace.events.content_events import LabelChanged, PostDeleted
 from millrace.events.envelope import Payload
 from millrace.events.user_events import UserErased
 from millrace.stores.codes import CodeTables
@@ -19,13 +24,15 @@ from millrace.stores.slab_lists import doubled
 
 UInt64Array = npt.NDArray[np.uint64]
 
+_RETENTION_MS: Final = 96 * 3_600_000
+
 MAX_LABELS: Final = 63
 """Codes 1 to 63 have a bit each (bit 0 stays unused, code 0 is "unknown"); further labels share none and are
 ignored here. They stay in the log and the content store."""
 
 
 class LabelStore:
-    """Fold of `LabelChanged`: bit masks of labels per post and per account.
+    """Fold of `LabelChanged`, `PostDeleted` and `UserErased`: bit masks of labels per post and per account.
 
     Bit ``code`` of a mask is the label with that code in ``codes.labels``. An id without labels takes no room.
 
@@ -35,14 +42,17 @@ class LabelStore:
         Ids to inside ids.
     codes
         Names to codes; applied before this fold.
+    retention_ms
+        Labels of a post that did not change for so long, by the log's watermark, are let go; longer than posts live.
     """
 
     name = "labels"
-    handles: tuple[type[Payload], ...] = (LabelChanged, UserErased)
+    handles: tuple[type[Payload], ...] = (LabelChanged, PostDeleted, UserErased)
 
-    def __init__(self, hasher: IdHasher, codes: CodeTables) -> None:
+    def __init__(self, hasher: IdHasher, codes: CodeTables, *, retention_ms: int = _RETENTION_MS) -> None:
         self._hasher = hasher
         self._codes = codes
+        self._retention_ms = retention_ms
         self._posts = _Masks()
         self._users = _Masks()
 
@@ -70,16 +80,22 @@ class LabelStore:
             if isinstance(payload, UserErased):
                 self._users.remove(self._hasher.one(IdKind.USER, payload.user_id))
                 continue
+            if isinstance(payload, PostDeleted):
+                self._posts.remove(self._hasher.one(IdKind.POST, payload.post_id))
+                continue
             code = self._codes.labels.code(payload.label)
             if not 0 < code <= MAX_LABELS:
                 continue
             if payload.post_id is not None:
-                self._posts.set(self._hasher.one(IdKind.POST, payload.post_id), code, is_set=payload.is_set)
+                post_id = self._hasher.one(IdKind.POST, payload.post_id)
+                self._posts.set(post_id, code, int(batch.appended_ms[row]), is_set=payload.is_set)
             else:
-                self._users.set(self._hasher.one(IdKind.USER, payload.user_id), code, is_set=payload.is_set)
+                user_id = self._hasher.one(IdKind.USER, payload.user_id)
+                self._users.set(user_id, code, int(batch.appended_ms[row]), is_set=payload.is_set)
 
     def tick(self, watermark_ms: int) -> None:
-        """Nothing runs out: a label holds until it is taken off."""
+        """Let go of the labels of posts that are gone; an account's hold until they are taken off."""
+        self._posts.remove_before(watermark_ms - self._retention_ms)
 
     def arrays(self) -> Arrays:
         """Return the whole state; the arrays are the live ones."""
@@ -98,12 +114,13 @@ class _Masks:
         self._table = IntTable()
         self._ids = np.zeros(16, dtype=np.int64)
         self._masks = np.zeros(16, dtype=np.uint64)
+        self._changed_ms = np.zeros(16, dtype=np.int64)
 
     def get_many(self, ids: Int64Array) -> UInt64Array:
         rows = self._table.get_many(ids)
         return np.where(rows >= 0, self._masks[np.maximum(rows, 0)], np.uint64(0))
 
-    def set(self, key: int, code: int, *, is_set: bool) -> None:
+    def set(self, key: int, code: int, at_ms: int, *, is_set: bool) -> None:
         bit = np.uint64(1 << code)
         row = self._table.get(key)
         if row < 0:
@@ -113,8 +130,10 @@ class _Masks:
             if row == len(self._ids):
                 self._ids = doubled(self._ids)
                 self._masks = doubled(self._masks)
+                self._changed_ms = doubled(self._changed_ms)
             self._table.put(key, row)
             self._ids[row] = key
+        self._changed_ms[row] = max(int(self._changed_ms[row]), at_ms)
         if is_set:
             self._masks[row] |= bit
         else:
@@ -129,15 +148,29 @@ class _Masks:
         self._table.remove(key)
         last = len(self._table)
         if row != last:
-            self._ids[row], self._masks[row] = self._ids[last], self._masks[last]
+            for column in (self._ids, self._masks, self._changed_ms):
+                column[row] = column[last]
             self._table.put(int(self._ids[row]), row)
-        self._ids[last] = 0
-        self._masks[last] = 0
+        for column in (self._ids, self._masks, self._changed_ms):
+            column[last] = 0
+
+    def remove_before(self, before_ms: int) -> None:
+        rows = np.flatnonzero(self._changed_ms[: len(self._table)] < before_ms)
+        for row in rows[::-1].tolist():  # from the end: a removal moves the last row, which stays, into the gap
+            self.remove(int(self._ids[row]))
 
     def arrays(self, prefix: str) -> Arrays:
-        return {**self._table.arrays(prefix), f"{prefix}.ids": self._ids, f"{prefix}.masks": self._masks}
+        return {**self._table.arrays(prefix), **self._columns(prefix)}
+
+    def _columns(self, prefix: str) -> Arrays:
+        return {
+            f"{prefix}.ids": self._ids,
+            f"{prefix}.masks": self._masks,
+            f"{prefix}.changed_ms": self._changed_ms,
+        }
 
     def load(self, prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self._table.load(prefix, arrays)
         self._ids = arrays[f"{prefix}.ids"]
         self._masks = arrays[f"{prefix}.masks"]
+        self._changed_ms = arrays[f"{prefix}.changed_ms"]

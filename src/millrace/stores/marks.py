@@ -8,6 +8,9 @@ For actions the value is whether the action holds; the newest by event time deci
 undo that arrives first cancels its do, and a repeat of what holds already changes nothing. For impressions the value is
 the viewer's longest dwell on the post and what follows from it (`millrace.stores.dwell`); the time stays that of the
 first impression, when the view was counted.
+
+With the time a mark keeps the post's credit at that moment (`millrace.stores.credits`), so that an undo takes back from
+those to whom its do was counted.
 """
 
 # Kernels: Numba knows one kind of 64-bit integer where NumPy's types know two.
@@ -29,6 +32,9 @@ from millrace.stores.fold import Arrays
 N_SWEEP_SLICES: Final = 60
 """A full sweep takes this many ticks: one slice of the table a minute, the whole of it in an hour."""
 
+MARK_TIME_SHIFT: Final = 8
+MARK_CREDIT_MASK: Final = (1 << MARK_TIME_SHIFT) - 1
+
 _C1: Final = np.uint64(0xBF58476D1CE4E5B9)
 _C2: Final = np.uint64(0x94D049BB133111EB)
 _C3: Final = np.uint64(0xD6E8FEB86659FD93)
@@ -38,12 +44,21 @@ _S32: Final = np.uint64(32)
 
 
 class MarkArrays(NamedTuple):
-    """The table, as kernels take it: shape (size,) each; ``n`` is (entries, next slot to sweep)."""
+    """The table, as kernels take it: shape (size,) each; ``n`` is (entries, next slot to sweep).
+
+    ``times`` holds the time and, in the low byte, the credit: see `mark_word`.
+    """
 
     keys: Int64Array
     times: Int64Array
     values: Int32Array
     n: Int64Array
+
+
+@njit(cache=True, inline="always")
+def mark_word(at_ms: int, credit: int) -> int:
+    """Return a time and a credit as one word; times have at most 53 bits."""
+    return at_ms << MARK_TIME_SHIFT | credit
 
 
 @njit(cache=True)
@@ -80,10 +95,10 @@ def mark_slot(marks: MarkArrays, key: int) -> int:
 
 
 @njit(cache=True)
-def mark_put(marks: MarkArrays, slot: int, key: int, at_ms: int, value: int) -> None:
-    """Write a new mark into the free slot that `mark_slot` found."""
+def mark_put(marks: MarkArrays, slot: int, key: int, word: int, value: int) -> None:
+    """Write a new mark into the free slot that `mark_slot` found; ``word``: from `mark_word`."""
     marks.keys[slot] = key
-    marks.times[slot] = at_ms
+    marks.times[slot] = word
     marks.values[slot] = value
     marks.n[0] += 1
 
@@ -117,7 +132,7 @@ def _sweep(marks: MarkArrays, before_ms: int, n_slots: int) -> None:
     stop = min(slot + n_slots, size)
     while slot < stop:
         # A removal shifts another mark into this slot: look again before going on.
-        if marks.keys[slot] != 0 and marks.times[slot] < before_ms:
+        if marks.keys[slot] != 0 and marks.times[slot] >> MARK_TIME_SHIFT < before_ms:
             mark_remove(marks, slot)
         else:
             slot += 1

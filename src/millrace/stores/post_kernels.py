@@ -15,6 +15,7 @@ import numpy.typing as npt
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array
 from millrace.base.kernels import njit
+from millrace.stores.codes import MAX_TOPICS
 from millrace.stores.row_table import N_USED, Rows, rows_drop, rows_find, rows_fit, rows_take
 from millrace.stores.slab_lists import COUNT, Slab, slab_insert, slab_remove, slab_shrink, slab_slot
 
@@ -36,7 +37,6 @@ FLAGS: Final = 0
 DURATION: Final = 1
 LANGUAGE: Final = 2
 TOPICS: Final = 3
-MAX_TOPICS: Final = 3
 N_FACTS: Final = TOPICS + MAX_TOPICS
 
 ORIGINAL: Final = 0

@@ -6,73 +6,56 @@ rows are handles that hold within one request (one log offset); between requests
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from millrace.base.errors import StoreError
-from millrace.base.ids import NO_ID, IdHasher, IdKind, Int64Array
+from millrace.base.ids import NO_ID, IdHasher, Int64Array
 from millrace.base.int_table import Int32Array
-from millrace.events.content_events import Media, PostAnnotated, PostCreated, PostDeleted, PostEdited
+from millrace.events.content_events import PostAnnotated, PostCreated, PostDeleted, PostEdited
 from millrace.events.envelope import Payload
 from millrace.events.user_events import UserErased
 from millrace.stores.codes import CodeTables
 from millrace.stores.config import StoresConfig
 from millrace.stores.fold import Arrays, EventBatch
+from millrace.stores.post_changes import PostEvents
 from millrace.stores.post_kernels import (
-    ANNOTATE,
     AUTHOR,
     AUTHORS_FULL,
     CONVERSATION,
     CREATE,
-    DELETE,
     DELETED_FULL,
     DONE,
     DURATION,
-    EDIT,
-    ERASE,
     FLAGS,
     HAS_VIDEO,
     IS_SENSITIVE,
     KIND_BITS,
     LANGUAGE,
-    MAX_TOPICS,
     N_FACTS,
     N_IDS,
     N_RINGS,
-    ORIGINAL,
     PARENT,
     PARENT_AUTHOR,
     POSTS_FULL,
-    QUOTE,
-    REPLY,
-    REPOST,
     RINGS_FULL,
-    SETS_LANGUAGE,
-    SETS_MEDIA,
-    SETS_SENSITIVE,
-    SETS_TOPICS,
     TOPICS,
     PostArrays,
     PostChanges,
     apply_changes,
     trim,
 )
-from millrace.stores.post_reads import TIMELINE_RINGS, VIDEO_RINGS, gather_rows, merge_newest, newest_originals
+from millrace.stores.post_reads import TIMELINE_RINGS, VIDEO_RINGS, merge_newest
+from millrace.stores.post_scans import gather_rows, newest_originals
 from millrace.stores.row_table import RowTable
 from millrace.stores.slab_lists import SlabLists, doubled
 
 BoolArray = npt.NDArray[np.bool_]
 Int8Array = npt.NDArray[np.int8]
 
-KIND_CODES: Final = {"original": ORIGINAL, "reply": REPLY, "repost": REPOST, "quote": QUOTE}
-"""Codes of `PostColumns.kind`."""
-
-_MAX_INT32: Final = 2**31 - 1
-_N_WORDS: Final = 4 + N_IDS + N_FACTS
-_NOTHING: Final = (0,) * (1 + N_IDS + N_FACTS)
 _NO_IDS: Final = np.empty(0, dtype=np.int64)
 
 
@@ -141,6 +124,7 @@ class PostStore:
     def __init__(self, config: StoresConfig, hasher: IdHasher, codes: CodeTables) -> None:
         self._hasher = hasher
         self._codes = codes
+        self._events = PostEvents(hasher, codes)
         longest = [
             config.max_originals_per_author,
             config.max_secondary_per_author,
@@ -280,24 +264,8 @@ class PostStore:
     def apply(self, batch: EventBatch) -> None:
         """Apply the events it handles, in log order."""
         rows = batch.rows_of(self.handles)
-        if not rows:
-            return
-        appended_ms = batch.appended_ms[rows].tolist()
-        words: list[int] = []
-        for row, bound_ms in zip(rows, appended_ms, strict=True):
-            event = batch.events[row]
-            words += self._change_of(event.payload, min(event.event_time_ms, bound_ms), bound_ms)
-        table = np.array(words, dtype=np.int64).reshape(len(rows), _N_WORDS)
-        self._apply(
-            PostChanges(
-                change=table[:, 0].astype(np.int8),
-                key=table[:, 1].copy(),
-                at_ms=table[:, 2].copy(),
-                sets=table[:, 3].astype(np.int8),
-                ids=table[:, 4 : 4 + N_IDS].copy(),
-                facts=table[:, 4 + N_IDS :].astype(np.int32),
-            )
-        )
+        if rows:
+            self._apply(self._events.changes_of(batch, rows))
 
     def ingest(self, posts: PostColumns) -> None:
         """Create many posts at once, in their order; the same as as many `PostCreated`, without the objects.
@@ -361,62 +329,6 @@ class PostStore:
         self._state = arrays["state"]
         self._refresh()
 
-    def _change_of(self, payload: Payload, at_ms: int, appended_ms: int) -> tuple[int, ...]:
-        """Return one event as words: change, key, time, what it sets, then ids and facts as in `PostChanges`."""
-        if isinstance(payload, PostCreated):
-            return self._creation_of(payload, at_ms, appended_ms)
-        one = self._hasher.one
-        if isinstance(payload, PostAnnotated):
-            sets, language, topics = 0, 0, [0] * MAX_TOPICS
-            if payload.language is not None:
-                sets |= SETS_LANGUAGE
-                language = self._codes.languages.code(payload.language)
-            if payload.topics is not None:
-                sets |= SETS_TOPICS
-                known = [code for topic in payload.topics if (code := self._codes.topics.code(topic))]
-                topics = [*dict.fromkeys(known), *topics][:MAX_TOPICS]
-            return (ANNOTATE, one(IdKind.POST, payload.post_id), at_ms, sets, 0, 0, 0, 0, 0, 0, language, *topics)
-        if isinstance(payload, PostEdited):
-            sets, flags, duration_ms = 0, 0, 0
-            if payload.is_sensitive is not None:
-                sets |= SETS_SENSITIVE
-                flags |= IS_SENSITIVE if payload.is_sensitive else 0
-            if payload.media is not None:
-                sets |= SETS_MEDIA
-                flags |= HAS_VIDEO if _has_video(payload.media) else 0
-                duration_ms = _duration_ms(payload.media)
-            return (EDIT, one(IdKind.POST, payload.post_id), at_ms, sets, 0, 0, 0, 0, flags, duration_ms, 0, 0, 0, 0)
-        if isinstance(payload, PostDeleted):
-            return (DELETE, one(IdKind.POST, payload.post_id), at_ms, *_NOTHING)
-        if isinstance(payload, UserErased):
-            return (ERASE, one(IdKind.USER, payload.user_id), at_ms, *_NOTHING)
-        raise StoreError("event", value=payload, problem="not one that posts handle", remedy="report it: a defect")
-
-    def _creation_of(self, payload: PostCreated, at_ms: int, appended_ms: int) -> tuple[int, ...]:
-        one = self._hasher.one
-        post_id = one(IdKind.POST, payload.post_id)
-        flags = KIND_CODES[payload.kind]
-        if payload.is_sensitive:
-            flags |= IS_SENSITIVE
-        if payload.media and _has_video(payload.media):
-            flags |= HAS_VIDEO
-        return (
-            CREATE,
-            post_id,
-            at_ms if payload.created_at_ms is None else min(payload.created_at_ms, appended_ms),
-            0,
-            one(IdKind.USER, payload.author_id),
-            one(IdKind.POST, payload.parent_id or ""),
-            one(IdKind.USER, payload.parent_author_id or ""),
-            one(IdKind.POST, payload.conversation_id or "") or post_id,
-            flags,
-            _duration_ms(payload.media) if payload.media else 0,
-            0,
-            0,
-            0,
-            0,
-        )
-
     def _apply(self, changes: PostChanges) -> None:
         start = 0
         while True:
@@ -456,14 +368,6 @@ class PostStore:
             state=self._state,
             limits=self._limits,
         )
-
-
-def _has_video(media: Sequence[Media]) -> bool:
-    return any(item.kind == "video" for item in media)
-
-
-def _duration_ms(media: Sequence[Media]) -> int:
-    return min(max((item.duration_ms for item in media if item.kind != "image"), default=0), _MAX_INT32)
 
 
 def _readable(ids: Int64Array) -> Int64Array:

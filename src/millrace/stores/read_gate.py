@@ -28,10 +28,15 @@ class ReadGate:
         """How many readers are inside."""
         return self._n_readers
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a writer is inside or waits: readers that come now queue."""
+        return self._is_writer_inside or bool(self._waiting_writers)
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[None]:
         """Hold the gate together with other readers."""
-        if self._is_writer_inside or self._waiting_writers:
+        if self.is_wanted:
             await self._queue(self._waiting_readers)
         else:
             self._n_readers += 1

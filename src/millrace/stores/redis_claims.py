@@ -12,6 +12,7 @@ import numpy as np
 
 from millrace.base.errors import ConfigError, StoreError
 from millrace.base.ids import Int64Array
+from millrace.base.urls import without_secrets
 from millrace.stores.claims import BoolArray
 
 _KEEP_MS: Final = 3_600_000
@@ -81,7 +82,7 @@ class RedisClaims:
     Raises
     ------
     ConfigError
-        If the ``redis`` package is not installed.
+        If the ``redis`` package is not installed, or ``url`` is none.
     StoreError
         If the server does not answer.
     """
@@ -92,14 +93,22 @@ class RedisClaims:
         except ImportError as error:
             raise ConfigError(
                 "claims in redis",
-                value=url,
+                value=without_secrets(url),
                 problem="the redis package is not installed",
                 remedy="pip install 'millrace[redis]'",
             ) from error
-        self._url = url
+        self._shown_url = without_secrets(url) if "://" in url else "***"
         self._prefix = prefix
         self._error: type[Exception] = redis.RedisError
-        client: Any = redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+        try:
+            client: Any = redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+        except ValueError:  # its text may quote the password
+            raise ConfigError(
+                "claims.redis_url",
+                value=self._shown_url,
+                problem="not a redis URL",
+                remedy="write redis://user:password@host:port/db, with the password percent-encoded",
+            ) from None
         self._redis = client
         self._claim = client.register_script(_CLAIM)
         self._release = client.register_script(_RELEASE)
@@ -161,7 +170,7 @@ class RedisClaims:
     def _failed(self, error: Exception) -> StoreError:
         return StoreError(
             "claims server",
-            value=self._url,
+            value=self._shown_url,
             problem=f"did not do as asked ({error})",
             remedy="start it or correct the url, or use the SQLite claims of one machine",
         )

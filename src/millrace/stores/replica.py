@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from millrace.base.clock import Clock
-from millrace.base.errors import CheckpointError, StoreError
+from millrace.base.errors import CheckpointError, NotReadyError, StoreError
 from millrace.events.envelope import AnyEvent
 from millrace.stores.applier import Applied, Applier, EventListener
-from millrace.stores.checkpoint import Checkpoint, Checkpoints
+from millrace.stores.checkpoint import Checkpoint, Checkpoints, ForeignCheckpointError
 from millrace.stores.content_overlay import ContentReader
 from millrace.stores.fold import Arrays, Fold
 from millrace.stores.read_gate import ReadGate
@@ -64,6 +64,16 @@ class Step:
 
     records: RecordBatch
     applied: Applied
+
+
+@dataclass(frozen=True, slots=True)
+class _Found(Generic[StateT]):
+    """A state to begin with."""
+
+    state: StateT
+    position: Position
+    checkpoint: Checkpoint | None
+    refused: tuple[CheckpointError, ...]
 
 
 class Replica(Generic[StateT]):
@@ -116,6 +126,8 @@ class Replica(Generic[StateT]):
         self._listeners = (*((content.overlay,) if content else ()), *listeners)
         self._consumer = log.subscribe(group, start=log.begin())
         self._has_caught_up = False
+        self._longest_lag_ms = 0
+        self._broken = ""
         self._polled_at_s = float("-inf")
         self._state: StateT
         self._position: Position
@@ -139,30 +151,42 @@ class Replica(Generic[StateT]):
         CheckpointError
             If no checkpoint can be used and the log has been trimmed, so that the state cannot be had.
         """
+        return self._start_from(self._find())
+
+    async def restore_aside(self) -> Checkpoint | None:
+        """Do what `restore` does; reading and checking the files keeps a thread busy and the event loop free."""
+        return self._start_from(await asyncio.to_thread(self._find))
+
+    def _start_from(self, found: _Found[StateT]) -> Checkpoint | None:
+        self.refused = found.refused
+        self._adopt(found.state, found.position)
+        return found.checkpoint
+
+    def _find(self) -> _Found[StateT]:
+        """Return the state to begin with. Touches nothing that requests look at: it may run in a thread."""
         end = self.log.end()
         begin = self.log.begin()
         refused: list[CheckpointError] = []
         for path in reversed(self.checkpoints.paths()):
             try:
-                checkpoint = self.checkpoints.load(path, end)
+                checkpoint = self.checkpoints.load(path, end, log_id=self.log.log_id)
                 state = self._fill(checkpoint, begin)
+            except ForeignCheckpointError:
+                raise
             except CheckpointError as error:
                 logger.error("%s", error)
                 refused.append(error)
                 continue
-            self.refused = tuple(refused)
-            self._adopt(state, checkpoint.position)
-            return checkpoint
-        self.refused = tuple(refused)
+            return _Found(state, checkpoint.position, checkpoint, tuple(refused))
         if total(begin) > 0:
+            self.refused = tuple(refused)
             raise CheckpointError(
                 "checkpoints",
                 value=str(self.checkpoints.folder),
                 problem=f"none can be used, and the log is only kept from position {tuple(begin)} on",
                 remedy="restore a backup; `millrace doctor` shows what is wrong with each checkpoint",
             )
-        self._adopt(self._make_state(), begin)
-        return None
+        return _Found(self._make_state(), begin, None, tuple(refused))
 
     def step(self, max_records: int) -> Step:
         """Apply the next records of the log, at once; perhaps none are there."""
@@ -198,6 +222,9 @@ class Replica(Generic[StateT]):
             if len(records):
                 async with self.gate.write():
                     self._apply(records)
+                if self._has_caught_up:
+                    lag_ms = self._clock.now_ms() - int(records.appended_ms[0])
+                    self._longest_lag_ms = max(self._longest_lag_ms, lag_ms)
             else:
                 self._position = records.end
             now_s = self._polled_at_s = self._clock.monotonic_s()
@@ -212,12 +239,22 @@ class Replica(Generic[StateT]):
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Reading[StateT]]:
-        """Hold the state still for one request: all stores at one log position."""
+        """Hold the state still for one request: all stores at one log position.
+
+        Raises
+        ------
+        NotReadyError
+            If a fold has failed: what it left half-changed is never read.
+        """
         async with self.gate.read():
+            if self._broken:
+                raise NotReadyError("state", problem=self._broken, remedy="the worker is about to start again")
             yield Reading(self._state, self._position)
 
     def why_not_ready(self) -> str:
-        """Return why this process must not serve yet; empty if it may."""
+        """Return why this process must not serve (yet); empty if it may."""
+        if self._broken:
+            return self._broken
         if not self._has_caught_up:
             return "the state has not caught up with the log yet"
         if self._clock.monotonic_s() - self._polled_at_s > STALE_AFTER_S:
@@ -234,6 +271,11 @@ class Replica(Generic[StateT]):
         """Return how many records of the log are not applied yet."""
         return max(total(self.log.end()) - total(self._position), 0)
 
+    def take_lag_ms(self) -> int:
+        """Return how long the record that waited longest was in the log before it was folded, since the last call."""
+        longest_ms, self._longest_lag_ms = self._longest_lag_ms, 0
+        return longest_ms
+
     def arrays(self) -> dict[str, Arrays]:
         """Return the whole state: store name to its live arrays."""
         named = {fold.name: fold.arrays() for fold in self._state.folds()}
@@ -245,7 +287,8 @@ class Replica(Generic[StateT]):
 
     def write_checkpoint(self, created_at_ms: int) -> Position:
         """Write a checkpoint of the state as it is; return its position."""
-        self.checkpoints.write(self.arrays(), self._position, created_at_ms)
+        self._refuse_if_broken()
+        self.checkpoints.write(self.arrays(), self._position, created_at_ms, log_id=self.log.log_id)
         return self._position
 
     def close(self) -> None:
@@ -279,12 +322,23 @@ class Replica(Generic[StateT]):
     def _adopt(self, state: StateT, position: Position) -> None:
         self._state = state
         self._position = position
+        self._broken = ""
         self._applier = Applier(state.folds(), state.watermark, self._decode, self._listeners)
         self._consumer.seek(position)
         if self.content is not None:
             self.content.start_at(position)
 
     def _apply(self, records: RecordBatch) -> Step:
-        applied = self._applier.apply(records)
+        self._refuse_if_broken()
+        try:
+            applied = self._applier.apply(records)
+        except BaseException as error:
+            # Whatever it was: some folds have taken these records in and others have not.
+            self._broken = f"folding failed half-way and left the state unusable ({error})"
+            raise
         self._position = records.end
         return Step(records, applied)
+
+    def _refuse_if_broken(self) -> None:
+        if self._broken:
+            raise StoreError("state", value=self._position, problem=self._broken, remedy="restore it from a checkpoint")

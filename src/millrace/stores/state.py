@@ -23,7 +23,7 @@ from millrace.stores.relations import RelationStore
 from millrace.stores.seen import SeenStore
 from millrace.stores.watermark import Watermark
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
 """Raised whenever a fold begins to make something else of the same events: older checkpoints are then refused, and
 the state is folded anew."""
 
@@ -53,7 +53,7 @@ class State:
         self.engagements = EngagementStore(config.engagements, self.hasher, self.codes, actions)
         self.seen = SeenStore(config.seen, self.hasher)
         self.profiles = ProfileStore(self.hasher, self.codes)
-        self.labels = LabelStore(self.hasher, self.codes)
+        self.labels = LabelStore(self.hasher, self.codes, retention_ms=2 * config.post_retention_ms)
 
     def folds(self) -> Sequence[Fold]:
         """Return every store, in the order of application: code tables first, for the others read them."""

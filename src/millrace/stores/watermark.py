@@ -2,7 +2,8 @@
 
 The watermark is the 16th-largest effective event time seen so far. One event (or fifteen) from the far future
 cannot drag it along, late events never move it back, and it depends on nothing but the records in log order, so
-every process and every replay computes the same one.
+every process and every replay computes the same one. A record that was purged since (an erasure) witnesses no time any
+more, but still counts towards the next tick.
 """
 
 from __future__ import annotations

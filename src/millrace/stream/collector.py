@@ -23,7 +23,6 @@ Item = TypeVar("Item")
 
 
 _DEFAULTS: Final = LogConfig()
-_CUT_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)

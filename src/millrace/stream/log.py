@@ -144,6 +144,10 @@ class Log(Protocol):
     """An ordered, durable, replayable stream of encoded events. Any process may append."""
 
     @property
+    def log_id(self) -> str:
+        """Drawn when the log was made; checkpoints name it, so that none is used with another log."""
+
+    @property
     def n_partitions(self) -> int:
         """How many partitions keys are spread over."""
 

@@ -5,6 +5,7 @@ It is also the reference that the SQLite log is held against: every rule is writ
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Collection, Iterator, Sequence
 
@@ -57,6 +58,7 @@ class MemoryLog:
     ) -> None:
         self._clock = clock
         self._n_partitions = n_partitions
+        self._log_id = secrets.token_hex(8)
         self._max_bytes = max_bytes
         self._lock = threading.RLock()
         self._window = ReferenceDuplicateWindow(duplicate_window)
@@ -71,6 +73,11 @@ class MemoryLog:
         self._commits: dict[str, list[int]] = {}
         self._letters: dict[int, DeadLetter] = {}
         self._last_letter_id = 0
+
+    @property
+    def log_id(self) -> str:
+        """Drawn when the log was made."""
+        return self._log_id
 
     @property
     def n_partitions(self) -> int:

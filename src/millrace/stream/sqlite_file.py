@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import shutil
 import sqlite3
 import time
@@ -76,6 +77,9 @@ class LogFile:
             self._check_format(connection)
             self._check_settings(connection, settings)
 
+    log_id: str
+    """Drawn when the file was made: tells this log from any other."""
+
     def connect(self, *, erases: bool = False) -> sqlite3.Connection:
         """Return a new connection.
 
@@ -90,8 +94,22 @@ class LogFile:
             return connection
 
     def n_free_bytes(self) -> int:
-        """Return the free room of the file's disk, in bytes."""
-        return shutil.disk_usage(self.path.parent).free
+        """Return the free room of the file's disk, in bytes.
+
+        Raises
+        ------
+        LogError
+            If the disk does not say.
+        """
+        try:
+            return shutil.disk_usage(self.path.parent).free
+        except OSError as error:
+            raise LogError(
+                "log file",
+                value=str(self.path),
+                problem=f"the free room of its disk cannot be found out ({error.strerror or error})",
+                remedy="check that its folder is there and its disk is mounted, then try again",
+            ) from error
 
     def wal_bytes(self) -> int:
         """Return the size of the write-ahead log, in bytes."""
@@ -111,9 +129,10 @@ class LogFile:
     def _our_error(self, error: sqlite3.Error, done: str) -> LogError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         # A disk that fills up while the shared index grows or a sync runs is reported as an I/O error.
-        is_full = code == sqlite3.SQLITE_FULL or (
-            code == sqlite3.SQLITE_IOERR and self.n_free_bytes() < _NEARLY_FULL_BYTES
-        )
+        is_full = code == sqlite3.SQLITE_FULL
+        if code == sqlite3.SQLITE_IOERR:
+            with contextlib.suppress(LogError):
+                is_full = self.n_free_bytes() < _NEARLY_FULL_BYTES
         if is_full:
             return LogFullError(
                 "log file",
@@ -180,7 +199,11 @@ class LogFile:
                     remedy=f"set log.{name} = {known[name]}, or begin a new log",
                 )
         missing = [(name, value) for name, value in settings.items() if name not in known]
+        if "log_id" not in known:
+            missing.append(("log_id", secrets.randbits(62)))
         connection.executemany("INSERT INTO settings VALUES (?, ?)", missing)
+        (log_id,) = connection.execute("SELECT value FROM settings WHERE name = 'log_id'").fetchone()
+        self.log_id = f"{log_id:016x}"
 
 
 @contextlib.contextmanager

@@ -74,6 +74,9 @@ class SqliteLog:
         self._appender = SqliteAppender(self._file, clock, n_partitions, duplicate_window, min_free_bytes)
         self._connection = self._file.connect(erases=True)
         self._lock = threading.RLock()
+        # Reads have their own: they are asked for on event loops, and a write may wait for another process.
+        self._reader = self._file.connect()
+        self._reader_lock = threading.RLock()
         self._pid = os.getpid()
         self._is_open = True
 
@@ -95,6 +98,11 @@ class SqliteLog:
     def path(self) -> Path:
         """The log's file."""
         return self._file.path
+
+    @property
+    def log_id(self) -> str:
+        """Drawn when the file was made."""
+        return self._file.log_id
 
     @property
     def n_partitions(self) -> int:
@@ -123,17 +131,17 @@ class SqliteLog:
 
     def begin(self) -> Position:
         """Return the position of the oldest kept record."""
-        with self._using("read") as connection:
+        with self._reading() as connection:
             return (begin_offset(connection),)
 
     def end(self) -> Position:
         """Return the position after the newest record."""
-        with self._using("read") as connection:
+        with self._reading() as connection:
             return (end_offset(connection),)
 
     def lag(self, group: str) -> int:
         """Return how many kept records the group has not committed yet."""
-        with self._using("read") as connection, transaction(connection, "DEFERRED"):
+        with self._reading() as connection, transaction(connection, "DEFERRED"):
             begin, end = begin_offset(connection), end_offset(connection)
             committed = committed_offsets(connection, group, self._n_partitions)
             committed[committed == NO_COMMIT] = begin
@@ -155,18 +163,18 @@ class SqliteLog:
 
     def trim(self, before: Position) -> int:
         """Forget records before ``before``; return how many. Waiting appends get their turn in between."""
-        with self._using("written") as connection:
+        with self._writing() as connection:
             return trim_before(connection, check_offset(before, end_offset(connection)))
 
     def purge(self, offsets: Int64Array) -> int:
         """Overwrite the data of single records with nothing, in file and write-ahead log; return how many changed."""
-        with self._using("written") as connection:
+        with self._writing() as connection:
             return purge_offsets(connection, offsets)
 
     def dead_letter(self, letters: Sequence[tuple[str, str, str, bytes]]) -> None:
         """Keep refused messages: (topic, origin, reason, data) each; beyond the bounds the oldest are dropped."""
         now_ms = self._clock.now_ms()
-        with self._using("written") as connection, transaction(connection):
+        with self._writing() as connection, transaction(connection):
             connection.executemany(
                 "INSERT INTO dead_letters (topic, origin, reason, data, refused_at_ms) VALUES (?, ?, ?, ?, ?)",
                 [(topic, origin, reason, bytes(data), now_ms) for topic, origin, reason, data in letters],
@@ -180,7 +188,7 @@ class SqliteLog:
     def dead_letters(self, *, after_id: int = 0) -> Iterator[DeadLetter]:
         """Yield the kept refused messages, oldest first."""
         while True:
-            with self._using("read") as connection:
+            with self._reading() as connection:
                 rows = connection.execute(
                     "SELECT letter_id, topic, origin, reason, data, refused_at_ms FROM dead_letters "
                     "WHERE letter_id > ? ORDER BY letter_id LIMIT ?",
@@ -194,7 +202,7 @@ class SqliteLog:
 
     def remove_dead_letters(self, letter_ids: Sequence[int]) -> int:
         """Remove letters; return how many there were."""
-        with self._using("written") as connection, transaction(connection):
+        with self._writing() as connection, transaction(connection):
             return sum(
                 connection.execute("DELETE FROM dead_letters WHERE letter_id = ?", (letter_id,)).rowcount
                 for letter_id in letter_ids
@@ -202,13 +210,13 @@ class SqliteLog:
 
     def dead_letter_counts(self) -> tuple[int, int]:
         """Return how many dead letters are kept, and how many were dropped because there were too many."""
-        with self._using("read") as connection:
+        with self._reading() as connection:
             n, n_dropped = connection.execute("SELECT n, n_dropped FROM dead_letter_totals").fetchone()
         return int(n), int(n_dropped)
 
     def groups(self) -> tuple[str, ...]:
         """Return the groups that ever committed, sorted."""
-        with self._using("read") as connection:
+        with self._reading() as connection:
             return tuple(name for (name,) in connection.execute("SELECT group_name FROM commits ORDER BY group_name"))
 
     def flush(self) -> None:
@@ -221,15 +229,23 @@ class SqliteLog:
         self._appender.close()
         with self._lock:
             self._connection.close()
+        with self._reader_lock:
+            self._reader.close()
 
     def _has_too_many_letters(self, connection: sqlite3.Connection) -> bool:
         n, n_bytes = connection.execute("SELECT n, n_bytes FROM dead_letter_totals").fetchone()
         return bool(n > self._max_dead_letters or n_bytes > self._max_dead_letter_bytes)
 
     @contextlib.contextmanager
-    def _using(self, done: str) -> Iterator[sqlite3.Connection]:
+    def _reading(self) -> Iterator[sqlite3.Connection]:
         self._check_usable()
-        with self._lock, self._file.errors(done):
+        with self._reader_lock, self._file.errors("read"):
+            yield self._reader
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        self._check_usable()
+        with self._lock, self._file.errors("written"):
             yield self._connection
 
     def _check_usable(self) -> None:

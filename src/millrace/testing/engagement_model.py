@@ -14,11 +14,16 @@ from millrace.events.content_events import CountsObserved, PostAnnotated, PostCr
 from millrace.events.envelope import AnyEvent
 from millrace.events.feed_events import Engagement, Impression
 from millrace.events.user_events import UserErased
+from millrace.stores.codes import fold_name
 from millrace.stores.engagement_config import EngagementConfig
 from millrace.testing.builders import NOW_MS
 
 Entry = tuple[int, int, int, int, int]
 """Of a history: post, author, action, time, dwell."""
+
+
+Credit = tuple[int, tuple[str, ...]]
+"""What a post's counts go to: its author (0: not known) and its topics."""
 
 
 @dataclass
@@ -32,10 +37,15 @@ class _Post:
     counts: dict[tuple[int, int], float] = field(default_factory=dict)
     heat: float = 0.0
 
+    @property
+    def credit(self) -> Credit:
+        return self.author, self.topics
+
 
 @dataclass
 class _View:
     first_ms: int
+    credit: Credit
     longest_ms: int = -1
     is_complete: bool = False
 
@@ -55,7 +65,7 @@ class EngagementModel:
         self.config = config
         self.actions = actions or ActionSpace()
         self.posts: dict[int, _Post] = {}
-        self.marks: dict[tuple[int, int, int], tuple[int, bool]] = {}
+        self.marks: dict[tuple[int, int, int], tuple[int, bool, Credit]] = {}
         self.views: dict[tuple[int, int], _View] = {}
         self.author_counts: dict[int, dict[tuple[int, int], float]] = {}
         self.topic_counts: dict[str, dict[tuple[int, int], float]] = {}
@@ -80,7 +90,7 @@ class EngagementModel:
         if isinstance(payload, PostCreated):
             post.author = post.author or hash_id(IdKind.USER, payload.author_id)
         elif isinstance(payload, PostAnnotated):
-            post.topics = (payload.topics or ())[:3]
+            post.topics = tuple(dict.fromkeys(fold_name(name) for name in payload.topics or ()))[:3]
         elif isinstance(payload, CountsObserved):
             names = [*self.actions.names, "impression"]
             post.observed.update({names.index(name): total for name, total in payload.counts.items()})
@@ -147,18 +157,19 @@ class EngagementModel:
 
     def _engage(self, post_id: int, user_id: int, at_ms: int, action: int, *, is_undo: bool) -> None:
         key = user_id, post_id, action
-        marked_ms, holds = self.marks.get(key, (-1, False))
+        credit = self.posts[post_id].credit
+        marked_ms, holds, given_to = self.marks.get(key, (-1, False, credit))
         if is_undo:
             if holds and at_ms >= marked_ms:
-                self._count(post_id, action, -1.0, marked_ms)
+                self._count(post_id, action, -1.0, marked_ms, given_to)
                 self._drop(post_id, user_id, action)
-                self.marks[key] = at_ms, False
+                self.marks[key] = at_ms, False, credit
             elif not holds:
-                self.marks[key] = max(at_ms, marked_ms), False
+                self.marks[key] = max(at_ms, marked_ms), False, credit
             return
         if holds or at_ms <= marked_ms:
             return
-        self.marks[key] = at_ms, True
+        self.marks[key] = at_ms, True, credit
         self._count(post_id, action, 1.0, at_ms)
         self._remember(post_id, user_id, action, at_ms, 0)
         if self.actions.names[action] in self.config.indexed_actions:
@@ -174,7 +185,7 @@ class EngagementModel:
         view = self.views.get((user_id, post_id))
         before: set[int] = set()
         if view is None:
-            view = self.views[user_id, post_id] = _View(first_ms=at_ms)
+            view = self.views[user_id, post_id] = _View(first_ms=at_ms, credit=self.posts[post_id].credit)
             self._count(post_id, len(self.actions), 1.0, at_ms)
         else:
             before = self._family(view)
@@ -191,7 +202,7 @@ class EngagementModel:
         for action in after - before:
             self._count(post_id, action, 1.0, at_ms)
         for action in before - after:
-            self._count(post_id, action, -1.0, view.first_ms)
+            self._count(post_id, action, -1.0, view.first_ms, view.credit)
         if not is_new:
             self._forget(post_id, user_id, _strongest(before))
         self._remember(post_id, user_id, _strongest(after), at_ms, new_ms)
@@ -206,13 +217,14 @@ class EngagementModel:
             found.add(Action.COMPLETE)
         return found
 
-    def _count(self, post_id: int, column: int, amount: float, at_ms: int) -> None:
+    def _count(self, post_id: int, column: int, amount: float, at_ms: int, credit: Credit | None = None) -> None:
         post = self.posts[post_id]
+        author, topics = credit or post.credit
         _add(post.counts, self.config.post_half_lives_ms, column, amount, at_ms)
-        if post.author:
-            counts = self.author_counts.setdefault(post.author, {})
+        if author:
+            counts = self.author_counts.setdefault(author, {})
             _add(counts, self.config.author_half_lives_ms, column, amount, at_ms)
-        for topic in post.topics:
+        for topic in topics:
             _add(self.topic_counts.setdefault(topic, {}), self.config.topic_half_lives_ms, column, amount, at_ms)
         names = [*self.actions.names, "impression"]
         weight = self.config.heat_weights.get(names[column], 0.0)

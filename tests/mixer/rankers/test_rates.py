@@ -10,11 +10,19 @@ from millrace.features.columns import (
     ACTION_PROBS,
     AUTHOR_AFFINITY,
     AUTHOR_COUNTS,
+    IS_IN_NETWORK,
     OBSERVED_COUNTS,
     POST_COUNTS,
     TOPIC_COUNTS,
 )
-from millrace.mixer.rankers.counters_ranker import AFFINITY_GAIN, BASE_RATES, POST_STRENGTH, CountersRanker
+from millrace.mixer.rankers.counters_ranker import (
+    AFFINITY_GAIN,
+    BASE_RATES,
+    BASE_STRENGTH,
+    FOLLOW_AFFINITY,
+    POST_STRENGTH,
+    CountersRanker,
+)
 from millrace.mixer.rankers.rates import smoothed_rates, smoothed_rates_reference
 from millrace.pipeline.batch import CandidateBatch
 from millrace.testing.pipeline_builders import a_batch, a_query, ranked
@@ -39,6 +47,7 @@ def a_counted_batch(n: int, **evidence: np.ndarray) -> CandidateBatch:
             TOPIC_COUNTS: evidence.get("topic", empty.copy()),
             OBSERVED_COUNTS: evidence.get("observed", empty.copy()),
             AUTHOR_AFFINITY: evidence.get("affinity", np.zeros(n, dtype=np.float32)),
+            IS_IN_NETWORK: evidence.get("in_network", np.zeros(n, dtype=np.bool_)),
         },
         n=n,
     )
@@ -84,11 +93,26 @@ def test_affinity_lifts_positive_heads_only() -> None:
     assert len(set(probs[:, Action.DWELL_TIME].tolist())) == 1
 
 
+def test_following_an_author_counts_as_affinity_before_anything_was_done() -> None:
+    batch = a_counted_batch(2, in_network=np.array([False, True]))
+    probs = ranked(CountersRanker(ActionSpace()), a_query(params={AFFINITY_GAIN: 2.0, FOLLOW_AFFINITY: 3.0}), batch)
+    assert probs[ACTION_PROBS][:, Action.LIKE].tolist() == pytest.approx([0.03, 0.06])
+
+
+def test_an_unknown_author_begins_as_an_average_one_of_the_candidates() -> None:
+    author = counts([{"views": 9_000, Action.LIKE: 1_800}, {}, {Action.LIKE: 500}])  # the last without logged views
+    batch = a_counted_batch(3, author=author)
+    likes = ranked(CountersRanker(ActionSpace()), a_query(params={BASE_STRENGTH: 1_000.0}), batch)[ACTION_PROBS]
+    assert likes[1, Action.LIKE] == pytest.approx((1_800 + 1_000 * 0.03) / 10_000)
+
+
 def test_business_actions_have_heads_that_begin_at_zero() -> None:
     actions = ActionSpace(("purchase",))
     empty = np.zeros((1, len(actions) + 1), dtype=np.float32)
     columns = (POST_COUNTS, AUTHOR_COUNTS, TOPIC_COUNTS, OBSERVED_COUNTS)
-    batch = a_batch({**{column: empty.copy() for column in columns}, AUTHOR_AFFINITY: [0.0]}, n=1)
+    batch = a_batch(
+        {**{column: empty.copy() for column in columns}, AUTHOR_AFFINITY: [0.0], IS_IN_NETWORK: [False]}, n=1
+    )
     probs = ranked(CountersRanker(actions), a_query(), batch)[ACTION_PROBS]
     assert probs.shape == (1, N + 1)
     assert probs[0, N] == 0

@@ -26,16 +26,16 @@ def split_events(body: bytes) -> list[bytes]:
     if text.startswith(b"["):
         try:
             return [bytes(raw) for raw in _RAW_LIST.decode(text)]
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SchemaError(
                 "request body",
                 value=body[:60],
-                problem=f"not a valid JSON array ({error})",
-                remedy="send a JSON array of events, or NDJSON: one event a line",
+                problem=f"not a valid JSON array as a whole ({error}), so none of its events was taken",
+                remedy="correct it, or send NDJSON (one event a line), where a bad line is refused by itself",
             ) from error
     if b"\n" in text.rstrip():
         try:
             return [bytes(_RAW_ONE.decode(text))]  # one object over many lines
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
     return ndjson_lines(text)

@@ -78,6 +78,7 @@ def event_routes(submit: Submit, metrics: Metrics, max_events: int) -> list[HTTP
             400: ResponseSpec(ProblemAnswer, description="Not a body of events", generate_examples=False),
             413: ResponseSpec(ProblemAnswer, description="Too many events, or bytes", generate_examples=False),
             422: ResponseSpec(EventsAnswer, description="Every event was refused", generate_examples=False),
+            503: ResponseSpec(ProblemAnswer, description="Too much is waiting; send again", generate_examples=False),
             507: ResponseSpec(ProblemAnswer, description="No room; nothing was taken", generate_examples=False),
         },
     )

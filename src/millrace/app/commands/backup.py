@@ -39,7 +39,7 @@ def backup(
 def restore(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder that `millrace backup` made.")],
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace data that is there; it is kept as data-before-restore.")
+        bool, typer.Option("--replace", help="Replace data that is there; it is kept as data-before-restore-1, -2 …")
     ] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -66,6 +66,8 @@ def restore(
         print_json(report)
     else:
         _print("Restored to", report)
+        if report.replaced_data is not None:
+            notes().print(f"The data that was there is in {report.replaced_data}", markup=False, soft_wrap=True)
 
 
 def _print(what: str, report: BackupReport) -> None:

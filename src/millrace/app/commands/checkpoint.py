@@ -23,13 +23,21 @@ def checkpoint(
     Example: millrace checkpoint
     """
     from millrace.app.checkpoints import write_now
-    from millrace.app.commands.printing import age, notes, out, print_json, print_table, size
+    from millrace.app.commands.printing import age, out, print_json, print_table, progress, size
     from millrace.app.wiring import build_checkpoints, build_clock
 
     settings = open_settings(home)
     if not only_list:
-        with notes().status("writing a checkpoint …"):
-            write_now(settings, timeout_s=_WAIT_S)
+        with progress("writing a checkpoint") as step:
+            n_folded = 0
+
+            def on_progress(done: int, to_do: int) -> None:
+                nonlocal n_folded
+                step.total(to_do)
+                step.advance(done - n_folded)
+                n_folded = done
+
+            write_now(settings, timeout_s=_WAIT_S, on_progress=on_progress)
     found = list(build_checkpoints(settings).inspect())
     if as_json:
         print_json(

@@ -24,28 +24,34 @@ def show(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOpti
 
     from millrace.app.commands.printing import out, print_json
     from millrace.app.config_template import toml_key, toml_value
-    from millrace.app.wiring import check_params
     from millrace.base.config import DEFAULT_ORIGIN, entries
+    from millrace.base.urls import without_secrets
 
-    settings = open_settings(home, overrides)
-    check_params(settings)
+    settings = open_settings(home, overrides, checks_params=True)
     origins = settings.origin_by_key
-    found = [(entry, origins.get(entry.key, DEFAULT_ORIGIN)) for entry in entries(settings.config)]
+    found = [
+        (
+            entry.key,
+            without_secrets(entry.value) if isinstance(entry.value, str) else entry.value,
+            origins.get(entry.key, DEFAULT_ORIGIN),
+        )
+        for entry in entries(settings.config)
+    ]
     if as_json:
-        values = {entry.key: {"value": entry.value, "origin": origin} for entry, origin in found}
+        values = {key: {"value": value, "origin": origin} for key, value, origin in found}
         print_json({"home": str(settings.home), "values": values})
         return
     console = out()
     console.print(f"[dim]# {escape(str(settings.config_path))}[/]")
     section = ""
-    for entry, origin in found:
-        head, _, key = entry.key.partition(".")
+    for full_key, value, origin in found:
+        head, _, key = full_key.partition(".")
         if head != section:
             section = head
             console.print(f"\n[bold]{escape(f'[{section}]')}[/]")
         name = toml_key(section, key)
         if not key:
             continue  # a table without entries
-        line = f"# {name} is not set" if entry.value is None else f"{name} = {toml_value(entry.value)}"
+        line = f"# {name} is not set" if value is None else f"{name} = {toml_value(value)}"
         color = "dim" if origin == DEFAULT_ORIGIN else "yellow"
         console.print(f"{escape(line):<44} [{color}]# {escape(origin)}[/]", soft_wrap=True)

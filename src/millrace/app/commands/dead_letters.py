@@ -1,4 +1,4 @@
-"""``millrace dead-letters``: what could not be used, why, and trying it again."""
+"""``millrace dead-letters``: what could not be used, why; trying it again, or letting it go."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from millrace.app.commands.options import HomeOption, JsonOption, open_settings
+from millrace.base.errors import ConfigError
 
 app = typer.Typer(help="Events that could not be used, with their reasons.", no_args_is_help=True)
 
@@ -69,7 +70,7 @@ def list_letters(
 
 @app.command()
 def replay(
-    letter_ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Default: all.")] = None,
+    letter_ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Which ones; default: all.")] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,7 +80,7 @@ def replay(
 
     Example: millrace dead-letters replay 17 18
     """
-    from millrace.app.commands.printing import count, out, print_json
+    from millrace.app.commands.printing import count, out, plain, print_json
     from millrace.app.wiring import build_codec, build_log
     from millrace.stream.dead_letters import replay_dead_letters
 
@@ -96,8 +97,43 @@ def replay(
         n_done = len(report.replayed) + len(report.duplicates)
         console.print(f"{count(n_done, 'letter')} replayed ({len(report.duplicates):,} were in the log already)")
         for letter_id, reason in report.refused:
-            console.print(f"letter {letter_id} refused again: {reason}", markup=False)
+            console.print(f"letter {letter_id} refused again: {plain(reason)}", markup=False)
         for letter_id in report.missing:
             console.print(f"letter {letter_id} does not exist", markup=False)
     if report.refused or report.missing:
+        raise typer.Exit(1)
+
+
+@app.command()
+def drop(
+    letter_ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Which ones.")] = None,
+    is_all: Annotated[bool, typer.Option("--all", help="All that are there now.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Discard dead letters for good, without taking their events in.
+
+    For what nobody will mend: noise, tests, events of a producer that is gone.
+
+    Example: millrace dead-letters drop 17 18
+    """
+    from millrace.app.commands.printing import count, out, print_json
+    from millrace.app.wiring import build_log
+
+    if bool(letter_ids) == is_all:
+        problem = "given together with ids" if is_all else "neither ids nor --all given"
+        raise ConfigError("option --all", value=is_all, problem=problem, remedy="name the letters, or give --all")
+    log = build_log(open_settings(home))
+    there = [letter.letter_id for letter in log.dead_letters() if is_all or letter.letter_id in set(letter_ids or ())]
+    n_dropped = log.remove_dead_letters(there)
+    log.close()
+    missing = sorted(set(letter_ids or ()) - set(there))
+    if as_json:
+        print_json({"n_dropped": n_dropped, "missing": missing})
+    else:
+        console = out()
+        console.print(f"{count(n_dropped, 'letter')} dropped")
+        for letter_id in missing:
+            console.print(f"letter {letter_id} does not exist", markup=False)
+    if missing:
         raise typer.Exit(1)

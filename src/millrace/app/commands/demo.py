@@ -44,18 +44,16 @@ def demo(
     Example: millrace demo
     """
     from millrace.app.commands.init import make_home
-    from millrace.app.commands.options import as_pairs, with_port
+    from millrace.app.commands.options import as_pairs, param_problems, with_port
     from millrace.app.commands.printing import notes, out
     from millrace.app.commands.serve import check_alone, start_logging
     from millrace.app.http_address import check_loopback
     from millrace.app.settings import load_settings
     from millrace.app.supervisor import serve
-    from millrace.app.wiring import check_params
 
     settings, _ = make_home(home)
-    settings = load_settings(settings.home, os.environ, as_pairs(with_port(overrides, port)))
+    settings = load_settings(settings.home, os.environ, as_pairs(with_port(overrides, port)), param_problems)
     check_loopback(settings.config.server.host)
-    check_params(settings)
     check_alone(settings)
     settings = _with_free_port(settings)
     console = notes()
@@ -74,8 +72,10 @@ def demo(
 
 
 def _ensure_world(settings: Settings, console: Console, *, fresh: bool) -> None:
+    from rich.markup import escape
+
     from millrace.app.commands.printing import age, ago, count, progress
-    from millrace.app.demo_world import STALE_AFTER_MS, clear_world, make_world, read_note
+    from millrace.app.demo_world import STALE_AFTER_MS, clear_world, differences, make_world, read_note
     from millrace.app.wiring import build_clock
 
     clock = build_clock()
@@ -87,6 +87,11 @@ def _ensure_world(settings: Settings, console: Console, *, fresh: bool) -> None:
                 f"Using the world in {settings.home} ({note.n_events:,} events, made {ago(old_ms)}; "
                 "--fresh makes a new one)"
             )
+            if others := differences(note, settings.config.world):
+                console.print(
+                    f"[yellow]It is not the world that the settings ask for: {escape('; '.join(others))}. "
+                    "To have that one, give --fresh.[/]"
+                )
             return
         console.print(f"The world in {settings.home} is {age(old_ms)} old, and feeds show 48 h: making a new one")
     clear_world(settings)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import typer
 
-from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
+from millrace.app.commands.options import HomeOption, JsonOption, SetOption, as_pairs
+from millrace.app.settings import find_home, load_settings
+from millrace.base.errors import ConfigError
 
 _MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "problem": "[red]✗[/]"}
 
@@ -19,19 +24,22 @@ def doctor(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
     """
     from rich.markup import escape
 
-    from millrace.app.commands.printing import out, print_json
-    from millrace.app.doctor import examine
+    from millrace.app.commands.printing import out, plain, print_json
+    from millrace.app.doctor import examine, examine_broken
     from millrace.app.wiring import build_clock
 
-    settings = open_settings(home, overrides)
-    findings = list(examine(settings, build_clock()))
+    folder, pairs = find_home(home, os.environ, Path.cwd()), as_pairs(overrides)
+    try:
+        findings = list(examine(load_settings(folder, os.environ, pairs), build_clock()))
+    except ConfigError as error:
+        findings = list(examine_broken(folder, error, build_clock()))
     if as_json:
-        print_json({"home": str(settings.home), "findings": findings})
+        print_json({"home": str(folder), "findings": findings})
     else:
         console = out()
-        console.print(f"[bold]{escape(str(settings.home))}[/]")
+        console.print(f"[bold]{escape(str(folder))}[/]", soft_wrap=True)
         for finding in findings:
-            line = f"{_MARKS[finding.verdict]} [bold]{finding.check:<13}[/] {escape(finding.detail)}"
-            console.print(line + (f" [dim]→ {escape(finding.remedy)}[/]" if finding.remedy else ""))
+            line = f"{_MARKS[finding.verdict]} [bold]{finding.check:<13}[/] {escape(plain(finding.detail))}"
+            console.print(line + (f" [dim]→ {escape(plain(finding.remedy))}[/]" if finding.remedy else ""))
     if any(finding.verdict == "problem" for finding in findings):
         raise typer.Exit(1)

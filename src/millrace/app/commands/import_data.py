@@ -44,11 +44,13 @@ def import_data(
     """Take in a public data set.
 
     Both are composite: what the data lacks (viewers, follows, times) is made by seed, and said so. Without --span
-    importing again adds nothing; with it, times depend on now, and importing again adds it all again.
+    importing again adds nothing; with it, times depend on now, and importing again adds it all again. After a large
+    import without a running server the state is folded and a checkpoint written at once: no page has to wait for it.
 
     Example: millrace import reddit-posts ../data/reddit-posts --span 48h
     """
     from millrace.app.commands.printing import print_json, progress
+    from millrace.app.commands.taking_in import fold_ahead, telling_interruptions
     from millrace.app.intake import Intake, batches
     from millrace.app.wiring import build_clock, build_import
     from millrace.events.importers.options import ImportOptions
@@ -61,7 +63,14 @@ def import_data(
     )
     report = ImportReport()
     started_s = time.perf_counter()
-    with Intake(settings, clock) as intake, progress(f"importing {data_set} (rows)") as step:
+    advice = "Running it again continues: what is in is not taken in twice."
+    if span is not None:
+        advice = "With --span it begins anew: times depend on now, and running it again adds all events again."
+    with (
+        Intake(settings, clock) as intake,
+        telling_interruptions(lambda: intake.n_accepted, advice),
+        progress(f"importing {data_set} (rows)") as step,
+    ):
         n_shown = 0
         for batch in batches(build_import(data_set.value, path, options, report)):
             intake.take(batch)
@@ -69,8 +78,10 @@ def import_data(
             step.advance(report.n_rows - n_shown)
             n_shown = report.n_rows
     took_s = time.perf_counter() - started_s
+    position = fold_ahead(settings, intake.n_accepted)
     if as_json:
-        print_json({"data_set": data_set.value, **intake.figures(), "seconds": round(took_s, 2), "report": report})
+        figures = {"data_set": data_set.value, **intake.figures(), "seconds": round(took_s, 2)}
+        print_json({**figures, "checkpoint_offset": position, "report": report})
     else:
         _print_report(data_set, intake, report, took_s)
     if intake.n_refused:
@@ -91,7 +102,7 @@ def parse_span(text: str) -> int:
 def _print_report(data_set: DataSet, intake: Intake, report: ImportReport, took_s: float) -> None:
     from rich.markup import escape
 
-    from millrace.app.commands.printing import count, out
+    from millrace.app.commands.printing import count, out, plain
 
     console = out()
     console.print(
@@ -104,9 +115,9 @@ def _print_report(data_set: DataSet, intake: Intake, report: ImportReport, took_
         console.print(f"[yellow]{escape(report.composition)}[/]")
     console.print(f"{count(report.n_rows, 'row')} read, {report.n_unreadable:,} of them could not be used")
     for reason, n in report.n_unreadable_by_reason.most_common():
-        console.print(f"  {n:,} x {escape(reason)}")
+        console.print(f"  {n:,} x {escape(plain(reason))}")
     for row in report.unreadable[:_SHOWN_ROWS]:
-        console.print(f"  [dim]{escape(f'{row.file} line {row.line}: {row.reason}: {row.excerpt}')}[/]")
+        console.print(f"  [dim]{escape(plain(f'{row.file} line {row.line}: {row.reason}: {row.excerpt}'))}[/]")
     for error in intake.refusals:
-        console.print(f"  refused: {escape(error)}")
+        console.print(f"  refused: {escape(plain(error))}")
     console.print("Next: [bold]millrace timeline[/], or [bold]millrace serve[/]")

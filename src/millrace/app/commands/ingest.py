@@ -28,10 +28,12 @@ def ingest(
 
     Every event passes the door: what it refuses goes to dead letters with the reason, the rest goes on. Sending a
     file twice is safe where its events have an event_id or an event_time_ms. Ends with code 1 if any was refused.
+    After a large file without a running server the state is folded and a checkpoint written at once.
 
     Example: millrace ingest events.ndjson
     """
-    from millrace.app.commands.printing import count, notes, out, print_json, progress
+    from millrace.app.commands.printing import count, notes, out, plain, print_json, progress
+    from millrace.app.commands.taking_in import fold_ahead, telling_interruptions
     from millrace.app.wiring import build_codec, build_collector, build_log
 
     settings = open_settings(home, overrides)
@@ -40,7 +42,8 @@ def ingest(
     totals: Counter[str] = Counter()
     refusals: list[tuple[int, str]] = []
     n_lines = 0
-    with progress("events") as step:
+    advice = "Running it again is safe where events have an event_id or an event_time_ms: they are not taken in twice."
+    with telling_interruptions(lambda: totals["accepted"], advice), progress("events") as step:
         for lines in _batches(_lines(file)):
             for number, result in enumerate(collector.submit_json([text for _, text in lines], "ingest")):
                 totals[result.status] += 1
@@ -50,15 +53,17 @@ def ingest(
             step.advance(len(lines))
     log.close()
     figures = {name: totals[status] for name, status in _NAMES.items()}
+    position = fold_ahead(settings, figures["n_accepted"])
     if as_json:
-        print_json({**figures, "refusals": [{"line": line, "error": error} for line, error in refusals]})
+        listed = [{"line": line, "error": error} for line, error in refusals]
+        print_json({**figures, "checkpoint_offset": position, "refusals": listed})
     else:
         out().print(
             f"{count(figures['n_accepted'], 'event')} accepted, {figures['n_duplicates']:,} there already, "
             f"{figures['n_refused']:,} refused"
         )
         for line, error in refusals:
-            notes().print(f"line {line}: {error}", markup=False)
+            notes().print(f"line {line}: {plain(error)}", markup=False)
         if figures["n_refused"] > len(refusals):
             notes().print("… and more; see `millrace dead-letters list`")
     if figures["n_refused"]:

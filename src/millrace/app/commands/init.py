@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -22,12 +23,24 @@ def init(
 
     Example: millrace init --home my-feed
     """
+    from rich.markup import escape
+
     from millrace.app.commands.printing import out
 
     settings, is_new = make_home(home)
     console = out()
-    console.print(f"{'Made' if is_new else 'Found'} [bold]{settings.home}[/] ({CONFIG_NAME}, data/)")
-    console.print("Next: [bold]millrace demo[/], or [bold]millrace import[/], or [bold]millrace ingest[/]")
+    console.print(f"{'Made' if is_new else 'Found'} [bold]{escape(str(settings.home))}[/] ({CONFIG_NAME}, data/)")
+    where = "" if settings.home == Path.cwd() else f" --home {shlex.quote(str(home))}"
+    console.print("Next:" if not settings.log_path.exists() else "It holds events already. Next:")
+    steps = (
+        ("demo", "a made-up world to look at"),
+        ("ingest FILE", "your own events, one JSON object a line"),
+        ("import DATASET PATH", "a public data set"),
+    )
+    if settings.log_path.exists():
+        steps = (("serve", "feeds over HTTP"), ("timeline", "a page, here and now"), ("doctor", "is all well?"))
+    for command, what in steps:
+        console.print(f"  [bold]millrace {escape(command + where)}[/]  [dim]{what}[/]", soft_wrap=True)
 
 
 def make_home(home: Path) -> tuple[Settings, bool]:

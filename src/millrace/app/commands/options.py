@@ -36,10 +36,34 @@ PortOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def open_settings(home: Path | None, overrides: list[str] | None = None) -> Settings:
-    """Return the settings that a command's options, the environment and the home folder add up to."""
+def open_settings(home: Path | None, overrides: list[str] | None = None, *, checks_params: bool = False) -> Settings:
+    """Return the settings that a command's options, the environment and the home folder add up to.
+
+    Parameters
+    ----------
+    home
+        The command's ``--home``.
+    overrides
+        The command's ``--set``.
+    checks_params
+        Whether to check params against the pipelines too, which takes building them.
+    """
     folder = find_home(home, os.environ, Path.cwd())
-    return load_settings(folder, os.environ, as_pairs(overrides))
+    pairs = as_pairs(overrides)
+    if checks_params:
+        return load_settings(folder, os.environ, pairs, param_problems)
+    return load_settings(folder, os.environ, pairs)
+
+
+def param_problems(settings: Settings) -> tuple[str, ...]:
+    """Return what is wrong with the config's params: names that no pipeline knows, values out of bounds."""
+    from millrace.app.wiring import check_params
+
+    try:
+        check_params(settings)
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def with_port(overrides: list[str] | None, port: int | None) -> list[str]:

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
-from millrace.app.commands.printing import age
+from millrace.app.commands.printing import age, plain, plain_text
 
 if TYPE_CHECKING:
     from millrace.mixer.feed import FeedPost, FeedResponse
@@ -38,7 +38,7 @@ def print_page(console: Console, page: FeedResponse, now_ms: int, max_posts: int
     """
     posts = page.posts if max_posts is None else page.posts[:max_posts]
     console.print()
-    console.print(Rule(f"[bold]For you[/], {escape(page.viewer_id)}", style="cyan", align="left"))
+    console.print(Rule(f"[bold]For you[/], {escape(plain(page.viewer_id))}", style="cyan", align="left"))
     for place, post in enumerate(posts, start=1):
         console.print(_card(place, post, now_ms))
     n_more = len(page.posts) - len(posts)
@@ -52,30 +52,30 @@ def print_page(console: Console, page: FeedResponse, now_ms: int, max_posts: int
 def _card(place: int, post: FeedPost, now_ms: int) -> Group:
     head = Text()
     head.append(f"{place:>2}  ", style="dim")
-    head.append(post.author.name, style="bold")
+    head.append(plain(post.author.name), style="bold")
     if post.author.name != post.author.user_id:
-        head.append(f"  @{post.author.user_id}", style="dim")
+        head.append(f"  @{plain(post.author.user_id)}", style="dim")
     head.append(f"  ·  {age(now_ms - post.created_at_ms)}", style="dim")
     if _VERBS.get(post.kind):
         head.append(f"  ·  {_VERBS[post.kind]}", style="dim")
     if post.language:
-        head.append(f"  ·  {post.language}", style="dim")
+        head.append(f"  ·  {plain(post.language)}", style="dim")
     parts: list[Text | Padding] = [Text(), head]
     if post.text:
         parts.append(Padding(_body(post.text), (0, 0, 0, 4)))
     if post.parent is not None:
-        byline = Text(f"{post.parent.author.name}  ·  {age(now_ms - post.parent.created_at_ms)}", style="dim")
+        byline = Text(f"{plain(post.parent.author.name)}  ·  {age(now_ms - post.parent.created_at_ms)}", style="dim")
         parts.append(Padding(byline, (0, 0, 0, 6)))
         parts.append(Padding(_body(post.parent.text), (0, 0, 0, 6)))
     icons = [_ICONS[item.kind] for item in post.media if item.kind in _ICONS]
-    why = Text(post.reason, style="green")
+    why = Text(plain(post.reason), style="green")
     if icons:
         why.append(f"   {'  '.join(icons)}", style="magenta")
     return Group(*parts, Padding(why, (0, 0, 0, 4)))
 
 
 def _body(text: str) -> Text:
-    return Text(shorten(text), justify="right" if is_right_to_left(text) else None)
+    return Text(shorten(plain_text(text)), justify="right" if is_right_to_left(text) else None)
 
 
 def _footer(page: FeedResponse) -> str:
@@ -87,7 +87,7 @@ def _footer(page: FeedResponse) -> str:
         parts.append("[yellow]degraded[/]")
     if page.end_of_feed:
         parts.append("end of feed")
-    parts.append(f"[dim]request {escape(page.request_id)}[/]")
+    parts.append(f"[dim]request {escape(plain(page.request_id))}[/]")
     return " · ".join(parts)
 
 

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
+
+_SHOWN_INSTEAD: Final = "\N{REPLACEMENT CHARACTER}"
+_UNPRINTABLE: Final = {
+    **dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), _SHOWN_INSTEAD),  # C0, delete, C1
+    **dict.fromkeys(
+        (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x2070))
+    ),  # bidi controls: left out
+    **dict.fromkeys(range(0xD800, 0xE000), _SHOWN_INSTEAD),  # halves of surrogate pairs cannot be encoded
+}
+"""What other people's texts must not send to a terminal: escape sequences, and orders to show text in disguise.
+
+Letters that run from right to left need no controls, and the joiners of emoji are none of these.
+"""
 
 
 class Step(Protocol):
@@ -34,6 +47,16 @@ def notes() -> Console:
 def print_json(value: object) -> None:
     """Print a value as one line of JSON."""
     out().out(msgspec.json.encode(value, enc_hook=_plain).decode(), highlight=False)
+
+
+def plain_text(text: str) -> str:
+    """Return a text as it may be shown in a terminal: control characters replaced, lines kept."""
+    return "\n".join(line.expandtabs(4).translate(_UNPRINTABLE) for line in text.splitlines())
+
+
+def plain(text: str) -> str:
+    """Return a name or a message as it may be shown in a terminal: control characters replaced, on one line."""
+    return " ".join(plain_text(text).split("\n"))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -122,7 +145,7 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return escape("" if value is None else str(value))
+    return escape("" if value is None else plain(str(value)))
 
 
 def _is_number(text: str) -> bool:

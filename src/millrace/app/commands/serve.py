@@ -27,19 +27,24 @@ def serve(
 
     Example: millrace serve --workers 2
     """
-    from millrace.app.commands.printing import notes
+    from rich.markup import escape
+
+    from millrace.app.checkpoints import records_to_fold
+    from millrace.app.commands.printing import count, notes
+    from millrace.app.commands.taking_in import FOLDED_AHEAD_FROM
     from millrace.app.http_address import check_loopback
     from millrace.app.supervisor import Address
     from millrace.app.supervisor import serve as run_server
-    from millrace.app.wiring import check_params
 
-    settings = open_settings(home, with_port(overrides, port))
+    settings = open_settings(home, with_port(overrides, port), checks_params=True)
     check_loopback(settings.config.server.host)
-    check_params(settings)
     check_alone(settings)
     start_logging()
     console = notes()
-    console.print(f"[dim]starting {settings.home} …[/]")
+    console.print(f"[dim]starting {escape(str(settings.home))} …[/]", soft_wrap=True)
+    n_to_fold = records_to_fold(settings)
+    if n_to_fold > FOLDED_AHEAD_FROM:
+        console.print(f"[dim]{count(n_to_fold, 'record')} are not in a checkpoint yet and are folded first …[/]")
 
     def announce(address: Address) -> None:
         console.print(f"Ready: [bold]{address.url}[/]  (development mode: this machine only)", soft_wrap=True)

@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
+from millrace.base.errors import ConfigError
 
 
 def timeline(
     viewer: Annotated[str | None, typer.Argument(metavar="[VIEWER]", help="Default: the most active one.")] = None,
+    named: Annotated[str | None, typer.Option("--viewer", help="Same as VIEWER.", show_default=False)] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Posts at most; default: a page.", show_default=False)
     ] = None,
@@ -33,7 +35,11 @@ def timeline(
     from millrace.app.local_feed import serve_page
     from millrace.app.wiring import build_clock
 
-    settings = open_settings(home, overrides)
+    if viewer is not None and named is not None and viewer != named:
+        raise ConfigError(
+            "option --viewer", value=named, problem=f"another viewer, {viewer!r}, is named too", remedy="name one"
+        )
+    settings = open_settings(home, overrides, checks_params=True)
     with progress("folding the log") as step:
         n_done = 0
 
@@ -43,7 +49,7 @@ def timeline(
             step.advance(done - n_done)
             n_done = done
 
-        page = serve_page(settings, viewer, limit, on_progress)
+        page = serve_page(settings, viewer if named is None else named, limit, on_progress)
     if as_json:
         typer.echo(msgspec.json.encode(page))
         return

@@ -12,11 +12,12 @@ from millrace.features.columns import (
     ACTION_PROBS,
     AUTHOR_AFFINITY,
     AUTHOR_COUNTS,
+    IS_IN_NETWORK,
     OBSERVED_COUNTS,
     POST_COUNTS,
     TOPIC_COUNTS,
 )
-from millrace.mixer.rankers.rates import smoothed_rates
+from millrace.mixer.rankers.rates import Float32Array, smoothed_rates
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import ColumnValues, Ranker
@@ -46,7 +47,15 @@ BASE_RATES: Final = {
     Action.REPORT: 0.00002,
     Action.NOT_DWELLED: 0.4,
 }
-"""What happens to a post of which nothing is known, per time shown. Business actions begin at 0."""
+"""What happens to a post where nothing at all is known, per time shown. Business actions begin at 0."""
+
+BASE_STRENGTH: Final = Param(
+    "rates.base_strength_views",
+    1_000.0,
+    1.0,
+    1e9,
+    "views that the built-in rates weigh against the candidates' authors'",
+)
 
 TOPIC_STRENGTH: Final = Param("rates.topic_strength_views", 500.0, 1.0, 1e6, "views that the base rates weigh")
 AUTHOR_STRENGTH: Final = Param("rates.author_strength_views", 150.0, 1.0, 1e6, "views that the topic's rates weigh")
@@ -60,8 +69,16 @@ AFFINITY_GAIN: Final = Param(
 AFFINITY_HALF: Final = Param("rates.affinity_half", 3.0, 0.01, 1e4, "affinity at which half of that gain is reached")
 
 
+FOLLOW_AFFINITY: Final = Param(
+    "rates.follow_affinity", 1.5, 0.0, 1e4, "affinity that following an author is worth before anything was done"
+)
+
+
 class CountersRanker(Ranker):
     """Predicts every action by smoothed rates; positive ones rise with the viewer's affinity to the author.
+
+    The rates of a post of which nothing is known are those of the candidates' authors taken together (empirical
+    Bayes), so that a new author begins as an average one of this place, not of a place that we made up.
 
     Parameters
     ----------
@@ -70,9 +87,18 @@ class CountersRanker(Ranker):
     """
 
     name = "counters"
-    reads = (POST_COUNTS, AUTHOR_COUNTS, TOPIC_COUNTS, OBSERVED_COUNTS, AUTHOR_AFFINITY)
+    reads = (POST_COUNTS, AUTHOR_COUNTS, TOPIC_COUNTS, OBSERVED_COUNTS, AUTHOR_AFFINITY, IS_IN_NETWORK)
     writes = (ACTION_PROBS,)
-    params = (TOPIC_STRENGTH, AUTHOR_STRENGTH, POST_STRENGTH, MAX_OBSERVED, AFFINITY_GAIN, AFFINITY_HALF)
+    params = (
+        BASE_STRENGTH,
+        TOPIC_STRENGTH,
+        AUTHOR_STRENGTH,
+        POST_STRENGTH,
+        MAX_OBSERVED,
+        AFFINITY_GAIN,
+        AFFINITY_HALF,
+        FOLLOW_AFFINITY,
+    )
 
     def __init__(self, actions: ActionSpace) -> None:
         self._base = np.zeros(len(actions), dtype=np.float32)
@@ -96,12 +122,12 @@ class CountersRanker(Ranker):
             batch[AUTHOR_COUNTS],
             batch[OBSERVED_COUNTS],
             batch[POST_COUNTS],
-            self._base,
+            self._base_rates(batch[AUTHOR_COUNTS], params.get_float(BASE_STRENGTH)),
             np.array(strengths, dtype=np.float32),
             params.get_float(MAX_OBSERVED),
             int(self._continuous),
         )
-        affinity = batch[AUTHOR_AFFINITY]
+        affinity = batch[AUTHOR_AFFINITY] + batch[IS_IN_NETWORK] * np.float32(params.get_float(FOLLOW_AFFINITY))
         liked = np.flatnonzero(affinity > 0)
         if len(liked):
             some = affinity[liked]
@@ -109,3 +135,16 @@ class CountersRanker(Ranker):
             cells = np.ix_(liked, self._positive)
             probs[cells] = np.minimum(probs[cells] * gain[:, None], 1.0)
         return {ACTION_PROBS: probs}
+
+    def _base_rates(self, author_counts: Float32Array, strength: float) -> Float32Array:
+        """Return what happens per view to posts of the candidates' authors, shrunk to the built-in rates.
+
+        Actions that outnumber the views (imports bring some without) say nothing about rates: those authors are
+        left out.
+        """
+        n_actions = len(self._base)
+        views = author_counts[:, n_actions]
+        discrete = np.delete(author_counts[:, :n_actions], self._continuous, axis=1)
+        usable = author_counts[discrete.max(axis=1, initial=0.0) <= views].sum(axis=0, dtype=np.float64)
+        rates: Float32Array = (usable[:n_actions] + strength * self._base) / (usable[n_actions] + strength)
+        return rates.astype(np.float32)
