@@ -119,7 +119,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         sources=(
             InNetworkSource(state.posts),
             SecondDegreeSource(index),
-            PopularSource(counters),
+            PopularSource(counters, state.posts),
             RecentSource(state.posts),
         ),
         # Duplicates are gone by now: the framework merges what the sources found.

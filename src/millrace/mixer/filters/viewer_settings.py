@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from millrace.base.int_table import Int32Array
 from millrace.base.params import Param
 from millrace.features.columns import IS_IN_NETWORK, IS_SENSITIVE, LANGUAGE
 from millrace.features.query_fields import LANGUAGES, SHOWS_SENSITIVE
@@ -48,12 +49,22 @@ class LanguageFilter(Filter):
 
     def is_enabled(self, query: Query) -> bool:
         """Only where it is switched on, for viewers whose languages are known."""
-        return query.params.get_bool(LANGUAGE_IS_ON) and len(query[LANGUAGES]) > 0
+        return judges_languages(query)
 
     def keep(self, query: Query, batch: CandidateBatch) -> BoolArray:
         """Return which posts the viewer follows or can read, as far as is known."""
-        language, known = batch[LANGUAGE], query[LANGUAGES]
-        is_understood = np.zeros(max(language.max(initial=0), known.max(initial=0)) + 1, dtype=np.bool_)
-        is_understood[known] = True
-        is_understood[0] = True
-        return is_understood[language] | batch[IS_IN_NETWORK]
+        return understands(query, batch[LANGUAGE]) | batch[IS_IN_NETWORK]
+
+
+def judges_languages(query: Query) -> bool:
+    """Whether strangers' posts in other languages are left out for this viewer."""
+    return query.params.get_bool(LANGUAGE_IS_ON) and len(query[LANGUAGES]) > 0
+
+
+def understands(query: Query, language: Int32Array) -> BoolArray:
+    """Return for each language code whether the viewer understands it, shape (n,); 0 (unknown) counts as understood."""
+    known = query[LANGUAGES]
+    is_understood = np.zeros(max(language.max(initial=0), known.max(initial=0)) + 1, dtype=np.bool_)
+    is_understood[known] = True
+    is_understood[0] = True
+    return is_understood[language]

@@ -6,35 +6,46 @@ import numpy as np
 
 from millrace.base.params import Param
 from millrace.features.columns import HEAT, POST_ID
-from millrace.features.query_fields import SEEN, SERVED
+from millrace.features.query_fields import LANGUAGES, SEEN, SERVED
+from millrace.mixer.filters.viewer_settings import LANGUAGE_IS_ON, judges_languages, understands
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.membership import is_member
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import Source
 from millrace.stores.counters import Counters
+from millrace.stores.post_store import PostStore
 
 MAX_POOL = Param("popular.max_pool", 2_048, 0, 65_536, "how far down the list of popular posts it looks")
 MAX_POSTS = Param("popular.max_posts", 500, 0, 5_000, "most popular posts, hottest first")
 
 
 class PopularSource(Source):
-    """Takes the posts with the most decayed engagement that the viewer has not had."""
+    """Takes the posts with the most decayed engagement that the viewer has not had and can read.
+
+    The list is the same for everybody; without a look at the language, viewers of a small one would find next to
+    nothing on it once the language filter is through.
+    """
 
     name = "popular"
-    reads = (SEEN, SERVED)
+    reads = (SEEN, SERVED, LANGUAGES)
     writes = (HEAT,)
-    params = (MAX_POOL,)
+    params = (MAX_POOL, LANGUAGE_IS_ON)
     cap = MAX_POSTS
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, posts: PostStore) -> None:
         self._counters = counters
+        self._posts = posts
 
     def retrieve(self, query: Query) -> CandidateBatch:
         """Return posts hottest first; leaving out what the viewer had keeps the pool from running dry."""
         seen, served = query[SEEN], query[SERVED]
-        max_posts = query.params.get_int(MAX_POSTS)
-        n_looked = min(max_posts + len(seen) + len(served), query.params.get_int(MAX_POOL))
+        max_posts, n_looked = query.params.get_int(MAX_POSTS), query.params.get_int(MAX_POOL)
+        has_languages = judges_languages(query)
+        if not has_languages:
+            n_looked = min(max_posts + len(seen) + len(served), n_looked)
         post_ids, heat = self._counters.popular(query.now_ms, n_looked)
-        was_had = is_member(post_ids, seen) | is_member(post_ids, served)
-        rows = np.flatnonzero(~was_had)[:max_posts]
+        is_new = ~(is_member(post_ids, seen) | is_member(post_ids, served))
+        if has_languages:
+            is_new &= understands(query, self._posts.gather(self._posts.find(post_ids)).language)
+        rows = np.flatnonzero(is_new)[:max_posts]
         return CandidateBatch({POST_ID: post_ids[rows], HEAT: heat[rows]})
