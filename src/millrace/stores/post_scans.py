@@ -23,13 +23,14 @@ def _is_before(post_ids: Int64Array, created: int, post: int, other_created: int
 def newest_originals(store: PostArrays, oldest_ms: int, max_posts: int) -> Int32Array:
     """Return the rows of the newest originals and quotes of all authors, newest first; one pass over all posts.
 
-    A heap keeps the best so far, its root the worst of them.
+    A heap keeps the best so far, its root the worst of them. The pass goes backwards: later rows are mostly later
+    posts, so the heap is nearly right after its first few and the rest is one comparison each.
     """
     post_ids, created_ms, facts = store.posts.keys_by_row, store.created_ms, store.facts
     created = np.empty(max_posts, dtype=np.int64)
     posts = np.empty(max_posts, dtype=np.int32)
     size = 0
-    for post in range(store.posts.state[N_USED]):
+    for post in range(store.posts.state[N_USED] - 1, -1, -1):
         at_ms = created_ms[post]
         if at_ms < oldest_ms or (size == max_posts and at_ms < created[0]) or post_ids[post] == 0:
             continue
