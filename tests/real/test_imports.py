@@ -73,7 +73,7 @@ def test_nearly_every_page_is_unlike_every_other(imported: Any) -> None:
     _, _, home = imported
     chosen = viewers(imported)[:50]
     pages = {frozenset(post.post_id for post in home.page(viewer).posts) for viewer in chosen}
-    assert len(pages) > 0.8 * len(chosen)  # listeners without friends differ by what they have heard alone
+    assert len(pages) > 0.9 * len(chosen)
 
 
 def test_a_newcomer_whom_nobody_knows_gets_a_full_page_too(imported: Any) -> None:

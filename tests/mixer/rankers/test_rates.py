@@ -11,6 +11,7 @@ from millrace.features.columns import (
     AUTHOR_AFFINITY,
     AUTHOR_COUNTS,
     IS_IN_NETWORK,
+    N_PROOFS,
     OBSERVED_COUNTS,
     POST_COUNTS,
     TOPIC_COUNTS,
@@ -21,6 +22,7 @@ from millrace.mixer.rankers.counters_ranker import (
     BASE_STRENGTH,
     FOLLOW_AFFINITY,
     POST_STRENGTH,
+    PROOF_AFFINITY,
     CountersRanker,
 )
 from millrace.mixer.rankers.rates import smoothed_rates, smoothed_rates_reference
@@ -48,6 +50,7 @@ def a_counted_batch(n: int, **evidence: np.ndarray) -> CandidateBatch:
             OBSERVED_COUNTS: evidence.get("observed", empty.copy()),
             AUTHOR_AFFINITY: evidence.get("affinity", np.zeros(n, dtype=np.float32)),
             IS_IN_NETWORK: evidence.get("in_network", np.zeros(n, dtype=np.bool_)),
+            N_PROOFS: evidence.get("proofs", np.zeros(n, dtype=np.int32)),
         },
         n=n,
     )
@@ -99,6 +102,12 @@ def test_following_an_author_counts_as_affinity_before_anything_was_done() -> No
     assert probs[ACTION_PROBS][:, Action.LIKE].tolist() == pytest.approx([0.03, 0.06])
 
 
+def test_each_followed_account_that_engaged_with_a_post_counts_as_affinity() -> None:
+    batch = a_counted_batch(2, proofs=np.array([0, 6], dtype=np.int32))
+    probs = ranked(CountersRanker(ActionSpace()), a_query(params={AFFINITY_GAIN: 2.0, PROOF_AFFINITY: 0.5}), batch)
+    assert probs[ACTION_PROBS][:, Action.LIKE].tolist() == pytest.approx([0.03, 0.06])
+
+
 def test_an_unknown_author_begins_as_an_average_one_of_the_candidates() -> None:
     author = counts([{"views": 9_000, Action.LIKE: 1_800}, {}, {Action.LIKE: 500}])  # the last without logged views
     batch = a_counted_batch(3, author=author)
@@ -111,7 +120,8 @@ def test_business_actions_have_heads_that_begin_at_zero() -> None:
     empty = np.zeros((1, len(actions) + 1), dtype=np.float32)
     columns = (POST_COUNTS, AUTHOR_COUNTS, TOPIC_COUNTS, OBSERVED_COUNTS)
     batch = a_batch(
-        {**{column: empty.copy() for column in columns}, AUTHOR_AFFINITY: [0.0], IS_IN_NETWORK: [False]}, n=1
+        {**{column: empty.copy() for column in columns}, AUTHOR_AFFINITY: [0.0], IS_IN_NETWORK: [False], N_PROOFS: [0]},
+        n=1,
     )
     probs = ranked(CountersRanker(actions), a_query(), batch)[ACTION_PROBS]
     assert probs.shape == (1, N + 1)

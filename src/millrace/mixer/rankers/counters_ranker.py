@@ -13,6 +13,7 @@ from millrace.features.columns import (
     AUTHOR_AFFINITY,
     AUTHOR_COUNTS,
     IS_IN_NETWORK,
+    N_PROOFS,
     OBSERVED_COUNTS,
     POST_COUNTS,
     TOPIC_COUNTS,
@@ -72,6 +73,9 @@ AFFINITY_HALF: Final = Param("rates.affinity_half", 3.0, 0.01, 1e4, "affinity at
 FOLLOW_AFFINITY: Final = Param(
     "rates.follow_affinity", 1.5, 0.0, 1e4, "affinity that following an author is worth before anything was done"
 )
+PROOF_AFFINITY: Final = Param(
+    "rates.proof_affinity", 0.5, 0.0, 1e4, "affinity that each followed account which engaged with a post is worth"
+)
 
 
 class CountersRanker(Ranker):
@@ -87,7 +91,7 @@ class CountersRanker(Ranker):
     """
 
     name = "counters"
-    reads = (POST_COUNTS, AUTHOR_COUNTS, TOPIC_COUNTS, OBSERVED_COUNTS, AUTHOR_AFFINITY, IS_IN_NETWORK)
+    reads = (POST_COUNTS, AUTHOR_COUNTS, TOPIC_COUNTS, OBSERVED_COUNTS, AUTHOR_AFFINITY, IS_IN_NETWORK, N_PROOFS)
     writes = (ACTION_PROBS,)
     params = (
         BASE_STRENGTH,
@@ -98,6 +102,7 @@ class CountersRanker(Ranker):
         AFFINITY_GAIN,
         AFFINITY_HALF,
         FOLLOW_AFFINITY,
+        PROOF_AFFINITY,
     )
 
     def __init__(self, actions: ActionSpace) -> None:
@@ -127,7 +132,11 @@ class CountersRanker(Ranker):
             params.get_float(MAX_OBSERVED),
             int(self._continuous),
         )
-        affinity = batch[AUTHOR_AFFINITY] + batch[IS_IN_NETWORK] * np.float32(params.get_float(FOLLOW_AFFINITY))
+        affinity = (
+            batch[AUTHOR_AFFINITY]
+            + batch[IS_IN_NETWORK] * np.float32(params.get_float(FOLLOW_AFFINITY))
+            + batch[N_PROOFS] * np.float32(params.get_float(PROOF_AFFINITY))
+        )
         liked = np.flatnonzero(affinity > 0)
         if len(liked):
             some = affinity[liked]
