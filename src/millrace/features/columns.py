@@ -28,6 +28,7 @@ _CODE: Final = np.dtype(np.int32)
 # ------------------------------------------------------------------------------------------ what a post is
 POST_ID: Final = Column("post_id", _ID, 0, doc="inside id of the post: the key")
 HAS_POST: Final = Column("has_post", _FLAG, 0, doc="the post store has it: neither deleted nor expired")
+IS_DELETED: Final = Column("is_deleted", _FLAG, 1, doc="deleted by its author or a moderator")
 AUTHOR_ID: Final = Column("author_id", _ID, 0, doc="who published it (of a repost: the reposter)")
 CREATED_MS: Final = Column("created_ms", _ID, 0, doc="when it was published")
 KIND: Final = Column("kind", np.dtype(np.int8), 0, doc="0 original, 1 reply, 2 repost, 3 quote")
@@ -35,14 +36,28 @@ PARENT_ID: Final = Column("parent_id", _ID, 0, doc="the post replied to, reposte
 PARENT_AUTHOR_ID: Final = Column("parent_author_id", _ID, 0, doc="its author; 0 for originals or where unknown")
 CONVERSATION_ID: Final = Column("conversation_id", _ID, 0, doc="root of the thread")
 CONTENT_ID: Final = Column("content_id", _ID, 0, doc="what a viewer would see: the reposted post, else the post itself")
+CONTENT_CREATED_MS: Final = Column(
+    "content_created_ms", _ID, 0, doc="when what a viewer would see was published; 0 where that is not known any more"
+)
 IS_PARENT_DELETED: Final = Column(
     "is_parent_deleted", _FLAG, 1, doc="the post replied to, reposted or quoted was deleted"
 )
 HAS_VIDEO: Final = Column("has_video", _FLAG, 0, doc="a video is attached")
 DURATION_MS: Final = Column("duration_ms", np.dtype(np.int32), 0, doc="length of its video or audio; 0 for none")
 IS_SENSITIVE: Final = Column("is_sensitive", _FLAG, 1, doc="marked as sensitive by its author or a moderator")
+IS_UNSAFE: Final = Column("is_unsafe", _FLAG, 1, doc="carries a safety label that hides it from everybody")
+IS_UNSAFE_FOR_STRANGERS: Final = Column(
+    "is_unsafe_for_strangers", _FLAG, 1, doc="carries a safety label that hides it from those who do not follow"
+)
 LANGUAGE: Final = Column("language", _CODE, 0, doc="language code; 0 unknown")
 TOPICS: Final = Column("topics", _CODE, 0, (MAX_TOPICS,), doc="topic codes, strongest first; 0 none")
+AUTHOR_FOLLOWERS: Final = Column("author_followers", _CODE, 0, doc="how many follow its author")
+AUTHOR_REPUTATION: Final = Column(
+    "author_reputation",
+    _SCORE,
+    1.0,
+    doc="how far its author is trusted, 0 to 1; 1 is neutral: nothing is held against it",
+)
 
 # ------------------------------------------------------------------------------- what it is to this viewer
 IS_IN_NETWORK: Final = Column("is_in_network", _FLAG, 0, doc="by the viewer or by somebody the viewer follows")
@@ -53,6 +68,9 @@ PROOF_ACTIONS: Final = Column(
 )
 AUTHOR_AFFINITY: Final = Column(
     "author_affinity", _SCORE, 0.0, doc="the viewer's decayed positive actions on the author's posts"
+)
+RETRIEVAL_SCORE: Final = Column(
+    "retrieval_score", _SCORE, 0.0, doc="how well it fits, by the first source that gave a score; comparable within one"
 )
 
 # ---------------------------------------------------------------------------- evidence, predictions, value
@@ -78,9 +96,16 @@ ACTION_PROBS: Final = Column(
 )
 VALUE: Final = Column("value", _SCORE, 0.0, doc="sum over actions of weight x prediction")
 OFFSET_VALUE: Final = Column("offset_value", _SCORE, 0.0, doc="value brought above 0, order kept")
+SOCIAL_BONUS: Final = Column("social_bonus", _SCORE, 0.0, doc="added for followed authors and for social proof")
 RECENCY_FACTOR: Final = Column("recency_factor", _SCORE, 1.0, doc="multiplier for age")
+LIFT_FACTOR: Final = Column("lift_factor", _SCORE, 1.0, doc="multiplier of the one new author's post that is lifted")
+AUTHOR_FACTOR: Final = Column("author_factor", _SCORE, 1.0, doc="multiplier for an author's second, third ... post")
 NETWORK_FACTOR: Final = Column("network_factor", _SCORE, 1.0, doc="multiplier for posts by strangers")
-SCORE: Final = Column("score", _SCORE, 1.0, doc="what the page is sorted by: offset value x all multipliers so far")
+SCORE: Final = Column("score", _SCORE, 1.0, doc="offset value through all bonuses and multipliers so far")
+DIVERSITY: Final = Column(
+    "diversity", np.dtype(np.int8), 0, doc="re-ranking: 0 not looked at, 1 chosen, -1 passed over for being like others"
+)
+PAGE_SCORE: Final = Column("page_score", _SCORE, 0.0, doc="what the page is chosen by: the score, after re-ranking")
 
 # ------------------------------------------------------------------------------------------- the slate only
 HAS_CONTENT: Final = Column("has_content", _FLAG, 0, doc="the content store gave its text")

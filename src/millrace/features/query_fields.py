@@ -36,9 +36,25 @@ BLOCKED_BY: Final[QueryField[Int64Array]] = QueryField("blocked_by", _no_ids(), 
 MUTED: Final[QueryField[Int64Array]] = QueryField("muted", _no_ids(), "whom the viewer mutes")
 SEEN: Final[QueryField[Int64Array]] = QueryField("seen", _no_ids(), "posts the viewer has seen")
 SERVED: Final[QueryField[Int64Array]] = QueryField("served", _no_ids(), "posts sent to the viewer lately")
+CLAIMED: Final[QueryField[Int64Array]] = QueryField(
+    "claimed", _no_ids(), "contents that left for the viewer within the seen window, in any worker"
+)
+FLOOR_MS: Final[QueryField[int]] = QueryField(
+    "floor_ms", 0, "contents published before this are never eligible again for the viewer"
+)
+KEYWORDS: Final[QueryField[Int64Array]] = QueryField("keywords", _no_ids(), "hashes of the keywords the viewer mutes")
+LIKED_POSTS: Final[QueryField[Int64Array]] = QueryField(
+    "liked_posts", _no_ids(), "posts the viewer acted on and liked, newest first"
+)
+LIKED_TOPICS: Final[QueryField[Int32Array]] = QueryField(
+    "liked_topics", _no_codes(), "topics of those posts and of the viewer's profile, most liked first"
+)
 LANGUAGES: Final[QueryField[Int32Array]] = QueryField(
     "languages", _no_codes(), "language codes the viewer understands; none means unknown"
 )
 SHOWS_SENSITIVE: Final[QueryField[bool]] = QueryField(
     "shows_sensitive", default=False, doc="the viewer wants sensitive media"
+)
+SHOWS_ALL_LANGUAGES: Final[QueryField[bool]] = QueryField(
+    "shows_all_languages", default=False, doc="the viewer wants posts in languages that they did not name, too"
 )

@@ -124,6 +124,10 @@ class Source(Stage):
     def retrieve(self, query: Query) -> CandidateBatch | Awaitable[CandidateBatch]:
         """Return the key column and the columns in `writes`, the source's best first."""
 
+    def explain(self, query: Query, key: int) -> str:
+        """Say why the source did not return this candidate, as its stores stand now. Called when somebody asks."""
+        return "did not return it"
+
 
 class Hydrator(Stage):
     """Adds columns to candidates; never drops or reorders them.
@@ -206,6 +210,10 @@ class ReRanker(Ranker):
     """A ranker that looks at the candidates beside each other (diversity)."""
 
     kind = "re-ranker"
+
+    def explain(self, batch: CandidateBatch, row: int) -> str:
+        """Say what it decided about this row, from the columns that it wrote; empty if nothing."""
+        return ""
 
 
 class Selector(Stage):
