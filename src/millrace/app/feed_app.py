@@ -13,6 +13,7 @@ from litestar import Litestar
 from millrace.app.api.events import event_routes
 from millrace.app.api.health import Readiness, health_routes
 from millrace.app.api.timeline import timeline_routes
+from millrace.app.api.web import web_routes
 from millrace.app.door import DoorThread
 from millrace.app.http import make_app
 from millrace.app.keeper import GROUP
@@ -70,6 +71,7 @@ class FeedApp:
             *timeline_routes(self.serve_home, self.find_viewers),
             *event_routes(self.submit, metrics, config.server.max_events_per_post),
             *health_routes(self.readiness, metrics),
+            *web_routes(),
         ]
         self.asgi: Litestar = make_app(
             routes, metrics, max_body_bytes=config.server.max_body_bytes, lifespans=(self._lifespan,)

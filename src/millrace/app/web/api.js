@@ -1,0 +1,78 @@
+// The HTTP API, as the page uses it: one place that knows addresses, the token and how errors look.
+
+let token = sessionStorage.getItem("millrace-token") || "";
+
+export class ApiError extends Error {
+  constructor(status, message, remedy) {
+    super(message);
+    this.status = status;
+    this.remedy = remedy;
+  }
+}
+
+export function setToken(value) {
+  token = value.trim();
+  sessionStorage.setItem("millrace-token", token);
+}
+
+export function hasToken() {
+  return token !== "";
+}
+
+/** Who the token names: the page shows it, the server checks it. */
+export function tokenViewer() {
+  try {
+    const body = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const bytes = Uint8Array.from(atob(body), (c) => c.charCodeAt(0));
+    return String(JSON.parse(new TextDecoder().decode(bytes)).sub);
+  } catch {
+    return "";
+  }
+}
+
+async function call(path, { body, keepalive = false, headers = {} } = {}) {
+  if (token) headers.Authorization = `Bearer ${token}`;
+  const options = { headers, keepalive, cache: "no-store" };
+  if (body !== undefined) {
+    options.method = "POST";
+    options.body = JSON.stringify(body);
+    headers["Content-Type"] = "application/json";
+  }
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch {
+    throw new ApiError(0, "The server does not answer", "is it running?");
+  }
+  const data = await answer.json().catch(() => ({}));
+  if (!answer.ok) {
+    throw new ApiError(answer.status, data.error?.message ?? `HTTP ${answer.status}`, data.error?.remedy ?? "");
+  }
+  return data;
+}
+
+export const viewers = () => call("/api/v1/viewers?limit=100");
+
+export function timeline(name, { viewer, cursor }) {
+  const query = new URLSearchParams();
+  if (viewer) query.set("viewer", viewer);
+  if (cursor) query.set("cursor", cursor);
+  return call(`/api/v1/timeline/${name}?${query}`);
+}
+
+export const trace = (request) => call(`/api/v1/requests/${encodeURIComponent(request)}`);
+
+export const why = (request, post) =>
+  call(`/api/v1/requests/${encodeURIComponent(request)}/why/${encodeURIComponent(post)}`);
+
+/** Send events; each gets an id of its own, so that sending a batch again is harmless. */
+export async function send(payloads, { keepalive = false } = {}) {
+  const now = Date.now();
+  const events = payloads.map((payload) => ({
+    event_id: `page-${crypto.randomUUID()}`, event_time_ms: now, source: "page", payload,
+  }));
+  const answer = await call("/api/v1/events", { body: events, keepalive });
+  const refused = answer.results.find((result) => result.status === "refused");
+  if (refused) throw new ApiError(422, refused.error, "");
+  return answer;
+}

@@ -1,0 +1,193 @@
+// The page: whose feed, which timeline, more as one scrolls, and what happens when a button is pressed.
+
+import * as api from "/web/api.js";
+import { makeCard } from "/web/card.js";
+import { el } from "/web/dom.js";
+import { Impressions } from "/web/impressions.js";
+import { renderMade } from "/web/made.js";
+import { renderWhy } from "/web/why.js";
+
+const $ = (id) => document.getElementById(id);
+const feed = $("feed");
+const panel = $("panel");
+const impressions = new Impressions();
+
+const state = { viewer: "", isNamed: false, timeline: "home", cursor: null, isEnd: false, isLoading: false, request: "", run: 0 };
+
+async function start() {
+  try {
+    const found = await api.viewers();
+    showPicker(found);
+  } catch (error) {
+    if (error.status === 401 || error.status === 403) {
+      $("token-form").hidden = false;
+      if (api.hasToken()) enter(api.tokenViewer());
+      else say("Paste your token to see your feed.");
+    } else {
+      complain(error);
+      setTimeout(start, 2000);
+    }
+  }
+}
+
+function showPicker(found) {
+  const picker = $("viewer");
+  state.isNamed = true;
+  $("mode").hidden = picker.hidden = $("viewer-label").hidden = false;
+  picker.replaceChildren(...found.map((v) =>
+    el("option", { value: v.user_id }, `${v.name || v.user_id} · follows ${v.n_following}`)));
+  const wanted = new URLSearchParams(location.search).get("viewer");
+  if (wanted && !found.some((v) => v.user_id === wanted)) picker.prepend(el("option", { value: wanted }, wanted));
+  if (wanted) picker.value = wanted;
+  if (!picker.value) {
+    say("Nobody is known here yet: take events in, or run `millrace demo`.");
+    return;
+  }
+  enter(picker.value);
+}
+
+function enter(viewer) {
+  state.viewer = viewer;
+  if (state.isNamed) history.replaceState(null, "", `?viewer=${encodeURIComponent(viewer)}`);
+  reload();
+}
+
+/** A new first page. What is on its way for the page before is not used. */
+function reload() {
+  impressions.close();
+  Object.assign(state, { cursor: null, isEnd: false, isLoading: false, request: "", run: state.run + 1 });
+  $("how").disabled = true;
+  feed.replaceChildren();
+  scrollTo(0, 0);
+  more();
+}
+
+async function more() {
+  if (state.isLoading || state.isEnd || !state.viewer) return;
+  const run = state.run;
+  state.isLoading = true;
+  say("…");
+  try {
+    const page = await api.timeline(state.timeline, { viewer: state.isNamed ? state.viewer : "", cursor: state.cursor });
+    if (run !== state.run) return;
+    state.request = page.request_id;
+    state.cursor = page.cursor;
+    state.isEnd = page.end_of_feed || !page.cursor;
+    $("how").disabled = false;
+    page.posts.forEach((post, position) => show(post, page.request_id, position));
+    say(state.isEnd ? (feed.childElementCount ? "That is all for now." : "Nothing to show yet.") : "");
+  } catch (error) {
+    if (run !== state.run) return;
+    if (error.status === 503) {
+      say("The server is catching up …");
+      setTimeout(more, 700);
+    } else complain(error);
+  } finally {
+    if (run === state.run) state.isLoading = false;
+  }
+  // Where the posts do not reach the end of the screen nothing would scroll, and so nothing would be asked for.
+  if (run === state.run && !state.isEnd && !state.isLoading && $("more").getBoundingClientRect().top < 2 * innerHeight && state.cursor) {
+    requestAnimationFrame(more);
+  }
+}
+
+function show(post, request, position) {
+  const context = { viewer_id: state.viewer, post_id: post.post_id, request_id: request, position };
+  const card = makeCard(post, (what, ...more) => act(what, { ...context }, ...more));
+  feed.append(card);
+  impressions.watch(card, { type: "Impression", ...context });
+}
+
+async function act(what, context, post, card, text) {
+  const engage = (action, isUndo = false) => ({ type: "Engagement", ...context, action, ...(isUndo ? { is_undo: true } : {}) });
+  try {
+    if (what === "why") await openWhy(context.request_id, post);
+    else if (what === "like") await api.send([engage("like")]);
+    else if (what === "unlike") await api.send([engage("like", true)]);
+    else if (what === "hide") {
+      await api.send([engage("not_interested")]);
+      replace(card, "Hidden. You will see less like this.");
+    } else if (what === "mute") {
+      await api.send([{ type: "MuteChanged", muter_id: state.viewer, muted_id: post.author.user_id }, engage("mute_author")]);
+      for (const other of [...feed.querySelectorAll(".card")]) {
+        if (other.dataset.author === post.author.user_id && other !== card) remove(other);
+      }
+      replace(card, `${post.author.name} is muted.`, ["Undo", async (note) => {
+        await api.send([{ type: "MuteChanged", muter_id: state.viewer, muted_id: post.author.user_id, is_muted: false }, engage("mute_author", true)]);
+        note.replaceChildren(`${post.author.name} is not muted any more.`);
+      }]);
+    } else if (what === "reply") {
+      await api.send([{
+        type: "PostCreated", post_id: `page-${crypto.randomUUID()}`, author_id: state.viewer, kind: "reply", text,
+        parent_id: post.post_id, parent_author_id: post.author.user_id,
+      }, engage("reply")]);
+      card.querySelector(".acts").after(el("p", { class: "small" }, "Your reply is out."));
+    }
+  } catch (error) {
+    complain(error);
+  }
+}
+
+function remove(card) {
+  impressions.drop(card);
+  card.remove();
+}
+
+function replace(card, text, undo) {
+  impressions.drop(card);
+  const note = el("div", { class: "note" }, text);
+  if (undo) note.append(" ", el("button", { click: () => undo[1](note).catch(complain) }, undo[0]));
+  card.replaceWith(note);
+}
+
+async function openWhy(request, post) {
+  openPanel("Why this post?", el("p", {}, "…"));
+  try {
+    openPanel("Why this post?", renderWhy(await api.why(request, post.post_id)));
+  } catch (error) {
+    openPanel("Why this post?", el("p", {}, `${error.message}. ${error.remedy ?? ""}`));
+  }
+}
+
+async function openMade() {
+  openPanel("How this page was made", el("p", {}, "…"));
+  try {
+    openPanel("How this page was made", renderMade(await api.trace(state.request)));
+  } catch (error) {
+    openPanel("How this page was made", el("p", {}, `${error.message}. ${error.remedy ?? ""}`));
+  }
+}
+
+function openPanel(title, body) {
+  $("panel-title").textContent = title;
+  $("panel-body").replaceChildren(body);
+  if (!panel.open) panel.showModal();
+}
+
+function say(text, isBad = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("bad", isBad);
+}
+
+const complain = (error) => say([error.message, error.remedy].filter(Boolean).join("; "), true);
+
+$("viewer").addEventListener("change", (event) => enter(event.target.value));
+$("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  api.setToken($("token").value);
+  $("token").value = "";
+  enter(api.tokenViewer());
+});
+$("refresh").addEventListener("click", reload);
+$("how").addEventListener("click", openMade);
+$("panel-close").addEventListener("click", () => panel.close());
+panel.addEventListener("click", (event) => { if (event.target === panel) panel.close(); });
+for (const tab of document.querySelectorAll("[data-timeline]")) {
+  tab.addEventListener("click", () => {
+    state.timeline = tab.dataset.timeline;
+    document.querySelectorAll("[data-timeline]").forEach((t) => t.setAttribute("aria-selected", String(t === tab)));
+    reload();
+  });
+}
+new IntersectionObserver((entries) => entries.some((e) => e.isIntersecting) && more(), { rootMargin: "1200px" }).observe($("more"));
+start();

@@ -1,0 +1,81 @@
+// One post as a card: who, when, what, why in words, and what one can do with it.
+
+import { age, el, words } from "/web/dom.js";
+
+const KINDS = { reply: "replied", repost: "reposted", quote: "quoted" };
+
+/**
+ * @param post a post of the API's answer
+ * @param act called with (what, post, card, text?) where what is like, unlike, reply, hide, mute or why
+ */
+export function makeCard(post, act) {
+  const card = el("article", { class: "card", "data-post": post.post_id, "data-author": post.author.user_id });
+  const isRepost = post.kind === "repost";
+  card.append(
+    el("p", { class: "reason" }, words("span", post.reason)),
+    by(post.author, post.created_at_ms, KINDS[post.kind] ?? ""),
+  );
+  if (post.text) card.append(words("p", post.text, { class: "text", language: post.language }));
+  card.append(...post.media.map(media));
+  if (post.parent) card.append(parent(post.parent, isRepost ? post.language : ""));
+  const like = el("button", { "aria-pressed": "false", "data-act": "like", click: () => {
+    const isLiked = like.getAttribute("aria-pressed") === "true";
+    like.setAttribute("aria-pressed", String(!isLiked));
+    like.textContent = isLiked ? "♡ Like" : "♥ Liked";
+    act(isLiked ? "unlike" : "like", post, card);
+  } }, "♡ Like");
+  card.append(el("div", { class: "acts" },
+    like,
+    el("button", { "data-act": "reply", click: () => toggleReply(card, post, act) }, "↩ Reply"),
+    el("button", { "data-act": "hide", title: "Not interested in this post", click: () => act("hide", post, card) }, "Hide"),
+    el("button", { "data-act": "mute", title: `No posts by ${post.author.name} any more`, click: () => act("mute", post, card) }, "Mute author"),
+    el("button", { "data-act": "why", class: "end", "aria-haspopup": "dialog", click: () => act("why", post, card) }, "Why this post?"),
+  ));
+  return card;
+}
+
+function by(author, createdMs, said) {
+  const face = el("div", { class: "face", "aria-hidden": "true" }, [...author.name.trim()][0] ?? "?");
+  face.style.setProperty("--hue", String(hue(author.user_id)));
+  return el("div", { class: "by" }, face, el("div", {},
+    words("bdi", author.name, { class: "name" }), " ",
+    el("span", { class: "kind" }, said), said ? " " : "",
+    el("time", { class: "when", datetime: new Date(createdMs).toISOString() }, age(createdMs))));
+}
+
+function parent(post, language) {
+  return el("div", { class: "quoted" },
+    el("div", {}, words("bdi", post.author.name, { class: "name" }), " ",
+      el("time", { class: "when", datetime: new Date(post.created_at_ms).toISOString() }, age(post.created_at_ms))),
+    words("p", post.text, { class: "text", language }),
+    ...(post.media ?? []).map(media));
+}
+
+function media(item) {
+  const what = { image: "Picture", video: "Video", audio: "Sound" }[item.kind] ?? item.kind;
+  const seconds = item.duration_ms ? `, ${Math.round(item.duration_ms / 1000)} s` : "";
+  return el("div", { class: "media" }, words("span", item.alt_text || `${what}${seconds}`));
+}
+
+function toggleReply(card, post, act) {
+  const open = card.querySelector(".reply-form");
+  if (open) {
+    open.remove();
+    return;
+  }
+  const box = el("textarea", { rows: "2", maxlength: "2000", dir: "auto", "aria-label": `Your reply to ${post.author.name}`, required: true });
+  const form = el("form", { class: "reply-form", submit: (event) => {
+    event.preventDefault();
+    if (!box.value.trim()) return;
+    act("reply", post, card, box.value.trim());
+    form.remove();
+  } }, box, el("button", { class: "quiet" }, "Reply"));
+  card.querySelector(".acts").before(form);
+  box.focus();
+}
+
+function hue(text) {
+  let sum = 7;
+  for (const char of text) sum = (sum * 31 + char.codePointAt(0)) % 360;
+  return sum;
+}
