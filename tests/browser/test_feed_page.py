@@ -1,0 +1,216 @@
+"""The page at ``/`` in a real browser: a feed that one scrolls, acts on and asks why, in any language."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millrace.app.commands.init import make_home
+from millrace.testing.server_process import ServerProcess, until
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+N_AUTHORS = 60
+TEXTS = (
+    "A mill on a <b>stream</b>",
+    "水車は川の流れで回る",
+    "طاحونة على النهر",
+    "磨坊在河边",
+    "Ein Mühlrad dreht sich",
+    "जलचक्की",
+)
+LANGUAGES = ("en", "ja", "ar", "zh", "de", "hi")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    settings, _ = make_home(tmp_path_factory.mktemp("browser") / "home")
+    server = ServerProcess(settings.home, n_workers=2)
+    server.wait_ready()
+    answer = json.loads(server.get("/api/v1/events", json.dumps(the_world()).encode()))
+    assert answer["n_refused"] == 0
+    until(lambda: len(viewers(server)) >= 2, 20)
+    yield server
+    assert server.stop() == 0
+
+
+def the_world() -> list[dict[str, Any]]:
+    """Sixty authors, two posts each in six scripts; Vera follows fifty of them and likes something, Wim little."""
+    payloads: list[dict[str, Any]] = [
+        {"type": "ProfileUpdated", "user_id": f"a{a}", "name": f"Author {a}"} for a in range(N_AUTHORS)
+    ]
+    payloads += [{"type": "ProfileUpdated", "user_id": "vera", "name": "Vera"}]
+    payloads += [{"type": "FollowChanged", "follower_id": "vera", "followee_id": f"a{a}"} for a in range(50)]
+    payloads += [{"type": "FollowChanged", "follower_id": "wim", "followee_id": "a1"}]
+    for post in range(2 * N_AUTHORS):
+        post_id, place = f"p{post}", post % len(TEXTS)
+        text = f"{TEXTS[place]} {post}"
+        payloads.append({"type": "PostCreated", "post_id": post_id, "author_id": f"a{post % N_AUTHORS}", "text": text})
+        payloads.append({"type": "PostAnnotated", "post_id": post_id, "producer": "test", "language": LANGUAGES[place]})
+    payloads += [
+        {"type": "Engagement", "viewer_id": who, "post_id": f"p{post}", "action": "like"}
+        for who, posts in (("vera", range(100, 106)), ("wim", range(100, 103)))
+        for post in posts
+    ]
+    return [{"event_id": f"w{number}", "payload": payload} for number, payload in enumerate(payloads)]
+
+
+def viewers(server: ServerProcess) -> list[Any]:
+    try:
+        return list(json.loads(server.get("/api/v1/viewers?limit=10")))
+    except OSError:
+        return []
+
+
+class Tab:
+    """One page of the browser, what it asked for, and what it complained about."""
+
+    def __init__(self, page: Any, server: ServerProcess) -> None:
+        self.page = page
+        self.server = server
+        self.requested: list[str] = []
+        self.problems: list[str] = []
+        page.on("request", lambda request: self.requested.append(request.url))
+        page.on("console", lambda message: self.problems.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+
+    def open(self, viewer: str = "vera") -> None:
+        self.page.goto(f"{self.server.url}/?viewer={viewer}")
+        self.page.wait_for_selector(".card")
+
+    def posts(self) -> list[str]:
+        return [
+            str(post) for post in self.page.eval_on_selector_all(".card", "cards => cards.map(c => c.dataset.post)")
+        ]
+
+
+@pytest.fixture
+def tab(server: ServerProcess) -> Iterator[Callable[[], Tab]]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on this machine: install the package 'chromium'")
+    opened: list[Tab] = []
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=path, args=list(FLAGS))
+
+        def open_tab() -> Tab:
+            opened.append(Tab(browser.new_page(viewport={"width": 1100, "height": 900}), server))
+            return opened[-1]
+
+        yield open_tab
+        browser.close()
+    for one in opened:
+        assert one.problems == []
+        assert [url for url in one.requested if not url.startswith(server.url)] == []
+
+
+def test_scrolling_brings_more_and_nothing_twice(tab: Callable[[], Tab], tmp_path: Path) -> None:
+    first = tab()
+    first.open()
+    assert len(first.posts()) >= 20
+    until(
+        lambda: first.page.evaluate("scrollTo(0, document.body.scrollHeight)") or first.page.inner_text("#status"), 30
+    )
+    assert first.page.inner_text("#status") == "That is all for now."
+    posts = first.posts()
+    assert len(posts) > 35
+    assert len(set(posts)) == len(posts)
+    second = tab()
+    second.page.goto(f"{second.server.url}/?viewer=vera")
+    second.page.wait_for_function("document.getElementById('status').textContent.length > 1")
+    assert not set(second.posts()) & set(posts)
+    first.page.screenshot(path=tmp_path / "feed.png")
+
+
+def test_words_of_every_script_are_shown_as_words(tab: Callable[[], Tab]) -> None:
+    page = tab()
+    page.open("wim")
+    shown = page.page.eval_on_selector_all(
+        ".card .text", "nodes => nodes.map(n => [n.textContent, n.dir, n.lang, getComputedStyle(n).direction])"
+    )
+    by_language = {language: (text, direction) for text, _, language, direction in shown}
+    assert {"ja", "ar", "zh"} <= set(by_language)
+    assert by_language["ar"][1] == "rtl"
+    assert by_language["ja"][1] == "ltr"
+    assert any("<b>stream</b>" in text for text, *_ in shown)
+    assert page.page.locator(".card b").count() == 0
+    assert {direction for _, direction, *_ in shown} == {"auto"}
+
+
+def test_why_and_how_open_with_bars(tab: Callable[[], Tab], tmp_path: Path) -> None:
+    page = tab()
+    page.open("why-reader")
+    page.page.click(".card >> nth=0 >> [data-act=why]")
+    page.page.wait_for_selector(".why .actions .fill")
+    text = page.page.inner_text("#panel")
+    assert "probability × weight" in text
+    assert "out of network" in text
+    assert page.page.locator(".why .steps tbody tr").count() >= 4
+    page.page.screenshot(path=tmp_path / "why.png")
+    page.page.click("#panel-close")
+    page.page.click("#how")
+    page.page.wait_for_selector(".made .waterfall .fill")
+    text = page.page.inner_text("#panel")
+    assert re.search(r"\d+ posts were found, \d+ passed the filters, \d+ are on the page", text)
+    assert "recent" in text
+    assert page.page.locator(".made .sources .label").count() >= 10
+    page.page.screenshot(path=tmp_path / "how.png")
+
+
+def test_a_muted_author_and_a_hidden_post_are_gone_and_a_like_counts(
+    tab: Callable[[], Tab], server: ServerProcess
+) -> None:
+    page = tab()
+    page.open("muter")
+    author = page.page.get_attribute(".card >> nth=0", "data-author")
+    page.page.click(".card >> nth=0 >> [data-act=mute]")
+    page.page.wait_for_selector(".note")
+    assert page.page.locator(f'.card[data-author="{author}"]').count() == 0
+    hidden = page.posts()[0]
+    page.page.click(".card >> nth=0 >> [data-act=hide]")
+    until(lambda: page.page.locator(".note").count() == 2, 10)
+    assert hidden not in page.posts()
+    page.page.click(".card >> nth=1 >> [data-act=like]")
+    assert page.page.get_attribute(".card >> nth=1 >> [data-act=like]", "aria-pressed") == "true"
+    page.page.click(".card >> nth=2 >> [data-act=reply]")
+    page.page.fill(".reply-form textarea", "so it does")
+    page.page.click(".reply-form button")
+    page.page.wait_for_selector("text=Your reply is out.")
+    # The page after this one knows: nothing by the muted author comes again.
+    later: list[str] = []
+
+    def is_asked() -> bool:
+        answer = json.loads(server.get("/api/v1/timeline/home?viewer=muter"))
+        later.extend(post["author"]["user_id"] for post in answer["posts"])
+        return bool(answer["end_of_feed"])
+
+    until(is_asked, 20)
+    assert author not in later
+
+
+def test_following_is_chronological(tab: Callable[[], Tab]) -> None:
+    page = tab()
+    page.open("vera-follows")
+    page.page.goto(f"{page.server.url}/?viewer=wim")
+    page.page.wait_for_function("document.getElementById('status').textContent !== '…'")
+    page.page.click("#tab-following")
+    page.page.wait_for_selector(".card")
+    assert {page.page.get_attribute(f".card >> nth={n}", "data-author") for n in range(2)} == {"a1"}
+    assert page.posts() == ["p61", "p1"]
