@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import socket
@@ -97,6 +98,7 @@ class ServedWorld:
     n_events: int
     refusals: list[str]
     page: Callable[[str], FeedResponse]
+    hear: Callable[[Iterable[AnyEvent]], None]
 
 
 FeedHome = Callable[["Iterable[AnyEvent]", int], ServedWorld]
@@ -134,9 +136,19 @@ def feed_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeedHome]:
             service = wiring.build_feed_service(settings, replica, claims=MemoryClaims(), clock=clock)
             runner = stack.enter_context(asyncio.Runner())
 
-            def page(viewer_id: str) -> FeedResponse:
-                return runner.run(service.home(FeedRequest(viewer_id=viewer_id, request_id=f"r-{viewer_id}")))
+            requests = itertools.count(1)
 
-            return ServedWorld(rules, replica.state, intake.n_accepted, intake.refusals, page)
+            def page(viewer_id: str) -> FeedResponse:
+                request_id = f"r-{viewer_id}-{next(requests)}"
+                return runner.run(service.home(FeedRequest(viewer_id=viewer_id, request_id=request_id)))
+
+            def hear(more: Iterable[AnyEvent]) -> None:
+                with Intake(settings, clock) as door:
+                    for batch in batches(rules.hearing(more)):
+                        door.take(batch)
+                    assert door.refusals == []
+                replica.catch_up()
+
+            return ServedWorld(rules, replica.state, intake.n_accepted, intake.refusals, page, hear)
 
         yield build
