@@ -156,7 +156,7 @@ def test_a_description_tells_stages_reads_writes_and_params() -> None:
     assert by_name["filter", "fake"].reads == ("author_id", "following")
     assert by_name["filter", "fake"].on_error == "keep all"
     assert by_name["source", "slow"].timeout_ms == 20
-    assert by_name["source", "fake"].timeout_ms is None
+    assert by_name["source", "fake"].timeout_ms == 20
     assert by_name["hydrator", "content"].wave == 1
     (param,) = by_name["source", "fake"].params
     assert (param.name, param.default, param.low, param.high, param.type) == ("fake.max", 7, 1, 9, "int")
@@ -167,7 +167,7 @@ def test_descriptions_are_rendered_for_people() -> None:
     description = describe(a_described_pipeline())
     text = render_text(description)
     assert "param   fake.max = 7 in [1, 9]  most" in text
-    assert "waits at most 20 ms" in text
+    assert "at most 20 ms" in text
     chart = render_mermaid(description)
     assert chart.startswith("flowchart TB\n")
     assert chart.count("subgraph") == 6

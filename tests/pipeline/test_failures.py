@@ -46,6 +46,29 @@ def n_out(result: PipelineResult, stage: str) -> list[int]:
     return [report.n_out for report in result.report.components if report.stage == stage]
 
 
+def test_a_source_of_the_cpu_that_takes_too_long_is_used_and_said_to_have_overrun() -> None:
+    class Steps(SystemClock):
+        at_s = 0.0
+
+        def monotonic_s(self) -> float:
+            return self.at_s
+
+    clock = Steps()
+
+    class Dawdles(FakeSource):
+        def retrieve(self, query: Query) -> CandidateBatch:
+            clock.at_s += 0.021
+            return super().retrieve(query)
+
+    sources = [Dawdles({POST_ID: [1]}, name="dawdles"), FakeSource({POST_ID: [2]}, name="quick")]
+    pipeline = Pipeline("test", Stages(selector=TopSelector(), sources=sources), key=POST_ID, dims=DIMS, clock=clock)
+    result = execute(pipeline, a_query())
+    assert sorted(ids(result)) == [1, 2]
+    found = {report.component: report.fate for report in result.report.components if report.stage == "source"}
+    assert found == {"dawdles": Fate.OVERRAN, "quick": Fate.OK}
+    assert not result.report.is_degraded
+
+
 class DropsTheFirst(Filter):
     """A late filter that waits, then drops the first row; never ends if the wait is None."""
 

@@ -242,6 +242,8 @@ class MetricsObserver:
             if part.fate is Fate.DISABLED:
                 continue
             metrics.component(pipeline, part.stage, part.component, part.took_ms / 1000)
+            if part.fate is Fate.OVERRAN:
+                metrics.outcome(pipeline, part.stage, part.component, part.fate.value)
             if part.n_in == 0:
                 metrics.candidates(pipeline, part.stage, part.component, "found", part.n_out)
             else:

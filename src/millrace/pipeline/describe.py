@@ -32,7 +32,7 @@ class ComponentDescription:
     wave
         Hydrators of one wave run side by side; None for other kinds.
     timeout_ms
-        None for plain functions of the CPU.
+        None for plain functions of the CPU that are no sources.
     on_error
         A filter's policy, else None.
     """
@@ -122,7 +122,7 @@ def _component(pipeline: Pipeline, stage: Stage, wave: int | None) -> ComponentD
         writes=tuple(thing.name for thing in stage.writes),
         params=tuple(_param(param) for param in dict.fromkeys(params)),
         wave=wave if is_hydrator else None,
-        timeout_ms=stage.timeout_ms if stage in pipeline.waiting else None,
+        timeout_ms=stage.timeout_ms if stage in pipeline.waiting or isinstance(stage, Source) else None,
         on_error=stage.on_error.value if isinstance(stage, Filter) else None,
     )
 
@@ -141,7 +141,7 @@ def _text_lines(description: PipelineDescription) -> Iterator[str]:
         for number, component in enumerate(group.components, start=1):
             notes = [
                 f"wave {component.wave}" if component.wave else "",
-                f"waits at most {component.timeout_ms:g} ms" if component.timeout_ms is not None else "",
+                f"at most {component.timeout_ms:g} ms" if component.timeout_ms is not None else "",
                 f"on error: {component.on_error}" if component.on_error else "",
             ]
             shown = "; ".join(note for note in notes if note)

@@ -13,6 +13,7 @@ class Fate(enum.Enum):
     OK = "ok"
     DISABLED = "disabled"  # switched off for this request: nothing is wrong
     FAILED = "failed"  # raised, or broke its contract
+    OVERRAN = "overran"  # a source of the CPU took longer than its time: its answer is there, and is used
     LATE = "late"  # did not answer within its time; its answer is not used
     SKIPPED = "skipped"  # the deadline had passed before its turn
     FALLBACK = "fallback"  # failed or was late, and gave its last known values instead

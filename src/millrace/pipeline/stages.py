@@ -64,7 +64,7 @@ class Stage(ABC):
     params
         The params it reads.
     timeout_ms
-        How long it may wait, in all its turns of a request together; only for components that are ``async``.
+        How long it may wait, in all its turns of a request together: for components that are ``async``, and sources.
     can_be_skipped
         Whether it is left out when the deadline has passed before its turn. Filters and what they read never are:
         late pages are worse pages, not unsafe ones.
@@ -110,12 +110,16 @@ class Source(Stage):
     ----------
     cap
         Param with the most rows it may return; the framework cuts what is beyond.
+    timeout_ms
+        20 ms by default; name 50 for one that asks another machine. A source that waits is given up then. One that is
+        a plain function cannot be interrupted: its answer is used, and that it overran is counted.
     only_below
         Param with a number of rows: the source takes part only if the others found fewer. For dear sources that
         are a last resort.
     """
 
     kind = "source"
+    timeout_ms = 20.0
     can_be_skipped = True  # all but the first of a pipeline
     cap: Param | None = None
     only_below: Param | None = None

@@ -110,7 +110,8 @@ class Turns:
             return self._fail(stage, n_in, start_s, self._now_s(), Fate.FAILED, _describe(error))
         end_s = self._now_s()
         start_ms, took_ms = (start_s - self.started_s) * 1000, (end_s - start_s) * 1000
-        self.reports.append(ComponentReport(stage.kind, stage.name, Fate.OK, start_ms, took_ms, n_in, n_out))
+        fate = Fate.OVERRAN if took_ms > stage.timeout_ms and isinstance(stage, Source) else Fate.OK
+        self.reports.append(ComponentReport(stage.kind, stage.name, fate, start_ms, took_ms, n_in, n_out))
         return Taken(Fate.OK, value)
 
     async def take_all(self, turns: Sequence[Turn]) -> list[Taken]:
