@@ -44,6 +44,8 @@ class ImportReport:
         Rows left out: how many, how many for each reason, and the first `MAX_EXAMPLES`.
     n_events, n_events_by_type
         Events yielded.
+    n_unmatched
+        Rows that were read well and of which no rule of a mapping wanted anything.
     composition
         What was made by seed rather than read; to be shown wherever the result is shown.
     """
@@ -51,6 +53,7 @@ class ImportReport:
     n_rows_total: int = 0
     n_rows: int = 0
     n_unreadable: int = 0
+    n_unmatched: int = 0
     n_unreadable_by_reason: Counter[str] = field(default_factory=Counter)
     unreadable: list[UnreadableRow] = field(default_factory=list)
     n_events: int = 0
@@ -61,6 +64,17 @@ class ImportReport:
     def is_composite(self) -> bool:
         """Whether part of it was made by seed."""
         return bool(self.composition)
+
+    def expect(self, first_pass: ImportReport) -> None:
+        """Take over what a first pass has found: how many rows there are, and which of them are unreadable.
+
+        Those count as read already; every other one is counted when it is read again and told.
+        """
+        self.n_rows_total = self.n_rows + first_pass.n_rows
+        self.n_rows += first_pass.n_unreadable
+        self.n_unreadable += first_pass.n_unreadable
+        self.n_unreadable_by_reason.update(first_pass.n_unreadable_by_reason)
+        self.unreadable.extend(first_pass.unreadable[: MAX_EXAMPLES - len(self.unreadable)])
 
     def leave_out(self, file: str, line: int, reason: str, row: object) -> None:
         """Count a row that cannot be used; ``reason`` is general, the example is kept beside it."""
