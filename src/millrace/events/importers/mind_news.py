@@ -132,5 +132,3 @@ def _is_name(text: str) -> bool:
 
 def _topics(category: str, subcategory: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((category, subcategory)))
-
-

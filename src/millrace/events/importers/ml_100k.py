@@ -1,8 +1,8 @@
 """``ml-100k``: dated ratings of movies (MovieLens 100K, as atomic files): who gave which movie how many stars when.
 
-What is real: viewers with age and gender, movies with title, year and genres, ratings and their times. What is made, and
-why the result is called composite: a movie stands as a post, published by seed in the days before its first rating; its
-first genre with its decade stands as the author; times on screen, which claim nothing
+What is real: viewers with age and gender, movies with title, year and genres, ratings and their times. What is made,
+and why the result is called composite: a movie stands as a post, published by seed in the days before its first
+rating; its first genre with its decade stands as the author; times on screen, which claim nothing
 (`millrace.events.importers.made`). Nobody follows anybody.
 
 Choices: 4 and 5 stars are a like, 3 a click (looked at, not liked), 1 and 2 "not interested"; each with an impression,

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 MAX_EXAMPLES: Final = 20
+MAX_REASONS: Final = 100
+_OTHER_REASONS: Final = "other reasons"
 _MAX_EXCERPT_CHARS: Final = 120
 
 
@@ -41,7 +43,7 @@ class ImportReport:
     n_rows
         Rows read so far, unreadable ones included.
     n_unreadable, n_unreadable_by_reason, unreadable
-        Rows left out: how many, how many for each reason, and the first `MAX_EXAMPLES`.
+        Rows left out: how many, how many for each of the first `MAX_REASONS` reasons, and the first `MAX_EXAMPLES`.
     n_events, n_events_by_type
         Events yielded.
     n_unmatched
@@ -68,10 +70,11 @@ class ImportReport:
     def expect(self, first_pass: ImportReport) -> None:
         """Take over what a first pass has found: how many rows there are, and which of them are unreadable.
 
-        Those count as read already; every other one is counted when it is read again and told.
+        Those, and rows that nobody wanted, count as read already; every other one when it is read again and told.
         """
         self.n_rows_total = self.n_rows + first_pass.n_rows
-        self.n_rows += first_pass.n_unreadable
+        self.n_rows += first_pass.n_unreadable + first_pass.n_unmatched
+        self.n_unmatched += first_pass.n_unmatched
         self.n_unreadable += first_pass.n_unreadable
         self.n_unreadable_by_reason.update(first_pass.n_unreadable_by_reason)
         self.unreadable.extend(first_pass.unreadable[: MAX_EXAMPLES - len(self.unreadable)])
@@ -79,7 +82,8 @@ class ImportReport:
     def leave_out(self, file: str, line: int, reason: str, row: object) -> None:
         """Count a row that cannot be used; ``reason`` is general, the example is kept beside it."""
         self.n_unreadable += 1
-        self.n_unreadable_by_reason[reason] += 1
+        is_counted = reason in self.n_unreadable_by_reason or len(self.n_unreadable_by_reason) < MAX_REASONS
+        self.n_unreadable_by_reason[reason if is_counted else _OTHER_REASONS] += 1
         if len(self.unreadable) < MAX_EXAMPLES:
             excerpt = str(row)[:_MAX_EXCERPT_CHARS].encode("utf-8", "replace").decode()
             self.unreadable.append(UnreadableRow(file, line, reason, excerpt))

@@ -191,9 +191,7 @@ def open_stream(file: Path) -> Iterator[BinaryIO]:
     try:
         raw = file.open("rb")
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise SourceDataError(
-            "import file", value=str(file), problem="is no file", remedy="check the path"
-        ) from error
+        raise SourceDataError("import file", value=str(file), problem="is no file", remedy="check the path") from error
     with raw:
         stream: io.BufferedReader = raw
         if raw.peek(2).startswith(_GZIP_MAGIC):

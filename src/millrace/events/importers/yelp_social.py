@@ -40,8 +40,6 @@ COMPOSITION: Final = (
 DEFAULT_SPAN_MS: Final = 48 * HOUR_MS
 """Where no span is asked for: nothing here has a time of its own."""
 
-_SPLITS: Final = ("train", "val", "test")
-
 
 @dataclass(frozen=True, slots=True)
 class _Likes:
@@ -115,10 +113,9 @@ def _window(likes: _Likes, window_ms: tuple[int, int], seed: int, teller: Teller
 
 def _likes(folder: Path, report: ImportReport) -> _Likes:
     users, places = array("q"), array("q")
-    tables = [_table(folder, "yelp.train.rating")]
-    for split in _SPLITS[1:]:
-        if any((folder / f"yelp.{split}.rating{ending}").is_file() for ending in ("", ".gz")):
-            tables.append(_table(folder, f"yelp.{split}.rating"))
+    further = [f"yelp.{split}.rating" for split in ("val", "test")]
+    there = [name for name in further if (folder / name).is_file() or (folder / f"{name}.gz").is_file()]
+    tables = [_table(folder, name) for name in ("yelp.train.rating", *there)]
     for table in tables:
         for user, place in _pairs(table, report):
             users.append(user)
