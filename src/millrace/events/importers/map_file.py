@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -271,7 +271,10 @@ class _Reader:
             try:
                 made[name] = msgspec.convert(value, hints[name])
             except msgspec.ValidationError as error:
-                self.problems.append(f"{key} {value!r}: {str(error).replace('`', '')}")
+                said = str(error).replace("`", "")
+                if said.startswith("Invalid enum value"):
+                    said = f"not one of {', '.join(get_args(TimeUnit))}"
+                self.problems.append(f"{key} {value!r}: {said}")
         missing = [name for name, field in known.items() if field.required and name not in raw]
         if missing:
             self.problems.append(f"{where}: {', '.join(missing)} missing".lstrip(": "))
