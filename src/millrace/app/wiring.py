@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from litestar import Litestar
 
     from millrace.app.metrics import Metrics
+    from millrace.events.importers.mapped import FileKind
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
     from millrace.mixer.home_pipeline import HomeParts
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from millrace.stores.content_store import ContentStore
     from millrace.stores.replica import Replica
     from millrace.stores.state import State
+    from millrace.stream.checks import EventCheck
     from millrace.stream.collector import Collector
     from millrace.stream.log import Log
 
@@ -295,12 +297,45 @@ def build_import(name: str, path: Path, options: ImportOptions, report: ImportRe
     ConfigError
         If no data set has that name.
     """
-    from millrace.events.importers import lastfm_2k, reddit_posts
+    from millrace.events.importers import IMPORTERS
 
-    readers = {"reddit-posts": reddit_posts.read, "lastfm-2k": lastfm_2k.read}
-    if name not in readers:
-        raise ConfigError("data set", value=name, problem="not known", remedy=f"use one of {', '.join(readers)}")
-    return readers[name](path, options, report)
+    if name not in IMPORTERS:
+        raise ConfigError("data set", value=name, problem="not known", remedy=f"use one of {', '.join(IMPORTERS)}")
+    return IMPORTERS[name](path, options, report)
+
+
+def build_mapped_import(
+    settings: Settings,
+    kind: FileKind,
+    path: Path,
+    map_path: Path,
+    options: ImportOptions,
+    report: ImportReport,
+    *,
+    check_rows: int,
+) -> Iterator[AnyEvent]:
+    """Return a foreign file as events, by a mapping; its first ``check_rows`` rows have been tried when it returns.
+
+    Raises
+    ------
+    ConfigError
+        If the mapping is wrong, or does not fit the file.
+    SourceDataError
+        If the file cannot be read.
+    """
+    from millrace.events.importers.map_file import load_map
+    from millrace.events.importers.mapped import MappedFile
+
+    codec = build_codec(settings)
+    file_map = load_map(map_path, codec)
+    return MappedFile(kind, path, file_map, codec, options, check_rows=check_rows).events(report)
+
+
+def build_event_check(settings: Settings) -> EventCheck:
+    """Return what the door checks events by, without the door."""
+    from millrace.stream.checks import EventCheck
+
+    return EventCheck(build_codec(settings), max_event_bytes=settings.config.log.max_event_bytes)
 
 
 def build_world(settings: Settings, now_ms: int) -> Iterator[AnyEvent]:

@@ -125,6 +125,33 @@ class EventCodec:
         check_meaning(event.payload, self.actions)
         return event
 
+    def payload(self, type_name: str, fields: RawObject, *, is_from_text: bool = False) -> Payload:
+        """Return a validated payload from its fields alone.
+
+        Parameters
+        ----------
+        type_name
+            The tag.
+        fields
+            Ids may be text or whole numbers.
+        is_from_text
+            Whether numbers and booleans may be given as text, as files of delimited text do.
+
+        Raises
+        ------
+        SchemaError
+            Naming the field and what would be right.
+        """
+        event_type = self.registry.by_name(type_name)
+        try:
+            payload: Payload = msgspec.convert(
+                self._id_fixers[type_name](fields), event_type.payload, strict=not is_from_text
+            )
+        except msgspec.ValidationError as error:
+            raise SchemaError(type_name, value=fields, problem=str(error), remedy="see docs/events.md") from error
+        check_meaning(payload, self.actions)
+        return payload
+
     def json_schema(self) -> RawObject:
         """Return the JSON Schema (2020-12) of all events as the door takes them."""
         schema: RawObject = _with_id_types(msgspec.json.schema(self._event_type))

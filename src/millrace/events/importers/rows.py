@@ -1,20 +1,30 @@
-"""Delimited text, plain or gzipped, read row by row in constant memory; what cannot be read is reported, not hidden."""
+"""Delimited text and lines of JSON, plain or gzipped, read row by row in constant memory.
+
+What cannot be read is reported, not hidden.
+"""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal
 
 from millrace.base.errors import SourceDataError
 from millrace.events.importers.report import ImportReport
 
+if TYPE_CHECKING:
+    from _csv import Reader
+
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-_DAMAGED: Final = (EOFError, gzip.BadGzipFile, zlib.error, OSError)
+DAMAGED: Final = (EOFError, gzip.BadGzipFile, zlib.error, OSError)
+"""What reading a damaged file raises."""
+
 MAX_LINE_BYTES: Final = 4 << 20
 """A longer line is cut: no file makes us hold more than this."""
 
@@ -41,27 +51,36 @@ def find_file(path: Path, name: str) -> Path:
 
 
 class Table:
-    """A delimited text file with a header line.
+    """A delimited text file.
 
     Parameters
     ----------
     file
         Plain or gzipped (told by its first bytes).
     columns
-        The header's names in the order in which values are wanted.
+        The header's names in the order in which values are wanted; without a header, what its columns are called.
     delimiter
         ``","`` (quoted CSV, fields may hold newlines) or a tab (never quoted).
     fallback_encoding
         For files that are not UTF-8; None reports such rows as unreadable.
+    has_header
+        Whether the first line names the columns.
     """
 
     def __init__(
-        self, file: Path, columns: Sequence[str], *, delimiter: str = ",", fallback_encoding: str | None = None
+        self,
+        file: Path,
+        columns: Sequence[str],
+        *,
+        delimiter: str = ",",
+        fallback_encoding: str | None = None,
+        has_header: bool = True,
     ) -> None:
         self.file = file
         self.columns = tuple(columns)
         self._delimiter = delimiter
         self._fallback = fallback_encoding
+        self._has_header = has_header
 
     def rows(self, report: ImportReport) -> Iterator[tuple[int, list[str]]]:
         """Yield ``(line, values)`` per readable row; the others go to the report.
@@ -71,27 +90,38 @@ class Table:
         SourceDataError
             If the file cannot be opened or has not the header expected.
         """
-        try:
-            with self.file.open("rb") as raw:
-                yield from self._rows(_uncompressed(raw), report)
-        except FileNotFoundError as error:
-            raise SourceDataError(
-                "import file", value=str(self.file), problem="does not exist", remedy="check the path"
-            ) from error
+        with open_stream(self.file) as stream:
+            yield from self._rows(stream, report)
+
+    def header(self) -> list[str]:
+        """Return the names in the first line.
+
+        Raises
+        ------
+        SourceDataError
+            If the file cannot be opened, or is empty.
+        """
+        with open_stream(self.file) as stream:
+            try:
+                first = next(self._reader(self._lines(stream)), [])
+            except (*DAMAGED, csv.Error) as error:
+                raise self._wrong_header([], f"cannot be read ({error})") from error
+        if not first:
+            raise self._wrong_header([], "is empty")
+        return [name.strip() for name in first]
 
     def _rows(self, stream: BinaryIO, report: ImportReport) -> Iterator[tuple[int, list[str]]]:
-        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self._delimiter == "," else csv.QUOTE_NONE
-        # Bytes that are not UTF-8 pass as lone surrogates, so that only the row that holds them is lost.
-        lines = self._lines(stream)
-        reader = csv.reader(lines, delimiter=self._delimiter, quoting=quoting)
+        reader = self._reader(self._lines(stream))
         order: list[int] | None = None
-        n_columns = 0
+        n_columns = len(self.columns)
+        if not self._has_header:
+            order = list(range(n_columns))
         while True:
             try:
                 row = next(reader)
             except StopIteration:
                 break
-            except _DAMAGED as error:
+            except DAMAGED as error:
                 if order is None:
                     raise self._wrong_header([], f"cannot be read ({error})") from error
                 report.n_rows += 1
@@ -118,8 +148,13 @@ class Table:
         if order is None:
             raise self._wrong_header([], "is empty")
 
+    def _reader(self, lines: Iterator[str]) -> Reader:
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if self._delimiter == "\t" else csv.QUOTE_MINIMAL
+        return csv.reader(lines, delimiter=self._delimiter, quoting=quoting)
+
     def _lines(self, stream: BinaryIO) -> Iterator[str]:
-        while line := stream.readline(MAX_LINE_BYTES):
+        # Bytes that are not UTF-8 pass as lone surrogates, so that only the row that holds them is lost.
+        for line in lines_of(stream):
             try:
                 yield line.decode()
             except UnicodeDecodeError:
@@ -129,7 +164,7 @@ class Table:
                     yield line.decode("utf-8", "surrogateescape")
 
     def _order(self, header: list[str]) -> list[int]:
-        names = [name.strip().lstrip("\ufeff") for name in header]
+        names = [name.strip() for name in header]
         missing = [name for name in self.columns if name not in names]
         if missing:
             raise self._wrong_header(header, f"has no column {', '.join(missing)}")
@@ -144,12 +179,32 @@ class Table:
         )
 
 
-def _uncompressed(raw: BinaryIO) -> BinaryIO:
-    magic = raw.read(2)
-    raw.seek(0)
-    if magic == _GZIP_MAGIC:
-        return io.BufferedReader(gzip.GzipFile(fileobj=raw), buffer_size=1 << 16)
-    return raw
+@contextmanager
+def open_stream(file: Path) -> Iterator[BinaryIO]:
+    """Open a file, plain or gzipped (told by its first bytes).
+
+    Raises
+    ------
+    SourceDataError
+        If there is no such file.
+    """
+    try:
+        raw = file.open("rb")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise SourceDataError("import file", value=str(file), problem="is no file", remedy="check the path") from error
+    with raw:
+        stream: io.BufferedReader = raw
+        if raw.peek(2).startswith(_GZIP_MAGIC):
+            stream = io.BufferedReader(gzip.GzipFile(fileobj=raw), buffer_size=1 << 16)
+        yield stream
+
+
+def lines_of(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield lines, cut at `MAX_LINE_BYTES`; a byte order mark before the first is left out."""
+    line = stream.readline(MAX_LINE_BYTES).removeprefix(codecs.BOM_UTF8)
+    while line:
+        yield line
+        line = stream.readline(MAX_LINE_BYTES)
 
 
 def _is_text(row: list[str]) -> bool:
