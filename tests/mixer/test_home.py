@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import asynccontextmanager
+from math import exp
 from typing import Any
 
 import msgspec
@@ -229,10 +230,11 @@ def test_why_is_the_arithmetic_of_the_score(a_world: World) -> None:
     assert sum(action.contribution for action in why.actions.values()) == pytest.approx(why.value, abs=1e-6)
     assert why.actions["complete"].weight == 0  # no video
     score = why.offset_value
-    for multiplier in why.multipliers:
-        score *= multiplier.factor
-    assert score == pytest.approx(why.score, rel=1e-6)
-    assert [multiplier.name for multiplier in why.multipliers] == ["recency", "out_of_network"]
+    for step in why.steps:
+        score = score * step.amount if step.kind == "multiply" else score + step.amount
+        assert score == pytest.approx(step.score_after, rel=1e-6)
+    assert why.steps[-1].score_after == why.score
+    assert why.steps[0].amount == pytest.approx(exp(-0.5))
 
 
 def test_every_candidate_has_a_fate(a_world: World) -> None:
