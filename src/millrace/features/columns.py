@@ -50,7 +50,10 @@ IS_UNSAFE_FOR_STRANGERS: Final = Column(
     "is_unsafe_for_strangers", _FLAG, 1, doc="carries a safety label that hides it from those who do not follow"
 )
 SAFETY_LABELS: Final = Column(
-    "safety_labels", np.dtype(np.uint64), 0, doc="one bit a label code: the safety labels of it, its author and its parent"
+    "safety_labels",
+    np.dtype(np.uint64),
+    0,
+    doc="one bit a label code: the safety labels of it, its author and its parent",
 )
 LANGUAGE: Final = Column("language", _CODE, 0, doc="language code; 0 unknown")
 TOPICS: Final = Column("topics", _CODE, 0, (MAX_TOPICS,), doc="topic codes, strongest first; 0 none")

@@ -95,7 +95,7 @@ def test_replies_to_originals_of_mutual_follows_weigh_more() -> None:
 
 
 def test_applied_weights_are_those_that_the_sum_was_made_with() -> None:
-    rows = [{action: 0.01 for action in Action}] * 3
+    rows = [dict.fromkeys(Action, 0.01)] * 3
     batch = a_predicted_batch(rows, 20_000, {IS_MUTUAL: [True, False, True], KIND: [ORIGINAL, ORIGINAL, REPLY]})
     for query in (a_query(), a_query(params={MUTUAL_REPLY_BOOST: 0.0}), a_query(params={MIN_COMPLETE_S: 30.0})):
         stage = WeightedSum(ACTIONS)

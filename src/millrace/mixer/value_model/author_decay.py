@@ -9,7 +9,8 @@ import numpy as np
 from millrace.base.ids import Int64Array
 from millrace.base.params import Param
 from millrace.features.columns import AUTHOR_FACTOR, AUTHOR_ID, POST_ID, SCORE
-from millrace.mixer.value_model.steps import Float32Array, Multiplier
+from millrace.mixer.value_model.steps import Multiplier
+from millrace.mixer.value_model.weights import Float32Array
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import IntArray
 from millrace.pipeline.query import Query

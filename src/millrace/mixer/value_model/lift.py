@@ -23,7 +23,8 @@ from millrace.features.columns import (
     SCORE,
 )
 from millrace.mixer.kinds import ORIGINAL
-from millrace.mixer.value_model.steps import Float32Array, Multiplier
+from millrace.mixer.value_model.steps import Multiplier
+from millrace.mixer.value_model.weights import Float32Array
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import BoolArray
 from millrace.pipeline.query import Query
@@ -35,7 +36,11 @@ MAX_FOLLOWERS: Final = Param("lift.max_followers", 1_000, 0, 1_000_000_000, "mos
 MAX_VIEWS: Final = Param("lift.max_views", 1_000, 0, 1_000_000_000, "a post that is lifted has fewer views")
 MAX_AGE_H: Final = Param("lift.max_age_h", 24.0, 0.0, 24.0 * 365, "how old a post that is lifted may be, hours")
 POSITION_FRAC: Final = Param(
-    "lift.position_frac", 0.85, 0.0, 1.0, "a post that is lifted stands in this part of all scores above 0, from the top"
+    "lift.position_frac",
+    0.85,
+    0.0,
+    1.0,
+    "a post that is lifted stands in this part of all scores above 0, from the top",
 )
 RANK: Final = Param("lift.rank", 15, 0, 10_000, "the first rank, counted from 0, that a post is lifted to")
 N_RANKS: Final = Param("lift.n_ranks", 1, 1, 10_000, "how many ranks, from that one on, one is drawn from")

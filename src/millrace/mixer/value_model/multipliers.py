@@ -9,7 +9,8 @@ import numpy as np
 from millrace.base.params import Param
 from millrace.features.columns import CREATED_MS, IS_IN_NETWORK, KIND, NETWORK_FACTOR, RECENCY_FACTOR, SCORE
 from millrace.mixer.kinds import REPLY, REPOST
-from millrace.mixer.value_model.steps import Float32Array, Multiplier
+from millrace.mixer.value_model.steps import Multiplier
+from millrace.mixer.value_model.weights import Float32Array
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.query import Query
 
@@ -59,7 +60,7 @@ class OutOfNetworkMultiplier(Multiplier):
     amount_column = NETWORK_FACTOR
 
     def amount(self, query: Query, batch: CandidateBatch) -> Float32Array:
-        """Return 1 for originals and quotes in-network, the param for posts by strangers; replies and reposts: a switch."""
+        """Return 1 for what followed accounts wrote themselves, else the param; their replies and reposts: a switch."""
         is_full = batch[IS_IN_NETWORK]
         if query.params.get_bool(RESCORES_REPLIES):
             kind = batch[KIND]

@@ -8,7 +8,8 @@ import numpy as np
 
 from millrace.base.params import Param
 from millrace.features.columns import IS_IN_NETWORK, N_PROOFS, SCORE, SOCIAL_BONUS
-from millrace.mixer.value_model.steps import Bonus, Float32Array
+from millrace.mixer.value_model.steps import Bonus
+from millrace.mixer.value_model.weights import Float32Array
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.query import Query
 
@@ -40,6 +41,6 @@ class SocialBonus(Bonus):
 
     def amount(self, query: Query, batch: CandidateBatch) -> Float32Array:
         """Return the sum of the bonuses that a candidate has a right to."""
-        followed = np.float32(query.params.get_float(FOLLOWED_BONUS))
-        proof = np.float32(query.params.get_float(PROOF_BONUS))
-        return batch[IS_IN_NETWORK] * followed + (batch[N_PROOFS] > 0) * proof
+        none = np.float32(0.0)
+        followed = np.where(batch[IS_IN_NETWORK], np.float32(query.params.get_float(FOLLOWED_BONUS)), none)
+        return followed + np.where(batch[N_PROOFS] > 0, np.float32(query.params.get_float(PROOF_BONUS)), none)
