@@ -64,8 +64,9 @@ def show(post: FeedPost) -> None:
     for name, action in largest:
         print(f"    {action.probability:9.5f} × {action.weight:8.3f} = {action.contribution:+.5f}  {name}")
     print(f"    sum over {len(why.actions)} heads that weigh something {why.value:+.5f}, offset {why.offset_value:.5f}")
-    for multiplier in why.multipliers:
-        print(f"    × {multiplier.name} {multiplier.factor:.3f}")
+    for step in why.steps:
+        sign = "×" if step.kind == "multiply" else "+"
+        print(f"    {sign} {step.name} {step.amount:.3f}")
     print(f"    score {why.score:.5f}\n")
 
 

@@ -16,7 +16,7 @@ from millrace.events.content_events import Media
 from millrace.mixer.feed import FeedParent, FeedPost, FeedResponse, FeedUser, Why
 
 NOW_MS = 1_700_000_000_000
-WHY = Why(actions={}, value=1.0, offset_value=1.0, multipliers=(), score=1.0)
+WHY = Why(actions={}, value=1.0, offset_value=1.0, steps=(), score=1.0)
 
 
 def a_post(**more: Any) -> FeedPost:

@@ -4,9 +4,11 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import asynccontextmanager
+from math import exp
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from millrace.base.actions import Action
@@ -24,6 +26,7 @@ from millrace.testing.builders import (
     a_block,
     a_counts_observed,
     a_follow,
+    a_label_changed,
     a_mute,
     a_post_annotated,
     a_post_created,
@@ -196,6 +199,83 @@ def test_reposts_of_muted_and_deleted_and_seen_posts_are_not_there(a_world: Worl
     assert with_repost(an_impression(20, 2)) == ["1"]
 
 
+@pytest.mark.parametrize(
+    "label",
+    [
+        a_label_changed("spam", post_id=1),
+        a_label_changed("suspended", user_id=10),
+        a_label_changed("Violence", post_id=2),
+        a_label_changed("csam", user_id=30),
+    ],
+    ids=["the post", "its author", "what it quotes", "whom it quotes"],
+)
+def test_unsafe_posts_are_shown_to_nobody_and_the_label_is_named(a_world: World, label: AnyEvent) -> None:
+    quote = posts_by(10, 1, kind="quote", parent_id=2, parent_author_id=30)
+    events = [a_follow(20, 10), *posts_by(30, 2, hours_ago=49), *quote]
+    assert ids(a_world(events).page()) == ["1"]
+    world = a_world([*events, label])
+    page, result = world.page_with_result()
+    assert ids(page) == []
+    row = result.row_of(world.post_id(1))
+    assert result.drop_names[result.dropped_by[row]] == "unsafe"
+    (stage,) = (stage for stage in world.service.pipeline.stages.filters if stage.name == "unsafe")
+    assert label.payload.label.lower() in stage.explain(result.query, result.candidates, row)  # type: ignore[attr-defined]
+
+
+def test_posts_labelled_for_strangers_are_left_to_followers(a_world: World) -> None:
+    events = [*posts_by(10, 1), *posts_by(11, 2), a_label_changed("nsfw", post_id=1)]
+    assert ids(a_world(events).page()) == ["2"]
+    assert sorted(ids(a_world([*events, a_follow(20, 10)]).page())) == ["1", "2"]
+
+
+def test_deleted_and_unknown_posts_have_different_fates(a_world: World) -> None:
+    world = a_world([*posts_by(10, 1), a_post_deleted(1)])
+    wanted = np.array([world.post_id(1), world.post_id(2)])
+
+    class BehindTheTimes:  # a source that is not told of deletions
+        def popular(self, *_: object) -> tuple[Any, Any]:
+            return wanted.copy(), np.ones(2, dtype=np.float32)
+
+    (popular,) = (source for source in world.service.pipeline.stages.sources if source.name == "popular")
+    popular._counters = BehindTheTimes()  # type: ignore[attr-defined]
+    _, result = world.page_with_result()
+    fates = [result.drop_names[result.dropped_by[result.row_of(int(post))]] for post in wanted]
+    assert fates == ["deleted", "hydration"]
+
+
+def test_viewers_may_ask_for_posts_in_all_languages(a_world: World) -> None:
+    events = [*posts_by(10, 1), a_post_annotated(1, language="ja"), a_profile_updated(20, languages=("en",))]
+    assert ids(a_world(events).page()) == []
+    assert ids(a_world(events, params={"language.is_cross_lingual": True}).page()) == ["1"]
+    world = a_world([*events, a_profile_updated(20, settings={"other_languages": "show"})])
+    assert ids(world.page()) == ["1"]
+    world.hear([a_profile_updated(20, settings={"other_languages": "hide"})])
+    assert ids(world.page(request_id="r2")) == []
+
+
+def test_one_post_by_a_new_author_comes_up_to_the_sixteenth_place(a_world: World) -> None:
+    known = [a_follow(fan, author) for author in range(100, 136) if author != 130 for fan in range(1_000, 1_003)]
+    hours_ago = {author: 1 + (author - 100) / 20 for author in range(100, 125)}
+    hours_ago |= {130: 5, **dict.fromkeys((*range(125, 130), *range(131, 136)), 20)}
+    posts = [
+        event for author, hours in hours_ago.items() for event in posts_by(author, author + 1_000, hours_ago=hours)
+    ]
+
+    def place(**params: Any) -> int:
+        page = a_world([*posts, *known], params={"lift.max_followers": 2, **params}).page()
+        lifted = [
+            post.post_id
+            for post in page.posts
+            for step in post.why.steps
+            if step.name == "new_author_lift" and step.amount != 1
+        ]
+        assert lifted == ([] if params else ["1130"])
+        return ids(page).index("1130")
+
+    assert place(**{"lift.is_on": False}) == 25
+    assert place() == 15
+
+
 def test_posts_without_content_are_replaced(a_world: World) -> None:
     world = a_world(many_authors(40))
     lost = [*many_authors(3, first=500), *(an_engagement(v, 1_500, "like") for v in range(60, 70))]
@@ -229,10 +309,11 @@ def test_why_is_the_arithmetic_of_the_score(a_world: World) -> None:
     assert sum(action.contribution for action in why.actions.values()) == pytest.approx(why.value, abs=1e-6)
     assert why.actions["complete"].weight == 0  # no video
     score = why.offset_value
-    for multiplier in why.multipliers:
-        score *= multiplier.factor
-    assert score == pytest.approx(why.score, rel=1e-6)
-    assert [multiplier.name for multiplier in why.multipliers] == ["recency", "out_of_network"]
+    for step in why.steps:
+        score = score * step.amount if step.kind == "multiply" else score + step.amount
+        assert score == pytest.approx(step.score_after, rel=1e-6)
+    assert why.steps[-1].score_after == why.score
+    assert why.steps[0].amount == pytest.approx(exp(-0.5))
 
 
 def test_every_candidate_has_a_fate(a_world: World) -> None:
@@ -267,6 +348,8 @@ def test_what_was_served_is_logged_after_the_page(a_world: World) -> None:
     assert [item.post_id for item in served.items] == ids(page)
     assert served.items[0].author_id == "10"
     assert served.items[0].scores["score"] == pytest.approx(page.posts[0].score)
+    factors = {"recency_factor", "social_bonus", "lift_factor", "author_factor", "network_factor"}
+    assert set(served.items[0].scores) == {"value", "offset_value", "score"} | factors
     assert served.items[0].sources == page.posts[0].sources
     assert served.context.session_id == "s1"
     world.hear([event])
@@ -323,6 +406,23 @@ def test_without_block_lists_nothing_is_shown(a_world: World) -> None:
     page = world.page(debug=True)
     assert page.posts == ()
     assert page.degraded
+
+
+def test_without_labels_nothing_is_shown(a_world: World) -> None:
+    world = a_world([*many_authors(5), a_label_changed("spam", post_id=1100)], config=HomeConfig(deadline_ms=30_000))
+    (stage,) = (stage for stage in world.service.pipeline.stages.hydrators if stage.name == "labels")
+    stage._labels = Broken()  # type: ignore[attr-defined]
+    page = world.page(debug=True)
+    assert page.posts == ()
+    assert page.debug_info is not None
+    assert {(o.component, o.fate) for o in page.debug_info.outcomes} == {("labels", "failed"), ("unsafe", "blind")}
+
+
+def test_without_reputations_the_page_stays(a_world: World) -> None:
+    world = a_world(many_authors(5), config=HomeConfig(deadline_ms=30_000))
+    (stage,) = (stage for stage in world.service.pipeline.stages.hydrators if stage.name == "reputation")
+    stage.hydrate = Broken().hydrate  # type: ignore[method-assign]
+    assert len(world.page().posts) == 5
 
 
 def test_without_claims_the_page_leaves_unclaimed(a_world: World) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from millrace.mixer.value_model.steps import value_steps
 from millrace.pipeline.describe import describe, render_mermaid, render_text
 from millrace.pipeline.stages import OnError
 from millrace.testing.pipeline_world import FeedWorld
@@ -22,9 +23,10 @@ def test_the_home_pipeline_describes_itself(a_world: World) -> None:
 def test_filters_run_in_the_documented_order(a_world: World) -> None:
     filters = a_world().service.pipeline.stages.filters
     assert [stage.name for stage in filters] == [
-        "deleted",
+        "hydration",
         "age",
         "own_posts",
+        "deleted",
         "deleted_parent",
         "blocked_author",
         "blocked_by_author",
@@ -34,8 +36,10 @@ def test_filters_run_in_the_documented_order(a_world: World) -> None:
         "seen",
         "served",
         "out_of_network_reply",
-        "sensitive",
         "language",
+        "sensitive",
+        "unsafe",
+        "reputation",
         "same_content",
     ]
 
@@ -45,6 +49,7 @@ def test_what_protects_people_fails_closed(a_world: World) -> None:
     filters = (*pipeline.stages.filters, *pipeline.stages.late_filters)
     closed = {stage.name for stage in filters if stage.on_error is OnError.DROP_ALL}
     assert closed == {
+        "hydration",
         "deleted",
         "deleted_parent",
         "blocked_author",
@@ -53,6 +58,7 @@ def test_what_protects_people_fails_closed(a_world: World) -> None:
         "blocked_parent",
         "muted_parent",
         "sensitive",
+        "unsafe",
         "content",
     }
 
@@ -63,3 +69,23 @@ def test_every_param_has_bounds_and_keeps_its_default_within(a_world: World) -> 
     for param in params.values():
         param.check(param.default)
         assert isinstance(param.default, bool) or param.low > float("-inf")
+
+
+def test_the_value_model_goes_from_predictions_to_score_in_the_documented_order(a_world: World) -> None:
+    rankers = a_world().service.pipeline.stages.rankers
+    assert [stage.name for stage in rankers] == [
+        "counters",
+        "weighted_sum",
+        "recency",
+        "social",
+        "new_author_lift",
+        "author_decay",
+        "out_of_network",
+    ]
+    assert [(step.name, step.operation) for step in value_steps(rankers)] == [
+        ("recency", "multiply"),
+        ("social", "add"),
+        ("new_author_lift", "multiply"),
+        ("author_decay", "multiply"),
+        ("out_of_network", "multiply"),
+    ]

@@ -18,6 +18,8 @@ _HEAD = """\
 """
 _PARAMS = """
 # Params are read per request. `millrace pipeline show` lists them with defaults and bounds.
+# A set of params under a name of your own is a table [profiles.NAME]; [home] value_profile chooses it.
+# Both take effect as soon as this file is saved, without a restart; what stands under [params] wins.
 [params]
 """
 
@@ -39,6 +41,9 @@ def config_template() -> str:
 
 def toml_key(section: str, key: str) -> str:
     """Return a key within its section: names of params and of languages are keys of one table, quoted as one."""
+    if section == "profiles":
+        profile, _, param = key.partition(".")
+        return f'{profile}."{param}"' if param else profile
     return f'"{key}"' if section == "params" else key
 
 

@@ -79,6 +79,7 @@ def examine_broken(home: Path, error: ConfigError, clock: Clock) -> Iterator[Fin
     """Yield findings for a home whose config cannot be used: its problems, and what can be checked without it."""
     for problem in error.problems:
         yield Finding("config", "problem", problem, f"correct {home / CONFIG_NAME}, the environment or --set")
+    yield from _rejected(Settings(home))
     yield from _run((("python", _python), ("disk", _disk)), Settings(home), clock)
     yield Finding("the rest", "warning", "not looked at: it takes a config that can be used", "correct the config")
 
@@ -132,8 +133,21 @@ def _event_types(settings: Settings, _clock: Clock) -> Iterator[Finding]:
 
 
 def _params(settings: Settings, _clock: Clock) -> Iterator[Finding]:
-    wiring.check_params(settings)
-    yield Finding("params", "ok", f"{count(len(settings.config.params), 'param')} set in the config")
+    config = settings.config
+    try:
+        wiring.check_params(settings)
+    except ConfigError:
+        yield from _rejected(settings)
+        raise
+    detail = f"profile {config.home.value_profile}, {count(len(config.params), 'param')} set in the config"
+    yield Finding("params", "ok", detail)
+
+
+def _rejected(settings: Settings) -> Iterator[Finding]:
+    """Tell what a running server makes of a file that cannot be used."""
+    if running_keeper(settings.data_dir) is not None:
+        detail = "a server runs on this home: it rejects the file and keeps the params from before the edit"
+        yield Finding("params", "warning", detail, "correct the file: a running server takes it up within a second")
 
 
 def _log(settings: Settings, clock: Clock) -> Iterator[Finding]:

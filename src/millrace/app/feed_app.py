@@ -17,11 +17,13 @@ from millrace.app.api.web import web_routes
 from millrace.app.door import DoorThread
 from millrace.app.http import make_app
 from millrace.app.keeper import GROUP
+from millrace.app.live_params import LiveParams
 from millrace.app.metrics import Metrics
 from millrace.app.served_writer import ServedWriter
 from millrace.app.settings import MillraceConfig
 from millrace.app.viewers import ActiveViewer, active_viewers
 from millrace.base.errors import MillraceError, NotReadyError
+from millrace.base.params import ParamSet
 from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.stream.collector import Receipt
 from millrace.stream.log import total
@@ -51,6 +53,8 @@ class FeedApp:
         Takes events in.
     metrics
         Of this process.
+    live
+        The params that pages are made with.
     """
 
     def __init__(
@@ -60,8 +64,11 @@ class FeedApp:
         make_service: MakeService,
         door: DoorThread,
         metrics: Metrics,
+        live: LiveParams,
     ) -> None:
         self._replica = replica
+        self._live = live
+        live.on_change(self._take_params)
         self._make_service = make_service
         self._service: FeedService | None = None
         self._door = door
@@ -113,17 +120,26 @@ class FeedApp:
             if reason:
                 raise NotReadyError("feed", problem=reason, remedy="try again in a moment; /readyz tells when")
             self._service = self._make_service(self._writer)
+            self._service.params = self._live.params
         return self._service
+
+    def _take_params(self, params: ParamSet) -> None:
+        """Serve with other params from the next request on; those under way keep the ones they began with."""
+        if self._service is not None:
+            self._service.params = params
 
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
+        await self._live.start()
         await self._writer.start()
         gauges = asyncio.create_task(self._report_state(), name="gauges")
+        following = asyncio.create_task(self._live.follow(), name="live params")
         try:
             yield
         finally:
             gauges.cancel()
-            await asyncio.gather(gauges, return_exceptions=True)
+            following.cancel()
+            await asyncio.gather(gauges, following, return_exceptions=True)
             if self._service is not None:
                 await self._service.drain()
             await self._writer.stop()

@@ -120,6 +120,12 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self._params_rejected = Gauge(
+            "millrace_params_rejected",
+            "1 while an edit of millrace.toml cannot be used and the params from before it stay in effect.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self._checkpoint_offset = Gauge(
             "millrace_checkpoint_offset",
             "Log offset of the newest checkpoint.",
@@ -173,6 +179,10 @@ class Metrics:
         """Set how far the keeper has come, as any process sees it from outside."""
         self._gauge(self._lag, "keeper").set(lag)
         self._checkpoint_offset.set(checkpoint_offset)
+
+    def params_rejected(self, *, is_rejected: bool) -> None:
+        """Set whether the home's file, as it is now, cannot be used."""
+        self._params_rejected.set(1 if is_rejected else 0)
 
     def render(self) -> bytes:
         """Return the exposition text: of all processes where values are shared, else of this one."""

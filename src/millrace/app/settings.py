@@ -41,6 +41,10 @@ class MillraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     home: HomeConfig = HomeConfig()
     claims: ClaimsConfig = ClaimsConfig()
     world: WorldConfig = WorldConfig()
+    profiles: Annotated[
+        dict[str, dict[str, ParamValue]],
+        Meta(description="Value profiles of your own: params by name; [home] value_profile chooses one"),
+    ] = {}
     params: Annotated[
         dict[str, ParamValue], Meta(description="Params that differ from their defaults; see `pipeline show`")
     ] = {}
@@ -58,11 +62,14 @@ class Settings:
         The effective config.
     origin_by_key
         Where each value that is not a default comes from.
+    layers_above
+        What environment and command line say: they win over the file, however often it is read again.
     """
 
     home: Path
     config: MillraceConfig = field(default_factory=MillraceConfig)
     origin_by_key: Mapping[str, str] = field(default_factory=dict)
+    layers_above: tuple[Layer, ...] = field(default=(), repr=False)
 
     @property
     def config_path(self) -> Path:
@@ -171,13 +178,29 @@ def load_settings(
     ConfigError
         With all problems at once.
     """
-    layers = [read_toml(home / CONFIG_NAME)]
+    above = []
     if env is not None:
-        layers.append(env_layer(env))
+        above.append(env_layer(env))
     if overrides:
-        layers.append(from_pairs("command line", overrides))
+        above.append(from_pairs("command line", overrides))
+    return _load(home, tuple(above), check)
+
+
+def reload_settings(settings: Settings, check: Callable[[Settings], Iterable[str]] = lambda _settings: ()) -> Settings:
+    """Return the settings that the home's file gives now, under the same environment and command line as before.
+
+    Raises
+    ------
+    ConfigError
+        With all problems at once.
+    """
+    return _load(settings.home, settings.layers_above, check)
+
+
+def _load(home: Path, above: tuple[Layer, ...], check: Callable[[Settings], Iterable[str]]) -> Settings:
+    layers = (read_toml(home / CONFIG_NAME), *above)
     loaded = load(MillraceConfig, layers, lambda config: check(Settings(home, config)))
-    return Settings(home, loaded.config, loaded.origin_by_key)
+    return Settings(home, loaded.config, loaded.origin_by_key, above)
 
 
 def with_patience(settings: Settings, deadline_ms: float) -> Settings:
@@ -190,4 +213,5 @@ def with_patience(settings: Settings, deadline_ms: float) -> Settings:
 def with_port(settings: Settings, port: int) -> Settings:
     """Return the same settings with another port."""
     server = msgspec.structs.replace(settings.config.server, port=port)
-    return replace(settings, config=msgspec.structs.replace(settings.config, server=server))
+    above = (*settings.layers_above, Layer("free port", {"server": {"port": port}}))
+    return replace(settings, config=msgspec.structs.replace(settings.config, server=server), layers_above=above)

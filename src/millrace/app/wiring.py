@@ -8,18 +8,18 @@ that ``--help`` and small commands start at once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from millrace.app.settings import Settings
+from millrace.app.settings import MillraceConfig, Settings
 from millrace.base.actions import ActionSpace
 from millrace.base.clock import Clock, SystemClock
 from millrace.base.errors import ConfigError
 from millrace.base.ids import IdHasher
-from millrace.base.params import ParamSet
+from millrace.base.params import Param, ParamSet
 from millrace.events.codec import EventCodec
 from millrace.events.envelope import AnyEvent
 from millrace.events.registry import EventRegistry
@@ -27,6 +27,7 @@ from millrace.events.registry import EventRegistry
 if TYPE_CHECKING:
     from litestar import Litestar
 
+    from millrace.app.live_params import LiveParams
     from millrace.app.metrics import Metrics
     from millrace.events.importers.mapped import FileKind
     from millrace.events.importers.options import ImportOptions
@@ -214,13 +215,15 @@ def build_feed_service(
         Shared or replaced where somebody else needs them too.
     """
     from millrace.mixer.service import FeedService
+    from millrace.mixer.value_model.profiles import values_in_effect
 
+    config = settings.config
     return FeedService(
         replica,
         _home_parts(settings, replica.state, replica.content, served_logger, claims, clock),
         replica.state.hasher,
-        settings.config.home,
-        params=settings.config.params,
+        config.home,
+        params=values_in_effect(config.home.value_profile, config.profiles, config.params),
         observer=observer,
     )
 
@@ -254,17 +257,30 @@ def build_idle_pipelines(settings: Settings) -> list[Pipeline]:
     return [home_pipeline(parts, settings.config.home)]
 
 
-def check_params(settings: Settings) -> None:
-    """Check the config's params against what the pipelines declare.
+def declared_params(settings: Settings) -> Mapping[str, Param]:
+    """Return every param of every pipeline, by name."""
+    return {name: param for pipeline in build_idle_pipelines(settings) for name, param in pipeline.params.items()}
+
+
+def config_params(settings: Settings, declared: Mapping[str, Param]) -> ParamSet:
+    """Return the params that a config adds up to, those of its value profile included.
 
     Raises
     ------
     ConfigError
-        Naming every param that is not known or out of bounds.
+        Naming every problem of the params and of all profiles.
     """
-    if settings.config.params:
-        declared = {name: param for p in build_idle_pipelines(settings) for name, param in p.params.items()}
-        ParamSet().override("config", settings.config.params, declared)
+    from millrace.mixer.value_model.profiles import params_in_effect
+
+    config = settings.config
+    return params_in_effect(config.home.value_profile, config.profiles, config.params, declared)
+
+
+def check_params(settings: Settings) -> None:
+    """Check the config's params and profiles against what the pipelines declare; raises as `config_params` does."""
+    config = settings.config
+    if config.params or config.profiles or config.home.value_profile != MillraceConfig().home.value_profile:
+        config_params(settings, declared_params(settings))
 
 
 def build_http_app(settings: Settings, replica: Replica[State], clock: Clock | None = None) -> Litestar:
@@ -279,7 +295,16 @@ def build_http_app(settings: Settings, replica: Replica[State], clock: Clock | N
     def make_service(served_logger: ServedLogger) -> FeedService:
         return build_feed_service(settings, replica, served_logger, observer=MetricsObserver(metrics), clock=clock)
 
-    return FeedApp(settings.config, replica, make_service, DoorThread(collector), metrics).asgi
+    live = build_live_params(settings, metrics)
+    return FeedApp(settings.config, replica, make_service, DoorThread(collector), metrics, live).asgi
+
+
+def build_live_params(settings: Settings, metrics: Metrics) -> LiveParams:
+    """Return the params of a serving process, which follow edits of the home's file."""
+    from millrace.app.live_params import LiveParams
+
+    declared = declared_params(settings)
+    return LiveParams(settings, lambda edited: config_params(edited, declared), metrics)
 
 
 def build_metrics(settings: Settings) -> Metrics:

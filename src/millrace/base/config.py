@@ -7,6 +7,7 @@ is a `msgspec.Struct` of sections, each a frozen struct with a default for every
 
 from __future__ import annotations
 
+import copy
 import difflib
 import enum
 import tomllib
@@ -177,9 +178,17 @@ def entries(config: msgspec.Struct, prefix: str = "") -> Iterator[Entry]:
         if isinstance(value, msgspec.Struct):
             yield from entries(value, key + ".")
         elif isinstance(value, dict) and value:
-            yield from (Entry(f"{key}.{name}", inner, "") for name, inner in value.items())
+            yield from _table_entries(key, value)
         else:
             yield Entry(key, value, _doc(hints[field.name]))
+
+
+def _table_entries(prefix: str, table: Mapping[str, object]) -> Iterator[Entry]:
+    for name, value in table.items():
+        if isinstance(value, dict) and value:
+            yield from _table_entries(f"{prefix}.{name}", value)
+        else:
+            yield Entry(f"{prefix}.{name}", value, "")
 
 
 def _doc(hint: Any) -> str:
@@ -238,13 +247,34 @@ def _take(
             continue
         item_hint = _item_hint(hints[name])
         if item_hint is not None and isinstance(value, dict):
-            # Dotted keys in TOML nest; a mapping of dotted names (params) is flat. Entries are laid over the
-            # default's, one by one, as keys of a section are.
-            place = values.setdefault(name, dict(getattr(schema(), name)))
-            for inner, item in _flatten(value):
-                _take_value(item, item_hint, place, inner, f"{key}.{inner}", origin, origins, problems)
+            # Entries are laid over the default's, one by one, as keys of a section are.
+            place = values.setdefault(name, copy.deepcopy(getattr(schema(), name)))
+            _take_table(value, item_hint, place, key, origin, origins, problems)
         else:
             _take_value(value, hints[name], values, name, key, origin, origins, problems)
+
+
+def _take_table(
+    table: Mapping[str, Any],
+    item_hint: Any,
+    place: dict[str, Any],
+    key: str,
+    origin: str,
+    origins: dict[str, str],
+    problems: list[str],
+) -> None:
+    """Lay a table of a mapping over ``place``; a mapping of mappings (profiles) is a table of tables."""
+    inner_hint = _item_hint(item_hint)
+    if inner_hint is None:
+        # Dotted keys in TOML nest; a mapping of dotted names (params) is flat.
+        for name, item in _flatten(table):
+            _take_value(item, item_hint, place, name, f"{key}.{name}", origin, origins, problems)
+        return
+    for name, item in table.items():
+        if isinstance(item, dict):
+            _take_table(item, inner_hint, place.setdefault(name, {}), f"{key}.{name}", origin, origins, problems)
+        else:
+            problems.append(f"config key {key}.{name} {item!r} ({origin}): not a table; write [{key}.{name}]")
 
 
 def _take_value(

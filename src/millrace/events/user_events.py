@@ -13,7 +13,7 @@ class ProfileUpdated(Payload, frozen=True, kw_only=True):
     """A user's profile as it is now; absent fields (None) stay as they were.
 
     ``age`` and ``gender`` are carried for operators who need them; nothing uses them unless switched on.
-    ``settings`` are the viewer's own switches, such as ``{"sensitive_media": "show"}``.
+    ``settings`` are the viewer's own switches, such as ``{"sensitive_media": "show"}``; see docs/events.md.
     """
 
     user_id: UserId

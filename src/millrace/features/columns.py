@@ -49,6 +49,12 @@ IS_UNSAFE: Final = Column("is_unsafe", _FLAG, 1, doc="carries a safety label tha
 IS_UNSAFE_FOR_STRANGERS: Final = Column(
     "is_unsafe_for_strangers", _FLAG, 1, doc="carries a safety label that hides it from those who do not follow"
 )
+SAFETY_LABELS: Final = Column(
+    "safety_labels",
+    np.dtype(np.uint64),
+    0,
+    doc="one bit a label code: the safety labels of it, its author and its parent",
+)
 LANGUAGE: Final = Column("language", _CODE, 0, doc="language code; 0 unknown")
 TOPICS: Final = Column("topics", _CODE, 0, (MAX_TOPICS,), doc="topic codes, strongest first; 0 none")
 AUTHOR_FOLLOWERS: Final = Column("author_followers", _CODE, 0, doc="how many follow its author")
@@ -61,6 +67,7 @@ AUTHOR_REPUTATION: Final = Column(
 
 # ------------------------------------------------------------------------------- what it is to this viewer
 IS_IN_NETWORK: Final = Column("is_in_network", _FLAG, 0, doc="by the viewer or by somebody the viewer follows")
+IS_MUTUAL: Final = Column("is_mutual", _FLAG, 0, doc="the viewer and its author follow each other")
 N_PROOFS: Final = Column("n_proofs", _CODE, 0, doc="how many of those the viewer follows engaged with it")
 PROOF_IDS: Final = Column("proof_ids", _ID, 0, (MAX_PROOFS,), doc="some of them, newest first; 0 none")
 PROOF_ACTIONS: Final = Column(

@@ -10,6 +10,22 @@ from msgspec import Meta, Struct
 class HomeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Section ``[home]``."""
 
+    value_profile: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="The set of params that pages are valued by: x, classic, or a table [profiles.NAME]; "
+            "a change takes effect without a restart, as one of [profiles] and [params] does",
+        ),
+    ] = "x"
+    unsafe_labels: Annotated[
+        tuple[str, ...],
+        Meta(description="Safety labels of posts and accounts that hide a post from everybody"),
+    ] = ("spam", "abuse", "hate", "violence", "csam", "malware", "illegal", "suspended", "deactivated")
+    unsafe_for_strangers_labels: Annotated[
+        tuple[str, ...],
+        Meta(description="Safety labels that hide a post from those who do not follow its author"),
+    ] = ("nsfw", "gore", "insult", "low_quality", "impersonation", "compromised", "do_not_amplify")
     page_size: Annotated[int, Meta(ge=1, le=500, description="Posts on a page where the request names no limit")] = 35
     max_page_size: Annotated[int, Meta(ge=1, le=500, description="The largest limit a request may name")] = 50
     deadline_ms: Annotated[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from millrace.base.params import ParamSet
@@ -61,23 +63,35 @@ class WhyAction(Struct, frozen=True, kw_only=True):
     contribution: float
 
 
-class WhyMultiplier(Struct, frozen=True, kw_only=True):
-    """One factor of the score."""
+class WhyStep(Struct, frozen=True, kw_only=True):
+    """One step from the offset value to the score.
+
+    Attributes
+    ----------
+    name
+        The stage.
+    kind
+        What is done with ``amount``.
+    score_after
+        The score that this step leaves.
+    """
 
     name: str
-    factor: float
+    kind: Literal["multiply", "add"]
+    amount: float
+    score_after: float
 
 
 class Why(Struct, frozen=True, kw_only=True):
     """How a post's score came about.
 
-    ``value`` is the sum of the contributions; ``score`` is ``offset_value`` times all multipliers, in their order.
+    ``value`` is the sum of the contributions; ``offset_value`` taken through all steps in their order is ``score``.
     """
 
     actions: dict[str, WhyAction]
     value: float
     offset_value: float
-    multipliers: tuple[WhyMultiplier, ...]
+    steps: tuple[WhyStep, ...]
     score: float
 
 

@@ -16,7 +16,7 @@ from millrace.features.query_fields import CONTEXT, VIEWER
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.filters.age import AgeFilter
 from millrace.mixer.filters.claims import ClaimFilter
-from millrace.mixer.filters.existence import ContentFilter, DeletedFilter, DeletedParentFilter
+from millrace.mixer.filters.existence import ContentFilter, DeletedFilter, DeletedParentFilter, HydrationFilter
 from millrace.mixer.filters.out_of_network import OutOfNetworkReplyFilter
 from millrace.mixer.filters.own import OwnPostsFilter
 from millrace.mixer.filters.relations import (
@@ -26,12 +26,15 @@ from millrace.mixer.filters.relations import (
     MutedAuthorFilter,
     MutedParentFilter,
 )
+from millrace.mixer.filters.safety import ReputationFilter, UnsafeFilter
 from millrace.mixer.filters.same_content import SameContentFilter
 from millrace.mixer.filters.seen import SeenFilter, ServedFilter
 from millrace.mixer.filters.viewer_settings import LanguageFilter, SensitiveFilter
+from millrace.mixer.hydrators.authors import AuthorHydrator, MutualHydrator, ReputationHydrator
 from millrace.mixer.hydrators.content import ContentHydrator, NamesHydrator
 from millrace.mixer.hydrators.core import CoreHydrator
 from millrace.mixer.hydrators.counts import CountsHydrator
+from millrace.mixer.hydrators.labels import LabelsHydrator
 from millrace.mixer.hydrators.proofs import ProofActionsHydrator
 from millrace.mixer.hydrators.viewer import AffinityHydrator, InNetworkHydrator
 from millrace.mixer.query_hydrators.follows import FollowsQueryHydrator
@@ -45,7 +48,10 @@ from millrace.mixer.sources.in_network import InNetworkSource
 from millrace.mixer.sources.popular import PopularSource
 from millrace.mixer.sources.recent import RecentSource
 from millrace.mixer.sources.second_degree import SecondDegreeSource
+from millrace.mixer.value_model.author_decay import AuthorDecay
+from millrace.mixer.value_model.lift import NewAuthorLift
 from millrace.mixer.value_model.multipliers import OutOfNetworkMultiplier, RecencyMultiplier
+from millrace.mixer.value_model.social import SocialBonus
 from millrace.mixer.value_model.weighted_sum import WeightedSum
 from millrace.pipeline.blueprint import Stages
 from millrace.pipeline.outcome import PipelineObserver
@@ -55,6 +61,7 @@ from millrace.stores.codes import CodeTables
 from millrace.stores.content_overlay import ContentReader
 from millrace.stores.engagements import EngagementStore
 from millrace.stores.follow_graph import FollowGraph
+from millrace.stores.labels import LabelStore
 from millrace.stores.post_store import PostStore
 from millrace.stores.profiles import ProfileStore
 from millrace.stores.relations import RelationStore
@@ -73,6 +80,7 @@ class FeedState(Protocol):
     engagements: EngagementStore
     seen: SeenStore
     profiles: ProfileStore
+    labels: LabelStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +136,16 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             InNetworkHydrator(),
             CountsHydrator(counters),
             AffinityHydrator(histories),
+            AuthorHydrator(state.follow_graph),
+            MutualHydrator(state.follow_graph),
+            ReputationHydrator(),
+            LabelsHydrator(state.labels, config.unsafe_labels, config.unsafe_for_strangers_labels),
         ),
         filters=(
-            DeletedFilter(),
+            HydrationFilter(),
             AgeFilter(),
             OwnPostsFilter(),
+            DeletedFilter(),
             DeletedParentFilter(),
             BlockedAuthorFilter(),
             BlockedByAuthorFilter(),
@@ -142,14 +155,19 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             SeenFilter(),
             ServedFilter(),
             OutOfNetworkReplyFilter(),
+            LanguageFilter(state.codes.languages.name),
             SensitiveFilter(),
-            LanguageFilter(),
+            UnsafeFilter(state.codes.labels.name),
+            ReputationFilter(),
             SameContentFilter(),  # last: of a post and its reposts, one that passed everything else stays
         ),
         rankers=(
             CountersRanker(parts.actions),
             WeightedSum(parts.actions),
             RecencyMultiplier(),
+            SocialBonus(),
+            NewAuthorLift(),
+            AuthorDecay(),
             OutOfNetworkMultiplier(),
         ),
         selector=AuthorCapSelector(),

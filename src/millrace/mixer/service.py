@@ -54,6 +54,12 @@ class FeedService:
     observer
         Hears of every request.
 
+    Attributes
+    ----------
+    params
+        What requests are served with that bring none of their own. May be replaced at any time: a request reads it
+        once, at its beginning.
+
     Raises
     ------
     ConfigError

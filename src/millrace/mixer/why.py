@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from millrace.base.actions import Action
 from millrace.features.columns import ACTION_PROBS, OFFSET_VALUE, SCORE, VALUE
-from millrace.mixer.feed import Why, WhyAction, WhyMultiplier
-from millrace.mixer.value_model.multipliers import Multiplier
-from millrace.mixer.value_model.weighted_sum import WeightedSum, counts_complete
+from millrace.mixer.feed import Why, WhyAction, WhyStep
+from millrace.mixer.value_model.steps import value_steps
+from millrace.mixer.value_model.weighted_sum import WeightedSum
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import Ranker
@@ -22,31 +21,28 @@ class WhyReader:
     Parameters
     ----------
     rankers
-        The pipeline's rankers: one `WeightedSum`, and the multipliers in their order.
+        The pipeline's rankers: one `WeightedSum`, and the value steps in their order.
     action_names
         Names of the heads, in order.
     """
 
     def __init__(self, rankers: Sequence[Ranker], action_names: Sequence[str]) -> None:
         (self._sum,) = (ranker for ranker in rankers if isinstance(ranker, WeightedSum))
-        self._multipliers = tuple(ranker for ranker in rankers if isinstance(ranker, Multiplier))
+        self._steps = value_steps(rankers)
         self._names = tuple(action_names)
 
     def explain(self, query: Query, batch: CandidateBatch) -> list[Why]:
         """Return the explanation of each row of a ranked batch; heads without weight are left out."""
-        weights = self._sum.weights.read(query.params)
-        heads = np.flatnonzero(weights).tolist()
+        applied = self._sum.applied_weights(query, batch)
+        heads = np.flatnonzero((self._sum.weights.read(query.params) != 0) | applied.any(axis=0)).tolist()
         names = [self._names[head] for head in heads]
-        weight_by_row = np.tile(weights, (batch.n, 1))
-        weight_by_row[:, Action.COMPLETE] *= counts_complete(query, batch)
-        probs = batch[ACTION_PROBS][:, heads]
-        applied = weight_by_row[:, heads]
-        factors = [batch[multiplier.factor_column].tolist() for multiplier in self._multipliers]
+        probs, applied = batch[ACTION_PROBS][:, heads], applied[:, heads]
         columns = (batch[VALUE], batch[OFFSET_VALUE], batch[SCORE])
         rows = zip(
             probs.tolist(),
             applied.tolist(),
             (probs * applied).tolist(),
+            self._steps_of(batch),
             *(column.tolist() for column in columns),
             strict=True,
         )
@@ -58,11 +54,23 @@ class WhyReader:
                 },
                 value=value,
                 offset_value=offset_value,
-                multipliers=tuple(
-                    WhyMultiplier(name=multiplier.name, factor=factor[row])
-                    for multiplier, factor in zip(self._multipliers, factors, strict=True)
-                ),
+                steps=steps,
                 score=score,
             )
-            for row, (head_probs, head_weights, contributions, value, offset_value, score) in enumerate(rows)
+            for head_probs, head_weights, contributions, steps, value, offset_value, score in rows
         ]
+
+    def _steps_of(self, batch: CandidateBatch) -> list[tuple[WhyStep, ...]]:
+        """Return the steps of each row; the scores after them are computed as the stages did, bit for bit."""
+        score = batch[OFFSET_VALUE]
+        told = []
+        for step in self._steps:
+            amounts = batch[step.amount_column]
+            score = step.apply(score, amounts)
+            told.append(
+                [
+                    WhyStep(name=step.name, kind=step.operation, amount=amount, score_after=after)
+                    for amount, after in zip(amounts.tolist(), score.tolist(), strict=True)
+                ]
+            )
+        return list(zip(*told, strict=True)) if told else [()] * batch.n

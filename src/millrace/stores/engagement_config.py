@@ -97,5 +97,5 @@ class SeenConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     max_seen: Annotated[int, Meta(ge=1, le=65_536, description="newest seen posts kept per viewer")] = 2_048
     max_served: Annotated[int, Meta(ge=1, le=65_536, description="newest served posts kept per viewer")] = 1_024
-    seen_ttl_ms: Annotated[int, Meta(ge=0, description="how long a seen post counts as seen")] = 72 * HOUR_MS
-    served_ttl_ms: Annotated[int, Meta(ge=0, description="how long a served post counts as served")] = 2 * HOUR_MS
+    seen_ttl_ms: Annotated[int, Meta(ge=0, description="how long a seen post counts as seen")] = 7 * 24 * HOUR_MS
+    served_ttl_ms: Annotated[int, Meta(ge=0, description="how long a served post counts as served")] = 7 * 24 * HOUR_MS

@@ -118,6 +118,11 @@ class FollowGraph:
         wanted = np.array(user_ids, dtype=np.int64)
         return _is_in_list(self._graph.users, self._graph.following, user_id, wanted)
 
+    def is_followed_by(self, user_id: int, user_ids: Int64Array) -> BoolArray:
+        """Return which of ``user_ids`` follow a user, shape (n,), bool; O(followers of the user + n)."""
+        wanted = np.array(user_ids, dtype=np.int64)
+        return _is_in_list(self._graph.users, self._graph.followers, user_id, wanted)
+
     # --- writing
 
     def apply(self, batch: EventBatch) -> None:

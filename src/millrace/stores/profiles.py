@@ -30,6 +30,8 @@ MAX_INTERESTS: Final = 16
 
 _IS_VERIFIED: Final = np.uint8(1)
 _SHOWS_SENSITIVE: Final = np.uint8(2)
+_SHOWS_ALL_LANGUAGES: Final = np.uint8(4)
+_FLAG_BY_SETTING: Final = {"sensitive_media": _SHOWS_SENSITIVE, "other_languages": _SHOWS_ALL_LANGUAGES}
 _COLUMNS: Final = ("user_ids", "created_ms", "languages", "interests", "flags")
 
 
@@ -44,6 +46,8 @@ class Profile(NamedTuple):
         The account is verified.
     shows_sensitive
         The user's setting ``sensitive_media`` is ``"show"``.
+    shows_all_languages
+        The user's setting ``other_languages`` is ``"show"``.
     created_ms
         The time of the first event of this user, in epoch milliseconds; 0 for unknown users.
     is_known
@@ -54,6 +58,7 @@ class Profile(NamedTuple):
     interests: Int32Array
     is_verified: bool
     shows_sensitive: bool
+    shows_all_languages: bool
     created_ms: int
     is_known: bool
 
@@ -118,13 +123,22 @@ class ProfileStore:
         row = self._table.get(user_id)
         if row < 0:
             none = np.zeros(0, dtype=np.int32)
-            return Profile(none, none, is_verified=False, shows_sensitive=False, created_ms=0, is_known=False)
+            return Profile(
+                none,
+                none,
+                is_verified=False,
+                shows_sensitive=False,
+                shows_all_languages=False,
+                created_ms=0,
+                is_known=False,
+            )
         languages, interests, flags = self._languages[row], self._interests[row], self._flags[row]
         return Profile(
             languages[languages > 0],
             interests[interests > 0],
             is_verified=bool(flags & _IS_VERIFIED),
             shows_sensitive=bool(flags & _SHOWS_SENSITIVE),
+            shows_all_languages=bool(flags & _SHOWS_ALL_LANGUAGES),
             created_ms=int(self._created_ms[row]),
             is_known=True,
         )
@@ -207,8 +221,9 @@ class ProfileStore:
             _put_codes(self._interests[row], [self._codes.topics.code(name) for name in payload.interests])
         if payload.is_verified is not None:
             self._set_flag(row, _IS_VERIFIED, is_set=payload.is_verified)
-        if payload.settings is not None and "sensitive_media" in payload.settings:
-            self._set_flag(row, _SHOWS_SENSITIVE, is_set=payload.settings["sensitive_media"] == "show")
+        for setting, flag in _FLAG_BY_SETTING.items():
+            if payload.settings is not None and setting in payload.settings:
+                self._set_flag(row, flag, is_set=payload.settings[setting] == "show")
 
     def _set_flag(self, row: int, flag: np.uint8, *, is_set: bool) -> None:
         self._flags[row] = self._flags[row] | flag if is_set else self._flags[row] & ~flag

@@ -7,22 +7,36 @@ import pytest
 
 from millrace.features.columns import (
     AUTHOR_ID,
+    AUTHOR_REPUTATION,
     CONTENT_ID,
     CREATED_MS,
     HAS_CONTENT,
     HAS_POST,
+    IS_DELETED,
     IS_IN_NETWORK,
     IS_PARENT_DELETED,
     IS_SENSITIVE,
+    IS_UNSAFE,
+    IS_UNSAFE_FOR_STRANGERS,
     KIND,
     LANGUAGE,
     PARENT_AUTHOR_ID,
     POST_ID,
+    SAFETY_LABELS,
 )
-from millrace.features.query_fields import BLOCKED, BLOCKED_BY, LANGUAGES, MUTED, SEEN, SERVED, SHOWS_SENSITIVE
+from millrace.features.query_fields import (
+    BLOCKED,
+    BLOCKED_BY,
+    LANGUAGES,
+    MUTED,
+    SEEN,
+    SERVED,
+    SHOWS_ALL_LANGUAGES,
+    SHOWS_SENSITIVE,
+)
 from millrace.mixer.filters.age import MAX_AGE_H, AgeFilter
 from millrace.mixer.filters.claims import ClaimFilter
-from millrace.mixer.filters.existence import ContentFilter, DeletedFilter, DeletedParentFilter
+from millrace.mixer.filters.existence import ContentFilter, DeletedFilter, DeletedParentFilter, HydrationFilter
 from millrace.mixer.filters.out_of_network import OutOfNetworkReplyFilter
 from millrace.mixer.filters.own import OwnPostsFilter
 from millrace.mixer.filters.relations import (
@@ -32,9 +46,10 @@ from millrace.mixer.filters.relations import (
     MutedAuthorFilter,
     MutedParentFilter,
 )
+from millrace.mixer.filters.safety import MIN_REPUTATION, ReputationFilter, UnsafeFilter
 from millrace.mixer.filters.same_content import SameContentFilter
 from millrace.mixer.filters.seen import SeenFilter, ServedFilter
-from millrace.mixer.filters.viewer_settings import LANGUAGE_IS_ON, LanguageFilter, SensitiveFilter
+from millrace.mixer.filters.viewer_settings import IS_CROSS_LINGUAL, LanguageFilter, SensitiveFilter
 from millrace.mixer.kinds import ORIGINAL, QUOTE, REPLY, REPOST
 from millrace.pipeline.stages import OnError
 from millrace.stores.claims import MemoryClaims
@@ -45,14 +60,22 @@ HOUR_MS = 3_600_000
 
 
 def test_age_drops_posts_older_than_the_param() -> None:
-    batch = a_batch({CREATED_MS: [NOW_MS, NOW_MS - 48 * HOUR_MS, NOW_MS - 48 * HOUR_MS - 1]})
-    assert kept(AgeFilter(), a_query(), batch) == [1, 2]
-    assert kept(AgeFilter(), a_query(params={MAX_AGE_H: 1.0}), batch) == [1]
+    created_ms = [NOW_MS, NOW_MS - 48 * HOUR_MS, NOW_MS - 48 * HOUR_MS - 1, 0]
+    batch = a_batch({CREATED_MS: created_ms, HAS_POST: [True, True, True, False]})
+    assert kept(AgeFilter(), a_query(), batch) == [1, 2, 4]  # what is not there has no age
+    assert kept(AgeFilter(), a_query(params={MAX_AGE_H: 1.0}), batch) == [1, 4]
     assert AgeFilter().explain(a_query(), batch, 1) == "48.0 hours old; the limit is 48"
 
 
-def test_deleted_posts_and_reposts_of_deleted_posts_are_dropped() -> None:
-    assert kept(DeletedFilter(), a_query(), a_batch({HAS_POST: [True, False, True]})) == [1, 3]
+def test_posts_that_are_not_there_are_dropped_by_the_filter_that_knows_why() -> None:
+    batch = a_batch({HAS_POST: [True, False, False, True], IS_DELETED: [False, False, True, True]})
+    assert kept(HydrationFilter(), a_query(), batch) == [1, 3, 4]
+    assert kept(DeletedFilter(), a_query(), batch) == [1, 2]
+    assert "never came in" in HydrationFilter().explain(a_query(), batch, 1)
+    assert "deleted" in DeletedFilter().explain(a_query(), batch, 2)
+
+
+def test_reposts_of_deleted_posts_and_posts_without_content_are_dropped() -> None:
     batch = a_batch({IS_PARENT_DELETED: [True, True, False], KIND: [REPOST, REPLY, REPOST]})
     assert kept(DeletedParentFilter(), a_query(), batch) == [2, 3]
     assert kept(ContentFilter(), a_query(), a_batch({HAS_CONTENT: [False, True]})) == [2]
@@ -67,6 +90,8 @@ def test_own_posts_and_reposts_of_them_are_dropped_but_not_replies_to_them() -> 
         }
     )
     assert kept(OwnPostsFilter(), a_query(viewer_id=20), batch) == [3, 4]
+    said = [OwnPostsFilter().explain(a_query(viewer_id=20), batch, row) for row in (0, 1)]
+    assert said == ["the viewer's own post", "a repost of the viewer's own post"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +117,11 @@ def test_posts_that_carry_others_out_of_favour_are_dropped_in_both_directions() 
 @pytest.mark.parametrize(("filter_type", "field"), [(SeenFilter, SEEN), (ServedFilter, SERVED)])
 def test_posts_had_before_are_dropped_also_as_reposts(filter_type: type, field: object) -> None:
     batch = a_batch({POST_ID: [1, 2, 3, 4], CONTENT_ID: [1, 2, 9, 8]})
-    assert kept(filter_type(), a_query({field: [1, 9]}), batch) == [2, 4]
+    query = a_query({field: [1, 9]})
+    assert kept(filter_type(), query, batch) == [2, 4]
+    verb = "has seen" if filter_type is SeenFilter else "was sent"
+    assert filter_type().explain(query, batch, 0).startswith(f"the viewer {verb} it")
+    assert filter_type().explain(query, batch, 2).startswith(f"the viewer {verb} the post that it reposts")
 
 
 def test_replies_and_reposts_by_strangers_are_dropped() -> None:
@@ -103,6 +132,7 @@ def test_replies_and_reposts_by_strangers_are_dropped() -> None:
         }
     )
     assert kept(OutOfNetworkReplyFilter(), a_query(), batch) == [1, 4, 5]
+    assert OutOfNetworkReplyFilter().explain(a_query(), batch, 2).startswith("a repost by an account")
 
 
 def test_of_a_post_and_its_reposts_the_post_stays_else_the_first_repost() -> None:
@@ -114,15 +144,45 @@ def test_sensitive_posts_are_dropped_unless_the_viewer_shows_them() -> None:
     batch = a_batch({IS_SENSITIVE: [True, False]})
     assert kept(SensitiveFilter(), a_query(), batch) == [2]
     assert not SensitiveFilter().is_enabled(a_query({SHOWS_SENSITIVE: True}))
+    assert "sensitive_media" in SensitiveFilter().explain(a_query(), batch, 0)
 
 
 def test_strangers_posts_in_other_languages_are_dropped_where_the_languages_are_known() -> None:
     batch = a_batch({LANGUAGE: [0, 1, 2, 1], IS_IN_NETWORK: [False, False, False, True]})
-    stage = LanguageFilter()
+    stage = LanguageFilter(("", "en", "ja").__getitem__)
     assert kept(stage, a_query({LANGUAGES: [2]}), batch) == [1, 3, 4]
+    assert stage.explain(a_query({LANGUAGES: [2]}), batch, 1) == "by a stranger, in en; the viewer's languages: ja"
+
+
+def test_languages_are_judged_unless_viewer_or_operator_say_otherwise() -> None:
+    stage = LanguageFilter(str)
     assert stage.is_enabled(a_query({LANGUAGES: [2]}))
-    assert not stage.is_enabled(a_query({LANGUAGES: [2]}, params={LANGUAGE_IS_ON: False}))
     assert not stage.is_enabled(a_query())
+    assert not stage.is_enabled(a_query({LANGUAGES: [2], SHOWS_ALL_LANGUAGES: True}))
+    assert not stage.is_enabled(a_query({LANGUAGES: [2]}, params={IS_CROSS_LINGUAL: True}))
+
+
+def test_labelled_posts_are_dropped_for_everybody_or_for_strangers_and_the_labels_are_named() -> None:
+    batch = a_batch(
+        {
+            IS_UNSAFE: [False, True, False, False],
+            IS_UNSAFE_FOR_STRANGERS: [False, False, True, True],
+            IS_IN_NETWORK: [False, True, True, False],
+            SAFETY_LABELS: [0, 0b010, 0b100, 0b100],
+        }
+    )
+    stage = UnsafeFilter(("", "spam", "nsfw").__getitem__)
+    assert kept(stage, a_query(), batch) == [1, 3]
+    assert stage.explain(a_query(), batch, 1).startswith("labelled spam (")
+    assert stage.explain(a_query(), batch, 3).endswith("hidden from those who do not follow the author")
+
+
+def test_strangers_of_low_reputation_are_not_recommended() -> None:
+    batch = a_batch({AUTHOR_REPUTATION: [0.2, 0.19, 0.19, 1.0], IS_IN_NETWORK: [False, False, True, False]})
+    stage = ReputationFilter()
+    assert kept(stage, a_query(), batch) == [1, 3, 4]
+    assert kept(stage, a_query(params={MIN_REPUTATION: 0.0}), batch) == [1, 2, 3, 4]
+    assert stage.explain(a_query(), batch, 1) == "by a stranger of reputation 0.19; recommending starts at 0.2"
 
 
 def test_claimed_posts_are_dropped_for_others_and_granted_again_to_their_owner() -> None:
@@ -158,7 +218,14 @@ def test_claims_do_not_block_the_event_loop() -> None:
 
 @pytest.mark.parametrize(
     "stage",
-    [BlockedAuthorFilter(), BlockedByAuthorFilter(), BlockedParentFilter(), MutedAuthorFilter(), SensitiveFilter()],
+    [
+        BlockedAuthorFilter(),
+        BlockedByAuthorFilter(),
+        BlockedParentFilter(),
+        MutedAuthorFilter(),
+        SensitiveFilter(),
+        UnsafeFilter(str),
+    ],
     ids=lambda stage: stage.name,
 )
 def test_safety_filters_fail_closed(stage: object) -> None:

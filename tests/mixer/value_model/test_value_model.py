@@ -1,5 +1,8 @@
 """Arithmetic of the value model, by hand."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,28 +15,42 @@ from millrace.features.columns import (
     CREATED_MS,
     DURATION_MS,
     IS_IN_NETWORK,
+    IS_MUTUAL,
+    KIND,
     NETWORK_FACTOR,
     OFFSET_VALUE,
     RECENCY_FACTOR,
     SCORE,
     VALUE,
 )
-from millrace.mixer.value_model.multipliers import RECENCY_RATE, OutOfNetworkMultiplier, RecencyMultiplier
-from millrace.mixer.value_model.weighted_sum import MIN_COMPLETE_S, WeightedSum, offset_value
+from millrace.mixer.kinds import ORIGINAL, QUOTE, REPLY, REPOST
+from millrace.mixer.value_model.multipliers import (
+    RECENCY_RATE,
+    RESCORES_REPLIES,
+    OutOfNetworkMultiplier,
+    RecencyMultiplier,
+)
+from millrace.mixer.value_model.weighted_sum import MIN_COMPLETE_S, MUTUAL_REPLY_BOOST, WeightedSum, offset_value
 from millrace.mixer.value_model.weights import X_WEIGHTS, Weights, signed_sums
 from millrace.pipeline.batch import CandidateBatch
+from millrace.pipeline.column import AnyColumn
 from millrace.testing.builders import NOW_MS
 from millrace.testing.pipeline_builders import a_batch, a_query, ranked
 
 ACTIONS = ActionSpace()
+NOTHING: Mapping[AnyColumn, Any] = {}
 
 
-def a_predicted_batch(rows: list[dict[Action, float]], duration_ms: int = 0) -> CandidateBatch:
+def a_predicted_batch(
+    rows: list[dict[Action, float]], duration_ms: int = 0, more: Mapping[AnyColumn, Any] = NOTHING
+) -> CandidateBatch:
     probs = np.zeros((len(rows), len(ACTIONS)), dtype=np.float32)
     for row, cells in enumerate(rows):
         for action, p in cells.items():
             probs[row, action] = p
-    return a_batch({ACTION_PROBS: probs, DURATION_MS: [duration_ms] * len(rows)}, n=len(rows))
+    n = len(rows)
+    columns: dict[AnyColumn, Any] = {ACTION_PROBS: probs, DURATION_MS: [duration_ms] * n, IS_MUTUAL: [False] * n}
+    return a_batch({**columns, KIND: [ORIGINAL] * n, **more}, n=n)
 
 
 def test_value_is_the_sum_of_weight_times_prediction() -> None:
@@ -66,6 +83,26 @@ def test_watching_to_the_end_counts_for_long_videos_only() -> None:
         assert ranked(WeightedSum(ACTIONS), a_query(), batch)[VALUE][0] == pytest.approx(expected, abs=1e-7)
     query = a_query(params={MIN_COMPLETE_S: 0.0})
     assert ranked(WeightedSum(ACTIONS), query, batch)[VALUE][0] == pytest.approx(0.05)
+
+
+def test_replies_to_originals_of_mutual_follows_weigh_more() -> None:
+    more = {IS_MUTUAL: [False, True, True], KIND: [ORIGINAL, ORIGINAL, QUOTE]}
+    batch = a_predicted_batch([{Action.REPLY: 0.01}] * 3, more=more)
+    values = ranked(WeightedSum(ACTIONS), a_query(), batch)[VALUE].tolist()
+    assert values == pytest.approx([0.05, 0.2, 0.05], abs=1e-7)
+    query = a_query(params={MUTUAL_REPLY_BOOST: 0.0})
+    assert ranked(WeightedSum(ACTIONS), query, batch)[VALUE].tolist() == pytest.approx([0.05] * 3, abs=1e-7)
+
+
+def test_applied_weights_are_those_that_the_sum_was_made_with() -> None:
+    rows = [dict.fromkeys(Action, 0.01)] * 3
+    batch = a_predicted_batch(rows, 20_000, {IS_MUTUAL: [True, False, True], KIND: [ORIGINAL, ORIGINAL, REPLY]})
+    for query in (a_query(), a_query(params={MUTUAL_REPLY_BOOST: 0.0}), a_query(params={MIN_COMPLETE_S: 30.0})):
+        stage = WeightedSum(ACTIONS)
+        applied = stage.applied_weights(query, batch)
+        np.testing.assert_allclose(
+            (applied * batch[ACTION_PROBS]).sum(axis=1), ranked(stage, query, batch)[VALUE], rtol=1e-5
+        )
 
 
 def test_weights_are_params_of_the_request() -> None:
@@ -101,10 +138,13 @@ def test_recency_multiplies_by_a_decay_per_hour() -> None:
 
 
 def test_strangers_posts_count_for_less() -> None:
-    batch = a_batch({IS_IN_NETWORK: [True, False], SCORE: [2.0, 2.0]})
+    kinds = [ORIGINAL, QUOTE, REPLY, REPOST, ORIGINAL]
+    batch = a_batch({IS_IN_NETWORK: [True, True, True, True, False], KIND: kinds, SCORE: [2.0] * 5})
     scored = ranked(OutOfNetworkMultiplier(), a_query(), batch)
-    assert scored[NETWORK_FACTOR].tolist() == [1.0, 0.75]
-    assert scored[SCORE].tolist() == [2.0, 1.5]
+    assert scored[NETWORK_FACTOR].tolist() == [1.0, 1.0, 0.75, 0.75, 0.75]  # of those one follows: what they wrote
+    assert scored[SCORE].tolist() == [2.0, 2.0, 1.5, 1.5, 1.5]
+    query = a_query(params={RESCORES_REPLIES: False})
+    assert ranked(OutOfNetworkMultiplier(), query, batch)[NETWORK_FACTOR].tolist() == [1.0, 1.0, 1.0, 1.0, 0.75]
 
 
 @given(st.lists(st.floats(-300, 300, width=32), min_size=2, max_size=30))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from millrace.base.params import Param
-from millrace.features.columns import CREATED_MS
+from millrace.features.columns import CREATED_MS, HAS_POST
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import BoolArray
 from millrace.pipeline.query import Query
@@ -22,16 +22,19 @@ def max_age_ms(query: Query) -> int:
 
 
 class AgeFilter(Filter):
-    """Drops posts older than ``age.max_age_h``, by the request's clock."""
+    """Drops posts older than ``age.max_age_h``, by the request's clock.
+
+    What the post store does not have has no age: that is for the filters of what is not there.
+    """
 
     name = "age"
-    reads = (CREATED_MS,)
+    reads = (CREATED_MS, HAS_POST)
     params = (MAX_AGE_H,)
     on_error = OnError.KEEP_ALL
 
     def keep(self, query: Query, batch: CandidateBatch) -> BoolArray:
         """Return which posts are young enough."""
-        return batch[CREATED_MS] >= query.now_ms - max_age_ms(query)
+        return (batch[CREATED_MS] >= query.now_ms - max_age_ms(query)) | ~batch[HAS_POST]
 
     def explain(self, query: Query, batch: CandidateBatch, row: int) -> str:
         """Say how old the post is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from millrace.features.columns import HAS_CONTENT, HAS_POST, IS_PARENT_DELETED, KIND
+from millrace.features.columns import HAS_CONTENT, HAS_POST, IS_DELETED, IS_PARENT_DELETED, KIND
 from millrace.mixer.kinds import REPOST
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import BoolArray
@@ -10,16 +10,35 @@ from millrace.pipeline.query import Query
 from millrace.pipeline.stages import Filter, OnError
 
 
-class DeletedFilter(Filter):
-    """Drops posts that the post store does not have: deleted, expired, or never heard of."""
+class HydrationFilter(Filter):
+    """Drops posts that the post store does not have: expired, pushed out by newer ones, or never heard of.
 
-    name = "deleted"
-    reads = (HAS_POST,)
+    Deleted ones are not there either; they are left to `DeletedFilter`, which knows why.
+    """
+
+    name = "hydration"
+    reads = (HAS_POST, IS_DELETED)
     on_error = OnError.DROP_ALL
 
     def keep(self, query: Query, batch: CandidateBatch) -> BoolArray:
-        """Return which posts exist."""
-        return batch[HAS_POST]
+        """Return which posts are there, or known to be deleted."""
+        return batch[HAS_POST] | batch[IS_DELETED]
+
+    def explain(self, query: Query, batch: CandidateBatch, row: int) -> str:
+        """Say what is missing."""
+        return "the post store has no such post: it has expired, was pushed out by newer ones, or never came in"
+
+
+class DeletedFilter(Filter):
+    """Drops posts that their authors or moderators deleted."""
+
+    name = "deleted"
+    reads = (IS_DELETED,)
+    on_error = OnError.DROP_ALL
+
+    def keep(self, query: Query, batch: CandidateBatch) -> BoolArray:
+        """Return which posts were not deleted."""
+        return ~batch[IS_DELETED]
 
 
 class DeletedParentFilter(Filter):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from millrace.features.columns import IS_IN_NETWORK, KIND
-from millrace.mixer.kinds import REPLY, REPOST
+from millrace.mixer.kinds import KIND_NAMES, REPLY, REPOST
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import BoolArray
 from millrace.pipeline.query import Query
@@ -22,3 +22,7 @@ class OutOfNetworkReplyFilter(Filter):
         kind = batch[KIND]
         keep: BoolArray = batch[IS_IN_NETWORK] | ((kind != REPLY) & (kind != REPOST))
         return keep
+
+    def explain(self, query: Query, batch: CandidateBatch, row: int) -> str:
+        """Say which of the two it is."""
+        return f"a {KIND_NAMES[int(batch[KIND][row])]} by an account that the viewer does not follow"

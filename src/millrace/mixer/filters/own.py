@@ -22,3 +22,8 @@ class OwnPostsFilter(Filter):
         is_own_reposted = (batch[PARENT_AUTHOR_ID] == query.viewer_id) & (batch[KIND] == REPOST)
         keep: BoolArray = (batch[AUTHOR_ID] != query.viewer_id) & ~is_own_reposted
         return keep
+
+    def explain(self, query: Query, batch: CandidateBatch, row: int) -> str:
+        """Say which of the two it is."""
+        is_own = int(batch[AUTHOR_ID][row]) == query.viewer_id
+        return "the viewer's own post" if is_own else "a repost of the viewer's own post"

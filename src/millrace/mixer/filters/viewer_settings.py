@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -9,14 +10,16 @@ import numpy as np
 from millrace.base.int_table import Int32Array
 from millrace.base.params import Param
 from millrace.features.columns import IS_IN_NETWORK, IS_SENSITIVE, LANGUAGE
-from millrace.features.query_fields import LANGUAGES, SHOWS_SENSITIVE
+from millrace.features.query_fields import LANGUAGES, SHOWS_ALL_LANGUAGES, SHOWS_SENSITIVE
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import BoolArray
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import Filter, OnError
 
-LANGUAGE_IS_ON: Final = Param(
-    "language.is_on", default=True, doc="drop posts by strangers in languages that the viewer does not understand"
+IS_CROSS_LINGUAL: Final = Param(
+    "language.is_cross_lingual",
+    default=False,
+    doc="recommend posts by strangers in languages that the viewer did not name: the filter is off",
 )
 
 
@@ -35,30 +38,52 @@ class SensitiveFilter(Filter):
         """Return which posts are not marked."""
         return ~batch[IS_SENSITIVE]
 
+    def explain(self, query: Query, batch: CandidateBatch, row: int) -> str:
+        """Say which setting decides."""
+        return "marked as sensitive, and the viewer's setting sensitive_media is not show"
+
 
 class LanguageFilter(Filter):
     """Drops posts by strangers in languages that the viewer does not understand; unknown languages stay.
 
     Posts by accounts that the viewer follows stay: whom to follow was the viewer's own choice.
+
+    Parameters
+    ----------
+    language_name
+        Code to primary language subtag, for explanations.
     """
 
     name = "language"
-    reads = (LANGUAGE, IS_IN_NETWORK, LANGUAGES)
-    params = (LANGUAGE_IS_ON,)
+    reads = (LANGUAGE, IS_IN_NETWORK, LANGUAGES, SHOWS_ALL_LANGUAGES)
+    params = (IS_CROSS_LINGUAL,)
     on_error = OnError.KEEP_ALL
 
+    def __init__(self, language_name: Callable[[int], str]) -> None:
+        self._language_name = language_name
+
     def is_enabled(self, query: Query) -> bool:
-        """Only where it is switched on, for viewers whose languages are known."""
+        """Only for viewers whose languages are known and who have not asked for all; `judges_languages`."""
         return judges_languages(query)
 
     def keep(self, query: Query, batch: CandidateBatch) -> BoolArray:
         """Return which posts the viewer follows or can read, as far as is known."""
         return understands(query, batch[LANGUAGE]) | batch[IS_IN_NETWORK]
 
+    def explain(self, query: Query, batch: CandidateBatch, row: int) -> str:
+        """Say which language it is in, and which the viewer named."""
+        known = ", ".join(self._language_name(code) for code in query[LANGUAGES].tolist())
+        return f"by a stranger, in {self._language_name(int(batch[LANGUAGE][row]))}; the viewer's languages: {known}"
+
 
 def judges_languages(query: Query) -> bool:
-    """Whether strangers' posts in other languages are left out for this viewer."""
-    return query.params.get_bool(LANGUAGE_IS_ON) and len(query[LANGUAGES]) > 0
+    """Whether strangers' posts in other languages are left out for this viewer.
+
+    Not where the operator recommends across languages, where the viewer's setting ``other_languages`` is ``show``, or
+    where the viewer's languages are not known.
+    """
+    is_off = query.params.get_bool(IS_CROSS_LINGUAL) or query[SHOWS_ALL_LANGUAGES]
+    return not is_off and len(query[LANGUAGES]) > 0
 
 
 def understands(query: Query, language: Int32Array) -> BoolArray:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from millrace.base.ids import Int64Array
 from millrace.features.columns import (
     AUTHOR_ID,
+    CONTENT_CREATED_MS,
     CONTENT_ID,
     CONVERSATION_ID,
     CREATED_MS,
     DURATION_MS,
     HAS_POST,
     HAS_VIDEO,
+    IS_DELETED,
     IS_PARENT_DELETED,
     IS_SENSITIVE,
     KIND,
@@ -23,6 +26,7 @@ from millrace.features.columns import (
 )
 from millrace.mixer.kinds import REPOST
 from millrace.pipeline.batch import CandidateBatch
+from millrace.pipeline.column import IntArray
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import HydratedValues, Hydrator
 from millrace.stores.post_store import PostStore
@@ -35,6 +39,7 @@ class CoreHydrator(Hydrator):
     reads = (POST_ID,)
     writes = (
         HAS_POST,
+        IS_DELETED,
         AUTHOR_ID,
         CREATED_MS,
         KIND,
@@ -42,6 +47,7 @@ class CoreHydrator(Hydrator):
         PARENT_AUTHOR_ID,
         CONVERSATION_ID,
         CONTENT_ID,
+        CONTENT_CREATED_MS,
         IS_PARENT_DELETED,
         HAS_VIDEO,
         DURATION_MS,
@@ -58,15 +64,18 @@ class CoreHydrator(Hydrator):
         post_ids = batch[POST_ID]
         rows = self._posts.find(post_ids)
         found = self._posts.gather(rows)
+        is_repost = found.kind == REPOST
         return {
             HAS_POST: rows >= 0,
+            IS_DELETED: self._posts.is_deleted(post_ids),
             AUTHOR_ID: found.author_id,
             CREATED_MS: found.created_ms,
             KIND: found.kind,
             PARENT_ID: found.parent_id,
             PARENT_AUTHOR_ID: found.parent_author_id,
             CONVERSATION_ID: found.conversation_id,
-            CONTENT_ID: np.where(found.kind == REPOST, found.parent_id, post_ids),
+            CONTENT_ID: np.where(is_repost, found.parent_id, post_ids),
+            CONTENT_CREATED_MS: self._content_created_ms(found.created_ms, found.parent_id, np.flatnonzero(is_repost)),
             IS_PARENT_DELETED: self._posts.is_deleted(found.parent_id),
             HAS_VIDEO: found.has_video,
             DURATION_MS: found.duration_ms,
@@ -74,3 +83,11 @@ class CoreHydrator(Hydrator):
             LANGUAGE: found.language,
             TOPICS: found.topics,
         }
+
+    def _content_created_ms(self, created_ms: Int64Array, parent_ids: Int64Array, reposts: IntArray) -> Int64Array:
+        """Return when what a viewer would see was published: of reposts the reposted post's time, 0 if unknown."""
+        if not len(reposts):
+            return created_ms
+        content_ms = created_ms.copy()
+        content_ms[reposts] = self._posts.gather(self._posts.find(parent_ids[reposts])).created_ms
+        return content_ms

@@ -7,13 +7,32 @@ from typing import Protocol
 from millrace.events.envelope import AnyEvent, Event
 from millrace.events.feed_events import ComponentOutcome, Served, ServedItem
 from millrace.features.attachments import POSTS
-from millrace.features.columns import NETWORK_FACTOR, OFFSET_VALUE, POST_ID, RECENCY_FACTOR, SCORE, VALUE
+from millrace.features.columns import (
+    AUTHOR_FACTOR,
+    LIFT_FACTOR,
+    NETWORK_FACTOR,
+    OFFSET_VALUE,
+    POST_ID,
+    RECENCY_FACTOR,
+    SCORE,
+    SOCIAL_BONUS,
+    VALUE,
+)
 from millrace.features.query_fields import CONTEXT, VIEWER
 from millrace.pipeline.query import Query
 from millrace.pipeline.result import PipelineResult
 from millrace.pipeline.stages import SideEffect
 
-SCORES = (VALUE, OFFSET_VALUE, RECENCY_FACTOR, NETWORK_FACTOR, SCORE)
+SCORES = (
+    VALUE,
+    OFFSET_VALUE,
+    RECENCY_FACTOR,
+    SOCIAL_BONUS,
+    LIFT_FACTOR,
+    AUTHOR_FACTOR,
+    NETWORK_FACTOR,
+    SCORE,
+)
 """The columns whose values a `ServedItem` keeps."""
 
 

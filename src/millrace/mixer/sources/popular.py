@@ -6,8 +6,8 @@ import numpy as np
 
 from millrace.base.params import Param
 from millrace.features.columns import HEAT, POST_ID
-from millrace.features.query_fields import LANGUAGES, SEEN, SERVED
-from millrace.mixer.filters.viewer_settings import LANGUAGE_IS_ON, judges_languages, understands
+from millrace.features.query_fields import LANGUAGES, SEEN, SERVED, SHOWS_ALL_LANGUAGES
+from millrace.mixer.filters.viewer_settings import IS_CROSS_LINGUAL, judges_languages, understands
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.membership import is_member
 from millrace.pipeline.query import Query
@@ -27,9 +27,9 @@ class PopularSource(Source):
     """
 
     name = "popular"
-    reads = (SEEN, SERVED, LANGUAGES)
+    reads = (SEEN, SERVED, LANGUAGES, SHOWS_ALL_LANGUAGES)
     writes = (HEAT,)
-    params = (MAX_POOL, LANGUAGE_IS_ON)
+    params = (MAX_POOL, IS_CROSS_LINGUAL)
     cap = MAX_POSTS
 
     def __init__(self, counters: Counters, posts: PostStore) -> None:

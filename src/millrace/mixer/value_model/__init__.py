@@ -1,1 +1,1 @@
-"""Predictions to value: weights, offset, multipliers."""
+"""Predictions to value: weights, offset, the steps to the score, profiles of params."""

@@ -1,24 +1,23 @@
-"""Multipliers: what the value is multiplied by, one stage and one factor column each, so that all can be shown."""
+"""Multipliers that look at one candidate at a time: age, and whether it comes from a stranger."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Final
 
 import numpy as np
 
 from millrace.base.params import Param
-from millrace.features.columns import CREATED_MS, IS_IN_NETWORK, NETWORK_FACTOR, RECENCY_FACTOR, SCORE
+from millrace.features.columns import CREATED_MS, IS_IN_NETWORK, KIND, NETWORK_FACTOR, RECENCY_FACTOR, SCORE
+from millrace.mixer.kinds import REPLY, REPOST
+from millrace.mixer.value_model.steps import Multiplier
 from millrace.mixer.value_model.weights import Float32Array
 from millrace.pipeline.batch import CandidateBatch
-from millrace.pipeline.column import Column
 from millrace.pipeline.query import Query
-from millrace.pipeline.stages import ColumnValues, ValueModel
 
 _HOUR_MS: Final = 3_600_000.0
 
 RECENCY_RATE: Final = Param(
-    "recency.rate_per_h", 0.03, 0.0, 10.0, "a post of age a hours is multiplied by e^(-rate x a); 0 switches it off"
+    "recency.rate_per_h", 0.1, 0.0, 10.0, "a post of age a hours is multiplied by e^(-rate x a); 0 switches it off"
 )
 
 OUT_OF_NETWORK: Final = Param(
@@ -29,26 +28,11 @@ OUT_OF_NETWORK: Final = Param(
     "posts by accounts the viewer does not follow are multiplied by this",
 )
 
-
-class Multiplier(ValueModel):
-    """Multiplies the score by a factor and keeps the factor.
-
-    Attributes
-    ----------
-    factor_column
-        Where the factor is kept for explanations.
-    """
-
-    factor_column: Column[np.float32]
-
-    @abstractmethod
-    def factor(self, query: Query, batch: CandidateBatch) -> Float32Array:
-        """Return the factor of each candidate, shape (n,), float32, finite and at least 0."""
-
-    def rank(self, query: Query, batch: CandidateBatch) -> ColumnValues:
-        """Return the factor and the score so far."""
-        factor = self.factor(query, batch)
-        return {self.factor_column: factor, SCORE: batch[SCORE] * factor}
+RESCORES_REPLIES: Final = Param(
+    "network.rescores_replies",
+    default=True,
+    doc="multiply replies and reposts by accounts the viewer follows by that factor too, as X does",
+)
 
 
 class RecencyMultiplier(Multiplier):
@@ -58,24 +42,27 @@ class RecencyMultiplier(Multiplier):
     reads = (CREATED_MS, SCORE)
     writes = (RECENCY_FACTOR, SCORE)
     params = (RECENCY_RATE,)
-    factor_column = RECENCY_FACTOR
+    amount_column = RECENCY_FACTOR
 
-    def factor(self, query: Query, batch: CandidateBatch) -> Float32Array:
+    def amount(self, query: Query, batch: CandidateBatch) -> Float32Array:
         """Return the factor; 1 for posts from the future."""
         age_h = np.maximum(query.now_ms - batch[CREATED_MS], 0) / _HOUR_MS
         return np.exp(-query.params.get_float(RECENCY_RATE) * age_h).astype(np.float32)
 
 
 class OutOfNetworkMultiplier(Multiplier):
-    """Prefers posts by accounts that the viewer follows: multiplies the others by a factor below 1."""
+    """Prefers what followed accounts publish themselves: multiplies everything else by a factor below 1."""
 
     name = "out_of_network"
-    reads = (IS_IN_NETWORK, SCORE)
+    reads = (IS_IN_NETWORK, KIND, SCORE)
     writes = (NETWORK_FACTOR, SCORE)
-    params = (OUT_OF_NETWORK,)
-    factor_column = NETWORK_FACTOR
+    params = (OUT_OF_NETWORK, RESCORES_REPLIES)
+    amount_column = NETWORK_FACTOR
 
-    def factor(self, query: Query, batch: CandidateBatch) -> Float32Array:
-        """Return 1 for posts in-network, the param for the others."""
-        factor = np.float32(query.params.get_float(OUT_OF_NETWORK))
-        return np.where(batch[IS_IN_NETWORK], np.float32(1.0), factor)
+    def amount(self, query: Query, batch: CandidateBatch) -> Float32Array:
+        """Return 1 for what followed accounts wrote themselves, else the param; their replies and reposts: a switch."""
+        is_full = batch[IS_IN_NETWORK]
+        if query.params.get_bool(RESCORES_REPLIES):
+            kind = batch[KIND]
+            is_full = is_full & (kind != REPLY) & (kind != REPOST)
+        return np.where(is_full, np.float32(1.0), np.float32(query.params.get_float(OUT_OF_NETWORK)))

@@ -6,7 +6,8 @@ weights' sizes and T = N + the sum of the positive weights (continuous heads lef
     S >= 0:  S + 0.001
     S <  0:  0.001 x (S + N) / T
 
-so posts with a negative net sit in a band below 0.001: last, never removed, and a multiplier cannot lift them.
+so posts with a negative net sit in a band below 0.001: last, never removed, and a multiplier below 1 cannot lift them.
+What weighs only for some posts (a reply to a mutual follow) is left out of N and T, as X does: both are constants.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import numpy.typing as npt
 
 from millrace.base.actions import Action, ActionSpace
 from millrace.base.params import Param
-from millrace.features.columns import ACTION_PROBS, DURATION_MS, OFFSET_VALUE, SCORE, VALUE
+from millrace.features.columns import ACTION_PROBS, DURATION_MS, IS_MUTUAL, KIND, OFFSET_VALUE, SCORE, VALUE
+from millrace.mixer.kinds import ORIGINAL
 from millrace.mixer.value_model.weights import Float32Array, Weights
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.query import Query
@@ -28,6 +30,14 @@ BAND: Final = 0.001
 
 MIN_COMPLETE_S: Final = Param(
     "value.min_complete_s", 10.0, 0.0, 3_600.0, "shorter videos get no value for being watched to the end, seconds"
+)
+
+MUTUAL_REPLY_BOOST: Final = Param(
+    "value.mutual_reply_boost",
+    15.0,
+    0.0,
+    10_000.0,
+    "added to the weight of P(reply) for originals by an author whom the viewer follows and who follows back",
 )
 
 
@@ -41,12 +51,12 @@ class WeightedSum(ValueModel):
     """
 
     name = "weighted_sum"
-    reads = (ACTION_PROBS, DURATION_MS)
+    reads = (ACTION_PROBS, DURATION_MS, KIND, IS_MUTUAL)
     writes = (VALUE, OFFSET_VALUE, SCORE)
 
     def __init__(self, actions: ActionSpace) -> None:
         self.weights = Weights(actions)
-        self.params = (*self.weights.params, MIN_COMPLETE_S)
+        self.params = (*self.weights.params, MIN_COMPLETE_S, MUTUAL_REPLY_BOOST)
 
     def rank(self, query: Query, batch: CandidateBatch) -> ColumnValues:
         """Return value, offset value, and the score so far."""
@@ -56,13 +66,30 @@ class WeightedSum(ValueModel):
         if weights[Action.COMPLETE] != 0:
             is_short = ~counts_complete(query, batch)
             value -= probs[:, Action.COMPLETE] * (weights[Action.COMPLETE] * is_short)
+        boost = np.float32(query.params.get_float(MUTUAL_REPLY_BOOST))
+        if boost != 0:
+            value += probs[:, Action.REPLY] * (boost * is_mutual_original(batch))
         offset = offset_value(value, *self.weights.sums(weights))
         return {VALUE: value, OFFSET_VALUE: offset, SCORE: offset}
+
+    def applied_weights(self, query: Query, batch: CandidateBatch) -> Float32Array:
+        """Return the weight of each head for each candidate, shape (n, n_actions), float32: what `rank` sums with."""
+        applied = np.tile(self.weights.read(query.params), (batch.n, 1))
+        applied[:, Action.COMPLETE] *= counts_complete(query, batch)
+        boost = np.float32(query.params.get_float(MUTUAL_REPLY_BOOST))
+        applied[:, Action.REPLY] += boost * is_mutual_original(batch)
+        return applied
 
 
 def counts_complete(query: Query, batch: CandidateBatch) -> npt.NDArray[np.bool_]:
     """Return which posts are long enough for P(complete) to count, shape (n,), bool."""
     return batch[DURATION_MS] > query.params.get_float(MIN_COMPLETE_S) * 1000
+
+
+def is_mutual_original(batch: CandidateBatch) -> npt.NDArray[np.bool_]:
+    """Return which posts are originals by somebody who follows the viewer and is followed, shape (n,), bool."""
+    is_original: npt.NDArray[np.bool_] = batch[KIND] == ORIGINAL
+    return is_original & batch[IS_MUTUAL]
 
 
 def offset_value(value: Float32Array, negative: float, positive: float) -> Float32Array:
