@@ -6,7 +6,7 @@ To add a stage, write a class in its folder and name it here; the pipeline check
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from millrace.base.actions import ActionSpace
@@ -39,7 +39,9 @@ from millrace.mixer.query_hydrators.profile import ProfileQueryHydrator
 from millrace.mixer.query_hydrators.relations import RelationsQueryHydrator
 from millrace.mixer.query_hydrators.seen import SeenQueryHydrator, ServedQueryHydrator
 from millrace.mixer.rankers.counters_ranker import CountersRanker
-from millrace.mixer.selectors.author_cap import AuthorCapSelector
+from millrace.mixer.rerankers.diversity import DiversityReRanker
+from millrace.mixer.rerankers.vectors import NoVectors, PostVectors
+from millrace.mixer.selectors.page import PageSelector
 from millrace.mixer.side_effects.served_log import LogServed, ServedLogger
 from millrace.mixer.sources.in_network import InNetworkSource
 from millrace.mixer.sources.popular import PopularSource
@@ -93,6 +95,8 @@ class HomeParts:
         Event time and monotonic time.
     served_logger
         Takes `Served` events; None logs none.
+    vectors
+        What posts are about, for the re-ranker.
     """
 
     state: FeedState
@@ -101,6 +105,7 @@ class HomeParts:
     actions: ActionSpace
     clock: Clock
     served_logger: ServedLogger | None = None
+    vectors: PostVectors = field(default_factory=NoVectors)
 
 
 def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
@@ -152,7 +157,8 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             RecencyMultiplier(),
             OutOfNetworkMultiplier(),
         ),
-        selector=AuthorCapSelector(),
+        re_rankers=(DiversityReRanker(parts.vectors),),
+        selector=PageSelector(),
         late_hydrators=(
             ContentHydrator(content),
             NamesHydrator(content),
