@@ -41,7 +41,7 @@ from millrace.mixer.filters.same_content import SameContentFilter
 from millrace.mixer.filters.seen import SeenFilter, ServedFilter
 from millrace.mixer.filters.viewer_settings import LANGUAGE_IS_ON, LanguageFilter, SensitiveFilter
 from millrace.mixer.kinds import ORIGINAL, QUOTE, REPLY, REPOST
-from millrace.mixer.selectors.author_cap import AuthorCapSelector
+from millrace.mixer.selectors.page import PageSelector
 from millrace.mixer.value_model.multipliers import RecencyMultiplier
 from millrace.mixer.value_model.weighted_sum import WeightedSum
 from millrace.mixer.value_model.weights import Weights
@@ -176,6 +176,17 @@ class TableHydrator(Hydrator):
         return {column: data.take(rows) for column, data in self._columns.items()}
 
 
+class PlainHydrator(Hydrator):
+    """Says that nothing is known by which the page has rules besides authors: both sides cap authors only."""
+
+    name = "plain"
+    reads = (c.POST_ID,)
+    writes = (c.TOPICS, c.CONVERSATION_ID, c.HEAT, c.PAGE_SCORE)
+
+    def hydrate(self, query: Query, batch: CandidateBatch) -> HydratedValues:  # noqa: ARG002
+        return {column: column.full(batch.n, {}) for column in self.writes}
+
+
 class PreparedRanker(Ranker):
     """Has the predictions of the current request's candidates, in their order after the merge."""
 
@@ -212,7 +223,7 @@ class Ours:
         self._prepared = (*sources, ranker)
         stages = Stages(
             sources=sources,
-            hydrators=(TableHydrator(world),),
+            hydrators=(TableHydrator(world), PlainHydrator()),
             filters=(
                 DeletedFilter(),
                 AgeFilter(),
@@ -231,7 +242,7 @@ class Ours:
                 SameContentFilter(),
             ),
             rankers=(ranker, WeightedSum(ACTIONS), RecencyMultiplier()),
-            selector=AuthorCapSelector(),
+            selector=PageSelector(),
         )
         dims = {c.N_ACTIONS_DIM: len(ACTIONS)}
         self.pipeline = Pipeline("bench", stages, key=c.POST_ID, dims=dims, given=FIELDS)

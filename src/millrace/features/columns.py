@@ -112,7 +112,9 @@ SCORE: Final = Column("score", _SCORE, 1.0, doc="offset value through all bonuse
 DIVERSITY: Final = Column(
     "diversity", np.dtype(np.int8), 0, doc="re-ranking: 0 not looked at, 1 chosen, -1 passed over for being like others"
 )
-PAGE_SCORE: Final = Column("page_score", _SCORE, 0.0, doc="what the page is chosen by: the score, after re-ranking")
+PAGE_SCORE: Final = Column(
+    "page_score", _SCORE, 0.0, doc="place after re-ranking, counted from the last, which has 1; 0: not re-ranked"
+)
 
 # ------------------------------------------------------------------------------------------- the slate only
 HAS_CONTENT: Final = Column("has_content", _FLAG, 0, doc="the content store gave its text")

@@ -6,7 +6,7 @@ To add a stage, write a class in its folder and name it here; the pipeline check
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from millrace.base.actions import ActionSpace
@@ -42,7 +42,9 @@ from millrace.mixer.query_hydrators.profile import ProfileQueryHydrator
 from millrace.mixer.query_hydrators.relations import RelationsQueryHydrator
 from millrace.mixer.query_hydrators.seen import SeenQueryHydrator, ServedQueryHydrator
 from millrace.mixer.rankers.counters_ranker import CountersRanker
-from millrace.mixer.selectors.author_cap import AuthorCapSelector
+from millrace.mixer.rerankers.diversity import DiversityReRanker
+from millrace.mixer.rerankers.vectors import NoVectors, PostVectors
+from millrace.mixer.selectors.page import PageSelector
 from millrace.mixer.side_effects.served_log import LogServed, ServedLogger
 from millrace.mixer.sources.in_network import InNetworkSource
 from millrace.mixer.sources.popular import PopularSource
@@ -101,6 +103,8 @@ class HomeParts:
         Event time and monotonic time.
     served_logger
         Takes `Served` events; None logs none.
+    vectors
+        What posts are about, for the re-ranker.
     """
 
     state: FeedState
@@ -109,6 +113,7 @@ class HomeParts:
     actions: ActionSpace
     clock: Clock
     served_logger: ServedLogger | None = None
+    vectors: PostVectors = field(default_factory=NoVectors)
 
 
 def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
@@ -170,7 +175,8 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             AuthorDecay(),
             OutOfNetworkMultiplier(),
         ),
-        selector=AuthorCapSelector(),
+        re_rankers=(DiversityReRanker(parts.vectors),),
+        selector=PageSelector(),
         late_hydrators=(
             ContentHydrator(content),
             NamesHydrator(content),

@@ -1,0 +1,1 @@
+"""Order with the other candidates in view: what belongs on one page together."""
