@@ -91,7 +91,7 @@ def build_claims(settings: Settings) -> ClaimStore:
         from millrace.stores.redis_claims import RedisClaims
 
         return RedisClaims(config.redis_url)
-    from millrace.stores.claims import SqliteClaims
+    from millrace.stores.sqlite_claims import SqliteClaims
 
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     return SqliteClaims(settings.claims_path)
@@ -211,6 +211,7 @@ def build_feed_service(
     claims, observer, clock
         Shared or replaced where somebody else needs them too.
     """
+    from millrace.app.secret import key_for, load_or_make_secret
     from millrace.mixer.service import FeedService
 
     return FeedService(
@@ -220,6 +221,7 @@ def build_feed_service(
         settings.config.home,
         params=settings.config.params,
         observer=observer,
+        cursor_key=key_for(load_or_make_secret(settings), "cursor"),
     )
 
 
@@ -245,11 +247,13 @@ def _home_parts(
 
 def build_idle_pipelines(settings: Settings) -> list[Pipeline]:
     """Return every pipeline over empty stores, to look at; nothing of the home is opened."""
+    from millrace.mixer.following_pipeline import following_pipeline
     from millrace.mixer.home_pipeline import home_pipeline
     from millrace.stores.claims import MemoryClaims
 
     parts = _home_parts(settings, build_state(settings), None, claims=MemoryClaims())
-    return [home_pipeline(parts, settings.config.home)]
+    home = settings.config.home
+    return [home_pipeline(parts, home), following_pipeline(parts, home)]
 
 
 def check_params(settings: Settings) -> None:

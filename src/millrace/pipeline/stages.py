@@ -111,8 +111,8 @@ class Source(Stage):
     cap
         Param with the most rows it may return; the framework cuts what is beyond.
     only_below
-        Param with a number of rows: the source takes part only if the others found fewer. For dear sources that
-        are a last resort.
+        Param with a number of rows: the source takes part only if the others found fewer, or if the filters left
+        less than a page of what they found; 0 switches it off. For dear sources that are a last resort.
     """
 
     kind = "source"

@@ -6,6 +6,7 @@ import numpy as np
 
 from millrace.features.columns import (
     AUTHOR_ID,
+    CONTENT_CREATED_MS,
     CONTENT_ID,
     CONVERSATION_ID,
     CREATED_MS,
@@ -42,6 +43,7 @@ class CoreHydrator(Hydrator):
         PARENT_AUTHOR_ID,
         CONVERSATION_ID,
         CONTENT_ID,
+        CONTENT_CREATED_MS,
         IS_PARENT_DELETED,
         HAS_VIDEO,
         DURATION_MS,
@@ -58,6 +60,10 @@ class CoreHydrator(Hydrator):
         post_ids = batch[POST_ID]
         rows = self._posts.find(post_ids)
         found = self._posts.gather(rows)
+        content_created_ms = found.created_ms.copy()
+        reposts = np.flatnonzero(found.kind == REPOST)
+        originals = self._posts.find(found.parent_id[reposts])
+        content_created_ms[reposts] = self._posts.gather(originals).created_ms  # 0 where it is not there any more
         return {
             HAS_POST: rows >= 0,
             AUTHOR_ID: found.author_id,
@@ -67,6 +73,7 @@ class CoreHydrator(Hydrator):
             PARENT_AUTHOR_ID: found.parent_author_id,
             CONVERSATION_ID: found.conversation_id,
             CONTENT_ID: np.where(found.kind == REPOST, found.parent_id, post_ids),
+            CONTENT_CREATED_MS: content_created_ms,
             IS_PARENT_DELETED: self._posts.is_deleted(found.parent_id),
             HAS_VIDEO: found.has_video,
             DURATION_MS: found.duration_ms,
