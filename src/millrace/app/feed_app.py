@@ -90,7 +90,7 @@ class FeedApp:
         Raises
         ------
         NotReadyError
-            As long as the state has not caught up.
+            As long as the state has not caught up, and where the claim store does not answer.
         """
         return await self._ready_service().home(request)
 

@@ -77,6 +77,11 @@ class Settings:
         return self.home / CONFIG_NAME
 
     @property
+    def secret_path(self) -> Path:
+        """What tokens and cursors are signed with; `millrace.app.secret` makes it."""
+        return self.home / "secret.key"
+
+    @property
     def data_dir(self) -> Path:
         """Everything that the system writes."""
         return self.home / "data"

@@ -71,7 +71,10 @@ def warm_up(settings: Settings) -> None:
         from millrace.mixer.feed import FeedRequest
 
         for viewer in ("v1", "v2", "nobody"):
-            await service.home(FeedRequest(viewer_id=viewer, request_id=f"warm-up-{viewer}"))
+            name = f"warm-up-{viewer}"
+            page = await service.home(FeedRequest(viewer_id=viewer, request_id=name, correlation_id=name, limit=2))
+            await service.home(FeedRequest(viewer_id=viewer, request_id=name + "-2", cursor=page.cursor))
+            await service.following(FeedRequest(viewer_id=viewer, request_id=name + "-3"))
         await service.drain()
 
     asyncio.run(serve())

@@ -94,7 +94,7 @@ def build_claims(settings: Settings) -> ClaimStore:
         from millrace.stores.redis_claims import RedisClaims
 
         return RedisClaims(config.redis_url)
-    from millrace.stores.claims import SqliteClaims
+    from millrace.stores.sqlite_claims import SqliteClaims
 
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     return SqliteClaims(settings.claims_path)
@@ -214,6 +214,7 @@ def build_feed_service(
     claims, observer, clock
         Shared or replaced where somebody else needs them too.
     """
+    from millrace.app.secret import key_for, load_or_make_secret
     from millrace.mixer.service import FeedService
     from millrace.mixer.value_model.profiles import values_in_effect
 
@@ -225,6 +226,7 @@ def build_feed_service(
         config.home,
         params=values_in_effect(config.home.value_profile, config.profiles, config.params),
         observer=observer,
+        cursor_key=key_for(load_or_make_secret(settings), "cursor"),
     )
 
 
@@ -250,11 +252,13 @@ def _home_parts(
 
 def build_idle_pipelines(settings: Settings) -> list[Pipeline]:
     """Return every pipeline over empty stores, to look at; nothing of the home is opened."""
+    from millrace.mixer.following_pipeline import following_pipeline
     from millrace.mixer.home_pipeline import home_pipeline
     from millrace.stores.claims import MemoryClaims
 
     parts = _home_parts(settings, build_state(settings), None, claims=MemoryClaims())
-    return [home_pipeline(parts, settings.config.home)]
+    home = settings.config.home
+    return [home_pipeline(parts, home), following_pipeline(parts, home)]
 
 
 def declared_params(settings: Settings) -> Mapping[str, Param]:

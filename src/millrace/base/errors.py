@@ -11,7 +11,7 @@
     │   └── CheckpointError  a checkpoint is missing, damaged or of another version
     ├── PipelineError        stages do not fit together, or one broke its contract
     ├── SourceDataError      a file to import cannot be read at all
-    ├── NotReadyError        a process cannot answer yet
+    ├── NotReadyError        a process cannot answer now; asked again in a moment, it may
     └── DeadlineExceeded     the time given to an operation is over
 """
 
@@ -91,7 +91,7 @@ class SourceDataError(MillraceError):
 
 
 class NotReadyError(MillraceError):
-    """A process cannot answer yet: its state has not caught up."""
+    """A process cannot answer now: its state has not caught up, or what it needs for an answer does not answer."""
 
 
 class DeadlineExceeded(MillraceError):  # noqa: N818 - the field's name for it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,28 @@ from millrace.events.envelope import Context
 from millrace.pipeline.query import QueryField
 
 Int32Array = npt.NDArray[np.int32]
+
+
+class Boundary(NamedTuple):
+    """A stretch of a timeline that lies behind a viewer who scrolls, both ends included; newest first, ties by id.
+
+    Attributes
+    ----------
+    top_ms, top_id
+        When its newest post was published, and its inside id.
+    end_ms, end_id
+        The same of its oldest post: the next page begins after it.
+    """
+
+    top_ms: int
+    top_id: int
+    end_ms: int
+    end_id: int
+
+
+_LAST: Final = 2**63 - 1
+BEGINNING: Final = Boundary(_LAST, -_LAST, _LAST, -_LAST)
+"""Nothing lies behind."""
 
 
 def _no_ids() -> Int64Array:
@@ -29,6 +51,9 @@ def _no_codes() -> Int32Array:
 VIEWER: Final[QueryField[str]] = QueryField("viewer", "", "the viewer's outside id; given by the service")
 CONTEXT: Final[QueryField[Context]] = QueryField(
     "context", Context(), "where and how the request was made; given by the service"
+)
+BOUNDARY: Final[QueryField[Boundary]] = QueryField(
+    "boundary", BEGINNING, "what of the timeline lies behind the viewer; given by the service"
 )
 FOLLOWING: Final[QueryField[Int64Array]] = QueryField("following", _no_ids(), "whom the viewer follows")
 BLOCKED: Final[QueryField[Int64Array]] = QueryField("blocked", _no_ids(), "whom the viewer blocks")

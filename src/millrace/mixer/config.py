@@ -36,16 +36,29 @@ class HomeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 32
     claim_ttl_ms: Annotated[
         int,
-        Meta(ge=1_000, description="How long a post that was sent is kept from a viewer's other requests by a claim"),
+        Meta(ge=1_000, description="The seen window: for so long a post that left for a viewer never leaves again"),
+    ] = 7 * 24 * 3_600_000
+    max_claims: Annotated[
+        int,
+        Meta(
+            ge=1_000,
+            le=65_536,
+            description="How many posts that left are kept track of for a viewer; when there are more, those published "
+            "first are let go, and nothing older is ever sent to the viewer again",
+        ),
+    ] = 8_192
+    page_ttl_ms: Annotated[
+        int,
+        Meta(ge=0, description="For so long the same cursor, or the same X-Request-ID, gives the same page once more"),
     ] = 600_000
     claim_timeout_ms: Annotated[
         float,
         Meta(
             gt=0,
-            description="How long a page may wait for the claim store, all rounds together; then it leaves unclaimed. "
-            "The state is held still meanwhile: keep it below the 50 ms that a worker may be behind",
+            description="How long a page may wait for the claim store, all rounds together; then it does not leave "
+            "(503). The state is held still meanwhile, so a store that hangs holds up a worker for this long",
         ),
-    ] = 40.0
+    ] = 250.0
     max_concurrent: Annotated[
         int,
         Meta(ge=1, le=1_000, description="Pages that a worker makes at a time; folding waits for these and no others"),

@@ -28,6 +28,10 @@ class FeedRequest(Struct, frozen=True, kw_only=True):
         Whether the response carries ``debug_info``.
     context
         Where and how the request was made, as far as the client says.
+    cursor
+        Of the page wanted, as an earlier page gave it; None for the first page.
+    correlation_id
+        The client's own id of the request (``X-Request-ID``): the same one gives the same first page for a while.
     """
 
     viewer_id: str
@@ -36,6 +40,8 @@ class FeedRequest(Struct, frozen=True, kw_only=True):
     params: ParamSet | None = None
     debug: bool = False
     context: Context = Context()
+    cursor: str | None = None
+    correlation_id: str = ""
 
 
 class FeedUser(Struct, frozen=True, kw_only=True):
@@ -108,6 +114,8 @@ class FeedPost(Struct, frozen=True, kw_only=True):
         Why it is here, for people.
     sources
         Every source that found it.
+    score, why
+        What it was ranked by, and how that came about; 0 and None where nothing is ranked.
     """
 
     post_id: str
@@ -122,7 +130,7 @@ class FeedPost(Struct, frozen=True, kw_only=True):
     reason: str
     sources: tuple[str, ...]
     score: float
-    why: Why
+    why: Why | None
 
 
 class OutcomeInfo(Struct, frozen=True, kw_only=True):
@@ -176,9 +184,9 @@ class FeedResponse(Struct, frozen=True, kw_only=True):
     degraded
         Whether a component failed, was late or was left out.
     end_of_feed
-        Whether there was less than was asked for.
+        Whether there is no further page: all there is has been looked at. A short page alone does not say so.
     cursor
-        Where the next page begins; None: ask again.
+        Where the next page begins; None at the end of the feed.
     debug_info
         Only where it was asked for. Nothing else in a response depends on how long anything took.
     """

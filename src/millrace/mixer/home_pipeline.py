@@ -15,7 +15,7 @@ from millrace.features.columns import N_ACTIONS_DIM, N_COUNTERS_DIM, POST_ID
 from millrace.features.query_fields import CONTEXT, VIEWER
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.filters.age import AgeFilter
-from millrace.mixer.filters.claims import ClaimFilter
+from millrace.mixer.filters.claims import ClaimedFilter, ClaimFilter, FloorFilter
 from millrace.mixer.filters.existence import ContentFilter, DeletedFilter, DeletedParentFilter, HydrationFilter
 from millrace.mixer.filters.out_of_network import OutOfNetworkReplyFilter
 from millrace.mixer.filters.own import OwnPostsFilter
@@ -37,6 +37,7 @@ from millrace.mixer.hydrators.counts import CountsHydrator
 from millrace.mixer.hydrators.labels import LabelsHydrator
 from millrace.mixer.hydrators.proofs import ProofActionsHydrator
 from millrace.mixer.hydrators.viewer import AffinityHydrator, InNetworkHydrator
+from millrace.mixer.query_hydrators.claimed import claimed_query_hydrator
 from millrace.mixer.query_hydrators.follows import FollowsQueryHydrator
 from millrace.mixer.query_hydrators.profile import ProfileQueryHydrator
 from millrace.mixer.query_hydrators.relations import RelationsQueryHydrator
@@ -126,6 +127,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             RelationsQueryHydrator(state.relations),
             SeenQueryHydrator(state.seen),
             ServedQueryHydrator(state.seen),
+            claimed_query_hydrator(parts.claims),
             ProfileQueryHydrator(state.profiles),
         ),
         # In order of priority: where two sources find a post, the earlier one's columns count.
@@ -159,6 +161,8 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             MutedParentFilter(),
             SeenFilter(),
             ServedFilter(),
+            ClaimedFilter(),
+            FloorFilter(),
             OutOfNetworkReplyFilter(),
             LanguageFilter(state.codes.languages.name),
             SensitiveFilter(),
@@ -184,7 +188,12 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         ),
         late_filters=(
             ContentFilter(),
-            ClaimFilter(parts.claims, ttl_ms=config.claim_ttl_ms, timeout_ms=config.claim_timeout_ms),
+            ClaimFilter(
+                parts.claims,
+                ttl_ms=config.claim_ttl_ms,
+                max_claims=config.max_claims,
+                timeout_ms=config.claim_timeout_ms,
+            ),
         ),
         side_effects=(LogServed(parts.served_logger, NAME),),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from millrace.features.attachments import POSTS, USERS
 from millrace.features.columns import (
@@ -26,10 +27,13 @@ from millrace.mixer.feed import (
     FeedResponse,
     FeedUser,
     OutcomeInfo,
+    Why,
 )
 from millrace.mixer.kinds import KIND_NAMES
 from millrace.mixer.reasons import reason
 from millrace.mixer.why import WhyReader
+from millrace.pipeline.batch import CandidateBatch
+from millrace.pipeline.column import Column
 from millrace.pipeline.result import PipelineResult
 from millrace.stores.content import PostContent, UserContent
 
@@ -40,16 +44,18 @@ class ResponseBuilder:
     Parameters
     ----------
     why
-        Explains scores.
+        Explains scores; None where nothing is ranked.
     language_name
         Code to primary language subtag.
     """
 
-    def __init__(self, why: WhyReader, language_name: Callable[[int], str]) -> None:
+    def __init__(self, why: WhyReader | None, language_name: Callable[[int], str]) -> None:
         self._why = why
         self._language_name = language_name
 
-    def build(self, request: FeedRequest, result: PipelineResult) -> FeedResponse:
+    def build(
+        self, request: FeedRequest, result: PipelineResult, *, end_of_feed: bool, cursor: str | None
+    ) -> FeedResponse:
         """Return the response to a request."""
         query = result.query
         return FeedResponse(
@@ -58,7 +64,8 @@ class ResponseBuilder:
             viewer_id=request.viewer_id,
             posts=self._posts(result),
             degraded=result.report.is_degraded,
-            end_of_feed=result.slate.n < query.limit,
+            end_of_feed=end_of_feed,
+            cursor=cursor,
             debug_info=debug_info(result) if request.debug else None,
         )
 
@@ -77,9 +84,12 @@ class ResponseBuilder:
             PROOF_IDS,
             PROOF_ACTIONS,
         )
-        rows = zip(*(slate[column].tolist() for column in columns), strict=True)
+        rows = zip(*(_values(slate, column) for column in columns), strict=True)
+        explained: list[Why] | list[None] = [None] * slate.n
+        if self._why is not None:
+            explained = self._why.explain(result.query, slate)
         posts = []
-        for row, sources, why in zip(rows, result.slate_sources(), self._why.explain(result.query, slate), strict=True):
+        for row, sources, why in zip(rows, result.slate_sources(), explained, strict=True):
             post_id, author_id, kind, language, parent_id, parent_author_id, is_mine, n_proofs, proof_ids, did = row
             post = content[post_id]
             author = _user(users, author_id, post.author_id)
@@ -108,7 +118,7 @@ class ResponseBuilder:
                         n_proofs=n_proofs,
                     ),
                     sources=sources,
-                    score=why.score,
+                    score=0.0 if why is None else why.score,
                     why=why,
                 )
             )
@@ -133,6 +143,12 @@ def debug_info(result: PipelineResult) -> DebugInfo:
         state_offset=result.query.state_offset,
         n_refills=report.n_refills,
     )
+
+
+def _values(slate: CandidateBatch, column: Column[Any]) -> list[Any]:
+    """Return a column's values; its fill where no stage of the pipeline writes it."""
+    values: list[Any] = (slate[column] if column in slate else column.full(slate.n, {})).tolist()
+    return values
 
 
 def _user(users: Mapping[int, UserContent], user_id: int, text: str) -> FeedUser:

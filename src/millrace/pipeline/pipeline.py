@@ -104,6 +104,9 @@ class Pipeline:
             await run.retrieve()
             await run.hydrate()
             run.filter()
+            if await run.retrieve_more():
+                await run.hydrate()
+                run.filter()
             run.pre_rank()
             run.rank()
             run.re_rank()

@@ -50,6 +50,8 @@ class Run:
         self.retrieved: list[tuple[str, Int64Array]] = []
         self.attachments: dict[Attachment[Any], dict[int, Any]] = {}
         self.n_refills = 0
+        self._found: dict[int, CandidateBatch] = {}
+        self._last_resorts: list[int] = []
 
     async def hydrate_query(self) -> None:
         """Run the query hydrators; what a failed one would have written is remembered as missing."""
@@ -68,21 +70,30 @@ class Run:
 
     async def retrieve(self) -> None:
         """Run the sources, last resorts only where the others found too little, and merge what they found."""
-        found: dict[int, CandidateBatch] = {}
-        await self._retrieve([bit for bit, source in enumerate(self._stages.sources) if not source.only_below], found)
-        n_found = sum(batch.n for batch in found.values())
-        last: list[int] = []
+        await self._retrieve([bit for bit, source in enumerate(self._stages.sources) if not source.only_below])
+        n_found = sum(batch.n for batch in self._found.values())
+        wanted: list[int] = []
         for bit, source in enumerate(self._stages.sources):
             if source.only_below is not None:
-                if n_found < self.query.params.get_int(source.only_below):
-                    last.append(bit)
-                else:
+                only_below = self.query.params.get_int(source.only_below)
+                if only_below == 0:
                     self.turns.leave_out(source, 0, Fate.DISABLED)
-        await self._retrieve(last, found)
-        parts = sorted(found.items())
-        self.retrieved = [(self._stages.sources[bit].name, batch[self._key]) for bit, batch in parts]
-        self.candidates = merge(parts, self._key, self._blueprint.source_columns, self._dims)
-        self.dropped_by = np.zeros(self.candidates.n, dtype=np.int16)
+                else:
+                    (wanted if n_found < only_below else self._last_resorts).append(bit)
+        await self._retrieve(wanted)
+        self._merge()
+
+    async def retrieve_more(self) -> bool:
+        """Run the last resorts left out so far if the filters left less than a page; return whether any was."""
+        wanted, self._last_resorts = self._last_resorts, []
+        if self.ranked.n >= self.query.limit:
+            for bit in wanted:
+                self.turns.leave_out(self._stages.sources[bit], 0, Fate.DISABLED)
+            return False
+        await self._retrieve(wanted)
+        if wanted:
+            self._merge()
+        return bool(wanted)
 
     async def hydrate(self) -> None:
         """Run the hydrators, wave after wave; a failed one's columns get their fill and are remembered."""
@@ -159,12 +170,18 @@ class Run:
 
     # ------------------------------------------------------------------------------------------- pieces
 
-    async def _retrieve(self, bits: Sequence[int], found: dict[int, CandidateBatch]) -> None:
+    async def _retrieve(self, bits: Sequence[int]) -> None:
         sources = [self._stages.sources[bit] for bit in bits]
         turns = [Turn(stage, 0, checks_batch(stage, self._key), stage.retrieve, (self.query,)) for stage in sources]
         for bit, source, taken in zip(bits, sources, await self.turns.take_all(turns), strict=True):
             if taken.fate is Fate.OK:
-                found[bit] = self._cut(source, taken.value)
+                self._found[bit] = self._cut(source, taken.value)
+
+    def _merge(self) -> None:
+        parts = sorted(self._found.items())
+        self.retrieved = [(self._stages.sources[bit].name, batch[self._key]) for bit, batch in parts]
+        self.candidates = merge(parts, self._key, self._blueprint.source_columns, self._dims)
+        self.dropped_by = np.zeros(self.candidates.n, dtype=np.int16)
 
     def _cut(self, source: Source, batch: CandidateBatch) -> CandidateBatch:
         cap = self.query.params.get_int(source.cap) if source.cap is not None else batch.n

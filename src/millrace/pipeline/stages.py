@@ -114,8 +114,8 @@ class Source(Stage):
         20 ms by default; name 50 for one that asks another machine. A source that waits is given up then. One that is
         a plain function cannot be interrupted: its answer is used, and that it overran is counted.
     only_below
-        Param with a number of rows: the source takes part only if the others found fewer. For dear sources that
-        are a last resort.
+        Param with a number of rows: the source takes part only if the others found fewer, or if the filters left
+        less than a page of what they found; 0 switches it off. For dear sources that are a last resort.
     """
 
     kind = "source"

@@ -182,7 +182,7 @@ class Turns:
         if not task.done():
             waited_s = self._waited_s.get(turn.stage, 0.0)
             left_s = start_s + turn.stage.timeout_ms / 1000 - waited_s - self._now_s()
-            if self.query.deadline is not None:
+            if self.query.deadline is not None and not _is_vital(turn.stage):
                 left_s = min(left_s, self.query.deadline.remaining_s())
             await asyncio.wait((task,), timeout=max(left_s, _LAST_CALL_S))
             for _ in range(_LAST_PASSES):
@@ -230,6 +230,11 @@ class Turns:
         self._report(stage, n_in, fate, start_s, end_s, self._n_left_by_failed(stage, n_in))
         self.outcomes.append(_outcome(stage, fate, detail))
         return Taken(fate)
+
+
+def _is_vital(stage: Stage) -> bool:
+    """Whether there is no page without the component's answer: then a late page is better than none."""
+    return isinstance(stage, Filter) and stage.on_error is OnError.DROP_ALL
 
 
 def _outcome(stage: Stage, fate: Fate, detail: str) -> Outcome:

@@ -161,7 +161,7 @@ class LogFile:
         )
         try:
             connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-            _switch_to_wal(connection)
+            switch_to_wal(connection)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_CHECKPOINT_PAGES}")
         except sqlite3.Error:
@@ -219,9 +219,10 @@ def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iter
         raise
 
 
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
+def switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Put a database into WAL mode; other processes may be making the same file right now."""
     # The switch needs the file for itself for a moment and does not wait for it, whatever the timeout: two
-    # processes that make the log at the same time meet here.
+    # processes that make the file at the same time meet here.
     for attempt in range(_OPEN_ATTEMPTS):
         try:
             connection.execute("PRAGMA journal_mode = WAL")

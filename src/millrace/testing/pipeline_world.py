@@ -6,11 +6,11 @@ No log, no replica, no process: events go straight into every fold, in order, an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from millrace.base.actions import ActionSpace
 from millrace.base.clock import ManualClock
@@ -28,6 +28,8 @@ from millrace.stores.content_overlay import ContentReader
 from millrace.stores.content_store import ContentStore
 from millrace.stores.state import State
 from millrace.testing.builders import NOW_MS, a_batch_of
+
+_KEY: Final = b"the same cursors in every world!"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,9 @@ class FeedWorld:
             served_logger=self.served,
         )
         generous = HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000, is_strict=True)
-        self.service = FeedService(self, parts, self.state.hasher, config or generous, params=params, observer=observer)
+        self.service = FeedService(
+            self, parts, self.state.hasher, config or generous, params=params, observer=observer, cursor_key=_KEY
+        )
 
     def hear(self, events: Iterable[AnyEvent]) -> None:
         """Take further events into stores and content."""
@@ -114,6 +118,14 @@ class FeedWorld:
         """Return a page."""
         return self.page_with_result(viewer_id, request_id, **more)[0]
 
+    def home(self, viewer_id: str | int = 20, request_id: str = "r1", **more: Any) -> FeedResponse:
+        """Return what somebody who asks gets: a new page, or one that is kept."""
+        return self._run(self.service.home, viewer_id, request_id, more)
+
+    def following(self, viewer_id: str | int = 20, request_id: str = "r1", **more: Any) -> FeedResponse:
+        """Return a page of the chronological timeline."""
+        return self._run(self.service.following, viewer_id, request_id, more)
+
     def page_with_result(
         self, viewer_id: str | int = 20, request_id: str = "r1", **more: Any
     ) -> tuple[FeedResponse, PipelineResult]:
@@ -124,6 +136,20 @@ class FeedWorld:
             answer = await self.service.home_with_result(request)
             await self.service.drain()
             return answer
+
+        return asyncio.run(run())
+
+    def _run(
+        self,
+        serve: Callable[[FeedRequest], Awaitable[FeedResponse]],
+        viewer_id: str | int,
+        request_id: str,
+        more: Mapping[str, Any],
+    ) -> FeedResponse:
+        async def run() -> FeedResponse:
+            page = await serve(FeedRequest(viewer_id=str(viewer_id), request_id=request_id, **more))
+            await self.service.drain()
+            return page
 
         return asyncio.run(run())
 

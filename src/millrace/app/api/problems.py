@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from litestar.status_codes import HTTP_503_SERVICE_UNAVAILABLE
 
 from millrace.base.errors import (
     DeadlineExceeded,
@@ -16,6 +17,10 @@ from millrace.base.errors import (
     NotReadyError,
     SchemaError,
 )
+
+
+RETRY_AFTER_S: Final = "1"
+"""Seconds, as a header's text: a worker that starts, or a disk that is busy, needs about that long."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,11 +49,12 @@ def status_of(error: MillraceError) -> int:
 
 
 def problem(status: int, message: str, remedy: str = "") -> Response[ProblemAnswer]:
-    """Return an answer that says what is wrong."""
+    """Return an answer that says what is wrong; where it will pass by itself, also when to ask again."""
     return Response(
         ProblemAnswer(Problem(status=status, message=message, remedy=remedy)),
         status_code=status,
         media_type="application/json",
+        headers={"retry-after": RETRY_AFTER_S} if status == HTTP_503_SERVICE_UNAVAILABLE else None,
     )
 
 

@@ -45,20 +45,41 @@ def timeline_routes(serve_home: ServeHome, find_viewers: FindViewers) -> list[HT
         responses={
             200: ResponseSpec(FeedResponse, description="The page", generate_examples=False),
             400: ResponseSpec(ProblemAnswer, description="A parameter is wrong", generate_examples=False),
-            503: ResponseSpec(ProblemAnswer, description="The state has not caught up", generate_examples=False),
+            503: ResponseSpec(
+                ProblemAnswer,
+                description="The state has not caught up, or the claim store does not answer; ask again in a moment",
+                generate_examples=False,
+            ),
         },
     )
     async def home(
         viewer: Annotated[str, Parameter(description="Whose feed (development mode: anybody's)", max_length=512)],
         limit: Annotated[int | None, Parameter(description="Posts at most; default: a page", ge=1)] = None,
         debug: Annotated[bool, Parameter(description="With debug_info: counts, latencies, outcomes")] = True,
+        cursor: Annotated[
+            str | None, Parameter(description="The cursor of the page before; none: a first page")
+        ] = None,
+        correlation_id: Annotated[
+            str | None,
+            Parameter(
+                header="X-Request-ID",
+                description="Your own id of the request, echoed; with the same one a first page is the same for ten "
+                "minutes",
+            ),
+        ] = None,
     ) -> Response[bytes]:
         """Answer a ranked page, and for every post its sources, its reason and how its score came about.
 
-        A viewer that nobody has heard of gets a page as well: what is popular now.
+        No post comes on two pages of a viewer; the same cursor gives the same page once more for ten minutes. A
+        viewer that nobody has heard of gets a page as well: what is popular now.
         """
         request = FeedRequest(
-            viewer_id=normalise_id(viewer, "viewer"), limit=limit, request_id=uuid.uuid4().hex, debug=debug
+            viewer_id=normalise_id(viewer, "viewer"),
+            limit=limit,
+            request_id=uuid.uuid4().hex,
+            debug=debug,
+            cursor=cursor,
+            correlation_id=correlation_id or "",
         )
         return Response(_ENCODER.encode(await serve_home(request)), media_type="application/json")
 

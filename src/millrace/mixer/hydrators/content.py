@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from millrace.features.attachments import POSTS, USERS
 from millrace.features.columns import AUTHOR_ID, HAS_CONTENT, KIND, PARENT_AUTHOR_ID, PARENT_ID, POST_ID, PROOF_IDS
 from millrace.mixer.kinds import REPOST
 from millrace.pipeline.batch import CandidateBatch
+from millrace.pipeline.column import Column
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import HydratedValues, Hydrator
 from millrace.stores.content_overlay import ContentReader
@@ -40,18 +43,27 @@ class ContentHydrator(Hydrator):
 
 
 class NamesHydrator(Hydrator):
-    """Reads the names of authors and of those whose engagement brought a post here (late)."""
+    """Reads the names of authors and of those whose engagement brought a post here (late).
+
+    Parameters
+    ----------
+    content
+        Where names are.
+    columns
+        The columns with users' ids; by default all that the home feed shows.
+    """
 
     name = "names"
-    reads = (AUTHOR_ID, PARENT_AUTHOR_ID, PROOF_IDS)
     writes = (USERS,)
 
-    def __init__(self, content: ContentReader) -> None:
+    def __init__(self, content: ContentReader, *columns: Column[Any]) -> None:
         self._content = content
+        self._columns = columns or (AUTHOR_ID, PARENT_AUTHOR_ID, PROOF_IDS)
+        self.reads = self._columns
 
     def hydrate(self, query: Query, batch: CandidateBatch) -> HydratedValues:
         """Return users by id; those never heard of are left out."""
-        ids = np.unique(np.concatenate((batch[AUTHOR_ID], batch[PARENT_AUTHOR_ID], batch[PROOF_IDS].reshape(-1))))
+        ids = np.unique(np.concatenate([batch[column].reshape(-1) for column in self._columns]))
         ids = ids[ids != 0]
         found = self._content.users(ids, query.state_offset)
         return {USERS: {user_id: user for user_id, user in zip(ids.tolist(), found, strict=True) if user}}

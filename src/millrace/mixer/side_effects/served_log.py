@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from millrace.events.envelope import AnyEvent, Event
 from millrace.events.feed_events import ComponentOutcome, Served, ServedItem
@@ -19,6 +19,7 @@ from millrace.features.columns import (
     VALUE,
 )
 from millrace.features.query_fields import CONTEXT, VIEWER
+from millrace.pipeline.column import Column
 from millrace.pipeline.query import Query
 from millrace.pipeline.result import PipelineResult
 from millrace.pipeline.stages import SideEffect
@@ -52,14 +53,17 @@ class LogServed(SideEffect):
         Takes the event; None where nobody does (benchmarks).
     pipeline
         The pipeline's name.
+    scores
+        The columns whose values each item keeps.
     """
 
     name = "log_served"
-    reads = (POSTS, POST_ID, *SCORES, CONTEXT, VIEWER)
 
-    def __init__(self, logger: ServedLogger | None, pipeline: str) -> None:
+    def __init__(self, logger: ServedLogger | None, pipeline: str, scores: tuple[Column[Any], ...] = SCORES) -> None:
         self._logger = logger
         self._pipeline = pipeline
+        self._scores = scores
+        self.reads = (POSTS, POST_ID, *scores, CONTEXT, VIEWER)
 
     def is_enabled(self, query: Query) -> bool:
         """Only where somebody takes the event."""
@@ -68,15 +72,15 @@ class LogServed(SideEffect):
     async def run(self, query: Query, result: PipelineResult) -> None:
         """Hand over the event."""
         if self._logger is not None:
-            self._logger.log(served_event(self._pipeline, result))
+            self._logger.log(served_event(self._pipeline, result, self._scores))
 
 
-def served_event(pipeline: str, result: PipelineResult) -> AnyEvent:
+def served_event(pipeline: str, result: PipelineResult, scores: tuple[Column[Any], ...] = SCORES) -> AnyEvent:
     """Return the `Served` event of a finished request."""
     query, slate = result.query, result.slate
     content = result.attached(POSTS)
-    columns = [slate[column].tolist() for column in SCORES]
-    names = [column.name for column in SCORES]
+    columns = [slate[column].tolist() for column in scores]
+    names = [column.name for column in scores]
     items = []
     for position, (post_id, sources) in enumerate(zip(slate[POST_ID].tolist(), result.slate_sources(), strict=True)):
         post = content[post_id]

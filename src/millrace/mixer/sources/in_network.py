@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from millrace.base.params import Param
 from millrace.features.columns import POST_ID
-from millrace.features.query_fields import FOLLOWING
+from millrace.features.query_fields import CLAIMED, FOLLOWING
 from millrace.mixer.filters.age import MAX_AGE_H, max_age_ms
+from millrace.mixer.kinds import REPOST
 from millrace.pipeline.batch import CandidateBatch
+from millrace.pipeline.membership import is_member
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import Source
 from millrace.stores.post_store import PostStore
@@ -15,10 +19,10 @@ MAX_POSTS = Param("in_network.max_posts", 700, 0, 5_000, "most posts by followed
 
 
 class InNetworkSource(Source):
-    """Takes the newest posts of the followed accounts (X's Thunder, with its reply rule)."""
+    """Takes the newest posts of the followed accounts (X's Thunder, with its reply rule), past what is claimed."""
 
     name = "in_network"
-    reads = (FOLLOWING,)
+    reads = (FOLLOWING, CLAIMED)
     params = (MAX_AGE_H,)
     cap = MAX_POSTS
 
@@ -27,13 +31,16 @@ class InNetworkSource(Source):
 
     def retrieve(self, query: Query) -> CandidateBatch:
         """Return posts newest first."""
-        following = query[FOLLOWING]
+        following, claimed = query[FOLLOWING], query[CLAIMED]
+        max_posts = query.params.get_int(MAX_POSTS)
         rows = self._posts.newest(
             following,
             viewer_id=query.viewer_id,
             now_ms=query.now_ms,
             max_age_ms=max_age_ms(query),
-            max_posts=query.params.get_int(MAX_POSTS),
+            max_posts=max_posts + len(claimed),
             follows=following,
         )
-        return CandidateBatch({POST_ID: self._posts.gather(rows).post_id})
+        found = self._posts.gather(rows)
+        content_ids = np.where(found.kind == REPOST, found.parent_id, found.post_id)
+        return CandidateBatch({POST_ID: found.post_id[~is_member(content_ids, claimed)][:max_posts]})

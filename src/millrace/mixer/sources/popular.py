@@ -6,8 +6,9 @@ import numpy as np
 
 from millrace.base.params import Param
 from millrace.features.columns import HEAT, POST_ID
-from millrace.features.query_fields import LANGUAGES, SEEN, SERVED, SHOWS_ALL_LANGUAGES
+from millrace.features.query_fields import LANGUAGES, SHOWS_ALL_LANGUAGES
 from millrace.mixer.filters.viewer_settings import IS_CROSS_LINGUAL, judges_languages, understands
+from millrace.mixer.had import HAD, had
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.membership import is_member
 from millrace.pipeline.query import Query
@@ -27,7 +28,7 @@ class PopularSource(Source):
     """
 
     name = "popular"
-    reads = (SEEN, SERVED, LANGUAGES, SHOWS_ALL_LANGUAGES)
+    reads = (*HAD, LANGUAGES, SHOWS_ALL_LANGUAGES)
     writes = (HEAT,)
     params = (MAX_POOL, IS_CROSS_LINGUAL)
     cap = MAX_POSTS
@@ -38,13 +39,13 @@ class PopularSource(Source):
 
     def retrieve(self, query: Query) -> CandidateBatch:
         """Return posts hottest first; leaving out what the viewer had keeps the pool from running dry."""
-        seen, served = query[SEEN], query[SERVED]
+        known = had(query)
         max_posts, n_looked = query.params.get_int(MAX_POSTS), query.params.get_int(MAX_POOL)
         has_languages = judges_languages(query)
         if not has_languages:
-            n_looked = min(max_posts + len(seen) + len(served), n_looked)
+            n_looked = min(max_posts + len(known), n_looked)
         post_ids, heat = self._counters.popular(query.now_ms, n_looked)
-        is_new = ~(is_member(post_ids, seen) | is_member(post_ids, served))
+        is_new = ~is_member(post_ids, known)
         if has_languages:
             is_new &= understands(query, self._posts.gather(self._posts.find(post_ids)).language)
         rows = np.flatnonzero(is_new)[:max_posts]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from millrace.base.params import Param
 from millrace.features.columns import POST_ID
-from millrace.features.query_fields import SEEN, SERVED
 from millrace.mixer.filters.age import MAX_AGE_H, max_age_ms
+from millrace.mixer.had import HAD, had
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.membership import is_member
 from millrace.pipeline.query import Query
@@ -22,7 +22,7 @@ class RecentSource(Source):
     """Takes the newest posts of all authors that the viewer has not had, where the other sources found little."""
 
     name = "recent"
-    reads = (SEEN, SERVED)
+    reads = HAD
     params = (MAX_AGE_H,)
     cap = MAX_POSTS
     only_below = ONLY_BELOW
@@ -32,9 +32,9 @@ class RecentSource(Source):
 
     def retrieve(self, query: Query) -> CandidateBatch:
         """Return posts newest first."""
-        seen, served = query[SEEN], query[SERVED]
+        known = had(query)
         max_posts = query.params.get_int(MAX_POSTS)
-        n_looked = max_posts + len(seen) + len(served)
+        n_looked = max_posts + len(known)
         post_ids = self._posts.post_ids(self._posts.newest_overall(n_looked, query.now_ms, max_age_ms(query)))
-        is_new = ~(is_member(post_ids, seen) | is_member(post_ids, served))
+        is_new = ~is_member(post_ids, known)
         return CandidateBatch({POST_ID: post_ids[is_new][:max_posts]})
