@@ -28,7 +28,7 @@ from millrace.stream.log import total
 if TYPE_CHECKING:
     from millrace.mixer.service import FeedService
     from millrace.stores.replica import Replica
-    from millrace.stores.state import State
+    from millrace.mixer.feed_state import FeedState
 
 _GAUGES_EVERY_S: Final = 1.0
 
@@ -55,7 +55,7 @@ class FeedApp:
     def __init__(
         self,
         config: MillraceConfig,
-        replica: Replica[State],
+        replica: Replica[FeedState],
         make_service: MakeService,
         door: DoorThread,
         metrics: Metrics,
