@@ -54,6 +54,7 @@ def test_what_protects_people_fails_closed(a_world: World) -> None:
         "muted_parent",
         "sensitive",
         "content",
+        "muted_keyword",
     }
 
 
