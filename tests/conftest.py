@@ -20,7 +20,7 @@ import pytest
 if TYPE_CHECKING:
     from millrace.events.envelope import AnyEvent
     from millrace.mixer.feed import FeedResponse
-    from millrace.stores.state import State
+    from millrace.mixer.feed_state import FeedState
     from millrace.testing.page_rules import PageRules
 
 
@@ -94,7 +94,7 @@ class ServedWorld:
     """A home into which events were taken through the door, with the real home feed over it."""
 
     rules: PageRules
-    state: State
+    state: FeedState
     n_events: int
     refusals: list[str]
     page: Callable[[str], FeedResponse]

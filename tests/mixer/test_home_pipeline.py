@@ -60,6 +60,7 @@ def test_what_protects_people_fails_closed(a_world: World) -> None:
         "sensitive",
         "unsafe",
         "content",
+        "muted_keyword",
     }
 
 

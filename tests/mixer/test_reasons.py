@@ -38,4 +38,6 @@ def test_following_the_author_is_the_first_reason() -> None:
 def test_strangers_posts_are_popular_or_new() -> None:
     nothing = {"kind": "original", "author": "X", "is_in_network": False, "proofs": [], "n_proofs": 0}
     assert reason(("popular", "recent"), **nothing) == "Popular now"  # type: ignore[arg-type]
+    assert reason(("similar_content", "popular"), **nothing) == "Like posts that you liked"  # type: ignore[arg-type]
+    assert reason(("new_authors", "recent"), **nothing) == "By somebody new here"  # type: ignore[arg-type]
     assert reason(("recent",), **nothing) == "New"  # type: ignore[arg-type]

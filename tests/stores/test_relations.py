@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from millrace.base.ids import IdHasher
 from millrace.events.envelope import AnyEvent
 from millrace.events.user_events import BlockChanged, MuteChanged
-from millrace.stores.relations import RelationStore, keyword_hash
+from millrace.base.keywords import NO_KEYWORD, keyword_hash
+from millrace.stores.relations import RelationStore
 from millrace.testing.builders import a_batch_of, a_block, a_mute, a_user_erased
 
 HASHER = IdHasher()
 USERS = ("a", "b", "c", "d", "e")
-WORDS = ("Cats", "ｃａｔｓ", "football", "naïve")
+WORDS = ("Cats", "ｃａｔｓ", "football", "naïve", "東京", "🔥", "  ")
 
 
 def user(text: str) -> int:
@@ -43,7 +44,9 @@ class Model:
         if isinstance(payload, BlockChanged):
             self.change(self.blocks, (payload.blocker_id, payload.blocked_id), is_set=payload.is_blocked)
         elif isinstance(payload, MuteChanged) and payload.keyword is not None:
-            self.change(self.keywords, (payload.muter_id, keyword_hash(payload.keyword)), is_set=payload.is_muted)
+            keyword = keyword_hash(payload.keyword)
+            if keyword != NO_KEYWORD:
+                self.change(self.keywords, (payload.muter_id, keyword), is_set=payload.is_muted)
         elif isinstance(payload, MuteChanged):
             self.change(self.mutes, (payload.muter_id, payload.muted_id), is_set=payload.is_muted)
         else:
@@ -117,6 +120,10 @@ def test_a_block_is_known_from_both_sides_until_it_is_taken_back() -> None:
 def test_keywords_are_compared_folded() -> None:
     store = a_store(a_mute("a", keyword="  Ｃａｔｓ  AND dogs"), a_mute("a", keyword="cats and DOGS"))
     assert store.muted_keywords(user("a")).tolist() == [keyword_hash("CATS and dogs")]
+
+
+def test_blanks_mute_nothing() -> None:
+    assert a_store(a_mute("a", keyword=" \u200b ")).n_users == 0
 
 
 def test_nobody_blocks_or_mutes_themselves() -> None:

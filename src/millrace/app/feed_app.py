@@ -29,9 +29,9 @@ from millrace.stream.collector import Receipt
 from millrace.stream.log import total
 
 if TYPE_CHECKING:
+    from millrace.mixer.feed_state import FeedState
     from millrace.mixer.service import FeedService
     from millrace.stores.replica import Replica
-    from millrace.stores.state import State
 
 _GAUGES_EVERY_S: Final = 1.0
 
@@ -60,7 +60,7 @@ class FeedApp:
     def __init__(
         self,
         config: MillraceConfig,
-        replica: Replica[State],
+        replica: Replica[FeedState],
         make_service: MakeService,
         door: DoorThread,
         metrics: Metrics,

@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 from millrace.app.config import ClaimsConfig, EventsConfig, ServerConfig
 from millrace.base.config import Layer, from_pairs, load, read_toml
 from millrace.base.errors import ConfigError
+from millrace.content.config import ContentConfig
 from millrace.mixer.config import HomeConfig
 from millrace.simulator.config import WorldConfig
 from millrace.stores.config import StoresConfig
@@ -37,6 +38,7 @@ class MillraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     events: EventsConfig = EventsConfig()
     log: LogConfig = LogConfig()
     stores: StoresConfig = StoresConfig()
+    content: ContentConfig = ContentConfig()
     replica: ReplicaConfig = ReplicaConfig()
     home: HomeConfig = HomeConfig()
     claims: ClaimsConfig = ClaimsConfig()

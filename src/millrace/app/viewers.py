@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
+    from millrace.mixer.feed_state import FeedState
     from millrace.stores.replica import Replica
-    from millrace.stores.state import State
 
 
 class ActiveViewer(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class ActiveViewer(msgspec.Struct, frozen=True, kw_only=True):
     n_following: int
 
 
-def active_viewers(replica: Replica[State], n: int) -> list[ActiveViewer]:
+def active_viewers(replica: Replica[FeedState], n: int) -> list[ActiveViewer]:
     """Return the viewers with the longest histories; where nobody acted yet, known users in order of appearance.
 
     Call it where the state stands still: within `Replica.read`, or where nothing folds.

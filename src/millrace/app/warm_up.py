@@ -29,7 +29,7 @@ from millrace.events.feed_events import Engagement, Impression, Served, ServedIt
 from millrace.events.user_events import BlockChanged, FollowChanged, MuteChanged, ProfileUpdated, UserErased
 
 if TYPE_CHECKING:
-    from millrace.stores.state import State
+    from millrace.mixer.feed_state import FeedState
 
 _NOW_MS = 1_800_000_000_000
 _MINUTE_MS = 60_000
@@ -53,7 +53,7 @@ def warm_up(settings: Settings) -> None:
     log = MemoryLog(clock)
     events = list(_events())
     Collector(log, codec, clock).submit(events)
-    replica: Replica[State] = Replica(
+    replica: Replica[FeedState] = Replica(
         log,
         codec.decode,
         lambda: wiring.build_state(settings),

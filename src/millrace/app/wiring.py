@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from millrace.events.importers.mapped import FileKind
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
+    from millrace.mixer.feed_state import FeedState
     from millrace.mixer.home_pipeline import HomeParts
     from millrace.mixer.service import FeedService
     from millrace.mixer.side_effects.served_log import ServedLogger
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from millrace.stores.content_overlay import ContentReader
     from millrace.stores.content_store import ContentStore
     from millrace.stores.replica import Replica
-    from millrace.stores.state import State
     from millrace.stream.checks import EventCheck
     from millrace.stream.collector import Collector
     from millrace.stream.log import Log
@@ -123,7 +123,7 @@ def state_fingerprint(settings: Settings) -> str:
     engagements = msgspec.structs.replace(stores.engagements, affinity_half_life_ms=60_000)
     seen = msgspec.structs.replace(stores.seen, seen_ttl_ms=0, served_ttl_ms=0)
     layout = msgspec.structs.replace(stores, engagements=engagements, seen=seen)
-    parts = (STATE_VERSION, layout)
+    parts = (STATE_VERSION, layout, settings.config.content)
     return hashlib.blake2b(msgspec.json.encode(parts), digest_size=8).hexdigest()
 
 
@@ -141,11 +141,11 @@ def build_content_reader(settings: Settings, hasher: IdHasher | None = None) -> 
     return ContentReader(settings.content_path, hasher or IdHasher())
 
 
-def build_state(settings: Settings, hasher: IdHasher | None = None) -> State:
-    """Return every store, empty; `State.folds` is the one list of what an event may change."""
-    from millrace.stores.state import State
+def build_state(settings: Settings, hasher: IdHasher | None = None) -> FeedState:
+    """Return every store, empty; `FeedState.folds` is the one list of what an event may change."""
+    from millrace.mixer.feed_state import FeedState
 
-    return State(settings.config.stores, hasher or IdHasher(), build_actions(settings))
+    return FeedState(settings.config.stores, hasher or IdHasher(), build_actions(settings), settings.config.content)
 
 
 def build_replica(
@@ -156,7 +156,7 @@ def build_replica(
     has_content_reads: bool = True,
     clock: Clock | None = None,
     hasher: IdHasher | None = None,
-) -> Replica[State]:
+) -> Replica[FeedState]:
     """Return this process's copy of the state, still empty: `Replica.restore` and `catch_up` fill it.
 
     Parameters
@@ -194,7 +194,7 @@ def metrics_dir(settings: Settings) -> Path:
 
 def build_feed_service(
     settings: Settings,
-    replica: Replica[State],
+    replica: Replica[FeedState],
     served_logger: ServedLogger | None = None,
     *,
     claims: ClaimStore | None = None,
@@ -232,7 +232,7 @@ def build_feed_service(
 
 def _home_parts(
     settings: Settings,
-    state: State,
+    state: FeedState,
     content: ContentReader | None,
     served_logger: ServedLogger | None = None,
     claims: ClaimStore | None = None,
@@ -287,7 +287,7 @@ def check_params(settings: Settings) -> None:
         config_params(settings, declared_params(settings))
 
 
-def build_http_app(settings: Settings, replica: Replica[State], clock: Clock | None = None) -> Litestar:
+def build_http_app(settings: Settings, replica: Replica[FeedState], clock: Clock | None = None) -> Litestar:
     """Return one worker's HTTP service around a replica that the worker restores and follows."""
     from millrace.app.door import DoorThread
     from millrace.app.feed_app import FeedApp

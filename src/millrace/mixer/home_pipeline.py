@@ -6,17 +6,18 @@ To add a stage, write a class in its folder and name it here; the pipeline check
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
 from millrace.base.actions import ActionSpace
 from millrace.base.clock import Clock
 from millrace.features.columns import N_ACTIONS_DIM, N_COUNTERS_DIM, POST_ID
 from millrace.features.query_fields import CONTEXT, VIEWER
 from millrace.mixer.config import HomeConfig
+from millrace.mixer.feed_state import FeedState
 from millrace.mixer.filters.age import AgeFilter
 from millrace.mixer.filters.claims import ClaimedFilter, ClaimFilter, FloorFilter
 from millrace.mixer.filters.existence import ContentFilter, DeletedFilter, DeletedParentFilter, HydrationFilter
+from millrace.mixer.filters.muted_keywords import MutedKeywordFilter
 from millrace.mixer.filters.out_of_network import OutOfNetworkReplyFilter
 from millrace.mixer.filters.own import OwnPostsFilter
 from millrace.mixer.filters.relations import (
@@ -39,18 +40,20 @@ from millrace.mixer.hydrators.proofs import ProofActionsHydrator
 from millrace.mixer.hydrators.viewer import AffinityHydrator, InNetworkHydrator
 from millrace.mixer.query_hydrators.claimed import claimed_query_hydrator
 from millrace.mixer.query_hydrators.follows import FollowsQueryHydrator
+from millrace.mixer.query_hydrators.likes import LikesQueryHydrator
 from millrace.mixer.query_hydrators.profile import ProfileQueryHydrator
 from millrace.mixer.query_hydrators.relations import RelationsQueryHydrator
 from millrace.mixer.query_hydrators.seen import SeenQueryHydrator, ServedQueryHydrator
 from millrace.mixer.rankers.counters_ranker import CountersRanker
 from millrace.mixer.rerankers.diversity import DiversityReRanker
-from millrace.mixer.rerankers.vectors import NoVectors, PostVectors
 from millrace.mixer.selectors.page import PageSelector
 from millrace.mixer.side_effects.served_log import LogServed, ServedLogger
 from millrace.mixer.sources.in_network import InNetworkSource
+from millrace.mixer.sources.new_authors import NewAuthorsSource
 from millrace.mixer.sources.popular import PopularSource
 from millrace.mixer.sources.recent import RecentSource
 from millrace.mixer.sources.second_degree import SecondDegreeSource
+from millrace.mixer.sources.similar_content import SimilarContentSource
 from millrace.mixer.value_model.author_decay import AuthorDecay
 from millrace.mixer.value_model.lift import NewAuthorLift
 from millrace.mixer.value_model.multipliers import OutOfNetworkMultiplier, RecencyMultiplier
@@ -60,30 +63,9 @@ from millrace.pipeline.blueprint import Stages
 from millrace.pipeline.outcome import PipelineObserver
 from millrace.pipeline.pipeline import Pipeline
 from millrace.stores.claims import ClaimStore
-from millrace.stores.codes import CodeTables
 from millrace.stores.content_overlay import ContentReader
-from millrace.stores.engagements import EngagementStore
-from millrace.stores.follow_graph import FollowGraph
-from millrace.stores.labels import LabelStore
-from millrace.stores.post_store import PostStore
-from millrace.stores.profiles import ProfileStore
-from millrace.stores.relations import RelationStore
-from millrace.stores.seen import SeenStore
 
 NAME = "home"
-
-
-class FeedState(Protocol):
-    """The stores that the home feed reads; `millrace.stores.state.State` has them, and more."""
-
-    codes: CodeTables
-    posts: PostStore
-    follow_graph: FollowGraph
-    relations: RelationStore
-    engagements: EngagementStore
-    seen: SeenStore
-    profiles: ProfileStore
-    labels: LabelStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +86,6 @@ class HomeParts:
         Event time and monotonic time.
     served_logger
         Takes `Served` events; None logs none.
-    vectors
-        What posts are about, for the re-ranker.
     """
 
     state: FeedState
@@ -114,7 +94,6 @@ class HomeParts:
     actions: ActionSpace
     clock: Clock
     served_logger: ServedLogger | None = None
-    vectors: PostVectors = field(default_factory=NoVectors)
 
 
 def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
@@ -129,12 +108,15 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             ServedQueryHydrator(state.seen),
             claimed_query_hydrator(parts.claims),
             ProfileQueryHydrator(state.profiles),
+            LikesQueryHydrator(histories, state.posts, state.profiles),
         ),
         # In order of priority: where two sources find a post, the earlier one's columns count.
         sources=(
             InNetworkSource(state.posts),
             SecondDegreeSource(index),
+            SimilarContentSource(state.texts, state.posts),
             PopularSource(counters, state.posts),
+            NewAuthorsSource(state.texts, state.posts, state.profiles, state.follow_graph),
             RecentSource(state.posts),
         ),
         # Duplicates are gone by now: the framework merges what the sources found.
@@ -179,7 +161,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             AuthorDecay(),
             OutOfNetworkMultiplier(),
         ),
-        re_rankers=(DiversityReRanker(parts.vectors),),
+        re_rankers=(DiversityReRanker(state.texts),),
         selector=PageSelector(),
         late_hydrators=(
             ContentHydrator(content),
@@ -188,6 +170,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         ),
         late_filters=(
             ContentFilter(),
+            MutedKeywordFilter(),
             ClaimFilter(
                 parts.claims,
                 ttl_ms=config.claim_ttl_ms,

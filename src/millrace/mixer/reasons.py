@@ -49,8 +49,12 @@ def reason(
         verbs = {_VERBS.get(action, _MIXED) for _, action in proofs}
         verb = verbs.pop() if len(verbs) == 1 and len(proofs) == n_proofs else _MIXED
         return f"{verb} by {_people([name for name, _ in proofs], n_proofs)}"
+    if "similar_content" in sources:
+        return "Like posts that you liked"
     if "popular" in sources:
         return "Popular now"
+    if "new_authors" in sources:
+        return "By somebody new here"
     return "New"
 
 

@@ -8,14 +8,20 @@ nobody reads after it are never copied.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, overload
+from typing import Any, Final, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from millrace.base.errors import PipelineError
-from millrace.pipeline.column import AnyArray, AnyColumn, BoolArray, Column, IntArray, RaggedColumn, ScalarT
+from millrace.pipeline.column import AnyArray, AnyColumn, Attachment, BoolArray, Column, IntArray, RaggedColumn, ScalarT
 from millrace.pipeline.ragged import Ragged
+
+T = TypeVar("T")
+
+Attachments = Mapping[Attachment[Any], Mapping[int, Any]]
+
+_NOTHING: Final[Attachments] = {}
 
 
 class CandidateBatch:
@@ -34,7 +40,7 @@ class CandidateBatch:
         If a column is not of its declared type or has another number of rows.
     """
 
-    __slots__ = ("_data", "_parent", "_rows", "n")
+    __slots__ = ("_attachments", "_data", "_parent", "_rows", "n")
 
     def __init__(self, data: Mapping[AnyColumn, Any], n: int | None = None) -> None:
         if n is None:
@@ -42,12 +48,18 @@ class CandidateBatch:
         for column, array in data.items():
             column.check(array, n)
             _freeze(array)
-        self._fill(n, dict(data), None, None)
+        self._fill(n, dict(data), None, None, _NOTHING)
 
     def _fill(
-        self, n: int, data: dict[AnyColumn, Any], parent: CandidateBatch | None, rows: IntArray | None
+        self,
+        n: int,
+        data: dict[AnyColumn, Any],
+        parent: CandidateBatch | None,
+        rows: IntArray | None,
+        attachments: Attachments,
     ) -> CandidateBatch:
         self.n = n
+        self._attachments = attachments
         self._data = data
         self._parent = parent
         self._rows = rows
@@ -94,16 +106,25 @@ class CandidateBatch:
         """Return the same as `with_columns` for columns that were checked already."""
         for array in new.values():
             _freeze(array)
-        return _bare()._fill(self.n, {**self._data, **new}, self._parent, self._rows)  # noqa: SLF001 - our own class
+        data = {**self._data, **new}
+        return _bare()._fill(self.n, data, self._parent, self._rows, self._attachments)  # noqa: SLF001 - our own class
 
     def take(self, rows: IntArray) -> CandidateBatch:
         """Return the given rows, in the given order; columns are gathered when they are read."""
-        return _bare()._fill(len(rows), {}, self, rows)  # noqa: SLF001 - our own class
+        return _bare()._fill(len(rows), {}, self, rows, self._attachments)  # noqa: SLF001 - our own class
 
     def compact(self, keep: BoolArray) -> CandidateBatch:
         """Return the rows whose flag is set; the batch itself if that is all of them."""
         rows = np.flatnonzero(keep)
         return self if len(rows) == self.n else self.take(rows)
+
+    def with_attachments(self, attachments: Attachments) -> CandidateBatch:
+        """Return the same rows with what late hydrators attached to them."""
+        return _bare()._fill(self.n, self._data, self._parent, self._rows, attachments)  # noqa: SLF001 - our own class
+
+    def attached(self, attachment: Attachment[T]) -> Mapping[int, T]:
+        """Return the objects of one attachment by key; only the slate has any, for late filters and what follows."""
+        return self._attachments.get(attachment, {})
 
     def row(self, i: int) -> dict[str, Any]:
         """Return one candidate as a dict, for tests and the debugger alone."""

@@ -110,7 +110,10 @@ class RaggedColumn:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attachment(Generic[T]):
-    """Objects that belong to rows of the slate, by key: the text of a post. Only late hydrators write them."""
+    """Objects that belong to rows of the slate, by key: the text of a post. Only late hydrators write them.
+
+    Late filters read them with `CandidateBatch.attached`, side effects and the response with `PipelineResult.attached`.
+    """
 
     name: str
     doc: str = ""

@@ -147,12 +147,12 @@ class Run:
         while True:
             rows = self._select(np.flatnonzero(alive))
             await self._hydrate_late(late, late.new_rows(rows))
-            slate = late.slate(rows)
+            slate = late.slate(rows).with_attachments(self.attachments)
             passed, can_refill = await self._filter_late(slate, rows)
             if len(passed) == len(rows):
                 break
             alive[np.setdiff1d(rows, passed, assume_unique=True)] = False
-            rows, slate = passed, late.slate(passed)
+            rows, slate = passed, late.slate(passed).with_attachments(self.attachments)
             if not can_refill or self.n_refills >= self._max_refills or self.query.is_out_of_time():
                 break
             self.n_refills += 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,6 +10,7 @@ import numpy.typing as npt
 
 from millrace.base.ids import IdHasher, IdKind, Int64Array
 from millrace.base.kernels import njit
+from millrace.base.keywords import NO_KEYWORD, keyword_hash
 from millrace.events.envelope import Payload
 from millrace.events.user_events import BlockChanged, MuteChanged, UserErased
 from millrace.stores.fold import Arrays, EventBatch
@@ -44,19 +43,8 @@ _USERS_FULL: Final = 1
 _LISTS_FULL: Final = 2
 
 
-def fold_text(text: str) -> str:
-    """Return text as muted keywords are compared: NFKC, case folded, blanks collapsed."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def keyword_hash(text: str) -> int:
-    """Return the int64 hash by which a muted keyword is known, of its `fold_text`; never 0."""
-    digest = hashlib.blake2b(fold_text(text).encode(), digest_size=8, person=b"keyword").digest()
-    return int.from_bytes(digest, "little", signed=True) or 1
-
-
 class RelationStore:
-    """Fold of blocks and mutes. Nobody blocks or mutes themselves: such events change nothing.
+    """Fold of blocks and mutes. Nobody blocks or mutes themselves, or blanks: such events change nothing.
 
     Parameters
     ----------
@@ -116,7 +104,9 @@ class RelationStore:
                     if muted != muter:
                         changes.append((change, muter, _MUTED, muted))
                 elif payload.keyword is not None:
-                    changes.append((change, muter, _KEYWORDS, keyword_hash(payload.keyword)))
+                    keyword = keyword_hash(payload.keyword)
+                    if keyword != NO_KEYWORD:
+                        changes.append((change, muter, _KEYWORDS, keyword))
             elif isinstance(payload, UserErased):
                 changes.append((_ERASE, one(user, payload.user_id), 0, 0))
         if changes:

@@ -18,6 +18,7 @@ from millrace.base.ids import IdKind
 from millrace.events.envelope import AnyEvent
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed import FeedRequest, FeedResponse
+from millrace.mixer.feed_state import FeedState
 from millrace.mixer.home_pipeline import HomeParts
 from millrace.mixer.service import FeedService
 from millrace.pipeline.outcome import PipelineObserver
@@ -26,7 +27,6 @@ from millrace.stores.claims import ClaimStore, MemoryClaims
 from millrace.stores.config import StoresConfig
 from millrace.stores.content_overlay import ContentReader
 from millrace.stores.content_store import ContentStore
-from millrace.stores.state import State
 from millrace.testing.builders import NOW_MS, a_batch_of
 
 _KEY: Final = b"the same cursors in every world!"
@@ -81,7 +81,7 @@ class FeedWorld:
         config: HomeConfig | None = None,
     ) -> None:
         self.clock = ManualClock(now_ms)
-        self.state = State(StoresConfig())
+        self.state = FeedState(StoresConfig())
         self.served = CollectedServed()
         self.position = 0
         self._content = ContentStore(folder / "content.db", self.state.hasher)

@@ -24,6 +24,8 @@ POSTS: Final = ("p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8")
 TOPICS: Final = ("music", "sport", "news", "cats")
 LANGUAGES: Final = ("en", "zh", "ja", "es", "ar")
 LABELS: Final = ("spam", "gore", "nsfw")
+TEXTS: Final = ("a post", "an old mill on a stream", "no Spoiler, please", "東京タワー", "Ärger 🔥", "")
+VECTORS: Final = (None, None, (0.5, -1.0) * 32, (1.0, 2.0))
 
 SENDABLE_ACTIONS: Final = tuple(action.label for action in Action if action not in DERIVED)
 
@@ -47,6 +49,7 @@ def _event_strategies() -> _Builders:
             post_ids,
             user_ids,
             kind=st.sampled_from(("original", "reply", "repost", "quote")),
+            text=st.sampled_from(TEXTS),
             at_ms=times_ms,
         ),
         "PostEdited": st.builds(
@@ -58,6 +61,7 @@ def _event_strategies() -> _Builders:
             post_ids,
             language=st.none() | st.sampled_from(LANGUAGES),
             topics=st.none() | spellings,
+            vector=st.sampled_from(VECTORS),
             at_ms=times_ms,
         ),
         "LabelChanged": st.one_of(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from millrace.base.errors import StoreError
-from millrace.features.query_fields import BLOCKED, LANGUAGES, MUTED, SHOWS_SENSITIVE
+from millrace.features.query_fields import BLOCKED, KEYWORDS, LANGUAGES, MUTED, SHOWS_SENSITIVE
 from millrace.mixer.query_hydrators.profile import ProfileQueryHydrator
 from millrace.mixer.query_hydrators.relations import MAX_REMEMBERED, RelationsQueryHydrator
 from millrace.testing.pipeline_builders import a_query
@@ -22,7 +22,7 @@ class Relations:
             raise StoreError("relations", problem="broken", remedy="none")
         return np.array([user_id + 1])
 
-    blocked_by = muted = blocked
+    blocked_by = muted = muted_keywords = blocked
 
 
 def test_the_lists_last_read_for_a_viewer_count_when_the_store_fails() -> None:
@@ -32,7 +32,7 @@ def test_the_lists_last_read_for_a_viewer_count_when_the_store_fails() -> None:
     relations.is_broken = True
     known = stage.fallback(a_query(viewer_id=20))
     assert known is not None
-    assert known[BLOCKED].tolist() == known[MUTED].tolist() == [21]
+    assert known[BLOCKED].tolist() == known[MUTED].tolist() == known[KEYWORDS].tolist() == [21]
     assert stage.fallback(a_query(viewer_id=30)) is None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,23 +12,12 @@ from millrace.pipeline.column import BoolArray
 
 Float32Array = npt.NDArray[np.float32]
 
-VECTOR_SIZE: Final = 64
-
 
 class PostVectors(Protocol):
     """Knows what posts are about, as directions: the nearer, the more alike."""
 
     def vectors(self, post_ids: Int64Array) -> tuple[Float32Array, BoolArray]:
         """Return vectors of length 1, shape (n, d), float32, and who has one, shape (n,); zeros for who has none."""
-
-
-class NoVectors:
-    """Knows nothing of any post: to re-rankers all posts are equally unlike."""
-
-    def vectors(self, post_ids: Int64Array) -> tuple[Float32Array, BoolArray]:
-        """Return zeros."""
-        n = len(post_ids)
-        return np.zeros((n, VECTOR_SIZE), dtype=np.float32), np.zeros(n, dtype=np.bool_)
 
 
 def usable_vectors(source: PostVectors, post_ids: Int64Array) -> tuple[Float32Array, BoolArray]:

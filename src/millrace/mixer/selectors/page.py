@@ -17,7 +17,9 @@ from millrace.pipeline.query import Query
 from millrace.pipeline.stages import Selector
 
 MAX_PER_AUTHOR: Final = Param("page.max_per_author", 3, 1, 500, "most posts of one author on a page")
-MAX_PER_TOPIC: Final = Param("page.max_per_topic", 5, 1, 500, "most posts of one topic on a page; unknown ones do not count")
+MAX_PER_TOPIC: Final = Param(
+    "page.max_per_topic", 5, 1, 500, "most posts of one topic on a page; unknown ones do not count"
+)
 ONE_PER_CONVERSATION: Final = Param(
     "page.one_per_conversation", default=True, doc="of the posts of a conversation, only the best"
 )
