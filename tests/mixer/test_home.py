@@ -287,7 +287,10 @@ def test_the_observer_gets_the_report(a_world: World) -> None:
     assert report.pipeline == "home"
     assert report.n_slate == 5
     assert {c.component for c in report.components} >= {"in_network", "counters", "claims", "names"}
-    assert [(name, c.component) for name, c, _ in observer.side_effects] == [("home", "log_served")]
+    assert [(name, c.component) for name, c, _ in observer.side_effects] == [
+        ("home", "log_served"),
+        ("home", "remember_ranked"),
+    ]
 
 
 # ------------------------------------------------------------------------------------------------- bad days
@@ -305,7 +308,8 @@ class Broken:
 
 def test_a_broken_source_or_ranker_leaves_a_page_and_says_so(a_world: World) -> None:
     world = a_world(many_authors(5), config=HomeConfig(deadline_ms=30_000))
-    world.service.pipeline.stages.sources[2]._counters = Broken()  # type: ignore[attr-defined]
+    (popular,) = (source for source in world.service.pipeline.stages.sources if source.name == "popular")
+    popular._counters = Broken()  # type: ignore[attr-defined]
     world.service.pipeline.stages.rankers[0]._base = None  # type: ignore[attr-defined]
     page, result = world.page_with_result(debug=True)
     assert len(page.posts) == 5

@@ -12,7 +12,7 @@ from typing import Protocol
 from millrace.base.actions import ActionSpace
 from millrace.base.clock import Clock
 from millrace.features.columns import N_ACTIONS_DIM, N_COUNTERS_DIM, POST_ID
-from millrace.features.query_fields import CONTEXT, VIEWER
+from millrace.features.query_fields import CLAIMED, CONTEXT, VIEWER
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.filters.age import AgeFilter
 from millrace.mixer.filters.claims import ClaimFilter
@@ -35,16 +35,25 @@ from millrace.mixer.hydrators.counts import CountsHydrator
 from millrace.mixer.hydrators.proofs import ProofActionsHydrator
 from millrace.mixer.hydrators.viewer import AffinityHydrator, InNetworkHydrator
 from millrace.mixer.query_hydrators.follows import FollowsQueryHydrator
+from millrace.mixer.query_hydrators.likes import LikesQueryHydrator
 from millrace.mixer.query_hydrators.profile import ProfileQueryHydrator
 from millrace.mixer.query_hydrators.relations import RelationsQueryHydrator
 from millrace.mixer.query_hydrators.seen import SeenQueryHydrator, ServedQueryHydrator
+from millrace.mixer.ranked_memory import RankedMemory
 from millrace.mixer.rankers.counters_ranker import CountersRanker
 from millrace.mixer.selectors.author_cap import AuthorCapSelector
+from millrace.mixer.side_effects.remember_ranked import RememberRanked
 from millrace.mixer.side_effects.served_log import LogServed, ServedLogger
+from millrace.mixer.sources.co_engagement import CoEngagementSource
+from millrace.mixer.sources.editorial import EditorialSource
+from millrace.mixer.sources.friends_of_friends import FriendsOfFriendsSource
 from millrace.mixer.sources.in_network import InNetworkSource
 from millrace.mixer.sources.popular import PopularSource
 from millrace.mixer.sources.recent import RecentSource
 from millrace.mixer.sources.second_degree import SecondDegreeSource
+from millrace.mixer.sources.similar_viewers import SimilarViewersSource
+from millrace.mixer.sources.trending import TrendingSource
+from millrace.mixer.sources.unserved import UnservedSource
 from millrace.mixer.value_model.multipliers import OutOfNetworkMultiplier, RecencyMultiplier
 from millrace.mixer.value_model.weighted_sum import WeightedSum
 from millrace.pipeline.blueprint import Stages
@@ -53,6 +62,7 @@ from millrace.pipeline.pipeline import Pipeline
 from millrace.stores.claims import ClaimStore
 from millrace.stores.codes import CodeTables
 from millrace.stores.content_overlay import ContentReader
+from millrace.stores.editorial import EditorialStore
 from millrace.stores.engagements import EngagementStore
 from millrace.stores.follow_graph import FollowGraph
 from millrace.stores.post_store import PostStore
@@ -73,6 +83,7 @@ class FeedState(Protocol):
     engagements: EngagementStore
     seen: SeenStore
     profiles: ProfileStore
+    editorial: EditorialStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,9 @@ class HomeParts:
 def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
     """Return the stages of the home feed."""
     state, content = parts.state, parts.content
-    counters, index, histories = state.engagements.counters, state.engagements.index, state.engagements.histories
+    engagements = state.engagements
+    counters, index, histories, tastes = engagements.counters, engagements.index, engagements.histories, engagements.tastes
+    ranked_memory = RankedMemory()
     return Stages(
         query_hydrators=(
             FollowsQueryHydrator(state.follow_graph),
@@ -114,12 +127,19 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             SeenQueryHydrator(state.seen),
             ServedQueryHydrator(state.seen),
             ProfileQueryHydrator(state.profiles),
+            LikesQueryHydrator(histories, state.posts, state.profiles, parts.actions),
         ),
         # In order of priority: where two sources find a post, the earlier one's columns count.
         sources=(
             InNetworkSource(state.posts),
             SecondDegreeSource(index),
+            FriendsOfFriendsSource(state.follow_graph, histories, state.posts),
+            SimilarViewersSource(tastes, index, state.posts),
+            CoEngagementSource(tastes, index, state.posts),
+            TrendingSource(counters, state.posts),
             PopularSource(counters, state.posts),
+            EditorialSource(state.editorial, state.posts),
+            UnservedSource(ranked_memory),
             RecentSource(state.posts),
         ),
         # Duplicates are gone by now: the framework merges what the sources found.
@@ -162,7 +182,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             ContentFilter(),
             ClaimFilter(parts.claims, ttl_ms=config.claim_ttl_ms, timeout_ms=config.claim_timeout_ms),
         ),
-        side_effects=(LogServed(parts.served_logger, NAME),),
+        side_effects=(LogServed(parts.served_logger, NAME), RememberRanked(ranked_memory)),
     )
 
 
@@ -176,7 +196,7 @@ def home_pipeline(parts: HomeParts, config: HomeConfig, observer: PipelineObserv
         dims={N_ACTIONS_DIM: n_actions, N_COUNTERS_DIM: n_actions + 1},
         clock=parts.clock,
         observer=observer,
-        given=(VIEWER, CONTEXT),
+        given=(VIEWER, CONTEXT, CLAIMED),
         max_refills=config.max_refills,
         is_strict=config.is_strict,
     )

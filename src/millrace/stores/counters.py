@@ -112,10 +112,14 @@ class Counters:
         """How fast heat fades."""
         return 1.0 / float(self._state.settings.heat_rate_per_ms[0])
 
-    def hot(self, now_ms: int) -> HotPosts:
-        """Return all posts that `popular` chooses from, with what they had in all."""
+    def hot(self, now_ms: int, max_posts: int) -> HotPosts:
+        """Return the posts that `popular` returns, and which had as much as the last of them, with all they ever had."""
         state = self._state
         stats = state.heap[: int(state.heap_n[0])]
+        if max_posts < len(stats):
+            log2_heat = state.heat_columns["heat"][stats]
+            coolest = np.partition(log2_heat, len(stats) - max_posts)[len(stats) - max_posts] if max_posts else np.inf
+            stats = stats[log2_heat >= coolest]
         weights = np.exp2(state.settings.log2_heat)
         return HotPosts(
             state.post_columns["post_id"][state.stat_post[stats]],

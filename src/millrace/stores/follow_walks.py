@@ -1,7 +1,7 @@
 """Two steps along the follow graph: whom the accounts that one follows follow."""
 
 # Kernels: Numba knows one kind of 64-bit integer where NumPy's types know two.
-# mypy: disable-error-code="arg-type, return-value, assignment, no-any-return, operator"
+# mypy: disable-error-code="arg-type, call-overload, index, return-value, assignment, no-any-return, operator"
 
 from __future__ import annotations
 

@@ -235,7 +235,8 @@ class PostStore:
 
     def author_ids(self, rows: Int32Array) -> Int64Array:
         """Return the authors of posts, shape (n,), int64, in the order of ``rows`` (none of them -1)."""
-        return self._ids[rows, AUTHOR]
+        authors: Int64Array = self._ids[rows, AUTHOR]
+        return authors
 
     def gather(self, rows: Int32Array) -> PostColumns:
         """Return posts as columns, in the order of ``rows``; a row of -1 gives zeros.

@@ -13,6 +13,7 @@ from millrace.base.actions import ActionSpace
 from millrace.base.ids import IdHasher
 from millrace.stores.codes import CodeTables
 from millrace.stores.config import StoresConfig
+from millrace.stores.editorial import EditorialStore
 from millrace.stores.engagements import EngagementStore
 from millrace.stores.fold import Fold
 from millrace.stores.follow_graph import FollowGraph
@@ -23,7 +24,7 @@ from millrace.stores.relations import RelationStore
 from millrace.stores.seen import SeenStore
 from millrace.stores.watermark import Watermark
 
-STATE_VERSION: Final = 2
+STATE_VERSION: Final = 3
 """Raised whenever a fold begins to make something else of the same events: older checkpoints are then refused, and
 the state is folded anew."""
 
@@ -54,6 +55,7 @@ class State:
         self.seen = SeenStore(config.seen, self.hasher)
         self.profiles = ProfileStore(self.hasher, self.codes)
         self.labels = LabelStore(self.hasher, self.codes, retention_ms=2 * config.post_retention_ms)
+        self.editorial = EditorialStore(self.hasher, retention_ms=2 * config.post_retention_ms)
 
     def folds(self) -> Sequence[Fold]:
         """Return every store, in the order of application: code tables first, for the others read them."""
@@ -66,4 +68,5 @@ class State:
             self.seen,
             self.profiles,
             self.labels,
+            self.editorial,
         )

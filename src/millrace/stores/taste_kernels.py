@@ -5,7 +5,7 @@ an action twice by one user on one post counts once.
 """
 
 # Kernels: Numba knows one kind of 64-bit integer where NumPy's types know two.
-# mypy: disable-error-code="arg-type, return-value, assignment, no-any-return, operator"
+# mypy: disable-error-code="arg-type, call-overload, return-value, assignment, no-any-return, operator"
 
 from __future__ import annotations
 
