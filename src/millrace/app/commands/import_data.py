@@ -88,13 +88,13 @@ def import_data(
         raise typer.Exit(1)
 
 
-def parse_span(text: str) -> int:
+def parse_span(text: str, option: str = "--span") -> int:
     """Return a span such as ``48h`` in milliseconds."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mhd])", text.strip())
     span_ms = int(float(found[1]) * _UNITS_MS[found[2]]) if found else 0
     if span_ms < _UNITS_MS["m"]:
         raise ConfigError(
-            "option --span", value=text, problem="not a span of a minute or more", remedy="write 48h, 90m or 7d"
+            f"option {option}", value=text, problem="not a span of a minute or more", remedy="write 48h, 90m or 7d"
         )
     return span_ms
 

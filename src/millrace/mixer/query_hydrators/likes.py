@@ -88,7 +88,7 @@ class LikesQueryHydrator(QueryHydrator):
 
     def _liked(self, post_ids: Int64Array, actions: Int16Array, max_posts: int) -> tuple[Int64Array, Float64Array]:
         """Return liked posts and the weight of each, from a history that begins with the newest action."""
-        firsts, places = first_appearances(post_ids)
+        firsts, places = first_appearances(np.ascontiguousarray(post_ids))
         weight_by_entry = self._weights[actions]
         weights = np.zeros(len(firsts), dtype=np.float64)
         np.maximum.at(weights, places, weight_by_entry)

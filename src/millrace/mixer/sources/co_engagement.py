@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from millrace.base.ids import Int64Array
 from millrace.base.params import Param
 from millrace.features.columns import POST_ID, RETRIEVAL_SCORE
 from millrace.features.query_fields import LIKED_POSTS
@@ -57,6 +58,8 @@ class CoEngagementSource(Source):
         """Say how many users it shares with a post that the viewer liked."""
         if unfit := why_not(query, self._posts, key):
             return unfit
+        if key in self._own(query):
+            return "you engaged with it yourself"
         n_seeds = min(len(query[LIKED_POSTS]), query.params.get_int(MAX_SEEDS))
         if not n_seeds:
             return "you have not liked anything yet that other posts could go with"
@@ -65,9 +68,7 @@ class CoEngagementSource(Source):
         if not len(place):
             min_common = query.params.get_int(MIN_COMMON)
             return f"it shares fewer than {min_common} users with each of the {n_seeds} posts that you liked last"
-        if not self._is_in(query, found)[place[0]]:
-            return "you engaged with it yourself"
-        n_better = int((found.scores > found.scores[place[0]]).sum())
+        n_better = int((self._is_in(query, found) & (found.scores > found.scores[place[0]])).sum())
         return (
             f"it shares {found.n_common[place[0]]} users with a post that you liked; {n_better} posts share more, and "
             f"the cap is {query.params.get_int(MAX_POSTS)}"
@@ -85,6 +86,9 @@ class CoEngagementSource(Source):
         )
 
     def _is_in(self, query: Query, found: CoEngaged) -> BoolArray:
-        own = np.concatenate([query[LIKED_POSTS], self._index.engaged(query.viewer_id).post_ids])
-        is_in = is_new(query, found.post_ids) & ~is_member(found.post_ids, own)
+        is_in = is_new(query, found.post_ids) & ~is_member(found.post_ids, self._own(query))
         return is_in & self._posts.is_fresh_original(found.post_ids, query.now_ms, max_age_ms(query))
+
+    def _own(self, query: Query) -> Int64Array:
+        """Return what the viewer engaged with."""
+        return np.concatenate([query[LIKED_POSTS], self._index.engaged(query.viewer_id).post_ids])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from millrace.base.ids import Int64Array
 from millrace.base.params import Param
 from millrace.features.columns import POST_ID, RETRIEVAL_SCORE
 from millrace.features.query_fields import LIKED_POSTS
@@ -55,6 +56,8 @@ class SimilarViewersSource(Source):
         """Say how many viewers with a like taste engaged with it."""
         if unfit := why_not(query, self._posts, key):
             return unfit
+        if key in self._own(query):
+            return "you engaged with it yourself"
         n_liked = min(len(query[LIKED_POSTS]), query.params.get_int(MAX_LIKED))
         if not n_liked:
             return "you have not liked anything yet by which viewers with your taste could be found"
@@ -64,9 +67,7 @@ class SimilarViewersSource(Source):
         n_viewers = len(viewers.user_ids)
         if not len(place):
             return f"none of the {n_viewers} viewers most like you, by {n_liked} posts you liked, engaged with it lately"
-        if not self._is_in(query, found)[place[0]]:
-            return "you engaged with it yourself"
-        n_better = int((found.weights > found.weights[place[0]]).sum())
+        n_better = int((self._is_in(query, found) & (found.weights > found.weights[place[0]])).sum())
         return (
             f"{found.n_users[place[0]]} of the {n_viewers} viewers most like you engaged with it; {n_better} posts have "
             f"more to say for them, and the cap is {query.params.get_int(MAX_POSTS)}"
@@ -87,6 +88,9 @@ class SimilarViewersSource(Source):
         return self._tastes.engaged_by(viewers.user_ids, viewers.similarity, query.params.get_int(MAX_PER_VIEWER))
 
     def _is_in(self, query: Query, found: EngagedBy) -> BoolArray:
-        own = np.concatenate([query[LIKED_POSTS], self._index.engaged(query.viewer_id).post_ids])
-        is_in = is_new(query, found.post_ids) & ~is_member(found.post_ids, own)
+        is_in = is_new(query, found.post_ids) & ~is_member(found.post_ids, self._own(query))
         return is_in & self._posts.is_fresh_original(found.post_ids, query.now_ms, max_age_ms(query))
+
+    def _own(self, query: Query) -> Int64Array:
+        """Return what the viewer engaged with."""
+        return np.concatenate([query[LIKED_POSTS], self._index.engaged(query.viewer_id).post_ids])

@@ -112,7 +112,7 @@ class TrendingSource(Source):
         row = place[0]
         if not found.is_in[row]:
             return "it is in a language that you do not read"
-        n_faster = int((found.velocity > found.velocity[row]).sum())
+        n_faster = int((found.is_in & (found.velocity > found.velocity[row])).sum())
         topics = "in" if found.is_in_topics[row] else "not in"
         return (
             f"it rises at {found.velocity[row]:.2f} an hour and is {topics} your topics; {n_faster:,} posts rise "
