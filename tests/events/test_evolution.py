@@ -1,7 +1,7 @@
 """Bytes of schema version 1 decode forever: the log of the first release is still a log.
 
 ``data/v1.ndjson`` and ``data/v1.msgpack`` (a MessagePack array of the log's byte strings) hold one event of
-every type with every field set. They were written once, by version 1, and are never written again.
+every type with every field set. They were written once, by version 1, and are never rewritten; a later type is appended.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from millrace.base.errors import SchemaError
 from millrace.events.codec import EventCodec
 from millrace.events.content_events import (
     CountsObserved,
+    EditorialPicked,
     LabelChanged,
     Media,
     PostAnnotated,
@@ -124,6 +125,7 @@ PAYLOADS: tuple[Payload, ...] = (
         context=CONTEXT,
     ),
     ClockTick(now_ms=1_700_000_000_001),
+    EditorialPicked(post_id="p1", is_picked=False, until_ms=1_700_000_000_002, note="too long"),
 )
 EVENTS: tuple[AnyEvent, ...] = tuple(
     Event(event_id=f"e{i}", event_time_ms=1_700_000_000_000 + i, source="web", payload=payload, schema_version=1)

@@ -370,7 +370,10 @@ def test_the_observer_gets_the_report(a_world: World) -> None:
     assert report.pipeline == "home"
     assert report.n_slate == 5
     assert {c.component for c in report.components} >= {"in_network", "counters", "claims", "names"}
-    assert [(name, c.component) for name, c, _ in observer.side_effects] == [("home", "log_served")]
+    assert [(name, c.component) for name, c, _ in observer.side_effects] == [
+        ("home", "log_served"),
+        ("home", "remember_ranked"),
+    ]
 
 
 # ------------------------------------------------------------------------------------------------- bad days

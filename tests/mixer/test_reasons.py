@@ -41,3 +41,20 @@ def test_strangers_posts_are_popular_or_new() -> None:
     assert reason(("similar_content", "popular"), **nothing) == "Like posts that you liked"  # type: ignore[arg-type]
     assert reason(("new_authors", "recent"), **nothing) == "By somebody new here"  # type: ignore[arg-type]
     assert reason(("recent",), **nothing) == "New"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        (("friends_of_friends", "popular"), "Somebody you follow follows Xi"),
+        (("similar_viewers", "co_engagement"), "Noticed by people with your taste"),
+        (("co_engagement", "trending"), "Goes with what you liked"),
+        (("editorial", "popular"), "Picked by the editors"),
+        (("trending", "popular"), "Popular now"),
+        (("trending", "recent"), "Rising now"),
+        (("unserved",), "New"),
+    ],
+)
+def test_a_strangers_post_is_told_by_the_most_personal_source(sources: tuple[str, ...], expected: str) -> None:
+    told = reason(sources, kind="original", author="Xi", is_in_network=False, proofs=[], n_proofs=0)
+    assert told == expected

@@ -23,6 +23,7 @@ from millrace.app.commands import (
     dead_letters,
     demo,
     doctor,
+    editorial,
     events,
     import_data,
     ingest,
@@ -62,6 +63,7 @@ app.command("demo", rich_help_panel=_START)(demo.demo)
 app.command("serve", rich_help_panel=_START)(serve.serve)
 app.command("timeline", rich_help_panel=_FEED)(timeline.timeline)
 app.add_typer(pipeline.app, name="pipeline", rich_help_panel=_FEED)
+app.add_typer(editorial.app, name="editorial", rich_help_panel=_FEED)
 app.command("ingest", rich_help_panel=_DATA)(ingest.ingest)
 app.command("import", rich_help_panel=_DATA)(import_data.import_data)
 app.add_typer(events.app, name="events", rich_help_panel=_DATA)

@@ -18,6 +18,7 @@ from millrace.base.clock import ManualClock
 from millrace.base.ids import IdHasher
 from millrace.events.content_events import (
     CountsObserved,
+    EditorialPicked,
     LabelChanged,
     PostAnnotated,
     PostCreated,
@@ -112,6 +113,7 @@ def _payloads() -> Iterator[Payload]:
     yield PostEdited(post_id="p1-1", text="a mill by a stream", is_sensitive=True)
     yield PostDeleted(post_id="p1-3")
     yield CountsObserved(post_id="p1-1", counts={"like": 5, "impression": 100})
+    yield EditorialPicked(post_id="p3-1")
     yield LabelChanged(label="spam", post_id="p2-1")
     yield BlockChanged(blocker_id="v1", blocked_id="v4")
     yield MuteChanged(muter_id="v1", muted_id="v3")

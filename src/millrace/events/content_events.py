@@ -1,4 +1,4 @@
-"""Events about posts: creation, edits, deletion, what was derived from them, labels, totals from elsewhere."""
+"""Events about posts: creation, edits, deletion, what was derived from them, labels, picks, totals from elsewhere."""
 
 from __future__ import annotations
 
@@ -80,6 +80,18 @@ class LabelChanged(Payload, frozen=True, kw_only=True):
     user_id: UserId | None = None
     is_set: bool = True
     reason: Annotated[str, Meta(max_length=256)] = ""
+
+
+class EditorialPicked(Payload, frozen=True, kw_only=True):
+    """The operator put a post into the editorial pool, or took it out.
+
+    ``until_ms`` absent means as long as the post lives.
+    """
+
+    post_id: PostId
+    is_picked: bool = True
+    until_ms: TimeMs | None = None
+    note: Annotated[str, Meta(max_length=256)] = ""
 
 
 class CountsObserved(Payload, frozen=True, kw_only=True):

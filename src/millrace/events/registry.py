@@ -18,6 +18,7 @@ import msgspec
 from millrace.base.errors import ConfigError, MillraceError, SchemaError
 from millrace.events.content_events import (
     CountsObserved,
+    EditorialPicked,
     LabelChanged,
     PostAnnotated,
     PostCreated,
@@ -82,6 +83,7 @@ BUILT_IN: Final = (
     EventType(Impression, "events.impression", key="viewer_id"),
     EventType(Engagement, "events.engagement", key="viewer_id"),
     EventType(ClockTick, "events.clock"),
+    EventType(EditorialPicked, "events.editorial", key="post_id"),
 )
 
 

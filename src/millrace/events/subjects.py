@@ -1,7 +1,7 @@
 """Whom an event is about: the rule by which erasure decides what has to go.
 
 An event is *about* a user who is named in one of its own user fields (viewer, author, follower, followee...), and
-about the author of the post that it edits, deletes, annotates, labels or counts. It merely *mentions* a user as
+about the author of the post that it edits, deletes, annotates, labels, counts or picks. It merely *mentions* a user as
 the author of a post that somebody else answered or was served. What is about an erased user is removed; mentions
 are taken out of what stays.
 """
@@ -15,6 +15,7 @@ import msgspec
 
 from millrace.events.content_events import (
     CountsObserved,
+    EditorialPicked,
     LabelChanged,
     PostAnnotated,
     PostCreated,
@@ -24,7 +25,7 @@ from millrace.events.content_events import (
 from millrace.events.envelope import Payload
 from millrace.events.feed_events import Served
 
-ABOUT_POSTS: Final = (PostEdited, PostDeleted, PostAnnotated, LabelChanged, CountsObserved)
+ABOUT_POSTS: Final = (PostEdited, PostDeleted, PostAnnotated, LabelChanged, CountsObserved, EditorialPicked)
 """Payload types that belong to the author of their ``post_id``."""
 
 _MENTIONS: Final = frozenset({"parent_author_id"})

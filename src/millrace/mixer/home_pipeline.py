@@ -44,10 +44,15 @@ from millrace.mixer.query_hydrators.likes import LikesQueryHydrator
 from millrace.mixer.query_hydrators.profile import ProfileQueryHydrator
 from millrace.mixer.query_hydrators.relations import RelationsQueryHydrator
 from millrace.mixer.query_hydrators.seen import SeenQueryHydrator, ServedQueryHydrator
+from millrace.mixer.ranked_memory import RankedMemory
 from millrace.mixer.rankers.counters_ranker import CountersRanker
 from millrace.mixer.rerankers.diversity import DiversityReRanker
 from millrace.mixer.selectors.page import PageSelector
+from millrace.mixer.side_effects.remember_ranked import RememberRanked
 from millrace.mixer.side_effects.served_log import LogServed, ServedLogger
+from millrace.mixer.sources.co_engagement import CoEngagementSource
+from millrace.mixer.sources.editorial import EditorialSource
+from millrace.mixer.sources.friends_of_friends import FriendsOfFriendsSource
 from millrace.mixer.sources.in_network import InNetworkSource
 from millrace.mixer.sources.new_authors import NewAuthorsSource
 from millrace.mixer.sources.popular import PopularSource
@@ -56,6 +61,9 @@ from millrace.mixer.sources.second_degree import SecondDegreeSource
 from millrace.mixer.sources.similar_content import SimilarContentSource
 from millrace.mixer.value_model.author_decay import AuthorDecay
 from millrace.mixer.value_model.lift import NewAuthorLift
+from millrace.mixer.sources.similar_viewers import SimilarViewersSource
+from millrace.mixer.sources.trending import TrendingSource
+from millrace.mixer.sources.unserved import UnservedSource
 from millrace.mixer.value_model.multipliers import OutOfNetworkMultiplier, RecencyMultiplier
 from millrace.mixer.value_model.social import SocialBonus
 from millrace.mixer.value_model.weighted_sum import WeightedSum
@@ -99,7 +107,9 @@ class HomeParts:
 def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
     """Return the stages of the home feed."""
     state, content = parts.state, parts.content
-    counters, index, histories = state.engagements.counters, state.engagements.index, state.engagements.histories
+    engagements = state.engagements
+    counters, index, histories, tastes = engagements.counters, engagements.index, engagements.histories, engagements.tastes
+    ranked_memory = RankedMemory()
     return Stages(
         query_hydrators=(
             FollowsQueryHydrator(state.follow_graph),
@@ -108,15 +118,21 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             ServedQueryHydrator(state.seen),
             claimed_query_hydrator(parts.claims),
             ProfileQueryHydrator(state.profiles),
-            LikesQueryHydrator(histories, state.posts, state.profiles),
+            LikesQueryHydrator(histories, state.posts, state.profiles, parts.actions),
         ),
         # In order of priority: where two sources find a post, the earlier one's columns count.
         sources=(
             InNetworkSource(state.posts),
             SecondDegreeSource(index),
+            FriendsOfFriendsSource(state.follow_graph, histories, state.posts),
+            SimilarViewersSource(tastes, index, state.posts),
+            CoEngagementSource(tastes, index, state.posts),
             SimilarContentSource(state.texts, state.posts),
+            TrendingSource(counters, state.posts),
             PopularSource(counters, state.posts),
             NewAuthorsSource(state.texts, state.posts, state.profiles, state.follow_graph),
+            EditorialSource(state.editorial, state.posts),
+            UnservedSource(ranked_memory),
             RecentSource(state.posts),
         ),
         # Duplicates are gone by now: the framework merges what the sources found.
@@ -178,7 +194,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
                 timeout_ms=config.claim_timeout_ms,
             ),
         ),
-        side_effects=(LogServed(parts.served_logger, NAME),),
+        side_effects=(LogServed(parts.served_logger, NAME), RememberRanked(ranked_memory)),
     )
 
 

@@ -16,6 +16,18 @@ _VERBS: Final = {
 }
 _MIXED: Final = "Noticed"
 
+_BY_SOURCE: Final = {
+    "friends_of_friends": "Somebody you follow follows {author}",
+    "similar_viewers": "Noticed by people with your taste",
+    "co_engagement": "Goes with what you liked",
+    "similar_content": "Like posts that you liked",
+    "editorial": "Picked by the editors",
+    "popular": "Popular now",
+    "trending": "Rising now",
+    "new_authors": "By somebody new here",
+}
+"""Of a stranger's post, by the first of these that found it."""
+
 
 def reason(
     sources: Collection[str],
@@ -49,13 +61,8 @@ def reason(
         verbs = {_VERBS.get(action, _MIXED) for _, action in proofs}
         verb = verbs.pop() if len(verbs) == 1 and len(proofs) == n_proofs else _MIXED
         return f"{verb} by {_people([name for name, _ in proofs], n_proofs)}"
-    if "similar_content" in sources:
-        return "Like posts that you liked"
-    if "popular" in sources:
-        return "Popular now"
-    if "new_authors" in sources:
-        return "By somebody new here"
-    return "New"
+    said = next((said for source, said in _BY_SOURCE.items() if source in sources), "New")
+    return said.replace("{author}", author)
 
 
 def _people(names: Sequence[str], n: int) -> str:

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array
+from millrace.base.kernels import njit
 from millrace.base.order import top_k
-from millrace.stores.decayed_rows import Float32Array
+from millrace.stores.decayed_rows import DecayedArrays, Float32Array, Float64Array
 from millrace.stores.engagement_state import EngagementState
+
+
+class HotPosts(NamedTuple):
+    """The hottest posts, in no order; every array has shape (n,).
+
+    Attributes
+    ----------
+    post_ids
+        int64.
+    heat
+        float64: the decayed sum of weighted positive actions.
+    totals
+        float64: the same sum undecayed (by the longest of the post counters' half-lives).
+    """
+
+    post_ids: Int64Array
+    heat: Float64Array
+    totals: Float64Array
 
 
 class Counters:
@@ -86,6 +107,26 @@ class Counters:
         heat = np.exp2(log2_heat[order] - now_ms * state.settings.heat_rate_per_ms[0])
         return post_ids[order], heat.astype(np.float32)
 
+    @property
+    def heat_half_life_ms(self) -> float:
+        """How fast heat fades."""
+        return 1.0 / float(self._state.settings.heat_rate_per_ms[0])
+
+    def hot(self, now_ms: int, max_posts: int) -> HotPosts:
+        """Return the posts that `popular` returns, and which had as much as the last of them, with all they ever had."""
+        state = self._state
+        stats = state.heap[: int(state.heap_n[0])]
+        if max_posts < len(stats):
+            log2_heat = state.heat_columns["heat"][stats]
+            coolest = np.partition(log2_heat, len(stats) - max_posts)[len(stats) - max_posts] if max_posts else np.inf
+            stats = stats[log2_heat >= coolest]
+        weights = np.exp2(state.settings.log2_heat)
+        return HotPosts(
+            state.post_columns["post_id"][state.stat_post[stats]],
+            np.exp2(state.heat_columns["heat"][stats] - now_ms * state.settings.heat_rate_per_ms[0]),
+            _weighted_totals(state.post_counts.arrays_for_kernels, stats, weights, now_ms),
+        )
+
     def authors_of(self, post_ids: Int64Array) -> Int64Array:
         """Return the authors of posts, shape (n,), int64; 0 where the post or its author is not known here."""
         rows = self._state.posts.get_many(post_ids)
@@ -99,3 +140,19 @@ class Counters:
         places = self._state.post_columns[column][np.maximum(rows, 0)] - np.int32(1)
         places[rows < 0] = -1
         return places
+
+
+@njit(cache=True)
+def _weighted_totals(rows: DecayedArrays, wanted: Int32Array, weights: Float64Array, now_ms: int) -> Float64Array:
+    """Return the weighted sums of rows by the longest half-life, as of ``now_ms``."""
+    h = np.argmin(rows.rate_per_ms)  # 0 is "forever"
+    rate = rows.rate_per_ms[h]
+    out = np.zeros(len(wanted), dtype=np.float64)
+    for i in range(len(wanted)):
+        row = wanted[i]
+        for column in range(len(weights)):
+            if weights[column] > 0.0:
+                out[i] += weights[column] * rows.values[row, h, column]
+        if rate > 0.0:
+            out[i] *= 2.0 ** (-(now_ms - rows.base_ms[row]) * rate)
+    return out

@@ -3,7 +3,8 @@
 One fold, because one decision feeds them all: does this event change anything? A viewer's action on a post counts
 once, whatever the event ids, and an undo that arrives first cancels its do (`millrace.stores.marks`); dwell follows
 from impressions (`millrace.stores.dwell`). Python takes the fields out of a batch's events, one compiled kernel
-applies them in log order (`millrace.stores.engagement_kernels`). The parts read: `counters`, `index`, `histories`.
+applies them in log order (`millrace.stores.engagement_kernels`). The parts read: `counters`, `index`, `histories`,
+`tastes`.
 
 Rules worth knowing:
 
@@ -59,6 +60,7 @@ from millrace.stores.engagement_upkeep import erase_user, expire_posts
 from millrace.stores.fold import Arrays, EventBatch
 from millrace.stores.histories import Histories
 from millrace.stores.marks import N_SWEEP_SLICES
+from millrace.stores.tastes import Tastes
 
 _MAX_ACTIONS: Final = IMPRESSION_MARK
 """An action's code is kept in one byte."""
@@ -82,7 +84,7 @@ class EngagementStore:
 
     Attributes
     ----------
-    counters, index, histories
+    counters, index, histories, tastes
         The read side.
     """
 
@@ -114,6 +116,7 @@ class EngagementStore:
         self.counters = Counters(self._state)
         self.index = EngagementIndex(self._state)
         self.histories = Histories(self._state, config.affinity_half_life_ms)
+        self.tastes = Tastes(self._state)
 
     def apply(self, batch: EventBatch) -> None:
         """Apply the events it handles, in log order."""

@@ -113,6 +113,11 @@ class FollowGraph:
         """Return how many follow each user, shape (n,), int32."""
         return self._counts(self._followers, user_ids)
 
+    @property
+    def kernel(self) -> FollowArrays:
+        """The arrays, for kernels that read them (`millrace.stores.follow_walks`)."""
+        return self._graph
+
     def is_following(self, user_id: int, user_ids: Int64Array) -> BoolArray:
         """Return which of ``user_ids`` a user follows, shape (n,), bool."""
         wanted = np.array(user_ids, dtype=np.int64)

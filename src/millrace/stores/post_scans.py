@@ -1,4 +1,4 @@
-"""Reads of the post store that look at post rows one by one: everybody's newest, and given rows.
+"""Reads of the post store that look at post rows one by one: everybody's newest, some authors' newest, given rows.
 
 Readers never write to the store's arrays.
 """
@@ -6,12 +6,24 @@ Readers never write to the store's arrays.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array
 from millrace.base.kernels import njit
-from millrace.stores.post_kernels import FLAGS, KIND_BITS, N_FACTS, N_IDS, REPLY, REPOST, PostArrays
-from millrace.stores.row_table import N_USED
+from millrace.stores.post_kernels import (
+    FLAGS,
+    KIND_BITS,
+    N_FACTS,
+    N_IDS,
+    N_RINGS,
+    ORIGINALS,
+    REPLY,
+    REPOST,
+    PostArrays,
+)
+from millrace.stores.row_table import N_USED, rows_find
+from millrace.stores.slab_lists import COUNT, slab_slot
 
 
 @njit(cache=True, inline="always")
@@ -74,6 +86,42 @@ def _replace_worst(
         created[at], posts[at] = created[child], posts[child]
         at = child
     created[at], posts[at] = new_created, new_post
+
+
+@njit(cache=True)
+def newest_of_each(store: PostArrays, author_ids: Int64Array, oldest_ms: int, max_per_author: int) -> Int32Array:
+    """Return the rows of the newest originals and quotes of each author, author by author, newest first."""
+    authors, rings = store.authors, store.rings
+    out = np.empty(len(author_ids) * max(max_per_author, 0), dtype=np.int32)
+    n = 0
+    for author_id in author_ids:
+        author = rows_find(authors, author_id) if author_id != 0 else -1
+        if author < 0:
+            continue
+        ring = author * N_RINGS + ORIGINALS
+        count = rings.rows[ring, COUNT]
+        for k in range(count - 1, max(count - max_per_author, 0) - 1, -1):
+            slot = slab_slot(rings, ring, k)
+            if rings.words[slot, 0] < oldest_ms:
+                break
+            out[n] = rings.words[slot, 1]
+            n += 1
+    return out[:n]
+
+
+@njit(cache=True)
+def are_fresh_originals(store: PostArrays, post_ids: Int64Array, oldest_ms: int) -> npt.NDArray[np.bool_]:
+    """Return which posts are live, not older than ``oldest_ms``, and originals or quotes."""
+    posts, created_ms, facts = store.posts, store.created_ms, store.facts
+    # One pass per table: the processor then waits for many at a time.
+    rows = np.empty(len(post_ids), dtype=np.int64)
+    for i in range(len(post_ids)):
+        rows[i] = rows_find(posts, post_ids[i]) if post_ids[i] != 0 else -1
+    out = np.zeros(len(post_ids), dtype=np.bool_)
+    for i in range(len(post_ids)):
+        if rows[i] >= 0:
+            out[i] = created_ms[rows[i]] >= oldest_ms and facts[rows[i], FLAGS] & KIND_BITS not in (REPLY, REPOST)
+    return out
 
 
 @njit(cache=True)

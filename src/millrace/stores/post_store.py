@@ -49,7 +49,7 @@ from millrace.stores.post_kernels import (
     trim,
 )
 from millrace.stores.post_reads import TIMELINE_RINGS, VIDEO_RINGS, merge_newest
-from millrace.stores.post_scans import gather_rows, newest_originals
+from millrace.stores.post_scans import are_fresh_originals, gather_rows, newest_of_each, newest_originals
 from millrace.stores.row_table import RowTable
 from millrace.stores.slab_lists import SlabLists, doubled
 
@@ -213,6 +213,14 @@ class PostStore:
             return np.empty(0, dtype=np.int32)
         return newest_originals(self._store, now_ms - max_age_ms, max_posts)
 
+    def newest_of_each(self, author_ids: Int64Array, now_ms: int, max_age_ms: int, max_per_author: int) -> Int32Array:
+        """Return the rows of the newest originals and quotes of each author, author by author, newest first."""
+        return newest_of_each(self._store, _readable(author_ids), now_ms - max_age_ms, max_per_author)
+
+    def is_fresh_original(self, post_ids: Int64Array, now_ms: int, max_age_ms: int) -> BoolArray:
+        """Return which posts are live, young enough, and originals or quotes: what strangers may be shown."""
+        return are_fresh_originals(self._store, _readable(post_ids), now_ms - max_age_ms)
+
     def find(self, post_ids: Int64Array) -> Int32Array:
         """Return the rows of posts, shape (n,), int32, -1 for those that are not live."""
         return self._posts.find(_readable(post_ids))
@@ -224,6 +232,11 @@ class PostStore:
     def post_ids(self, rows: Int32Array) -> Int64Array:
         """Return the ids of posts, shape (n,), int64, in the order of ``rows`` (none of them -1)."""
         return self._posts.rows.keys_by_row[rows]
+
+    def author_ids(self, rows: Int32Array) -> Int64Array:
+        """Return the authors of posts, shape (n,), int64, in the order of ``rows`` (none of them -1)."""
+        authors: Int64Array = self._ids[rows, AUTHOR]
+        return authors
 
     def gather(self, rows: Int32Array) -> PostColumns:
         """Return posts as columns, in the order of ``rows``; a row of -1 gives zeros.

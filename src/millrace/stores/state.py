@@ -13,6 +13,7 @@ from millrace.base.actions import ActionSpace
 from millrace.base.ids import IdHasher
 from millrace.stores.codes import CodeTables
 from millrace.stores.config import StoresConfig
+from millrace.stores.editorial import EditorialStore
 from millrace.stores.engagements import EngagementStore
 from millrace.stores.fold import Fold
 from millrace.stores.follow_graph import FollowGraph
@@ -54,6 +55,7 @@ class State:
         self.seen = SeenStore(config.seen, self.hasher)
         self.profiles = ProfileStore(self.hasher, self.codes)
         self.labels = LabelStore(self.hasher, self.codes, retention_ms=2 * config.post_retention_ms)
+        self.editorial = EditorialStore(self.hasher, retention_ms=2 * config.post_retention_ms)
 
     def folds(self) -> Sequence[Fold]:
         """Return every store, in the order of application: code tables first, for the others read them."""
@@ -66,4 +68,5 @@ class State:
             self.seen,
             self.profiles,
             self.labels,
+            self.editorial,
         )

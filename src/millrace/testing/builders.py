@@ -14,6 +14,7 @@ import numpy as np
 
 from millrace.events.content_events import (
     CountsObserved,
+    EditorialPicked,
     LabelChanged,
     Media,
     PostAnnotated,
@@ -146,6 +147,19 @@ def a_label_changed(
 def a_counts_observed(post_id: Id = 1, *, at_ms: int = NOW_MS, event_id: str | None = None, **counts: int) -> AnyEvent:
     """Return a `CountsObserved`: ``a_counts_observed(7, like=3, impression=100)``."""
     return an_event(CountsObserved(post_id=str(post_id), counts=counts), at_ms=at_ms, event_id=event_id)
+
+
+def an_editorial_pick(
+    post_id: Id = 1,
+    *,
+    is_picked: bool = True,
+    until_ms: int | None = None,
+    at_ms: int = NOW_MS,
+    event_id: str | None = None,
+) -> AnyEvent:
+    """Return an `EditorialPicked`."""
+    payload = EditorialPicked(post_id=str(post_id), is_picked=is_picked, until_ms=until_ms)
+    return an_event(payload, at_ms=at_ms, event_id=event_id)
 
 
 def an_engagement(

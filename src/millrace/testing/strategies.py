@@ -87,6 +87,13 @@ def _event_strategies() -> _Builders:
             impression=st.integers(0, 900),
             at_ms=times_ms,
         ),
+        "EditorialPicked": st.builds(
+            builders.an_editorial_pick,
+            post_ids,
+            is_picked=st.sampled_from((True, True, False)),
+            until_ms=st.none() | times_ms,
+            at_ms=times_ms,
+        ),
         "Engagement": st.builds(
             builders.an_engagement,
             user_ids,

@@ -108,13 +108,13 @@ def import_data(
         _take_in(settings, data_set, events, report, has_span=span is not None, as_json=as_json)
 
 
-def parse_span(text: str) -> int:
+def parse_span(text: str, option: str = "--span") -> int:
     """Return a span such as ``48h`` in milliseconds."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mhd])", text.strip())
     span_ms = int(float(found[1]) * _UNITS_MS[found[2]]) if found else 0
     if span_ms < _UNITS_MS["m"]:
         raise ConfigError(
-            "option --span", value=text, problem="not a span of a minute or more", remedy="write 48h, 90m or 7d"
+            f"option {option}", value=text, problem="not a span of a minute or more", remedy="write 48h, 90m or 7d"
         )
     return span_ms
 

@@ -13,7 +13,7 @@ from millrace.features.columns import POST_ID
 from millrace.features.query_fields import LANGUAGES, SHOWS_ALL_LANGUAGES
 from millrace.mixer.filters.age import MAX_AGE_H, max_age_ms
 from millrace.mixer.filters.viewer_settings import IS_CROSS_LINGUAL, judges_languages, understands
-from millrace.mixer.sources.had import HAD, had
+from millrace.mixer.sources.facts import HAD, had
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import BoolArray
 from millrace.pipeline.membership import is_member

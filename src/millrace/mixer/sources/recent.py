@@ -5,9 +5,8 @@ from __future__ import annotations
 from millrace.base.params import Param
 from millrace.features.columns import POST_ID
 from millrace.mixer.filters.age import MAX_AGE_H, max_age_ms
-from millrace.mixer.had import HAD, had
+from millrace.mixer.sources.facts import HAD, is_new, n_had, why_not
 from millrace.pipeline.batch import CandidateBatch
-from millrace.pipeline.membership import is_member
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import Source
 from millrace.stores.post_store import PostStore
@@ -32,9 +31,16 @@ class RecentSource(Source):
 
     def retrieve(self, query: Query) -> CandidateBatch:
         """Return posts newest first."""
-        known = had(query)
         max_posts = query.params.get_int(MAX_POSTS)
-        n_looked = max_posts + len(known)
+        n_looked = max_posts + n_had(query)
         post_ids = self._posts.post_ids(self._posts.newest_overall(n_looked, query.now_ms, max_age_ms(query)))
-        is_new = ~is_member(post_ids, known)
-        return CandidateBatch({POST_ID: post_ids[is_new][:max_posts]})
+        return CandidateBatch({POST_ID: post_ids[is_new(query, post_ids)][:max_posts]})
+
+    def explain(self, query: Query, key: int) -> str:
+        """Say that it was not asked, or how many newer posts there are."""
+        if unfit := why_not(query, self._posts, key):
+            return unfit
+        max_posts, only_below = query.params.get_int(MAX_POSTS), query.params.get_int(ONLY_BELOW)
+        if key in self.retrieve(query)[POST_ID]:
+            return f"it is a last resort, and the other sources found {only_below:,} posts or more"
+        return f"there are {max_posts} newer posts"

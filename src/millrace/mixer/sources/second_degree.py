@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from millrace.base.params import Param
-from millrace.features.columns import N_PROOFS, POST_ID, PROOF_IDS
+from millrace.features.columns import N_PROOFS, POST_ID, PROOF_IDS, RETRIEVAL_SCORE
 from millrace.features.query_fields import FOLLOWING
+from millrace.mixer.sources.facts import accounts
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import Source
-from millrace.stores.engagement_index import EngagementIndex
+from millrace.stores.engagement_index import EngagementIndex, SecondDegree
 
 MAX_POSTS = Param("second_degree.max_posts", 500, 0, 5_000, "most posts that followed accounts engaged with")
 MAX_PER_SEED = Param("second_degree.max_per_seed", 30, 1, 1_000, "most engagements read per followed account")
@@ -20,7 +23,7 @@ class SecondDegreeSource(Source):
 
     name = "second_degree"
     reads = (FOLLOWING,)
-    writes = (N_PROOFS, PROOF_IDS)
+    writes = (N_PROOFS, PROOF_IDS, RETRIEVAL_SCORE)
     params = (MAX_PER_SEED, WINDOW_H)
     cap = MAX_POSTS
 
@@ -29,12 +32,33 @@ class SecondDegreeSource(Source):
 
     def retrieve(self, query: Query) -> CandidateBatch:
         """Return posts, those with the most proof first."""
+        found = self._found(query, query.params.get_int(MAX_POSTS))
+        return CandidateBatch(
+            {
+                POST_ID: found.post_ids,
+                N_PROOFS: found.n_proofs,
+                PROOF_IDS: found.proof_user_ids,
+                RETRIEVAL_SCORE: found.n_proofs.astype(np.float32),
+            }
+        )
+
+    def explain(self, query: Query, key: int) -> str:
+        """Say how many of those whom the viewer follows engaged with it."""
+        followed = accounts(len(query[FOLLOWING]))
+        everything = self._found(query, 1 << 20)
+        place = np.flatnonzero(everything.post_ids == key)
+        if len(place):
+            n, cap = int(everything.n_proofs[place[0]]), query.params.get_int(MAX_POSTS)
+            return f"{n} of the {followed} that you follow engaged with it: place {place[0] + 1:,}, beyond the cap of {cap}"
+        window_h = query.params.get_float(WINDOW_H)
+        return f"none of the {followed} that you follow engaged with it within {window_h:g} hours, or it is gone"
+
+    def _found(self, query: Query, max_posts: int) -> SecondDegree:
         params = query.params
-        found = self._index.second_degree(
+        return self._index.second_degree(
             query[FOLLOWING],
             since_ms=query.now_ms - int(params.get_float(WINDOW_H) * 3_600_000),
             max_per_seed=params.get_int(MAX_PER_SEED),
             exclude_user=query.viewer_id,
-            max_posts=params.get_int(MAX_POSTS),
+            max_posts=max_posts,
         )
-        return CandidateBatch({POST_ID: found.post_ids, N_PROOFS: found.n_proofs, PROOF_IDS: found.proof_user_ids})
