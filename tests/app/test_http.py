@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
+from millrace.app.access import Gate
 from millrace.app.api.events import event_routes
 from millrace.app.api.health import Readiness, health_routes
 from millrace.app.door import DoorThread
@@ -35,11 +36,12 @@ class World:
         self.door = DoorThread(Collector(self.log, self.codec, self.clock))
         self.metrics = Metrics()
         self.is_ready = True
+        gate = Gate()
         routes = [
-            *event_routes(self.door.submit_json, self.metrics, max_events=10),
-            *health_routes(self.readiness, self.metrics),
+            *event_routes(lambda lines, _caller: self.door.submit_json(lines), self.metrics, gate, max_events=10),
+            *health_routes(self.readiness, self.metrics, gate),
         ]
-        app = make_app(routes, self.metrics, max_body_bytes=20_000)
+        app = make_app(routes, self.metrics, gate, max_body_bytes=20_000)
         self.client = TestClient(app, base_url="http://127.0.0.1:8000")
 
     def readiness(self) -> Readiness:

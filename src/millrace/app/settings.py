@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from millrace.app.config import ClaimsConfig, EventsConfig, ServerConfig
+from millrace.app.config import AuthConfig, ClaimsConfig, EventsConfig, ServerConfig
 from millrace.base.config import Layer, from_pairs, load, read_toml
 from millrace.base.errors import ConfigError
 from millrace.mixer.config import HomeConfig
@@ -34,6 +34,7 @@ class MillraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The whole config: one section a room."""
 
     server: ServerConfig = ServerConfig()
+    auth: AuthConfig = AuthConfig()
     events: EventsConfig = EventsConfig()
     log: LogConfig = LogConfig()
     stores: StoresConfig = StoresConfig()
@@ -68,6 +69,16 @@ class Settings:
     def config_path(self) -> Path:
         """The home's TOML file."""
         return self.home / CONFIG_NAME
+
+    @property
+    def secret_path(self) -> Path:
+        """The home's secret, of which every signing key is derived."""
+        return self.home / "secret.key"
+
+    @property
+    def keys_path(self) -> Path:
+        """The API keys' names, roles and hashes."""
+        return self.home / "keys.json"
 
     @property
     def data_dir(self) -> Path:
