@@ -85,7 +85,7 @@ def make_app(
                 if is_development
                 else "Viewers carry tokens, producers and operators API keys."
             ),
-            openapi_router=Router("/schema", route_handlers=[], opt=ADMIN),
+            openapi_router=Router("/schema", route_handlers=[], opt=ADMIN, include_in_schema=False),
             components=Components() if is_development else SCHEMES,
             render_plugins=[SchemaPage(), JsonRenderPlugin(path="/openapi.json")],
             use_handler_docstrings=True,

@@ -14,6 +14,7 @@ import typer
 
 from millrace.app.commands.options import PortOption, SetOption
 from millrace.app.settings import HOME_VARIABLE
+from millrace.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
