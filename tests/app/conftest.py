@@ -58,7 +58,11 @@ class Service:
         return {"Authorization": f"Bearer {self.tokens.make(who, 600) if key is None else key}"}
 
     def get(self, path: str, who: str = "", **params: Any) -> Any:
-        answer = self.client.get(path, params=params, headers=self.headers(who))
+        return self.get_with(self.headers(who), path, **params)
+
+    def get_with(self, headers: dict[str, Any], path: str, **params: Any) -> Any:
+        """Return the answer; a page has also been logged as served then."""
+        answer = self.client.get(path, params=params, headers=headers)
         if answer.status_code == 200 and "/timeline/" in path:
             self.wait(lambda: answer.json()["request_id"] in self.served())
         return answer

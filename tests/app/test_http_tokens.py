@@ -119,7 +119,7 @@ def test_programs_on_this_machine_read_metrics_and_proxies_do_not(service: Any) 
 def test_no_other_sites_page_is_kept_out_by_name(service: Any) -> None:
     # Development mode goes by host names; here a page of another site has no token to send.
     headers = {**service.headers("vic"), "Origin": "https://app.example"}
-    assert service.client.get("/api/v1/timeline/home", params={"limit": 1}, headers=headers).status_code == 200
+    assert service.get_with(headers, "/api/v1/timeline/home", limit=1).status_code == 200
 
 
 def test_a_viewer_sends_their_own_events_and_the_rest_is_refused_one_by_one(service: Any) -> None:

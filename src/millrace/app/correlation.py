@@ -9,4 +9,4 @@ MAX_CHARS: Final = 128
 
 def correlation_id_of(header: str) -> str:
     """Return the id as it may be used and echoed; empty where there is none, or none that can be."""
-    return header if len(header) <= MAX_CHARS and header.isprintable() else ""
+    return header if len(header) <= MAX_CHARS and header.isascii() and header.isprintable() else ""

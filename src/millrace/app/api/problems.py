@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +20,8 @@ from millrace.base.errors import (
     SchemaError,
     UnauthenticatedError,
 )
+
+logger: Final = logging.getLogger(__name__)
 
 _MEANINGS: Final = {
     400: "A parameter or the body is wrong",
@@ -110,4 +113,10 @@ def on_http_error(_request: Request[Any, Any, Any], error: HTTPException) -> Res
     return answer
 
 
-ON_ERROR = {MillraceError: on_millrace_error, HTTPException: on_http_error}
+def on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[ProblemAnswer]:
+    """Answer what nobody expected: the client is told that it happened, the log what it was."""
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem(500, "the server failed", "try again; its log says what happened")
+
+
+ON_ERROR = {MillraceError: on_millrace_error, HTTPException: on_http_error, Exception: on_bug}

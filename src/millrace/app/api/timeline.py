@@ -43,7 +43,12 @@ Viewer = Annotated[
 ]
 Cursor = Annotated[
     str | None,
-    Parameter(description="Where the page begins: `cursor` of an earlier page", max_length=MAX_CURSOR_CHARS),
+    Parameter(
+        description="Where the page begins: `cursor` of an earlier page",
+        min_length=1,
+        max_length=MAX_CURSOR_CHARS,
+        pattern="^[!-~]+$",
+    ),
 ]
 Debug = Annotated[
     bool | None,
