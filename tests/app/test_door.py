@@ -15,6 +15,7 @@ from millrace.base.clock import ManualClock
 from millrace.base.errors import LogError
 from millrace.events.codec import EventCodec
 from millrace.events.registry import EventRegistry
+from millrace.stream.checks import Admit
 from millrace.stream.collector import Collector, Receipt
 from millrace.stream.memory_log import MemoryLog
 
@@ -27,9 +28,9 @@ class HeldCollector(Collector):
         super().__init__(MemoryLog(clock), EventCodec(EventRegistry()), clock)
         self.go_on = threading.Event()
 
-    def submit_json(self, lines: Sequence[bytes], source: str) -> Receipt:
+    def submit_json(self, lines: Sequence[bytes], source: str, admit: Admit | None = None) -> Receipt:
         assert self.go_on.wait(10)
-        return super().submit_json(lines, source)
+        return super().submit_json(lines, source, admit)
 
 
 def scene(run: Any, **bounds: int) -> Any:

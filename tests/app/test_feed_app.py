@@ -206,7 +206,7 @@ def test_metrics_tell_of_pages_components_and_lag(worker: Worker) -> None:
 def test_the_openapi_document_describes_the_page(worker: Worker) -> None:
     document = worker.client.get("/schema/openapi.json").json()
     home = document["paths"]["/api/v1/timeline/home"]["get"]
-    assert [parameter["name"] for parameter in home["parameters"]] == ["viewer", "limit", "debug"]
+    assert [parameter["name"] for parameter in home["parameters"]] == ["viewer", "limit", "cursor", "debug"]
     assert {"FeedResponse", "FeedPost", "EventsAnswer"} <= set(document["components"]["schemas"])
 
 

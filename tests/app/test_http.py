@@ -9,15 +9,19 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
+from millrace.app.access import Gate
 from millrace.app.api.events import event_routes
 from millrace.app.api.health import Readiness, health_routes
+from millrace.app.api.timeline import timeline_routes
 from millrace.app.door import DoorThread
 from millrace.app.http import make_app
 from millrace.app.metrics import Metrics
+from millrace.app.viewers import ActiveViewer
 from millrace.base.clock import ManualClock
 from millrace.base.errors import LogFullError
 from millrace.events.codec import EventCodec
 from millrace.events.registry import EventRegistry
+from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.stream.collector import Collector
 from millrace.stream.log import AppendResult
 from millrace.stream.memory_log import MemoryLog
@@ -35,12 +39,35 @@ class World:
         self.door = DoorThread(Collector(self.log, self.codec, self.clock))
         self.metrics = Metrics()
         self.is_ready = True
+        self.asked: list[tuple[str, FeedRequest]] = []
+        gate = Gate()
         routes = [
-            *event_routes(self.door.submit_json, self.metrics, max_events=10),
-            *health_routes(self.readiness, self.metrics),
+            *event_routes(lambda lines, _caller: self.door.submit_json(lines), self.metrics, gate, max_events=10),
+            *timeline_routes(self.page("home"), self.page("following"), self.viewers, gate, max_page_size=50),
+            *health_routes(self.readiness, self.metrics, gate),
         ]
-        app = make_app(routes, self.metrics, max_body_bytes=20_000)
+        app = make_app(routes, self.metrics, gate, max_body_bytes=20_000)
         self.client = TestClient(app, base_url="http://127.0.0.1:8000")
+
+    def page(self, which: str) -> Any:
+        async def serve(request: FeedRequest) -> FeedResponse:
+            self.asked.append((which, request))
+            if request.viewer_id == "bug":
+                raise RuntimeError("a secret of the house")
+            return FeedResponse(
+                request_id=request.request_id,
+                generated_at="",
+                viewer_id=request.viewer_id,
+                posts=(),
+                degraded=False,
+                end_of_feed=True,
+                cursor="next",
+            )
+
+        return serve
+
+    async def viewers(self, n: int) -> list[ActiveViewer]:
+        return [ActiveViewer(user_id="vic", name="", n_actions=n, n_following=0)]
 
     def readiness(self) -> Readiness:
         return Readiness(is_ready=self.is_ready, lag=0 if self.is_ready else 7, state_offset=self.log.end())
@@ -215,3 +242,45 @@ def test_the_openapi_page_loads_nothing_from_anywhere(world: World) -> None:
     assert "<script" not in page.text
     assert "http://" not in page.text
     assert "https://" not in page.text
+
+
+@pytest.mark.parametrize("which", ["home", "following"])
+def test_a_page_is_asked_for_with_everything_that_the_client_said(world: World, which: str) -> None:
+    answer = world.client.get(
+        f"/api/v1/timeline/{which}",
+        params={"viewer": 42, "limit": 7, "cursor": "c.1-x_y=", "debug": "false"},
+        headers={"X-Request-ID": "tab-1"},
+    )
+    assert answer.status_code == 200
+    assert answer.json()["cursor"] == "next"
+    ((timeline, request),) = world.asked
+    assert timeline == which
+    assert (request.viewer_id, request.limit, request.cursor, request.debug) == ("42", 7, "c.1-x_y=", False)
+    assert request.correlation_id == "tab-1"
+    assert request.request_id == answer.json()["request_id"] != "tab-1"
+
+
+def test_a_first_page_has_no_cursor_and_in_development_mode_says_how_it_was_made(world: World) -> None:
+    world.client.get("/api/v1/timeline/home", params={"viewer": "vic"}, headers={"X-Request-ID": "x" * 129})
+    ((_, request),) = world.asked
+    assert (request.limit, request.cursor, request.correlation_id, request.debug) == (None, None, "", True)
+
+
+def test_the_servers_own_failure_tells_the_log_and_not_the_client(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = world.client.get("/api/v1/timeline/home", params={"viewer": "bug"})
+    assert answer.status_code == 500
+    assert answer.json()["error"]["message"] == "the server failed"
+    assert "secret" not in answer.text
+    assert "a secret of the house" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/schema", "/nowhere", "/api/v1/viewers", "/api/v1/timeline/home"])
+def test_every_answer_keeps_browsers_from_mischief(world: World, path: str) -> None:
+    headers = world.client.get(path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "script-src 'self'" in headers["content-security-policy"]
+    assert headers.get("cache-control") == ("no-store" if path.startswith("/api/") else None)

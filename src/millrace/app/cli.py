@@ -25,12 +25,15 @@ from millrace.app.commands import (
     doctor,
     editorial,
     events,
+    following,
     import_data,
     ingest,
     init,
+    keys,
     pipeline,
     serve,
     timeline,
+    token,
     warehouse,
 )
 from millrace.base.errors import ConfigError, MillraceError
@@ -62,6 +65,7 @@ app.command("init", rich_help_panel=_START)(init.init)
 app.command("demo", rich_help_panel=_START)(demo.demo)
 app.command("serve", rich_help_panel=_START)(serve.serve)
 app.command("timeline", rich_help_panel=_FEED)(timeline.timeline)
+app.command("following", rich_help_panel=_FEED)(following.following)
 app.add_typer(pipeline.app, name="pipeline", rich_help_panel=_FEED)
 app.add_typer(editorial.app, name="editorial", rich_help_panel=_FEED)
 app.command("ingest", rich_help_panel=_DATA)(ingest.ingest)
@@ -69,6 +73,8 @@ app.command("import", rich_help_panel=_DATA)(import_data.import_data)
 app.add_typer(events.app, name="events", rich_help_panel=_DATA)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=_DATA)
 app.add_typer(warehouse.app, name="warehouse", rich_help_panel=_DATA)
+app.command("token", rich_help_panel=_CARE)(token.token)
+app.add_typer(keys.app, name="keys", rich_help_panel=_CARE)
 app.add_typer(config.app, name="config", rich_help_panel=_CARE)
 app.command("checkpoint", rich_help_panel=_CARE)(checkpoint.checkpoint)
 app.command("backup", rich_help_panel=_CARE)(backup.backup)

@@ -1,4 +1,4 @@
-"""Config sections of the app itself: server, events, claims. Each room's own section lives in the room."""
+"""Config sections of the app itself: server, auth, events, claims. Each room's own section lives in the room."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[server]``: the HTTP service."""
 
-    host: Annotated[str, Meta(min_length=1, description="Address to bind; development mode: loopback only")] = (
+    host: Annotated[str, Meta(min_length=1, description="Address to bind; in development mode loopback only")] = (
         "127.0.0.1"
     )
     port: Annotated[int, Meta(ge=0, le=65_535, description="TCP port; 0 takes a free one")] = 8000
@@ -23,6 +23,24 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         int,
         Meta(ge=1, le=1_000, description="Served events are appended in batches this far apart"),
     ] = 20
+
+
+class AuthConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[auth]``: who may ask for what; docs/http.md."""
+
+    mode: Annotated[
+        Literal["development", "tokens"],
+        Meta(
+            description="development: this machine only, no credentials, everybody may do everything; tokens: viewers "
+            "carry JWTs (`millrace token`), producers and operators API keys (`millrace keys`)"
+        ),
+    ] = "development"
+    token_ttl_s: Annotated[
+        int, Meta(ge=1, le=366 * 86_400, description="How long a viewer's token is good, if --ttl does not say")
+    ] = 43_200
+    clock_skew_s: Annotated[
+        int, Meta(ge=0, le=3_600, description="How far other machines' clocks may be off when a token's times are read")
+    ] = 30
 
 
 class EventsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,8 +18,9 @@ from typing import Final, Literal
 
 from millrace.app import wiring
 from millrace.app.commands.printing import ago, count, size
-from millrace.app.http_address import is_loopback
+from millrace.app.http_address import check_address, is_loopback
 from millrace.app.keeper import running_keeper
+from millrace.app.secret import load_or_make_secret
 from millrace.app.settings import CONFIG_NAME, Settings
 from millrace.base.clock import Clock
 from millrace.base.errors import ConfigError, MillraceError
@@ -70,6 +71,7 @@ def examine(settings: Settings, clock: Clock) -> Iterator[Finding]:
         ("content", _content),
         ("warehouse", _warehouse),
         ("claims", _claims),
+        ("access", _access),
         ("server", _server),
     )
     yield from _run(checks, settings, clock)
@@ -272,14 +274,30 @@ def _claims(settings: Settings, clock: Clock) -> Iterator[Finding]:
     yield Finding("claims", "ok", f"{settings.config.claims.backend} answers")
 
 
-def _server(settings: Settings, _clock: Clock) -> Iterator[Finding]:
-    server = settings.config.server
-    if not is_loopback(server.host):
-        yield Finding("server", "problem", f"host {server.host} is not loopback", "set server.host to 127.0.0.1")
+def _access(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    for path in (settings.secret_path, settings.keys_path):
+        if path.exists() and (mode := path.stat().st_mode & 0o777) & 0o077:
+            detail = f"{path.name} can be read by others (mode {mode:o})"
+            yield Finding("access", "problem", detail, f"chmod 600 {path}; then think about making it anew")
+    keys = wiring.build_api_keys(settings).all()
+    if settings.config.auth.mode == "development":
+        yield Finding("access", "ok", "development mode: this machine only, and anybody may ask for anything")
         return
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        is_taken = server.port != 0 and probe.connect_ex(("127.0.0.1", server.port)) == 0
+    if settings.secret_path.exists():
+        load_or_make_secret(settings)
+    detail = f"tokens mode, {count(len(keys), 'API key')}"
+    if not is_loopback(settings.config.server.host):
+        detail += f"; {settings.config.server.host} is reachable from outside, so let TLS end in front of it"
+    if any(key.role == "admin" for key in keys):
+        yield Finding("access", "ok", detail)
+    else:
+        yield Finding("access", "warning", f"{detail}; none for an operator", "millrace keys add NAME --role admin")
+
+
+def _server(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    check_address(settings.config)
+    server = settings.config.server
+    is_taken = server.port != 0 and _answers(server.host, server.port)
     where = f"{server.host}:{server.port}"
     keeper = running_keeper(settings.data_dir)
     if keeper is not None:
@@ -290,3 +308,12 @@ def _server(settings: Settings, _clock: Clock) -> Iterator[Finding]:
         yield Finding("server", "warning", detail, "stop that one, or choose another port: `millrace serve --port`")
     else:
         yield Finding("server", "ok", f"{where} is free")
+
+
+def _answers(host: str, port: int) -> bool:
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is bound to all is asked for on this machine
+    try:
+        socket.create_connection((everywhere.get(host, host), port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True

@@ -9,6 +9,7 @@ from typing import Final
 
 from millrace.base.errors import LogError
 from millrace.events.envelope import AnyEvent
+from millrace.stream.checks import Admit
 from millrace.stream.collector import Collector, Receipt
 
 MAX_WAITING: Final = 256
@@ -46,7 +47,7 @@ class DoorThread:
         self._n_waiting_bytes = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="door")
 
-    async def submit_json(self, lines: Sequence[bytes]) -> Receipt:
+    async def submit_json(self, lines: Sequence[bytes], admit: Admit | None = None) -> Receipt:
         """Take in clients' events; see `Collector.submit_json`.
 
         Raises
@@ -59,7 +60,7 @@ class DoorThread:
         self._n_waiting += 1
         self._n_waiting_bytes += n_bytes
         loop = asyncio.get_running_loop()
-        taking = self._thread.submit(self._collector.submit_json, lines, self._source)
+        taking = self._thread.submit(self._collector.submit_json, lines, self._source, admit)
 
         def left() -> None:
             self._n_waiting -= 1

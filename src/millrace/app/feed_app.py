@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from litestar import Litestar
 
+from millrace.app.access import Caller, Gate
 from millrace.app.api.events import event_routes
 from millrace.app.api.health import Readiness, health_routes
 from millrace.app.api.timeline import timeline_routes
@@ -19,10 +21,12 @@ from millrace.app.http import make_app
 from millrace.app.keeper import GROUP
 from millrace.app.live_params import LiveParams
 from millrace.app.metrics import Metrics
+from millrace.app.own_events import OwnEvents, edited_posts
 from millrace.app.served_writer import ServedWriter
 from millrace.app.settings import MillraceConfig
 from millrace.app.viewers import ActiveViewer, active_viewers
 from millrace.base.errors import MillraceError, NotReadyError
+from millrace.base.ids import IdKind
 from millrace.base.params import ParamSet
 from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.stream.collector import Receipt
@@ -44,7 +48,7 @@ class FeedApp:
     Parameters
     ----------
     config
-        Read is ``[server]``.
+        Read are ``[server]`` and ``[home]``.
     replica
         This process's state. It is restored and followed by the worker, not here.
     make_service
@@ -55,6 +59,8 @@ class FeedApp:
         Of this process.
     live
         The params that pages are made with.
+    gate
+        Tells who asks.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class FeedApp:
         door: DoorThread,
         metrics: Metrics,
         live: LiveParams,
+        gate: Gate,
     ) -> None:
         self._replica = replica
         self._live = live
@@ -75,13 +82,13 @@ class FeedApp:
         self._metrics = metrics
         self._writer = ServedWriter(door.append, metrics, config.server.served_batch_ms)
         routes = [
-            *timeline_routes(self.serve_home, self.find_viewers),
-            *event_routes(self.submit, metrics, config.server.max_events_per_post),
-            *health_routes(self.readiness, metrics),
+            *timeline_routes(self.serve_home, self.serve_following, self.find_viewers, gate, config.home.max_page_size),
+            *event_routes(self.submit, metrics, gate, config.server.max_events_per_post),
+            *health_routes(self.readiness, metrics, gate),
             *web_routes(),
         ]
         self.asgi: Litestar = make_app(
-            routes, metrics, max_body_bytes=config.server.max_body_bytes, lifespans=(self._lifespan,)
+            routes, metrics, gate, max_body_bytes=config.server.max_body_bytes, lifespans=(self._lifespan,)
         )
 
     async def serve_home(self, request: FeedRequest) -> FeedResponse:
@@ -94,15 +101,27 @@ class FeedApp:
         """
         return await self._ready_service().home(request)
 
+    async def serve_following(self, request: FeedRequest) -> FeedResponse:
+        """Return a page of the chronological timeline; raises like `serve_home`."""
+        return await self._ready_service().following(request)
+
     async def find_viewers(self, n: int) -> list[ActiveViewer]:
         """Return the most active viewers."""
         self._ready_service()
         async with self._replica.read():
             return active_viewers(self._replica, n)
 
-    async def submit(self, lines: Sequence[bytes]) -> Receipt:
-        """Take clients' events in, off the event loop."""
-        return await self._door.submit_json(lines)
+    async def submit(self, lines: Sequence[bytes], caller: Caller) -> Receipt:
+        """Take a caller's events in, off the event loop: of a viewer only their own.
+
+        Raises
+        ------
+        NotReadyError
+            If a viewer edits or deletes posts, and the state that knows their authors has not caught up.
+        """
+        if caller.role != "viewer":
+            return await self._door.submit_json(lines)
+        return await self._door.submit_json(lines, OwnEvents(caller.name, await self._authors(edited_posts(lines))))
 
     def readiness(self) -> Readiness:
         """Return whether this worker may serve, and why not."""
@@ -113,6 +132,20 @@ class FeedApp:
             state_offset=tuple(self._replica.position),
             reason=reason,
         )
+
+    async def _authors(self, post_ids: Sequence[str]) -> dict[str, str]:
+        """Return the authors of those posts that can be shown."""
+        content = self._replica.content
+        if not post_ids or content is None:
+            return {}
+        self._ready_service()
+        async with self._replica.read():
+            hasher = self._replica.state.hasher
+            ids = np.array([hasher.one(IdKind.POST, text) for text in post_ids], np.int64)
+            found = content.posts(ids, self._replica.position)
+        # The texts are compared too: two ids may share a hash.
+        pairs = zip(post_ids, found, strict=True)
+        return {text: post.author_id for text, post in pairs if post is not None and post.post_id == text}
 
     def _ready_service(self) -> FeedService:
         if self._service is None:

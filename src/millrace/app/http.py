@@ -1,7 +1,8 @@
 """The HTTP service: routes, errors, metrics and the OpenAPI document, around parts that are built elsewhere.
 
-Development mode only, so far: it answers whoever asks for any viewer, and therefore binds to loopback addresses
-only, answers to loopback host names only, and refuses requests that another site's page sends from a browser.
+Every route says whom it is for (`millrace.app.api.guard`); one that does not is for operators. Development mode
+answers whoever asks for any viewer, and therefore binds to loopback addresses only, answers to loopback host names
+only, and refuses requests that another site's page sends from a browser.
 """
 
 from __future__ import annotations
@@ -9,25 +10,27 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import perf_counter
-from typing import Final
 from urllib.parse import urlsplit
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import ASGIMiddleware
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from millrace import __version__
+from millrace.app.access import Gate
+from millrace.app.api.guard import ADMIN, SCHEMES, make_guard
 from millrace.app.api.problems import ON_ERROR, problem
 from millrace.app.api.schema_page import SchemaPage
-from millrace.app.http_address import is_loopback
+from millrace.app.correlation import correlation_id_of
+from millrace.app.http_address import is_loopback, is_loopback_host
+from millrace.app.http_headers import add_headers
 from millrace.app.metrics import Metrics
-
-_MAX_REQUEST_ID_CHARS: Final = 128
 
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -35,6 +38,7 @@ Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 def make_app(
     routes: Sequence[HTTPRouteHandler],
     metrics: Metrics,
+    gate: Gate,
     *,
     max_body_bytes: int,
     lifespans: Sequence[Lifespan] = (),
@@ -47,6 +51,8 @@ def make_app(
         The handlers of `millrace.app.api`.
     metrics
         Counts and times requests.
+    gate
+        Tells who asks.
     max_body_bytes
         Larger bodies are refused with 413.
     lifespans
@@ -61,17 +67,26 @@ def make_app(
 
         return around
 
+    is_development = gate.mode == "development"
     return Litestar(
         route_handlers=list(routes),
-        middleware=[RequestMeter(metrics), LoopbackOnly()],
+        guards=[make_guard(gate)],
+        middleware=[RequestMeter(metrics), *([LoopbackOnly()] if is_development else [])],
+        before_send=[add_headers],
         exception_handlers=ON_ERROR,  # type: ignore[arg-type]
         request_max_body_size=max_body_bytes,
         lifespan=[as_lifespan(enter) for enter in lifespans],
         openapi_config=OpenAPIConfig(
             title="Millrace",
             version=__version__,
-            description="A stream of posts, follows and actions in; a ranked, explainable For You feed out.",
-            path="/schema",
+            description="A stream of posts, follows and actions in; a ranked, explainable For You feed out. "
+            + (
+                "Development mode: this machine only, and anybody may ask for anything."
+                if is_development
+                else "Viewers carry tokens, producers and operators API keys."
+            ),
+            openapi_router=Router("/schema", route_handlers=[], opt=ADMIN, include_in_schema=False),
+            components=Components() if is_development else SCHEMES,
             render_plugins=[SchemaPage(), JsonRenderPlugin(path="/openapi.json")],
             use_handler_docstrings=True,
         ),
@@ -91,14 +106,14 @@ class RequestMeter(ASGIMiddleware):
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Pass the request on and take notice of its answer."""
         started_s = perf_counter()
-        correlation_id = _header(scope, b"x-request-id")
+        correlation_id = correlation_id_of(_header(scope, b"x-request-id"))
         status = 500
 
         async def noticing_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if correlation_id and len(correlation_id) <= _MAX_REQUEST_ID_CHARS and correlation_id.isprintable():
+                if correlation_id:
                     MutableScopeHeaders.from_message(message)["x-request-id"] = correlation_id
             await send(message)
 
@@ -120,10 +135,8 @@ class LoopbackOnly(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Refuse what a page of another site sends; pass on the rest."""
-        host = urlsplit(f"//{_header(scope, b'host')}").hostname or ""
-        origin = _header(scope, b"origin")
-        origin_host = urlsplit(origin).hostname or "" if origin else "localhost"
-        if is_loopback(host) and is_loopback(origin_host):
+        host, origin = _header(scope, b"host"), _header(scope, b"origin")
+        if is_loopback_host(host) and (not origin or _is_of_this_machine(origin)):
             await next_app(scope, receive, send)
             return
         answer = problem(
@@ -132,6 +145,13 @@ class LoopbackOnly(ASGIMiddleware):
             "ask for http://127.0.0.1 or http://localhost",
         )
         await answer.to_asgi_response(app=None, request=None)(scope, receive, send)  # type: ignore[arg-type]
+
+
+def _is_of_this_machine(origin: str) -> bool:
+    try:
+        return is_loopback(urlsplit(origin).hostname or "")
+    except ValueError:
+        return False
 
 
 def _header(scope: Scope, name: bytes) -> str:

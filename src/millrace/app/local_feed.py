@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from millrace.app import wiring
 from millrace.app.settings import Settings, with_patience
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _PATIENCE_MS: Final = 20_000
 """This process serves one page: its kernels may have to be compiled, and no other request waits."""
+
+Timeline = Literal["home", "following"]
 
 OnProgress = Callable[[int, int], None]
 
@@ -34,9 +36,14 @@ class _Kept:
 
 
 def serve_page(
-    settings: Settings, viewer: str | None, limit: int | None, on_progress: OnProgress | None = None
+    settings: Settings,
+    viewer: str | None,
+    limit: int | None,
+    on_progress: OnProgress | None = None,
+    *,
+    timeline: Timeline = "home",
 ) -> FeedResponse:
-    """Return one page of the home feed, made from the newest checkpoint and the log after it.
+    """Return one page of a feed, made from the newest checkpoint and the log after it.
 
     Works with and without a running server. As a served page it is claimed and logged: its posts count as sent.
 
@@ -50,6 +57,8 @@ def serve_page(
         Posts at most; None for a page of the usual size.
     on_progress
         Called with (records folded, records to fold).
+    timeline
+        The ranked feed, or the chronological one.
 
     Raises
     ------
@@ -77,7 +86,8 @@ def serve_page(
         request = FeedRequest(
             viewer_id=normalise_id(viewer, "viewer"), limit=limit, request_id=uuid.uuid4().hex, debug=True
         )
-        page = await service.home(request)
+        serve = service.home if timeline == "home" else service.following  # type: ignore[attr-defined]
+        page: FeedResponse = await serve(request)
         await service.drain()
         return page
 

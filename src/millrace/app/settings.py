@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from millrace.app.config import ClaimsConfig, EventsConfig, ServerConfig
+from millrace.app.config import AuthConfig, ClaimsConfig, EventsConfig, ServerConfig
 from millrace.base.config import Layer, from_pairs, load, read_toml
 from millrace.base.errors import ConfigError
 from millrace.content.config import ContentConfig
@@ -35,6 +35,7 @@ class MillraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The whole config: one section a room."""
 
     server: ServerConfig = ServerConfig()
+    auth: AuthConfig = AuthConfig()
     events: EventsConfig = EventsConfig()
     log: LogConfig = LogConfig()
     stores: StoresConfig = StoresConfig()
@@ -80,8 +81,13 @@ class Settings:
 
     @property
     def secret_path(self) -> Path:
-        """What tokens and cursors are signed with; `millrace.app.secret` makes it."""
+        """The home's secret, of which every signing key is derived."""
         return self.home / "secret.key"
+
+    @property
+    def keys_path(self) -> Path:
+        """The API keys' names, roles and hashes."""
+        return self.home / "keys.json"
 
     @property
     def data_dir(self) -> Path:

@@ -27,8 +27,11 @@ from millrace.events.registry import EventRegistry
 if TYPE_CHECKING:
     from litestar import Litestar
 
+    from millrace.app.access import Gate
+    from millrace.app.api_keys import ApiKeys
     from millrace.app.live_params import LiveParams
     from millrace.app.metrics import Metrics
+    from millrace.app.tokens import ViewerTokens
     from millrace.events.importers.mapped import FileKind
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
@@ -299,8 +302,8 @@ def build_http_app(settings: Settings, replica: Replica[FeedState], clock: Clock
     def make_service(served_logger: ServedLogger) -> FeedService:
         return build_feed_service(settings, replica, served_logger, observer=MetricsObserver(metrics), clock=clock)
 
-    live = build_live_params(settings, metrics)
-    return FeedApp(settings.config, replica, make_service, DoorThread(collector), metrics, live).asgi
+    live, gate = build_live_params(settings, metrics), build_gate(settings)
+    return FeedApp(settings.config, replica, make_service, DoorThread(collector), metrics, live, gate).asgi
 
 
 def build_live_params(settings: Settings, metrics: Metrics) -> LiveParams:
@@ -309,6 +312,31 @@ def build_live_params(settings: Settings, metrics: Metrics) -> LiveParams:
 
     declared = declared_params(settings)
     return LiveParams(settings, lambda edited: config_params(edited, declared), metrics)
+
+
+def build_gate(settings: Settings) -> Gate:
+    """Return what tells who a caller is, by the mode of the home."""
+    from millrace.app.access import Gate
+
+    if settings.config.auth.mode == "development":
+        return Gate()
+    return Gate(build_tokens(settings), build_api_keys(settings))
+
+
+def build_tokens(settings: Settings) -> ViewerTokens:
+    """Return what makes and reads viewers' tokens; the home's secret is made where there is none."""
+    from millrace.app.secret import key_for, load_or_make_secret
+    from millrace.app.tokens import PURPOSE, ViewerTokens
+
+    key = key_for(load_or_make_secret(settings), PURPOSE)
+    return ViewerTokens(key, clock_skew_s=settings.config.auth.clock_skew_s)
+
+
+def build_api_keys(settings: Settings) -> ApiKeys:
+    """Return the home's API keys."""
+    from millrace.app.api_keys import ApiKeys
+
+    return ApiKeys(settings.keys_path)
 
 
 def build_metrics(settings: Settings) -> Metrics:

@@ -12,6 +12,9 @@
     ├── PipelineError        stages do not fit together, or one broke its contract
     ├── SourceDataError      a file to import cannot be read at all
     ├── NotReadyError        a process cannot answer now; asked again in a moment, it may
+    ├── AccessError          who asks may not have or do this
+    │   ├── UnauthenticatedError  no credentials, or none that can be used
+    │   └── ForbiddenError        the credentials are good, and not for this
     └── DeadlineExceeded     the time given to an operation is over
 """
 
@@ -92,6 +95,18 @@ class SourceDataError(MillraceError):
 
 class NotReadyError(MillraceError):
     """A process cannot answer now: its state has not caught up, or what it needs for an answer does not answer."""
+
+
+class AccessError(MillraceError):
+    """Who asks may not have or do this; nothing was changed."""
+
+
+class UnauthenticatedError(AccessError):
+    """There are no credentials, or none that can be used."""
+
+
+class ForbiddenError(AccessError):
+    """The credentials are good, and not for this."""
 
 
 class DeadlineExceeded(MillraceError):  # noqa: N818 - the field's name for it

@@ -22,6 +22,10 @@ class FeedRequest(Struct, frozen=True, kw_only=True):
         The server's own id of this request; seeds its randomness and owns its claims.
     limit
         Posts wanted; None for the configured page size.
+    cursor
+        Where the page begins, as an earlier page said; None for a first page.
+    correlation_id
+        The client's own id of this request (``X-Request-ID``); empty where it gave none.
     params
         Values that this request has instead of the service's; None for no others.
     debug
@@ -37,6 +41,8 @@ class FeedRequest(Struct, frozen=True, kw_only=True):
     viewer_id: str
     request_id: str
     limit: int | None = None
+    cursor: str | None = None
+    correlation_id: str = ""
     params: ParamSet | None = None
     debug: bool = False
     context: Context = Context()

@@ -59,11 +59,11 @@ from millrace.mixer.sources.popular import PopularSource
 from millrace.mixer.sources.recent import RecentSource
 from millrace.mixer.sources.second_degree import SecondDegreeSource
 from millrace.mixer.sources.similar_content import SimilarContentSource
-from millrace.mixer.value_model.author_decay import AuthorDecay
-from millrace.mixer.value_model.lift import NewAuthorLift
 from millrace.mixer.sources.similar_viewers import SimilarViewersSource
 from millrace.mixer.sources.trending import TrendingSource
 from millrace.mixer.sources.unserved import UnservedSource
+from millrace.mixer.value_model.author_decay import AuthorDecay
+from millrace.mixer.value_model.lift import NewAuthorLift
 from millrace.mixer.value_model.multipliers import OutOfNetworkMultiplier, RecencyMultiplier
 from millrace.mixer.value_model.social import SocialBonus
 from millrace.mixer.value_model.weighted_sum import WeightedSum

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from millrace.base.errors import SchemaError
+from millrace.base.errors import AccessError, SchemaError
 from millrace.events.codec import EventCodec, check_meaning
 from millrace.events.envelope import AnyEvent
 from millrace.stream.log import Message
@@ -16,6 +17,9 @@ DOOR: Final = "door/"
 """Beginning of the origin of dead letters that the door refused; the source follows."""
 
 _CUT_BYTES: Final = 4096
+
+Admit = Callable[[AnyEvent], AnyEvent]
+"""Returns an event as its sender may send it; raises `AccessError` where they may not."""
 
 
 class _HeadPayload(msgspec.Struct):
@@ -45,6 +49,9 @@ class Refusal:
         What is wrong and what would be right.
     data
         The bytes as they came (of an oversized one, its beginning).
+    is_kept
+        Whether it becomes a dead letter. What an untrusted sender sends does not: replaying one asks nobody whether
+        the sender may.
     """
 
     event_id: str
@@ -52,6 +59,7 @@ class Refusal:
     origin: str
     reason: str
     data: bytes
+    is_kept: bool = True
 
     @property
     def letter(self) -> tuple[str, str, str, bytes]:
@@ -74,8 +82,11 @@ class EventCheck:
         self._codec = codec
         self._max_event_bytes = max_event_bytes
 
-    def line(self, line: bytes, *, source: str, now_ms: int) -> Message | Refusal:
-        """Check a client's JSON object; ``source`` and ``now_ms`` stand in where it does not say. Never raises."""
+    def line(self, line: bytes, *, source: str, now_ms: int, admit: Admit | None = None) -> Message | Refusal:
+        """Check a client's JSON object; ``source`` and ``now_ms`` stand in where it does not say. Never raises.
+
+        ``admit`` decides what an untrusted sender may send; None trusts.
+        """
         try:
             if len(line) > self._max_event_bytes:
                 raise self._too_large(line)
@@ -88,12 +99,13 @@ class EventCheck:
                     problem="written by the server only",
                     remedy="send what the viewer saw and did instead: Impression, Engagement",
                 )
-            return message_of(event, self._codec)
-        except (SchemaError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            return message_of(event if admit is None else admit(event), self._codec)
+        except (SchemaError, AccessError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # Not only SchemaError: numbers beyond 64 bits and bottomless nesting end the decoder in other ways.
             head = _peek(line)
             topic = self._topic(head.payload.type)
-            return Refusal(str(head.event_id), topic, f"{DOOR}{source}", _reason(error), self._cut(line))
+            reason, data = _reason(error), self._cut(line)
+            return Refusal(str(head.event_id), topic, f"{DOOR}{source}", reason, data, is_kept=admit is None)
 
     def event(self, event: AnyEvent) -> Message | Refusal:
         """Check an event of our own producers by the same rules; internal types are allowed."""
@@ -152,6 +164,6 @@ def _peek(line: bytes) -> _Head:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, SchemaError):
+    if isinstance(error, SchemaError | AccessError):
         return str(error)
     return f"event: cannot be read ({type(error).__name__}: {error}); send numbers of 64 bits and flat objects"

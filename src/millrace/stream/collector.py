@@ -1,8 +1,9 @@
 """`Collector`: the door. Every event that enters the log, whoever sends it, passes here.
 
 Clients' NDJSON lines are decoded and checked one by one; what cannot be used goes to dead letters with its reason
-and the rest goes on. Events from our own producers (importers, the simulator, the server) are checked by the same
-rules. The answer is given when everything it calls accepted is durable.
+and the rest goes on. What an untrusted client may not send is refused likewise, and not kept. Events from our own
+producers (importers, the simulator, the server) are checked by the same rules. The answer is given when everything it
+calls accepted is durable.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final, Literal, TypeVar, overload
 from millrace.base.clock import Clock
 from millrace.events.codec import EventCodec
 from millrace.events.envelope import AnyEvent
-from millrace.stream.checks import EventCheck, Refusal
+from millrace.stream.checks import Admit, EventCheck, Refusal
 from millrace.stream.config import LogConfig
 from millrace.stream.log import Log, Message, Position
 
@@ -33,7 +34,7 @@ class LineResult:
     ----------
     status
         ``"accepted"``: durable now. ``"duplicate"``: an event of this id was accepted before. ``"refused"``: kept
-        as a dead letter.
+        as a dead letter, unless its sender was not trusted.
     event_id
         The event's id (derived from the content where the client gave none); empty if it could not be read.
     error
@@ -72,7 +73,7 @@ class Receipt(Sequence[LineResult]):
 
     @property
     def n_refused(self) -> int:
-        """How many went to dead letters."""
+        """How many were not taken in."""
         return self._count("refused")
 
     def __len__(self) -> int:
@@ -123,7 +124,7 @@ class Collector:
         self._clock = clock
         self._max_batch_events = max_batch_events
 
-    def submit_json(self, lines: Sequence[bytes], source: str) -> Receipt:
+    def submit_json(self, lines: Sequence[bytes], source: str, admit: Admit | None = None) -> Receipt:
         """Take in clients' events, one JSON object a line.
 
         Parameters
@@ -132,6 +133,8 @@ class Collector:
             The lines, see `ndjson_lines`.
         source
             Who sends them; taken where an event does not say.
+        admit
+            What an untrusted sender may send, and as what; None trusts. Nothing of theirs becomes a dead letter.
 
         Raises
         ------
@@ -141,7 +144,8 @@ class Collector:
         LogError
             If the log cannot be written; likewise.
         """
-        return self._submit(lines, lambda line: self._check.line(line, source=source, now_ms=self._clock.now_ms()))
+        now_ms = self._clock.now_ms
+        return self._submit(lines, lambda line: self._check.line(line, source=source, now_ms=now_ms(), admit=admit))
 
     def submit(self, events: Sequence[AnyEvent]) -> Receipt:
         """Take in events of our own producers; the internal types are allowed.
@@ -157,7 +161,7 @@ class Collector:
         for start in range(0, len(items), self._max_batch_events):
             checked = [check(item) for item in items[start : start + self._max_batch_events]]
             messages = [item for item in checked if isinstance(item, Message)]
-            letters = [item.letter for item in checked if isinstance(item, Refusal)]
+            letters = [item.letter for item in checked if isinstance(item, Refusal) and item.is_kept]
             # Events first: if the letters fail, sending everything again is harmless.
             offsets: Iterator[int] = iter(())
             if messages:
@@ -169,7 +173,7 @@ class Collector:
                 if isinstance(item, Message):
                     results.append(LineResult("accepted" if next(offsets) >= 0 else "duplicate", item.event_id))
                 else:
-                    results.append(LineResult("refused", item.event_id, item.letter[2]))
+                    results.append(LineResult("refused", item.event_id, item.reason))
         return Receipt(tuple(results), end)
 
 

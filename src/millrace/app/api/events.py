@@ -13,8 +13,10 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 
+from millrace.app.access import Caller, Gate
 from millrace.app.api.body import split_events
-from millrace.app.api.problems import ProblemAnswer, problem
+from millrace.app.api.guard import SEND, caller_of, security_of
+from millrace.app.api.problems import problem, problems
 from millrace.app.metrics import Metrics
 from millrace.stream.collector import LineResult, Receipt
 
@@ -33,8 +35,8 @@ class EventsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[LineResult, ...]
 
 
-Submit = Callable[[Sequence[bytes]], Awaitable[Receipt]]
-"""Takes events at the door, off the event loop, and answers once they are durable."""
+Submit = Callable[[Sequence[bytes], Caller], Awaitable[Receipt]]
+"""Takes a caller's events at the door, off the event loop, and answers once they are durable."""
 
 
 @dataclass
@@ -54,7 +56,7 @@ class _EventsOperation(Operation):
         )
 
 
-def event_routes(submit: Submit, metrics: Metrics, max_events: int) -> list[HTTPRouteHandler]:
+def event_routes(submit: Submit, metrics: Metrics, gate: Gate, max_events: int) -> list[HTTPRouteHandler]:
     """Return the handlers.
 
     Parameters
@@ -63,6 +65,8 @@ def event_routes(submit: Submit, metrics: Metrics, max_events: int) -> list[HTTP
         The door.
     metrics
         Counts results.
+    gate
+        Tells whether credentials are asked for.
     max_events
         Most events of one request.
     """
@@ -73,25 +77,25 @@ def event_routes(submit: Submit, metrics: Metrics, max_events: int) -> list[HTTP
         tags=["events"],
         status_code=200,
         operation_class=_EventsOperation,
+        opt=SEND,
+        security=security_of(gate, SEND),
         responses={
             200: ResponseSpec(EventsAnswer, description="A result for each event", generate_examples=False),
-            400: ResponseSpec(ProblemAnswer, description="Not a body of events", generate_examples=False),
-            413: ResponseSpec(ProblemAnswer, description="Too many events, or bytes", generate_examples=False),
             422: ResponseSpec(EventsAnswer, description="Every event was refused", generate_examples=False),
-            503: ResponseSpec(ProblemAnswer, description="Too much is waiting; send again", generate_examples=False),
-            507: ResponseSpec(ProblemAnswer, description="No room; nothing was taken", generate_examples=False),
+            **problems(400, 401, 403, 413, 503, 507, s413="Too many events, or bytes"),
         },
     )
     async def send_events(request: Request[Any, Any, Any]) -> Response[Any]:
         """Take up to 10,000 events; the answer comes when the accepted ones are durable.
 
         A malformed event is refused with its reason and the rest goes on. Sending a batch again is safe:
-        events that are there already are answered as duplicates.
+        events that are there already are answered as duplicates. A viewer's token sends that viewer's own events
+        only; others are refused, each by itself.
         """
         lines = split_events(await request.body())
         if len(lines) > max_events:
             return problem(413, f"{len(lines):,} events in one request", f"send at most {max_events:,} at once")
-        receipt = await submit(lines)
+        receipt = await submit(lines, caller_of(request))
         metrics.events(
             {
                 "accepted": receipt.n_accepted,

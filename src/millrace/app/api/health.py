@@ -7,7 +7,11 @@ from collections.abc import Callable
 import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
 
+from millrace.app.access import Gate
+from millrace.app.api.guard import METRICS, OPEN, security_of
+from millrace.app.api.problems import problems
 from millrace.app.metrics import CONTENT_TYPE, Metrics
 
 
@@ -32,7 +36,7 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-def health_routes(readiness: Callable[[], Readiness], metrics: Metrics) -> list[HTTPRouteHandler]:
+def health_routes(readiness: Callable[[], Readiness], metrics: Metrics, gate: Gate) -> list[HTTPRouteHandler]:
     """Return the handlers.
 
     Parameters
@@ -41,22 +45,43 @@ def health_routes(readiness: Callable[[], Readiness], metrics: Metrics) -> list[
         Asked at every request.
     metrics
         Rendered for all processes of the home.
+    gate
+        Tells whether credentials are asked for.
     """
 
-    @get("/healthz", summary="Is the process alive?", tags=["operations"], sync_to_thread=False)
+    @get("/healthz", summary="Is the process alive?", tags=["operations"], opt=OPEN, sync_to_thread=False)
     def healthz() -> dict[str, str]:
         """Answer as long as the process can answer at all."""
         return {"status": "ok"}
 
-    @get("/readyz", summary="May it serve?", tags=["operations"], sync_to_thread=False)
+    @get(
+        "/readyz",
+        summary="May it serve?",
+        tags=["operations"],
+        opt=OPEN,
+        sync_to_thread=False,
+        responses={503: ResponseSpec(Readiness, description="Not yet, or not now", generate_examples=False)},
+    )
     def readyz() -> Response[Readiness]:
         """Answer 200 once the state has caught up with the log, 503 before."""
         found = readiness()
         return Response(found, status_code=200 if found.is_ready else 503)
 
-    @get("/metrics", summary="Prometheus metrics", tags=["operations"], sync_to_thread=True)
+    @get(
+        "/metrics",
+        summary="Prometheus metrics",
+        tags=["operations"],
+        opt=METRICS,
+        security=security_of(gate, METRICS),
+        sync_to_thread=True,
+        media_type=CONTENT_TYPE,
+        responses=problems(401, 403, 503),
+    )
     def prometheus() -> Response[bytes]:
-        """Answer the metrics of all processes together, in Prometheus' text form."""
+        """Answer the metrics of all processes together, in Prometheus' text form.
+
+        For operators; without credentials, for programs on this machine.
+        """
         return Response(metrics.render(), media_type=CONTENT_TYPE)
 
     return [healthz, readyz, prometheus]

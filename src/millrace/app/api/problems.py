@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_503_SERVICE_UNAVAILABLE
 
 from millrace.base.errors import (
     DeadlineExceeded,
+    ForbiddenError,
     LogError,
     LogFullError,
     MillraceError,
     NotReadyError,
     SchemaError,
+    UnauthenticatedError,
 )
 
 RETRY_AFTER_S: Final = "1"
 """Seconds, as a header's text: a worker that starts, or a disk that is busy, needs about that long."""
+
+logger: Final = logging.getLogger(__name__)
+
+_MEANINGS: Final = {
+    400: "A parameter or the body is wrong",
+    401: "Credentials are missing, or cannot be used",
+    403: "Not for this caller",
+    413: "Too much in one request",
+    503: "Not now; try again in a moment",
+    507: "No room; nothing was taken",
+}
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +55,10 @@ def status_of(error: MillraceError) -> int:
     """Return the HTTP status of one of our errors."""
     if isinstance(error, SchemaError):
         return 400
+    if isinstance(error, UnauthenticatedError):
+        return 401
+    if isinstance(error, ForbiddenError):
+        return 403
     if isinstance(error, LogFullError):
         return 507
     if isinstance(error, LogError | DeadlineExceeded | NotReadyError):
@@ -57,10 +76,34 @@ def problem(status: int, message: str, remedy: str = "") -> Response[ProblemAnsw
     )
 
 
+def problems(*statuses: int, **said: str) -> dict[int, ResponseSpec]:
+    """Return errors as a route declares them in the OpenAPI document.
+
+    Parameters
+    ----------
+    statuses
+        Which ones.
+    said
+        What one means here, where that is more than usual: ``s413="Too many events, or bytes"``.
+    """
+    return {
+        status: ResponseSpec(
+            ProblemAnswer, description=said.get(f"s{status}", _MEANINGS[status]), generate_examples=False
+        )
+        for status in statuses
+    }
+
+
 def on_millrace_error(_request: Request[Any, Any, Any], error: MillraceError) -> Response[ProblemAnswer]:
     """Answer one of our errors: thing, value and problem as the message, the remedy beside it."""
     message = str(error).removesuffix(f"; {error.remedy}")
-    return problem(status_of(error), message, error.remedy)
+    answer = problem(status_of(error), message, error.remedy)
+    if isinstance(error, UnauthenticatedError):
+        # RFC 6750: a challenge names no error where nothing was presented.
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="millrace"' + (
+            "" if error.problem == "missing" else ', error="invalid_token"'
+        )
+    return answer
 
 
 def on_http_error(_request: Request[Any, Any, Any], error: HTTPException) -> Response[ProblemAnswer]:
@@ -75,4 +118,10 @@ def on_http_error(_request: Request[Any, Any, Any], error: HTTPException) -> Res
     return answer
 
 
-ON_ERROR = {MillraceError: on_millrace_error, HTTPException: on_http_error}
+def on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[ProblemAnswer]:
+    """Answer what nobody expected: the client is told that it happened, the log what it was."""
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem(500, "the server failed", "try again; its log says what happened")
+
+
+ON_ERROR = {MillraceError: on_millrace_error, HTTPException: on_http_error, Exception: on_bug}

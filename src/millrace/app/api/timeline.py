@@ -1,101 +1,159 @@
-"""``GET /api/v1/timeline/home``: a page of the feed."""
+"""``GET /api/v1/timeline/home`` and ``/following``: pages of a viewer's feeds."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import msgspec
-from litestar import Response, get
+from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 
-from millrace.app.api.problems import ProblemAnswer
+from millrace.app.access import Gate
+from millrace.app.api.guard import ADMIN, READ, caller_of, security_of
+from millrace.app.api.problems import problems
+from millrace.app.correlation import correlation_id_of
 from millrace.app.viewers import ActiveViewer
-from millrace.base.ids import normalise_id
 from millrace.mixer.feed import FeedRequest, FeedResponse
 
-_MAX_VIEWERS = 100
-_ENCODER = msgspec.json.Encoder()
+MAX_CURSOR_CHARS: Final = 4_096
+_MAX_VIEWERS: Final = 100
+_ENCODER: Final = msgspec.json.Encoder()
 
-ServeHome = Callable[[FeedRequest], Awaitable[FeedResponse]]
+ServePage = Callable[[FeedRequest], Awaitable[FeedResponse]]
 """Makes a page; the state is held still for as long as it takes."""
 
 FindViewers = Callable[[int], Awaitable[list[ActiveViewer]]]
 """Finds the most active viewers."""
 
+_PAGE: Final = {
+    200: ResponseSpec(FeedResponse, description="The page", generate_examples=False),
+    **problems(400, 401, 403, 503),
+}
 
-def timeline_routes(serve_home: ServeHome, find_viewers: FindViewers) -> list[HTTPRouteHandler]:
+Viewer = Annotated[
+    str | None,
+    Parameter(
+        description="Whose feed; for operators, and in development mode. A viewer's token says it itself",
+        max_length=512,
+    ),
+]
+Cursor = Annotated[
+    str | None,
+    Parameter(
+        description="Where the page begins: `cursor` of an earlier page",
+        min_length=1,
+        max_length=MAX_CURSOR_CHARS,
+        pattern="^[!-~]+$",
+    ),
+]
+Debug = Annotated[
+    bool | None,
+    Parameter(description="With debug_info: counts, latencies, outcomes; for operators. Default: development mode"),
+]
+
+
+Limit = int | None
+"""Of a route: with the bound that the config gives."""
+
+
+def timeline_routes(
+    serve_home: ServePage,
+    serve_following: ServePage,
+    find_viewers: FindViewers,
+    gate: Gate,
+    max_page_size: int,
+) -> list[HTTPRouteHandler]:
     """Return the handlers.
 
     Parameters
     ----------
-    serve_home
-        Makes a page.
+    serve_home, serve_following
+        Make a page of the ranked feed, and of the chronological one.
     find_viewers
-        Names viewers to try, in development mode.
+        Names viewers to try, for operators and in development mode.
+    gate
+        Tells whether credentials are asked for.
+    max_page_size
+        Most posts of a page.
     """
+    limits = Annotated[int | None, Parameter(description="Posts at most; default: a page", ge=1, le=max_page_size)]
 
     @get(
         "/api/v1/timeline/home",
         summary="A page of a viewer's feed",
         tags=["timeline"],
-        responses={
-            200: ResponseSpec(FeedResponse, description="The page", generate_examples=False),
-            400: ResponseSpec(ProblemAnswer, description="A parameter is wrong", generate_examples=False),
-            503: ResponseSpec(
-                ProblemAnswer,
-                description="The state has not caught up, or the claim store does not answer; ask again in a moment",
-                generate_examples=False,
-            ),
-        },
+        opt=READ,
+        security=security_of(gate, READ),
+        responses=_PAGE,
+        signature_namespace={"Limit": limits},
     )
     async def home(
-        viewer: Annotated[str, Parameter(description="Whose feed (development mode: anybody's)", max_length=512)],
-        limit: Annotated[int | None, Parameter(description="Posts at most; default: a page", ge=1)] = None,
-        debug: Annotated[bool, Parameter(description="With debug_info: counts, latencies, outcomes")] = True,
-        cursor: Annotated[
-            str | None, Parameter(description="The cursor of the page before; none: a first page")
-        ] = None,
-        correlation_id: Annotated[
-            str | None,
-            Parameter(
-                header="X-Request-ID",
-                description="Your own id of the request, echoed; with the same one a first page is the same for ten "
-                "minutes",
-            ),
-        ] = None,
+        request: Request[Any, Any, Any],
+        viewer: Viewer = None,
+        limit: Limit = None,
+        cursor: Cursor = None,
+        debug: Debug = None,
     ) -> Response[bytes]:
         """Answer a ranked page, and for every post its sources, its reason and how its score came about.
 
-        No post comes on two pages of a viewer; the same cursor gives the same page once more for ten minutes. A
-        viewer that nobody has heard of gets a page as well: what is popular now.
+        A viewer that nobody has heard of gets a page as well: what is popular now. ``X-Request-ID`` is echoed, and
+        asking for a first page again with the same one gives the same page.
         """
-        request = FeedRequest(
-            viewer_id=normalise_id(viewer, "viewer"),
-            limit=limit,
-            request_id=uuid.uuid4().hex,
-            debug=debug,
-            cursor=cursor,
-            correlation_id=correlation_id or "",
-        )
-        return Response(_ENCODER.encode(await serve_home(request)), media_type="application/json")
+        return _answer(await serve_home(_request_of(request, viewer, limit, cursor, debug)))
+
+    @get(
+        "/api/v1/timeline/following",
+        summary="A page of what the accounts that a viewer follows posted, newest first",
+        tags=["timeline"],
+        opt=READ,
+        security=security_of(gate, READ),
+        responses=_PAGE,
+        signature_namespace={"Limit": limits},
+    )
+    async def following(
+        request: Request[Any, Any, Any],
+        viewer: Viewer = None,
+        limit: Limit = None,
+        cursor: Cursor = None,
+        debug: Debug = None,
+    ) -> Response[bytes]:
+        """Answer a chronological page, in the same shape as the ranked one."""
+        return _answer(await serve_following(_request_of(request, viewer, limit, cursor, debug)))
 
     @get(
         "/api/v1/viewers",
         summary="Active viewers",
         tags=["timeline"],
-        responses={
-            400: ResponseSpec(ProblemAnswer, description="A parameter is wrong", generate_examples=False),
-            503: ResponseSpec(ProblemAnswer, description="The state has not caught up", generate_examples=False),
-        },
+        opt=ADMIN,
+        security=security_of(gate, ADMIN),
+        responses=problems(400, 401, 403, 503),
     )
     async def viewers(
         limit: Annotated[int, Parameter(description="Viewers at most", ge=1, le=_MAX_VIEWERS)] = 10,
     ) -> list[ActiveViewer]:
-        """Name the most active viewers, to have somebody to look at; development mode only."""
+        """Name the most active viewers, to have somebody to look at; for operators, and in development mode."""
         return await find_viewers(limit)
 
-    return [home, viewers]
+    return [home, following, viewers]
+
+
+def _request_of(
+    request: Request[Any, Any, Any], viewer: str | None, limit: int | None, cursor: str | None, debug: bool | None
+) -> FeedRequest:
+    caller = caller_of(request)
+    return FeedRequest(
+        viewer_id=caller.viewer_of(viewer),
+        request_id=uuid.uuid4().hex,
+        limit=limit,
+        cursor=cursor,
+        correlation_id=correlation_id_of(request.headers.get("x-request-id", "")),
+        debug=caller.has_debug(debug),
+    )
+
+
+def _answer(page: FeedResponse) -> Response[bytes]:
+    return Response(_ENCODER.encode(page), media_type="application/json")

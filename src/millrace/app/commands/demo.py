@@ -14,6 +14,7 @@ import typer
 
 from millrace.app.commands.options import PortOption, SetOption
 from millrace.app.settings import HOME_VARIABLE
+from millrace.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,13 +48,14 @@ def demo(
     from millrace.app.commands.options import as_pairs, param_problems, with_port
     from millrace.app.commands.printing import notes, out
     from millrace.app.commands.serve import check_alone, start_logging
-    from millrace.app.http_address import check_loopback
+    from millrace.app.http_address import check_address
     from millrace.app.settings import load_settings
     from millrace.app.supervisor import serve
 
     settings, _ = make_home(home)
     settings = load_settings(settings.home, os.environ, as_pairs(with_port(overrides, port)), param_problems)
-    check_loopback(settings.config.server.host)
+    check_address(settings.config)
+    _check_mode(settings)
     check_alone(settings)
     settings = _with_free_port(settings)
     console = notes()
@@ -69,6 +71,16 @@ def demo(
 
     console.print("[dim]starting the server …[/]")
     serve(settings, workers, show)
+
+
+def _check_mode(settings: Settings) -> None:
+    if settings.config.auth.mode != "development":
+        raise ConfigError(
+            "config key auth.mode",
+            value=settings.config.auth.mode,
+            problem="the demo shows anybody's feed to whoever asks on this machine",
+            remedy="leave it at development here; `millrace serve` serves the same home with tokens",
+        )
 
 
 def _ensure_world(settings: Settings, console: Console, *, fresh: bool) -> None:

@@ -22,7 +22,9 @@ _VERBS: Final = {"reply": "replied", "repost": "reposted", "quote": "quoted"}
 _ICONS: Final = {"image": "▣ picture", "video": "▶ video", "audio": "♪ audio"}
 
 
-def print_page(console: Console, page: FeedResponse, now_ms: int, max_posts: int | None = None) -> None:
+def print_page(
+    console: Console, page: FeedResponse, now_ms: int, max_posts: int | None = None, title: str = "For you"
+) -> None:
     """Print a page, best post first.
 
     Parameters
@@ -35,10 +37,12 @@ def print_page(console: Console, page: FeedResponse, now_ms: int, max_posts: int
         Ages are relative to it.
     max_posts
         Show only so many, and say how many more there are.
+    title
+        What kind of page it is.
     """
     posts = page.posts if max_posts is None else page.posts[:max_posts]
     console.print()
-    console.print(Rule(f"[bold]For you[/], {escape(plain(page.viewer_id))}", style="cyan", align="left"))
+    console.print(Rule(f"[bold]{escape(title)}[/], {escape(plain(page.viewer_id))}", style="cyan", align="left"))
     for place, post in enumerate(posts, start=1):
         console.print(_card(place, post, now_ms))
     n_more = len(page.posts) - len(posts)

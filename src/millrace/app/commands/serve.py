@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -23,7 +23,8 @@ def serve(
     """Serve feeds over HTTP until Ctrl-C or SIGTERM.
 
     Starts a keeper, which writes checkpoints, and workers, which answer. A process that dies is started again.
-    Development mode: answers this machine only, and gives anybody any viewer's feed.
+    Development mode (the default) answers this machine only, and gives anybody any viewer's feed. With
+    --set auth.mode=tokens viewers carry tokens (millrace token) and others API keys (millrace keys).
 
     Example: millrace serve --workers 2
     """
@@ -32,25 +33,34 @@ def serve(
     from millrace.app.checkpoints import records_to_fold
     from millrace.app.commands.printing import count, notes
     from millrace.app.commands.taking_in import FOLDED_AHEAD_FROM
-    from millrace.app.http_address import check_loopback
+    from millrace.app.http_address import check_address
     from millrace.app.supervisor import Address
     from millrace.app.supervisor import serve as run_server
+    from millrace.app.wiring import build_api_keys
 
     settings = open_settings(home, with_port(overrides, port), checks_params=True)
-    check_loopback(settings.config.server.host)
+    check_address(settings.config)
     check_alone(settings)
     start_logging()
     console = notes()
     console.print(f"[dim]starting {escape(str(settings.home))} …[/]", soft_wrap=True)
+    if settings.config.auth.mode == "tokens" and not build_api_keys(settings).all():
+        console.print("[yellow]No API keys yet:[/] nobody may ingest or operate; see millrace keys add", soft_wrap=True)
     n_to_fold = records_to_fold(settings)
     if n_to_fold > FOLDED_AHEAD_FROM:
         console.print(f"[dim]{count(n_to_fold, 'record')} are not in a checkpoint yet and are folded first …[/]")
 
     def announce(address: Address) -> None:
-        console.print(f"Ready: [bold]{address.url}[/]  (development mode: this machine only)", soft_wrap=True)
+        console.print(f"Ready: [bold]{address.url}[/]  ({_MODES[settings.config.auth.mode]})", soft_wrap=True)
 
     run_server(settings, workers, announce)
     console.print("[dim]stopped[/]")
+
+
+_MODES: Final = {
+    "development": "development mode: this machine only, and anybody may ask for anything",
+    "tokens": "tokens mode: viewers carry tokens, others API keys",
+}
 
 
 def check_alone(settings: Settings) -> None:

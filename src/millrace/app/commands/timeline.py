@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
+from millrace.app.settings import Settings
 from millrace.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    from millrace.app.local_feed import Timeline
+
+_TITLES: Final = {"home": "For you", "following": "Following"}
+
+
+ViewerArgument = Annotated[str | None, typer.Argument(metavar="[VIEWER]", help="Default: the most active one.")]
+ViewerOption = Annotated[str | None, typer.Option("--viewer", help="Same as VIEWER.", show_default=False)]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Posts at most; default: a page.", show_default=False)]
 
 
 def timeline(
-    viewer: Annotated[str | None, typer.Argument(metavar="[VIEWER]", help="Default: the most active one.")] = None,
-    named: Annotated[str | None, typer.Option("--viewer", help="Same as VIEWER.", show_default=False)] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Posts at most; default: a page.", show_default=False)
-    ] = None,
+    viewer: ViewerArgument = None,
+    named: ViewerOption = None,
+    limit: LimitOption = None,
     home: HomeOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -28,6 +37,21 @@ def timeline(
 
     Example: millrace timeline u17 --limit 5
     """
+    settings = open_settings(home, overrides, checks_params=True)
+    show_page(settings, "home", one_viewer(viewer, named), limit, as_json=as_json)
+
+
+def one_viewer(viewer: str | None, named: str | None) -> str | None:
+    """Return the viewer that a command line names, once or twice; None if it names none."""
+    if viewer is not None and named is not None and viewer != named:
+        raise ConfigError(
+            "option --viewer", value=named, problem=f"another viewer, {viewer!r}, is named too", remedy="name one"
+        )
+    return viewer if named is None else named
+
+
+def show_page(settings: Settings, which: Timeline, viewer: str | None, limit: int | None, *, as_json: bool) -> None:
+    """Make a page of one of a viewer's timelines in this process, and print it."""
     import msgspec
 
     from millrace.app.commands.page import print_page
@@ -35,11 +59,6 @@ def timeline(
     from millrace.app.local_feed import serve_page
     from millrace.app.wiring import build_clock
 
-    if viewer is not None and named is not None and viewer != named:
-        raise ConfigError(
-            "option --viewer", value=named, problem=f"another viewer, {viewer!r}, is named too", remedy="name one"
-        )
-    settings = open_settings(home, overrides, checks_params=True)
     with progress("folding the log") as step:
         n_done = 0
 
@@ -49,8 +68,8 @@ def timeline(
             step.advance(done - n_done)
             n_done = done
 
-        page = serve_page(settings, viewer if named is None else named, limit, on_progress)
+        page = serve_page(settings, viewer, limit, on_progress, timeline=which)
     if as_json:
         typer.echo(msgspec.json.encode(page))
         return
-    print_page(out(), page, build_clock().now_ms())
+    print_page(out(), page, build_clock().now_ms(), title=_TITLES[which])
