@@ -27,10 +27,12 @@ from millrace.app.commands import (
     import_data,
     ingest,
     init,
+    look,
     pipeline,
     serve,
     timeline,
     warehouse,
+    why,
 )
 from millrace.base.errors import ConfigError, MillraceError
 
@@ -61,6 +63,9 @@ app.command("init", rich_help_panel=_START)(init.init)
 app.command("demo", rich_help_panel=_START)(demo.demo)
 app.command("serve", rich_help_panel=_START)(serve.serve)
 app.command("timeline", rich_help_panel=_FEED)(timeline.timeline)
+app.command("why", rich_help_panel=_FEED)(why.why)
+app.command("post", rich_help_panel=_FEED)(look.post)
+app.command("user", rich_help_panel=_FEED)(look.user)
 app.add_typer(pipeline.app, name="pipeline", rich_help_panel=_FEED)
 app.command("ingest", rich_help_panel=_DATA)(ingest.ingest)
 app.command("import", rich_help_panel=_DATA)(import_data.import_data)

@@ -12,6 +12,7 @@ from litestar import Litestar
 
 from millrace.app.api.events import event_routes
 from millrace.app.api.health import Readiness, health_routes
+from millrace.app.api.requests import request_routes
 from millrace.app.api.timeline import timeline_routes
 from millrace.app.door import DoorThread
 from millrace.app.http import make_app
@@ -26,9 +27,12 @@ from millrace.stream.collector import Receipt
 from millrace.stream.log import total
 
 if TYPE_CHECKING:
+    from millrace.mixer.explain import Explainer
     from millrace.mixer.service import FeedService
+    from millrace.mixer.trace import Trace
     from millrace.stores.replica import Replica
     from millrace.stores.state import State
+    from millrace.stores.trace_store import FileTraces, NoTraces
 
 _GAUGES_EVERY_S: Final = 1.0
 
@@ -50,6 +54,8 @@ class FeedApp:
         Takes events in.
     metrics
         Of this process.
+    traces
+        Request ids, and what explains the requests.
     """
 
     def __init__(
@@ -59,15 +65,18 @@ class FeedApp:
         make_service: MakeService,
         door: DoorThread,
         metrics: Metrics,
+        traces: FileTraces | NoTraces,
     ) -> None:
         self._replica = replica
         self._make_service = make_service
         self._service: FeedService | None = None
         self._door = door
         self._metrics = metrics
+        self._traces = traces
         self._writer = ServedWriter(door.append, metrics, config.server.served_batch_ms)
         routes = [
-            *timeline_routes(self.serve_home, self.find_viewers),
+            *timeline_routes(self.serve_home, self.find_viewers, traces.next_request_id),
+            *request_routes(self.find_trace, self.explainer),
             *event_routes(self.submit, metrics, config.server.max_events_per_post),
             *health_routes(self.readiness, metrics),
         ]
@@ -84,6 +93,22 @@ class FeedApp:
             As long as the state has not caught up.
         """
         return await self._ready_service().home(request)
+
+    def find_trace(self, request_id: str) -> Trace:
+        """Return the trace of a request of any worker."""
+        from millrace.mixer.trace import Trace
+
+        return Trace(self._traces.read(request_id))
+
+    def explainer(self) -> Explainer:
+        """Return what renders traces.
+
+        Raises
+        ------
+        NotReadyError
+            As long as the state has not caught up.
+        """
+        return self._ready_service().explainer
 
     async def find_viewers(self, n: int) -> list[ActiveViewer]:
         """Return the most active viewers."""
@@ -126,6 +151,7 @@ class FeedApp:
                 await self._service.drain()
             await self._writer.stop()
             self._door.close()
+            self._traces.close()
 
     async def _report_state(self) -> None:
         while True:
@@ -133,6 +159,7 @@ class FeedApp:
                 found = self.readiness()
                 newest = self._replica.checkpoints.newest_position()
                 self._metrics.keeper(lag=self._replica.log.lag(GROUP), checkpoint_offset=total(newest or ()))
+                self._metrics.traces(**self._traces.take_counts())
                 self._metrics.replica(
                     "worker",
                     lag=found.lag,

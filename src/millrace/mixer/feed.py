@@ -7,6 +7,7 @@ from msgspec import Struct
 from millrace.base.params import ParamSet
 from millrace.events.content_events import Media
 from millrace.events.envelope import Context
+from millrace.mixer.value_model.steps import StepKind
 
 
 class FeedRequest(Struct, frozen=True, kw_only=True):
@@ -24,6 +25,10 @@ class FeedRequest(Struct, frozen=True, kw_only=True):
         Values that this request has instead of the service's; None for no others.
     debug
         Whether the response carries ``debug_info``.
+    why
+        Whether its posts carry how their scores came about.
+    is_dry_run
+        Whether the page is only looked at: nothing is claimed, logged or kept, and no post counts as sent.
     context
         Where and how the request was made, as far as the client says.
     """
@@ -33,6 +38,8 @@ class FeedRequest(Struct, frozen=True, kw_only=True):
     limit: int | None = None
     params: ParamSet | None = None
     debug: bool = False
+    why: bool = True
+    is_dry_run: bool = False
     context: Context = Context()
 
 
@@ -62,19 +69,28 @@ class WhyAction(Struct, frozen=True, kw_only=True):
 
 
 class WhyMultiplier(Struct, frozen=True, kw_only=True):
-    """One factor of the score."""
+    """One step of the score: a factor, or with ``kind`` ``"add"`` a sum that is added."""
 
     name: str
     factor: float
+    kind: StepKind = "multiply"
 
 
 class Why(Struct, frozen=True, kw_only=True):
     """How a post's score came about.
 
-    ``value`` is the sum of the contributions; ``score`` is ``offset_value`` times all multipliers, in their order.
+    ``value`` is the sum of the contributions; ``score`` is ``offset_value`` through all multipliers, in their order.
+
+    Attributes
+    ----------
+    actions
+        The heads that weigh something; on a page the few that contribute most, the largest first.
+    other_actions
+        The summed contributions of the heads that are left out there.
     """
 
     actions: dict[str, WhyAction]
+    other_actions: float = 0.0
     value: float
     offset_value: float
     multipliers: tuple[WhyMultiplier, ...]
@@ -94,6 +110,9 @@ class FeedPost(Struct, frozen=True, kw_only=True):
         Why it is here, for people.
     sources
         Every source that found it.
+    why
+        How its score came about, in short; None if that was not asked for. The whole of it is answered for the
+        request's id: `millrace.mixer.explain`.
     """
 
     post_id: str
@@ -108,7 +127,7 @@ class FeedPost(Struct, frozen=True, kw_only=True):
     reason: str
     sources: tuple[str, ...]
     score: float
-    why: Why
+    why: Why | None = None
 
 
 class OutcomeInfo(Struct, frozen=True, kw_only=True):

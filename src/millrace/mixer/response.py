@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from millrace.features.attachments import POSTS, USERS
 from millrace.features.columns import (
@@ -17,6 +18,7 @@ from millrace.features.columns import (
     POST_ID,
     PROOF_ACTIONS,
     PROOF_IDS,
+    SCORE,
 )
 from millrace.mixer.feed import (
     DebugInfo,
@@ -26,12 +28,16 @@ from millrace.mixer.feed import (
     FeedResponse,
     FeedUser,
     OutcomeInfo,
+    Why,
 )
 from millrace.mixer.kinds import KIND_NAMES
 from millrace.mixer.reasons import reason
 from millrace.mixer.why import WhyReader
 from millrace.pipeline.result import PipelineResult
 from millrace.stores.content import PostContent, UserContent
+
+MAX_ACTIONS: Final = 5
+"""So many heads' parts are told with every post of a page; the trace has all of them."""
 
 
 class ResponseBuilder:
@@ -54,16 +60,19 @@ class ResponseBuilder:
         query = result.query
         return FeedResponse(
             request_id=request.request_id,
-            generated_at=_iso(query.now_ms),
+            generated_at=iso_time(query.now_ms),
             viewer_id=request.viewer_id,
-            posts=self._posts(result),
+            posts=self._posts(result, has_why=request.why),
             degraded=result.report.is_degraded,
             end_of_feed=result.slate.n < query.limit,
             debug_info=debug_info(result) if request.debug else None,
         )
 
-    def _posts(self, result: PipelineResult) -> tuple[FeedPost, ...]:
+    def _posts(self, result: PipelineResult, *, has_why: bool) -> tuple[FeedPost, ...]:
         slate = result.slate
+        explained: Sequence[Why | None] = (
+            self._why.explain(result.query, slate, max_actions=MAX_ACTIONS) if has_why else [None] * slate.n
+        )
         content, users = result.attached(POSTS), result.attached(USERS)
         columns = (
             POST_ID,
@@ -76,11 +85,24 @@ class ResponseBuilder:
             N_PROOFS,
             PROOF_IDS,
             PROOF_ACTIONS,
+            SCORE,
         )
         rows = zip(*(slate[column].tolist() for column in columns), strict=True)
         posts = []
-        for row, sources, why in zip(rows, result.slate_sources(), self._why.explain(result.query, slate), strict=True):
-            post_id, author_id, kind, language, parent_id, parent_author_id, is_mine, n_proofs, proof_ids, did = row
+        for row, sources, why in zip(rows, result.slate_sources(), explained, strict=True):
+            (
+                post_id,
+                author_id,
+                kind,
+                language,
+                parent_id,
+                parent_author_id,
+                is_mine,
+                n_proofs,
+                proof_ids,
+                did,
+                score,
+            ) = row
             post = content[post_id]
             author = _user(users, author_id, post.author_id)
             proofs = [
@@ -108,7 +130,7 @@ class ResponseBuilder:
                         n_proofs=n_proofs,
                     ),
                     sources=sources,
-                    score=why.score,
+                    score=score,
                     why=why,
                 )
             )
@@ -152,5 +174,6 @@ def _parent(parent: PostContent | None, users: Mapping[int, UserContent], parent
     )
 
 
-def _iso(now_ms: int) -> str:
+def iso_time(now_ms: int) -> str:
+    """Return epoch milliseconds as ISO 8601 in UTC."""
     return datetime.fromtimestamp(now_ms / 1000, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

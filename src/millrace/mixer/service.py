@@ -4,36 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
 
 from millrace.base.errors import SchemaError
 from millrace.base.ids import IdHasher, IdKind, normalise_id
 from millrace.base.params import Param, ParamSet
 from millrace.features.query_fields import CONTEXT, VIEWER
 from millrace.mixer.config import HomeConfig
+from millrace.mixer.explain import Explainer
 from millrace.mixer.feed import FeedRequest, FeedResponse
-from millrace.mixer.home_pipeline import HomeParts, home_pipeline
+from millrace.mixer.gate import StateGate
+from millrace.mixer.home_pipeline import NAME, HomeParts, home_pipeline
 from millrace.mixer.response import ResponseBuilder
+from millrace.mixer.trace import TracePacker
+from millrace.mixer.trace_keeper import TraceKeeper
 from millrace.mixer.why import WhyReader
 from millrace.pipeline.outcome import PipelineObserver
 from millrace.pipeline.query import Deadline, Query
 from millrace.pipeline.result import PipelineResult
-
-
-class Reading(Protocol):
-    """What a reader of the state is told."""
-
-    @property
-    def position(self) -> tuple[int, ...]:
-        """The log position at which the state stands, for as long as it is held."""
-
-
-class StateGate(Protocol):
-    """Holds the state still while a request reads it; `millrace.stores.replica.Replica` is one."""
-
-    def read(self) -> AbstractAsyncContextManager[Reading]:
-        """Hold the state; folding waits."""
+from millrace.stores.trace_store import TraceStore
 
 
 class FeedService:
@@ -53,6 +41,8 @@ class FeedService:
         Overrides by name at level ``config``; checked against what the pipeline declares.
     observer
         Hears of every request.
+    traces
+        Keeps what explains each request; None keeps nothing.
 
     Raises
     ------
@@ -69,6 +59,7 @@ class FeedService:
         *,
         params: Mapping[str, object] | None = None,
         observer: PipelineObserver | None = None,
+        traces: TraceStore | None = None,
     ) -> None:
         self.config = config or HomeConfig()
         self.pipeline = home_pipeline(parts, self.config, observer)
@@ -81,6 +72,9 @@ class FeedService:
         self._clock = parts.clock
         why = WhyReader(self.pipeline.stages.rankers, parts.actions.names)
         self._responses = ResponseBuilder(why, parts.state.codes.languages.name)
+        packer = TracePacker(self.pipeline, parts.actions.names)
+        self.traces = TraceKeeper(packer, traces, is_strict=self.config.is_strict)
+        self.explainer = Explainer(gate, {NAME: self.pipeline}, parts.content, hasher, parts.clock)
 
     @property
     def declared_params(self) -> Mapping[str, Param]:
@@ -103,6 +97,7 @@ class FeedService:
         result = await self.execute(request)
         try:
             response = self._responses.build(request, result)
+            self.traces.keep(result)  # before the answer leaves: whoever has it may ask why at once
             self.pipeline.schedule_side_effects(result)
         except BaseException:
             self.pipeline.abandon(result.query)
@@ -129,6 +124,7 @@ class FeedService:
                 deadline=deadline,
                 state_offset=tuple(reading.position),
                 fields={VIEWER: viewer, CONTEXT: request.context},
+                is_dry_run=request.is_dry_run,
             )
             return await self.pipeline.execute(query)
 

@@ -9,7 +9,7 @@ import numpy as np
 from millrace.base.actions import Action
 from millrace.features.columns import ACTION_PROBS, OFFSET_VALUE, SCORE, VALUE
 from millrace.mixer.feed import Why, WhyAction, WhyMultiplier
-from millrace.mixer.value_model.multipliers import Multiplier
+from millrace.mixer.value_model.steps import steps_of
 from millrace.mixer.value_model.weighted_sum import WeightedSum, counts_complete
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.query import Query
@@ -22,47 +22,70 @@ class WhyReader:
     Parameters
     ----------
     rankers
-        The pipeline's rankers: one `WeightedSum`, and the multipliers in their order.
+        The pipeline's rankers: one `WeightedSum`, and the steps from its value to the score in their order.
     action_names
         Names of the heads, in order.
     """
 
     def __init__(self, rankers: Sequence[Ranker], action_names: Sequence[str]) -> None:
         (self._sum,) = (ranker for ranker in rankers if isinstance(ranker, WeightedSum))
-        self._multipliers = tuple(ranker for ranker in rankers if isinstance(ranker, Multiplier))
+        self._steps = steps_of(rankers)
         self._names = tuple(action_names)
 
-    def explain(self, query: Query, batch: CandidateBatch) -> list[Why]:
-        """Return the explanation of each row of a ranked batch; heads without weight are left out."""
+    def explain(self, query: Query, batch: CandidateBatch, max_actions: int | None = None) -> list[Why]:
+        """Return the explanation of each row of a ranked batch.
+
+        Parameters
+        ----------
+        query, batch
+            The request, and the rows to explain.
+        max_actions
+            Tell only so many heads' parts, those that contribute most; by default all heads that weigh something.
+        """
         weights = self._sum.weights.read(query.params)
-        heads = np.flatnonzero(weights).tolist()
-        names = [self._names[head] for head in heads]
-        weight_by_row = np.tile(weights, (batch.n, 1))
-        weight_by_row[:, Action.COMPLETE] *= counts_complete(query, batch)
-        probs = batch[ACTION_PROBS][:, heads]
-        applied = weight_by_row[:, heads]
-        factors = [batch[multiplier.factor_column].tolist() for multiplier in self._multipliers]
-        columns = (batch[VALUE], batch[OFFSET_VALUE], batch[SCORE])
+        heads = np.flatnonzero(weights)
+        applied = np.tile(weights, (batch.n, 1))
+        applied[:, Action.COMPLETE] *= counts_complete(query, batch)
+        parts = batch[ACTION_PROBS] * applied
+        if max_actions is None or max_actions >= len(heads):
+            told, others = np.broadcast_to(heads, (batch.n, len(heads))), [0.0] * batch.n
+        else:
+            told = np.argsort(-np.abs(parts[:, heads]), axis=1, kind="stable")[:, :max_actions]
+            told = heads[told]
+            others = (parts.sum(axis=1) - np.take_along_axis(parts, told, axis=1).sum(axis=1)).tolist()
         rows = zip(
-            probs.tolist(),
-            applied.tolist(),
-            (probs * applied).tolist(),
-            *(column.tolist() for column in columns),
+            told.tolist(),
+            *(np.take_along_axis(found, told, axis=1).tolist() for found in (batch[ACTION_PROBS], applied, parts)),
+            others,
+            *(batch[column].tolist() for column in (VALUE, OFFSET_VALUE, SCORE)),
+            zip(*(batch[step.column].tolist() for step in self._steps), strict=True) if self._steps else [()] * batch.n,
             strict=True,
         )
-        return [
-            Why(
-                actions={
-                    name: WhyAction(probability=p, weight=w, contribution=c)
-                    for name, p, w, c in zip(names, head_probs, head_weights, contributions, strict=True)
-                },
-                value=value,
-                offset_value=offset_value,
-                multipliers=tuple(
-                    WhyMultiplier(name=multiplier.name, factor=factor[row])
-                    for multiplier, factor in zip(self._multipliers, factors, strict=True)
-                ),
-                score=score,
-            )
-            for row, (head_probs, head_weights, contributions, value, offset_value, score) in enumerate(rows)
-        ]
+        return [self._why(*row) for row in rows]
+
+    def _why(
+        self,
+        heads: list[int],
+        probs: list[float],
+        weights: list[float],
+        parts: list[float],
+        others: float,
+        value: float,
+        offset_value: float,
+        score: float,
+        amounts: tuple[float, ...],
+    ) -> Why:
+        return Why(
+            actions={
+                self._names[head]: WhyAction(probability=prob, weight=weight, contribution=part)
+                for head, prob, weight, part in zip(heads, probs, weights, parts, strict=True)
+            },
+            other_actions=others,
+            value=value,
+            offset_value=offset_value,
+            multipliers=tuple(
+                WhyMultiplier(name=step.name, factor=amount, kind=step.kind)
+                for step, amount in zip(self._steps, amounts, strict=True)
+            ),
+            score=score,
+        )

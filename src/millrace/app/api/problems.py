@@ -10,9 +10,11 @@ from litestar.exceptions import HTTPException
 
 from millrace.base.errors import (
     DeadlineExceeded,
+    GoneError,
     LogError,
     LogFullError,
     MillraceError,
+    NotFoundError,
     NotReadyError,
     SchemaError,
 )
@@ -36,6 +38,10 @@ def status_of(error: MillraceError) -> int:
     """Return the HTTP status of one of our errors."""
     if isinstance(error, SchemaError):
         return 400
+    if isinstance(error, NotFoundError):
+        return 404
+    if isinstance(error, GoneError):
+        return 410
     if isinstance(error, LogFullError):
         return 507
     if isinstance(error, LogError | DeadlineExceeded | NotReadyError):

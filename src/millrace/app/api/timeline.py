@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -27,7 +26,13 @@ FindViewers = Callable[[int], Awaitable[list[ActiveViewer]]]
 """Finds the most active viewers."""
 
 
-def timeline_routes(serve_home: ServeHome, find_viewers: FindViewers) -> list[HTTPRouteHandler]:
+NextRequestId = Callable[[], str]
+"""Makes the server's own id of a request."""
+
+
+def timeline_routes(
+    serve_home: ServeHome, find_viewers: FindViewers, next_request_id: NextRequestId
+) -> list[HTTPRouteHandler]:
     """Return the handlers.
 
     Parameters
@@ -36,6 +41,8 @@ def timeline_routes(serve_home: ServeHome, find_viewers: FindViewers) -> list[HT
         Makes a page.
     find_viewers
         Names viewers to try, in development mode.
+    next_request_id
+        Makes ids under which requests can be asked about later.
     """
 
     @get(
@@ -58,7 +65,7 @@ def timeline_routes(serve_home: ServeHome, find_viewers: FindViewers) -> list[HT
         A viewer that nobody has heard of gets a page as well: what is popular now.
         """
         request = FeedRequest(
-            viewer_id=normalise_id(viewer, "viewer"), limit=limit, request_id=uuid.uuid4().hex, debug=debug
+            viewer_id=normalise_id(viewer, "viewer"), limit=limit, request_id=next_request_id(), debug=debug
         )
         return Response(_ENCODER.encode(await serve_home(request)), media_type="application/json")
 

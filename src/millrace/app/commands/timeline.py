@@ -16,6 +16,9 @@ def timeline(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Posts at most; default: a page.", show_default=False)
     ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Also print how the page was made, and why each post.")
+    ] = False,
     home: HomeOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -24,14 +27,16 @@ def timeline(
 
     Works with and without a running server: this process reads the newest checkpoint and the log after it. The
     page counts as served: the same viewer gets other posts next time, from whomever. --json prints what the API
-    answers.
+    answers; with --debug, that as "page" and how it was made as "trace".
 
     Example: millrace timeline u17 --limit 5
     """
     import msgspec
 
+    from millrace.app.commands.explained import print_post_reasons, print_trace
+    from millrace.app.commands.folding import folding
     from millrace.app.commands.page import print_page
-    from millrace.app.commands.printing import out, progress
+    from millrace.app.commands.printing import out
     from millrace.app.local_feed import serve_page
     from millrace.app.wiring import build_clock
 
@@ -40,17 +45,12 @@ def timeline(
             "option --viewer", value=named, problem=f"another viewer, {viewer!r}, is named too", remedy="name one"
         )
     settings = open_settings(home, overrides, checks_params=True)
-    with progress("folding the log") as step:
-        n_done = 0
-
-        def on_progress(done: int, total: int) -> None:
-            nonlocal n_done
-            step.total(total)
-            step.advance(done - n_done)
-            n_done = done
-
-        page = serve_page(settings, viewer if named is None else named, limit, on_progress)
+    with folding() as on_progress:
+        page, trace = serve_page(settings, viewer if named is None else named, limit, on_progress)
     if as_json:
-        typer.echo(msgspec.json.encode(page))
+        typer.echo(msgspec.json.encode({"page": page, "trace": trace} if debug else page))
         return
     print_page(out(), page, build_clock().now_ms())
+    if debug:
+        print_post_reasons(page.posts)
+        print_trace(trace)

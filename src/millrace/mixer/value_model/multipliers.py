@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
 from millrace.base.params import Param
 from millrace.features.columns import CREATED_MS, IS_IN_NETWORK, NETWORK_FACTOR, RECENCY_FACTOR, SCORE
+from millrace.mixer.value_model.steps import StepKind
 from millrace.mixer.value_model.weights import Float32Array
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import Column
@@ -37,9 +38,12 @@ class Multiplier(ValueModel):
     ----------
     factor_column
         Where the factor is kept for explanations.
+    step_kind
+        What explanations say the factor does to the score.
     """
 
     factor_column: Column[np.float32]
+    step_kind: ClassVar[StepKind] = "multiply"
 
     @abstractmethod
     def factor(self, query: Query, batch: CandidateBatch) -> Float32Array:
