@@ -31,7 +31,7 @@ receipt = collector.submit_json(
 )
 assert receipt.n_accepted == 2, receipt
 wiring.build_http_app(settings, wiring.build_replica(settings, log))  # the server's parts import as well
-page = serve_page(settings, "vic", None)
+page = serve_page(settings, "vic", None).page
 assert not page.degraded, page
 print([post.post_id for post in page.posts])
 assert all(sys.modules[name] is None for name in BLOCKED)

@@ -18,6 +18,7 @@ from millrace.events.feed_events import Served
 from millrace.features.columns import ACTION_PROBS, POST_ID
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed import FeedRequest, FeedResponse
+from millrace.mixer.response import MAX_ACTIONS
 from millrace.mixer.value_model.weights import X_WEIGHTS
 from millrace.stores.claims import MemoryClaims
 from millrace.testing.builders import (
@@ -306,8 +307,11 @@ def test_why_is_the_arithmetic_of_the_score(a_world: World) -> None:
     why = page.posts[0].why
     assert why.actions["like"].weight == X_WEIGHTS[Action.LIKE]
     assert why.actions["like"].probability == pytest.approx(float(result.slate[ACTION_PROBS][0, Action.LIKE]))
-    assert sum(action.contribution for action in why.actions.values()) == pytest.approx(why.value, abs=1e-6)
-    assert why.actions["complete"].weight == 0  # no video
+    listed = sum(action.contribution for action in why.actions.values())
+    assert listed + why.other_actions == pytest.approx(why.value, abs=1e-6)
+    sizes = [abs(action.contribution) for action in why.actions.values()]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(sizes) == MAX_ACTIONS
     score = why.offset_value
     for step in why.steps:
         score = score * step.amount if step.kind == "multiply" else score + step.amount

@@ -30,11 +30,13 @@ from millrace.app.commands import (
     ingest,
     init,
     keys,
+    look,
     pipeline,
     serve,
     timeline,
     token,
     warehouse,
+    why,
 )
 from millrace.base.errors import ConfigError, MillraceError
 
@@ -66,6 +68,9 @@ app.command("demo", rich_help_panel=_START)(demo.demo)
 app.command("serve", rich_help_panel=_START)(serve.serve)
 app.command("timeline", rich_help_panel=_FEED)(timeline.timeline)
 app.command("following", rich_help_panel=_FEED)(following.following)
+app.command("why", rich_help_panel=_FEED)(why.why)
+app.command("post", rich_help_panel=_FEED)(look.post)
+app.command("user", rich_help_panel=_FEED)(look.user)
 app.add_typer(pipeline.app, name="pipeline", rich_help_panel=_FEED)
 app.add_typer(editorial.app, name="editorial", rich_help_panel=_FEED)
 app.command("ingest", rich_help_panel=_DATA)(ingest.ingest)

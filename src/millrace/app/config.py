@@ -1,4 +1,4 @@
-"""Config sections of the app itself: server, auth, events, claims. Each room's own section lives in the room."""
+"""Config sections of the app itself: server, auth, events, claims, traces. Each room's own section lives in the room."""
 
 from __future__ import annotations
 
@@ -62,3 +62,20 @@ class ClaimsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         "sqlite"
     )
     redis_url: Annotated[str, Meta(description="Used by the redis backend")] = "redis://127.0.0.1:6379/0"
+
+
+class TracesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[traces]``: what explains every request, kept for a while."""
+
+    is_on: Annotated[
+        bool, Meta(description="Keep a trace of every request, so that it can be asked how its page was made and why")
+    ] = True
+    max_mb: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Most megabytes of traces per serving process (a page leaves 30 to 150 kB); the oldest are "
+            "overwritten",
+        ),
+    ] = 128

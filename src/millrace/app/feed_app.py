@@ -14,6 +14,7 @@ from litestar import Litestar
 from millrace.app.access import Caller, Gate
 from millrace.app.api.events import event_routes
 from millrace.app.api.health import Readiness, health_routes
+from millrace.app.api.requests import request_routes
 from millrace.app.api.timeline import timeline_routes
 from millrace.app.api.web import web_routes
 from millrace.app.door import DoorThread
@@ -33,9 +34,12 @@ from millrace.stream.collector import Receipt
 from millrace.stream.log import total
 
 if TYPE_CHECKING:
+    from millrace.mixer.explain import Explainer
     from millrace.mixer.feed_state import FeedState
     from millrace.mixer.service import FeedService
+    from millrace.mixer.trace import Trace
     from millrace.stores.replica import Replica
+    from millrace.stores.trace_store import FileTraces, NoTraces
 
 _GAUGES_EVERY_S: Final = 1.0
 
@@ -61,6 +65,8 @@ class FeedApp:
         The params that pages are made with.
     gate
         Tells who asks.
+    traces
+        Request ids, and what explains the requests.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class FeedApp:
         metrics: Metrics,
         live: LiveParams,
         gate: Gate,
+        traces: FileTraces | NoTraces,
     ) -> None:
         self._replica = replica
         self._live = live
@@ -80,9 +87,18 @@ class FeedApp:
         self._service: FeedService | None = None
         self._door = door
         self._metrics = metrics
+        self._traces = traces
         self._writer = ServedWriter(door.append, metrics, config.server.served_batch_ms)
         routes = [
-            *timeline_routes(self.serve_home, self.serve_following, self.find_viewers, gate, config.home.max_page_size),
+            *timeline_routes(
+                self.serve_home,
+                self.serve_following,
+                self.find_viewers,
+                traces.next_request_id,
+                gate,
+                config.home.max_page_size,
+            ),
+            *request_routes(self.find_trace, self.explainer, gate),
             *event_routes(self.submit, metrics, gate, config.server.max_events_per_post),
             *health_routes(self.readiness, metrics, gate),
             *web_routes(),
@@ -104,6 +120,22 @@ class FeedApp:
     async def serve_following(self, request: FeedRequest) -> FeedResponse:
         """Return a page of the chronological timeline; raises like `serve_home`."""
         return await self._ready_service().following(request)
+
+    def find_trace(self, request_id: str) -> Trace:
+        """Return the trace of a request of any worker."""
+        from millrace.mixer.trace import Trace
+
+        return Trace(self._traces.read(request_id))
+
+    def explainer(self) -> Explainer:
+        """Return what renders traces.
+
+        Raises
+        ------
+        NotReadyError
+            As long as the state has not caught up.
+        """
+        return self._ready_service().explainer
 
     async def find_viewers(self, n: int) -> list[ActiveViewer]:
         """Return the most active viewers."""
@@ -177,6 +209,7 @@ class FeedApp:
                 await self._service.drain()
             await self._writer.stop()
             self._door.close()
+            self._traces.close()
 
     async def _report_state(self) -> None:
         while True:
@@ -184,6 +217,7 @@ class FeedApp:
                 found = self.readiness()
                 newest = self._replica.checkpoints.newest_position()
                 self._metrics.keeper(lag=self._replica.log.lag(GROUP), checkpoint_offset=total(newest or ()))
+                self._metrics.traces(**self._traces.take_counts())
                 self._metrics.replica(
                     "worker",
                     lag=found.lag,

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from millrace.app import wiring
 from millrace.app.settings import Settings, with_patience
 from millrace.app.viewers import active_viewers
-from millrace.base.errors import StoreError
+from millrace.base.errors import SchemaError, StoreError
 from millrace.base.ids import normalise_id
 
 if TYPE_CHECKING:
     from millrace.events.envelope import AnyEvent
     from millrace.mixer.feed import FeedResponse
+    from millrace.mixer.feed_state import FeedState
+    from millrace.mixer.trace_answers import PostWhy, RequestTrace
+    from millrace.stores.replica import Replica
 
 _PATIENCE_MS: Final = 20_000
 """This process serves one page: its kernels may have to be compiled, and no other request waits."""
@@ -23,6 +26,14 @@ _PATIENCE_MS: Final = 20_000
 Timeline = Literal["home", "following"]
 
 OnProgress = Callable[[int, int], None]
+"""Called with (records folded, records to fold)."""
+
+
+class LocalPage(NamedTuple):
+    """A page, and how it was made."""
+
+    page: FeedResponse
+    trace: RequestTrace
 
 
 class _Kept:
@@ -35,6 +46,20 @@ class _Kept:
         self.events.append(event)
 
 
+@contextmanager
+def folded_replica(settings: Settings, on_progress: OnProgress | None = None) -> Iterator[Replica[FeedState]]:
+    """Give the home's state as of now, made from the newest checkpoint and the log after it; works beside a server."""
+    log = wiring.build_log(settings)
+    replica = wiring.build_replica(settings, log)
+    try:
+        replica.restore()
+        replica.catch_up(on_progress)
+        yield replica
+    finally:
+        replica.close()
+        log.close()
+
+
 def serve_page(
     settings: Settings,
     viewer: str | None,
@@ -42,10 +67,11 @@ def serve_page(
     on_progress: OnProgress | None = None,
     *,
     timeline: Timeline = "home",
-) -> FeedResponse:
-    """Return one page of a feed, made from the newest checkpoint and the log after it.
+) -> LocalPage:
+    """Return one page of a feed.
 
-    Works with and without a running server. As a served page it is claimed and logged: its posts count as sent.
+    Works with and without a running server. As a served page it is claimed, logged and traced: its posts count as
+    sent.
 
     Parameters
     ----------
@@ -56,7 +82,7 @@ def serve_page(
     limit
         Posts at most; None for a page of the usual size.
     on_progress
-        Called with (records folded, records to fold).
+        Hears how far folding is.
     timeline
         The ranked feed, or the chronological one.
 
@@ -65,34 +91,89 @@ def serve_page(
     StoreError
         If no viewer was given and the log names nobody.
     """
+    from millrace.mixer.feed import FeedRequest
+
     settings = with_patience(settings, _PATIENCE_MS)
-    log = wiring.build_log(settings)
-    replica = wiring.build_replica(settings, log)
-    replica.restore()
-    replica.catch_up(on_progress)
-    if viewer is None:
-        found = active_viewers(replica, 1)
-        if not found:
-            raise StoreError(
-                "viewer", problem="none given, and nobody is known yet", remedy="take events in, or name a viewer"
-            )
-        viewer = found[0].user_id
-    served = _Kept()
-    service = wiring.build_feed_service(settings, replica, served)
-
-    async def make() -> FeedResponse:
-        from millrace.mixer.feed import FeedRequest
-
+    with folded_replica(settings, on_progress) as replica:
+        served, traces = _Kept(), wiring.build_traces(settings)
+        service = wiring.build_feed_service(settings, replica, served, traces=traces)
         request = FeedRequest(
-            viewer_id=normalise_id(viewer, "viewer"), limit=limit, request_id=uuid.uuid4().hex, debug=True
+            viewer_id=normalise_id(_somebody(replica) if viewer is None else viewer, "viewer"),
+            limit=limit,
+            request_id=traces.next_request_id(),
+            debug=True,
         )
-        serve = service.home if timeline == "home" else service.following  # type: ignore[attr-defined]
-        page: FeedResponse = await serve(request)
-        await service.drain()
-        return page
 
-    page = asyncio.run(make())
-    wiring.build_collector(settings, log, wiring.build_codec(settings)).submit(served.events)
-    replica.close()
-    log.close()
-    return page
+        async def make() -> LocalPage:
+            make_page = service.home_with_result if timeline == "home" else service.following_with_result
+            page, result = await make_page(request)
+            await service.drain()
+            return LocalPage(page, await service.explainer.request(service.traces.of(result)))
+
+        try:
+            made = asyncio.run(make())
+        finally:
+            traces.close()
+        wiring.build_collector(settings, replica.log, wiring.build_codec(settings)).submit(served.events)
+    return made
+
+
+def explain_post(
+    settings: Settings,
+    viewer: str,
+    post: str,
+    request_id: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> PostWhy:
+    """Return why a post is on a viewer's page, or why not.
+
+    Parameters
+    ----------
+    settings
+        The home.
+    viewer, post
+        Outside ids.
+    request_id
+        The request of a page that was sent; None makes a page now that nobody gets, and forgets it.
+    on_progress
+        Hears how far folding is.
+
+    Raises
+    ------
+    NotFoundError, GoneError
+        If the request or the post is not known, or the trace is not kept any more.
+    SchemaError
+        If the request was another viewer's.
+    """
+    from millrace.mixer.feed import FeedRequest
+    from millrace.mixer.trace import Trace
+
+    settings = with_patience(settings, _PATIENCE_MS)
+    viewer = normalise_id(viewer, "viewer")
+    trace: Trace | None = None
+    if request_id is not None:
+        trace = Trace(wiring.build_traces(settings).read(request_id))
+        if trace.head.viewer_id != viewer:
+            raise SchemaError(
+                "request", value=request_id, problem=f"not of viewer {viewer!r}", remedy="name the viewer who made it"
+            )
+    with folded_replica(settings, on_progress) as replica:
+        service = wiring.build_feed_service(settings, replica)
+
+        async def explain() -> PostWhy:
+            found = trace
+            if found is None:
+                request = FeedRequest(viewer_id=viewer, request_id="dry-run", is_dry_run=True)
+                found = service.traces.of(await service.execute(request))
+            return await service.explainer.why(found, post)
+
+        return asyncio.run(explain())
+
+
+def _somebody(replica: Replica[FeedState]) -> str:
+    found = active_viewers(replica, 1)
+    if not found:
+        raise StoreError(
+            "viewer", problem="none given, and nobody is known yet", remedy="take events in, or name a viewer"
+        )
+    return found[0].user_id

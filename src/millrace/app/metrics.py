@@ -91,6 +91,12 @@ class Metrics:
             ("result",),
             registry=registry,
         )
+        self._traces = Counter(
+            "millrace_traces",
+            "Traces of requests by result (written, lost).",
+            ("result",),
+            registry=registry,
+        )
         self._lag = Gauge(
             "millrace_replica_lag_records",
             "Records of the log that the process has not folded yet.",
@@ -167,6 +173,12 @@ class Metrics:
         """Count Served events that were written, refused or lost, or a batch that is tried again."""
         if n:
             self._counter(self._served_events, result).inc(n)
+
+    def traces(self, *, n_written: int, n_lost: int) -> None:
+        """Count traces that were written or lost since the last call."""
+        for result, n in (("written", n_written), ("lost", n_lost)):
+            if n:
+                self._counter(self._traces, result).inc(n)
 
     def replica(self, role: str, *, lag: int, offset: int, is_ready: bool, lag_ms: float = 0.0) -> None:
         """Set how far this process has come: records not folded, and how late those folded since then were."""

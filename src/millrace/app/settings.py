@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from millrace.app.config import AuthConfig, ClaimsConfig, EventsConfig, ServerConfig
+from millrace.app.config import AuthConfig, ClaimsConfig, EventsConfig, ServerConfig, TracesConfig
 from millrace.base.config import Layer, from_pairs, load, read_toml
 from millrace.base.errors import ConfigError
 from millrace.content.config import ContentConfig
@@ -43,6 +43,7 @@ class MillraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     replica: ReplicaConfig = ReplicaConfig()
     home: HomeConfig = HomeConfig()
     claims: ClaimsConfig = ClaimsConfig()
+    traces: TracesConfig = TracesConfig()
     world: WorldConfig = WorldConfig()
     profiles: Annotated[
         dict[str, dict[str, ParamValue]],
@@ -121,8 +122,13 @@ class Settings:
 
     @property
     def run_dir(self) -> Path:
-        """Files of running processes: metrics, sockets, process ids. Emptied when a server starts."""
+        """Files of running processes: metrics and traces. Nothing here is needed to start again."""
         return self.home / "run"
+
+    @property
+    def traces_dir(self) -> Path:
+        """What explains the newest requests; may be removed where nothing runs."""
+        return self.run_dir / "traces"
 
 
 def find_home(given: Path | None, env: Mapping[str, str], cwd: Path) -> Path:

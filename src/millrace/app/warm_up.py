@@ -46,6 +46,7 @@ def warm_up(settings: Settings) -> None:
     from millrace.stores.claims import MemoryClaims
     from millrace.stores.content_overlay import ContentReader
     from millrace.stores.replica import Replica
+    from millrace.stores.trace_store import NoTraces
     from millrace.stream.collector import Collector
     from millrace.stream.memory_log import MemoryLog
 
@@ -66,7 +67,7 @@ def warm_up(settings: Settings) -> None:
     state = replica.state
     for fold in state.folds():
         fold.load({name: array.copy() for name, array in fold.arrays().items()})
-    service = wiring.build_feed_service(settings, replica, claims=MemoryClaims(), clock=clock)
+    service = wiring.build_feed_service(settings, replica, claims=MemoryClaims(), traces=NoTraces(), clock=clock)
 
     async def serve() -> None:
         from millrace.mixer.feed import FeedRequest

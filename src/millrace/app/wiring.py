@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from millrace.stores.content_overlay import ContentReader
     from millrace.stores.content_store import ContentStore
     from millrace.stores.replica import Replica
+    from millrace.stores.trace_store import FileTraces, NoTraces, TraceStore
     from millrace.stream.checks import EventCheck
     from millrace.stream.collector import Collector
     from millrace.stream.log import Log
@@ -101,6 +102,16 @@ def build_claims(settings: Settings) -> ClaimStore:
 
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     return SqliteClaims(settings.claims_path)
+
+
+def build_traces(settings: Settings, clock: Clock | None = None) -> FileTraces | NoTraces:
+    """Return this process's way to the traces of the home's requests; a slot is taken with the first request id."""
+    from millrace.stores.trace_store import FileTraces, NoTraces
+
+    config = settings.config.traces
+    if not config.is_on:
+        return NoTraces()
+    return FileTraces(settings.traces_dir, clock or build_clock(), config.max_mb * 1_000_000)
 
 
 def build_checkpoints(settings: Settings) -> Checkpoints:
@@ -202,6 +213,7 @@ def build_feed_service(
     *,
     claims: ClaimStore | None = None,
     observer: PipelineObserver | None = None,
+    traces: TraceStore | None = None,
     clock: Clock | None = None,
 ) -> FeedService:
     """Return the feed service over a restored replica; its stages are listed in `millrace.mixer.home_pipeline`.
@@ -214,8 +226,8 @@ def build_feed_service(
         Restored already: the service keeps hold of the stores of its state.
     served_logger
         Takes `Served` events.
-    claims, observer, clock
-        Shared or replaced where somebody else needs them too.
+    claims, observer, traces, clock
+        Shared or replaced where somebody else needs them too; without ``traces`` none are kept.
     """
     from millrace.app.secret import key_for, load_or_make_secret
     from millrace.mixer.service import FeedService
@@ -230,6 +242,7 @@ def build_feed_service(
         params=values_in_effect(config.home.value_profile, config.profiles, config.params),
         observer=observer,
         cursor_key=key_for(load_or_make_secret(settings), "cursor"),
+        traces=traces,
     )
 
 
@@ -299,11 +312,15 @@ def build_http_app(settings: Settings, replica: Replica[FeedState], clock: Clock
     metrics = build_metrics(settings)
     collector = build_collector(settings, replica.log, build_codec(settings), clock)
 
+    traces = build_traces(settings, clock)
+
     def make_service(served_logger: ServedLogger) -> FeedService:
-        return build_feed_service(settings, replica, served_logger, observer=MetricsObserver(metrics), clock=clock)
+        return build_feed_service(
+            settings, replica, served_logger, observer=MetricsObserver(metrics), traces=traces, clock=clock
+        )
 
     live, gate = build_live_params(settings, metrics), build_gate(settings)
-    return FeedApp(settings.config, replica, make_service, DoorThread(collector), metrics, live, gate).asgi
+    return FeedApp(settings.config, replica, make_service, DoorThread(collector), metrics, live, gate, traces).asgi
 
 
 def build_live_params(settings: Settings, metrics: Metrics) -> LiveParams:

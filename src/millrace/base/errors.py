@@ -109,6 +109,14 @@ class ForbiddenError(AccessError):
     """The credentials are good, and not for this."""
 
 
+class NotFoundError(MillraceError):
+    """What was asked for is not known here and never was, as far as can be told."""
+
+
+class GoneError(MillraceError):
+    """What was asked for was there once and is not kept any more."""
+
+
 class DeadlineExceeded(MillraceError):  # noqa: N818 - the field's name for it
     """The time given to an operation is over."""
 

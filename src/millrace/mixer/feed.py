@@ -22,14 +22,14 @@ class FeedRequest(Struct, frozen=True, kw_only=True):
         The server's own id of this request; seeds its randomness and owns its claims.
     limit
         Posts wanted; None for the configured page size.
-    cursor
-        Where the page begins, as an earlier page said; None for a first page.
-    correlation_id
-        The client's own id of this request (``X-Request-ID``); empty where it gave none.
     params
         Values that this request has instead of the service's; None for no others.
     debug
         Whether the response carries ``debug_info``.
+    why
+        Whether its posts carry how their scores came about.
+    is_dry_run
+        Whether the page is only looked at: nothing is claimed, logged or kept, and no post counts as sent.
     context
         Where and how the request was made, as far as the client says.
     cursor
@@ -45,9 +45,9 @@ class FeedRequest(Struct, frozen=True, kw_only=True):
     correlation_id: str = ""
     params: ParamSet | None = None
     debug: bool = False
+    why: bool = True
+    is_dry_run: bool = False
     context: Context = Context()
-    cursor: str | None = None
-    correlation_id: str = ""
 
 
 class FeedUser(Struct, frozen=True, kw_only=True):
@@ -98,9 +98,17 @@ class Why(Struct, frozen=True, kw_only=True):
     """How a post's score came about.
 
     ``value`` is the sum of the contributions; ``offset_value`` taken through all steps in their order is ``score``.
+
+    Attributes
+    ----------
+    actions
+        The heads that weigh something; on a page the few that contribute most, the largest first.
+    other_actions
+        The summed contributions of the heads that are left out there.
     """
 
     actions: dict[str, WhyAction]
+    other_actions: float = 0.0
     value: float
     offset_value: float
     steps: tuple[WhyStep, ...]
@@ -121,7 +129,8 @@ class FeedPost(Struct, frozen=True, kw_only=True):
     sources
         Every source that found it.
     score, why
-        What it was ranked by, and how that came about; 0 and None where nothing is ranked.
+        What it was ranked by (0 where nothing is ranked), and how that came about, in short; None where nothing is ranked
+        or it was not asked for. The whole of it is answered for the request's id: `millrace.mixer.explain`.
     """
 
     post_id: str
@@ -136,7 +145,7 @@ class FeedPost(Struct, frozen=True, kw_only=True):
     reason: str
     sources: tuple[str, ...]
     score: float
-    why: Why | None
+    why: Why | None = None
 
 
 class OutcomeInfo(Struct, frozen=True, kw_only=True):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from millrace.features.attachments import POSTS, USERS
 from millrace.features.columns import (
@@ -18,6 +18,7 @@ from millrace.features.columns import (
     POST_ID,
     PROOF_ACTIONS,
     PROOF_IDS,
+    SCORE,
 )
 from millrace.mixer.feed import (
     DebugInfo,
@@ -36,6 +37,9 @@ from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import Column
 from millrace.pipeline.result import PipelineResult
 from millrace.stores.content import PostContent, UserContent
+
+MAX_ACTIONS: Final = 5
+"""So many heads' parts are told with every post of a page; the trace has all of them."""
 
 
 class ResponseBuilder:
@@ -60,17 +64,20 @@ class ResponseBuilder:
         query = result.query
         return FeedResponse(
             request_id=request.request_id,
-            generated_at=_iso(query.now_ms),
+            generated_at=iso_time(query.now_ms),
             viewer_id=request.viewer_id,
-            posts=self._posts(result),
+            posts=self._posts(result, has_why=request.why),
             degraded=result.report.is_degraded,
             end_of_feed=end_of_feed,
             cursor=cursor,
             debug_info=debug_info(result) if request.debug else None,
         )
 
-    def _posts(self, result: PipelineResult) -> tuple[FeedPost, ...]:
+    def _posts(self, result: PipelineResult, *, has_why: bool) -> tuple[FeedPost, ...]:
         slate = result.slate
+        explained: Sequence[Why | None] = (
+            self._why.explain(result.query, slate, max_actions=MAX_ACTIONS) if has_why else [None] * slate.n
+        )
         content, users = result.attached(POSTS), result.attached(USERS)
         columns = (
             POST_ID,
@@ -83,14 +90,27 @@ class ResponseBuilder:
             N_PROOFS,
             PROOF_IDS,
             PROOF_ACTIONS,
+            SCORE,
         )
         rows = zip(*(_values(slate, column) for column in columns), strict=True)
-        explained: list[Why] | list[None] = [None] * slate.n
-        if self._why is not None:
-            explained = self._why.explain(result.query, slate)
+        explained: Sequence[Why | None] = [None] * slate.n
+        if self._why is not None and has_why:
+            explained = self._why.explain(result.query, slate, max_actions=MAX_ACTIONS)
         posts = []
         for row, sources, why in zip(rows, result.slate_sources(), explained, strict=True):
-            post_id, author_id, kind, language, parent_id, parent_author_id, is_mine, n_proofs, proof_ids, did = row
+            (
+                post_id,
+                author_id,
+                kind,
+                language,
+                parent_id,
+                parent_author_id,
+                is_mine,
+                n_proofs,
+                proof_ids,
+                did,
+                score,
+            ) = row
             post = content[post_id]
             author = _user(users, author_id, post.author_id)
             proofs = [
@@ -118,7 +138,7 @@ class ResponseBuilder:
                         n_proofs=n_proofs,
                     ),
                     sources=sources,
-                    score=0.0 if why is None else why.score,
+                    score=0.0 if self._why is None else score,
                     why=why,
                 )
             )
@@ -168,5 +188,6 @@ def _parent(parent: PostContent | None, users: Mapping[int, UserContent], parent
     )
 
 
-def _iso(now_ms: int) -> str:
+def iso_time(now_ms: int) -> str:
+    """Return epoch milliseconds as ISO 8601 in UTC."""
     return datetime.fromtimestamp(now_ms / 1000, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -17,32 +15,22 @@ from millrace.base.params import Param, ParamSet
 from millrace.features.query_fields import BOUNDARY, CONTEXT, VIEWER
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.cursor import CursorCodec
+from millrace.mixer.explain import Explainer
 from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.mixer.filters.claims import ClaimFilter
 from millrace.mixer.following_pipeline import TimelineEnd, following_pipeline
+from millrace.mixer.gate import StateGate
 from millrace.mixer.home_pipeline import HomeParts, home_pipeline
 from millrace.mixer.paging import End, Pager, Place, PoolEnd, store_is_silent
 from millrace.mixer.response import ResponseBuilder
+from millrace.mixer.trace import TracePacker
+from millrace.mixer.trace_keeper import TraceKeeper
 from millrace.mixer.why import WhyReader
 from millrace.pipeline.outcome import Fate, PipelineObserver
 from millrace.pipeline.pipeline import Pipeline
 from millrace.pipeline.query import Deadline, Query
 from millrace.pipeline.result import PipelineResult
-
-
-class Reading(Protocol):
-    """What a reader of the state is told."""
-
-    @property
-    def position(self) -> tuple[int, ...]:
-        """The log position at which the state stands, for as long as it is held."""
-
-
-class StateGate(Protocol):
-    """Holds the state still while a request reads it; `millrace.stores.replica.Replica` is one."""
-
-    def read(self) -> AbstractAsyncContextManager[Reading]:
-        """Hold the state; folding waits."""
+from millrace.stores.trace_store import TraceStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +61,8 @@ class FeedService:
         Hears of every request.
     cursor_key
         Signs cursors, the same in all workers; None draws one, and cursors are good in this process alone.
+    traces
+        Keeps what explains each request; None keeps nothing.
 
     Attributes
     ----------
@@ -96,6 +86,7 @@ class FeedService:
         params: Mapping[str, object] | None = None,
         observer: PipelineObserver | None = None,
         cursor_key: bytes | None = None,
+        traces: TraceStore | None = None,
     ) -> None:
         self.config = config or HomeConfig()
         self.pipeline = home_pipeline(parts, self.config, observer)
@@ -121,6 +112,10 @@ class FeedService:
             ttl_ms=self.config.page_ttl_ms,
             timeout_ms=self.config.claim_timeout_ms,
         )
+        pipelines = {pipeline.name: pipeline for pipeline in (self.pipeline, self.following_pipeline)}
+        packers = {name: TracePacker(pipeline, parts.actions.names) for name, pipeline in pipelines.items()}
+        self.traces = TraceKeeper(packers, traces, is_strict=self.config.is_strict)
+        self.explainer = Explainer(gate, pipelines, parts.content, hasher, parts.clock)
 
     @property
     def declared_params(self) -> Mapping[str, Param]:
@@ -148,10 +143,11 @@ class FeedService:
 
     async def home_with_result(self, request: FeedRequest) -> tuple[FeedResponse, PipelineResult]:
         """Return a page that was made now, and the result it was made from (explanations, tests)."""
-        place = self._place(self._home, request)
-        response, result = await self._make(self._home, request, place)
-        self.pipeline.schedule_side_effects(result)
-        return response, result
+        return await self._make_now(self._home, request)
+
+    async def following_with_result(self, request: FeedRequest) -> tuple[FeedResponse, PipelineResult]:
+        """Return a page of the chronological timeline that was made now, and the result it was made from."""
+        return await self._make_now(self._following, request)
 
     async def execute(self, request: FeedRequest) -> PipelineResult:
         """Run the home pipeline for a request, without a response and without side effects."""
@@ -177,6 +173,11 @@ class FeedService:
                 timeline.pipeline.abandon(result.query)
         return page if request.debug else replace(page, debug_info=None)
 
+    async def _make_now(self, timeline: _Timeline, request: FeedRequest) -> tuple[FeedResponse, PipelineResult]:
+        response, result = await self._make(timeline, request, self._place(timeline, request))
+        timeline.pipeline.schedule_side_effects(result)
+        return response, result
+
     async def _make(
         self, timeline: _Timeline, request: FeedRequest, place: Place
     ) -> tuple[FeedResponse, PipelineResult]:
@@ -186,6 +187,7 @@ class FeedService:
             end = timeline.end(result)
             cursor = self._pager.cursor_after(place, end)
             response = timeline.responses.build(request, result, end_of_feed=end.is_exhausted, cursor=cursor)
+            self.traces.keep(result)  # before the answer leaves: whoever has it may ask why at once
         except BaseException:
             timeline.pipeline.abandon(result.query)
             raise
@@ -209,6 +211,7 @@ class FeedService:
                         CONTEXT: request.context,
                         BOUNDARY: place.cursor.boundary,
                     },
+                    is_dry_run=request.is_dry_run,
                 )
                 return await timeline.pipeline.execute(query)
 

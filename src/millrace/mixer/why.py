@@ -31,33 +31,46 @@ class WhyReader:
         self._steps = value_steps(rankers)
         self._names = tuple(action_names)
 
-    def explain(self, query: Query, batch: CandidateBatch) -> list[Why]:
-        """Return the explanation of each row of a ranked batch; heads without weight are left out."""
+    def explain(self, query: Query, batch: CandidateBatch, max_actions: int | None = None) -> list[Why]:
+        """Return the explanation of each row of a ranked batch.
+
+        Parameters
+        ----------
+        query, batch
+            The request, and the rows to explain.
+        max_actions
+            Tell only so many heads' parts, those that contribute most; by default all heads that weigh something.
+        """
         applied = self._sum.applied_weights(query, batch)
-        heads = np.flatnonzero((self._sum.weights.read(query.params) != 0) | applied.any(axis=0)).tolist()
-        names = [self._names[head] for head in heads]
-        probs, applied = batch[ACTION_PROBS][:, heads], applied[:, heads]
-        columns = (batch[VALUE], batch[OFFSET_VALUE], batch[SCORE])
+        heads = np.flatnonzero((self._sum.weights.read(query.params) != 0) | applied.any(axis=0))
+        parts = batch[ACTION_PROBS] * applied
+        if max_actions is None or max_actions >= len(heads):
+            told, others = np.broadcast_to(heads, (batch.n, len(heads))), [0.0] * batch.n
+        else:
+            told = heads[np.argsort(-np.abs(parts[:, heads]), axis=1, kind="stable")[:, :max_actions]]
+            others = (parts.sum(axis=1) - np.take_along_axis(parts, told, axis=1).sum(axis=1)).tolist()
         rows = zip(
-            probs.tolist(),
-            applied.tolist(),
-            (probs * applied).tolist(),
+            told.tolist(),
+            *(np.take_along_axis(found, told, axis=1).tolist() for found in (batch[ACTION_PROBS], applied, parts)),
+            others,
             self._steps_of(batch),
-            *(column.tolist() for column in columns),
+            *(batch[column].tolist() for column in (VALUE, OFFSET_VALUE, SCORE)),
             strict=True,
         )
+        names = self._names
         return [
             Why(
                 actions={
-                    name: WhyAction(probability=p, weight=w, contribution=c)
-                    for name, p, w, c in zip(names, head_probs, head_weights, contributions, strict=True)
+                    names[head]: WhyAction(probability=p, weight=w, contribution=c)
+                    for head, p, w, c in zip(*actions, strict=True)
                 },
+                other_actions=other,
                 value=value,
                 offset_value=offset_value,
                 steps=steps,
                 score=score,
             )
-            for head_probs, head_weights, contributions, steps, value, offset_value, score in rows
+            for *actions, other, steps, value, offset_value, score in rows
         ]
 
     def _steps_of(self, batch: CandidateBatch) -> list[tuple[WhyStep, ...]]:

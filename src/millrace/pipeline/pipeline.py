@@ -117,6 +117,13 @@ class Pipeline:
             self.abandon(query)
             raise
 
+    async def hydrate_query(self, query: Query) -> Query:
+        """Return the query as the sources would get it now: what is known of the viewer, read anew."""
+        turns = Turns(self._clock, query, self.waiting, is_strict=self._is_strict)
+        run = Run(self.blueprint, query, turns, self._dims, self._max_refills)
+        await run.hydrate_query()
+        return run.query
+
     def abandon(self, query: Query) -> None:
         """Tell every stage that a request ends without an answer; `execute` does so itself where it raises."""
         for _, stages in self.stages.groups():
@@ -127,7 +134,12 @@ class Pipeline:
                     logger.exception("%s %s could not give back what a request had taken", stage.kind, stage.name)
 
     def schedule_side_effects(self, result: PipelineResult) -> None:
-        """Begin all side effects in the running loop, detached from the request; failures are observed only."""
+        """Begin all side effects in the running loop, detached from the request; failures are observed only.
+
+        A dry run has none.
+        """
+        if result.query.is_dry_run:
+            return
         for stage in self.stages.side_effects:
             task = asyncio.get_running_loop().create_task(self._run_side_effect(stage, result))
             self._side_effects.add(task)

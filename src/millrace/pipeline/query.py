@@ -89,6 +89,9 @@ class Query:
         The log position that all stores are read at.
     fields
         What query hydrators wrote.
+    is_dry_run
+        Whether nothing may change because of the request: its page is looked at and not sent. Side effects do not
+        run, and stages that take something for the viewer leave it.
     """
 
     request_id: str
@@ -99,6 +102,7 @@ class Query:
     deadline: Deadline | None = None
     state_offset: tuple[int, ...] = ()
     fields: Mapping[QueryField[Any], Any] = field(default_factory=dict)
+    is_dry_run: bool = False
 
     def __getitem__(self, wanted: QueryField[T]) -> T:
         return self.fields.get(wanted, wanted.default)  # type: ignore[no-any-return]

@@ -225,6 +225,14 @@ class PostStore:
         """Return the rows of posts, shape (n,), int32, -1 for those that are not live."""
         return self._posts.find(_readable(post_ids))
 
+    def rows_of(self, author_id: int) -> Int32Array:
+        """Return the rows of all live posts of one author, in no order; for looking at, not for feeds."""
+        (author,) = self._authors.find(_readable(np.array([author_id], dtype=np.int64))).tolist()
+        if author < 0:
+            return np.empty(0, dtype=np.int32)
+        rings = [self._rings.read(author * N_RINGS + ring)[:, 1] for ring in range(N_RINGS)]
+        return np.unique(np.concatenate(rings)).astype(np.int32)
+
     def is_deleted(self, post_ids: Int64Array) -> BoolArray:
         """Return which posts were deleted within the retention, shape (n,), bool."""
         return self._deleted.find(_readable(post_ids)) >= 0

@@ -14,9 +14,11 @@ from litestar.status_codes import HTTP_503_SERVICE_UNAVAILABLE
 from millrace.base.errors import (
     DeadlineExceeded,
     ForbiddenError,
+    GoneError,
     LogError,
     LogFullError,
     MillraceError,
+    NotFoundError,
     NotReadyError,
     SchemaError,
     UnauthenticatedError,
@@ -31,6 +33,8 @@ _MEANINGS: Final = {
     400: "A parameter or the body is wrong",
     401: "Credentials are missing, or cannot be used",
     403: "Not for this caller",
+    404: "Never heard of",
+    410: "Not kept any more",
     413: "Too much in one request",
     503: "Not now; try again in a moment",
     507: "No room; nothing was taken",
@@ -59,6 +63,10 @@ def status_of(error: MillraceError) -> int:
         return 401
     if isinstance(error, ForbiddenError):
         return 403
+    if isinstance(error, NotFoundError):
+        return 404
+    if isinstance(error, GoneError):
+        return 410
     if isinstance(error, LogFullError):
         return 507
     if isinstance(error, LogError | DeadlineExceeded | NotReadyError):

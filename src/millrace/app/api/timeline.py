@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 
@@ -25,6 +24,9 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 ServePage = Callable[[FeedRequest], Awaitable[FeedResponse]]
 """Makes a page; the state is held still for as long as it takes."""
+
+NextRequestId = Callable[[], str]
+"""Makes the server's own id of a request, under which it can be asked about later."""
 
 FindViewers = Callable[[int], Awaitable[list[ActiveViewer]]]
 """Finds the most active viewers."""
@@ -64,6 +66,7 @@ def timeline_routes(
     serve_home: ServePage,
     serve_following: ServePage,
     find_viewers: FindViewers,
+    next_request_id: NextRequestId,
     gate: Gate,
     max_page_size: int,
 ) -> list[HTTPRouteHandler]:
@@ -75,12 +78,27 @@ def timeline_routes(
         Make a page of the ranked feed, and of the chronological one.
     find_viewers
         Names viewers to try, for operators and in development mode.
+    next_request_id
+        Makes ids of requests.
     gate
         Tells whether credentials are asked for.
     max_page_size
         Most posts of a page.
     """
     limits = Annotated[int | None, Parameter(description="Posts at most; default: a page", ge=1, le=max_page_size)]
+
+    def request_of(
+        request: Request[Any, Any, Any], viewer: str | None, limit: int | None, cursor: str | None, debug: bool | None
+    ) -> FeedRequest:
+        caller = caller_of(request)
+        return FeedRequest(
+            viewer_id=caller.viewer_of(viewer),
+            request_id=next_request_id(),
+            limit=limit,
+            cursor=cursor,
+            correlation_id=correlation_id_of(request.headers.get("x-request-id", "")),
+            debug=caller.has_debug(debug),
+        )
 
     @get(
         "/api/v1/timeline/home",
@@ -103,7 +121,7 @@ def timeline_routes(
         A viewer that nobody has heard of gets a page as well: what is popular now. ``X-Request-ID`` is echoed, and
         asking for a first page again with the same one gives the same page.
         """
-        return _answer(await serve_home(_request_of(request, viewer, limit, cursor, debug)))
+        return _answer(await serve_home(request_of(request, viewer, limit, cursor, debug)))
 
     @get(
         "/api/v1/timeline/following",
@@ -122,7 +140,7 @@ def timeline_routes(
         debug: Debug = None,
     ) -> Response[bytes]:
         """Answer a chronological page, in the same shape as the ranked one."""
-        return _answer(await serve_following(_request_of(request, viewer, limit, cursor, debug)))
+        return _answer(await serve_following(request_of(request, viewer, limit, cursor, debug)))
 
     @get(
         "/api/v1/viewers",
@@ -139,20 +157,6 @@ def timeline_routes(
         return await find_viewers(limit)
 
     return [home, following, viewers]
-
-
-def _request_of(
-    request: Request[Any, Any, Any], viewer: str | None, limit: int | None, cursor: str | None, debug: bool | None
-) -> FeedRequest:
-    caller = caller_of(request)
-    return FeedRequest(
-        viewer_id=caller.viewer_of(viewer),
-        request_id=uuid.uuid4().hex,
-        limit=limit,
-        cursor=cursor,
-        correlation_id=correlation_id_of(request.headers.get("x-request-id", "")),
-        debug=caller.has_debug(debug),
-    )
 
 
 def _answer(page: FeedResponse) -> Response[bytes]:

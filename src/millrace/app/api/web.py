@@ -10,6 +10,8 @@ from litestar import Request, Response, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 
+from millrace.app.api.guard import OPEN
+
 _TYPES: Final = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript"}
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
@@ -27,11 +29,11 @@ def web_routes() -> list[HTTPRouteHandler]:
         if (ending := entry.name.rpartition(".")[2]) in _TYPES
     }
 
-    @get("/", include_in_schema=False, sync_to_thread=False)
+    @get("/", opt=OPEN, include_in_schema=False, sync_to_thread=False)
     def page(request: Request[Any, Any, Any]) -> Response[bytes]:
         return files["index.html"].answer(request)
 
-    @get("/web/{name:str}", include_in_schema=False, sync_to_thread=False)
+    @get("/web/{name:str}", opt=OPEN, include_in_schema=False, sync_to_thread=False)
     def file(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
         found = files.get(name)
         if found is None:

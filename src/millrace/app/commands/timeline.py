@@ -18,6 +18,7 @@ _TITLES: Final = {"home": "For you", "following": "Following"}
 
 ViewerArgument = Annotated[str | None, typer.Argument(metavar="[VIEWER]", help="Default: the most active one.")]
 ViewerOption = Annotated[str | None, typer.Option("--viewer", help="Same as VIEWER.", show_default=False)]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Also print how the page was made, and why each post.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Posts at most; default: a page.", show_default=False)]
 
 
@@ -25,6 +26,7 @@ def timeline(
     viewer: ViewerArgument = None,
     named: ViewerOption = None,
     limit: LimitOption = None,
+    debug: DebugOption = False,
     home: HomeOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -38,7 +40,7 @@ def timeline(
     Example: millrace timeline u17 --limit 5
     """
     settings = open_settings(home, overrides, checks_params=True)
-    show_page(settings, "home", one_viewer(viewer, named), limit, as_json=as_json)
+    show_page(settings, "home", one_viewer(viewer, named), limit, as_json=as_json, debug=debug)
 
 
 def one_viewer(viewer: str | None, named: str | None) -> str | None:
@@ -50,26 +52,25 @@ def one_viewer(viewer: str | None, named: str | None) -> str | None:
     return viewer if named is None else named
 
 
-def show_page(settings: Settings, which: Timeline, viewer: str | None, limit: int | None, *, as_json: bool) -> None:
+def show_page(
+    settings: Settings, which: Timeline, viewer: str | None, limit: int | None, *, as_json: bool, debug: bool = False
+) -> None:
     """Make a page of one of a viewer's timelines in this process, and print it."""
     import msgspec
 
+    from millrace.app.commands.explained import print_post_reasons, print_trace
+    from millrace.app.commands.folding import folding
     from millrace.app.commands.page import print_page
-    from millrace.app.commands.printing import out, progress
+    from millrace.app.commands.printing import out
     from millrace.app.local_feed import serve_page
     from millrace.app.wiring import build_clock
 
-    with progress("folding the log") as step:
-        n_done = 0
-
-        def on_progress(done: int, total: int) -> None:
-            nonlocal n_done
-            step.total(total)
-            step.advance(done - n_done)
-            n_done = done
-
-        page = serve_page(settings, viewer, limit, on_progress, timeline=which)
+    with folding() as on_progress:
+        page, trace = serve_page(settings, viewer, limit, on_progress, timeline=which)
     if as_json:
-        typer.echo(msgspec.json.encode(page))
+        typer.echo(msgspec.json.encode({"page": page, "trace": trace} if debug else page))
         return
     print_page(out(), page, build_clock().now_ms(), title=_TITLES[which])
+    if debug:
+        print_post_reasons(page.posts)
+        print_trace(trace)

@@ -73,6 +73,10 @@ class ClaimFilter(Filter):
         # them was made, even if the request did not wait for that.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="claims")
 
+    def is_enabled(self, query: Query) -> bool:
+        """Only for pages that leave."""
+        return not query.is_dry_run
+
     async def keep(self, query: Query, batch: CandidateBatch) -> BoolArray:
         """Return which posts were granted."""
         if batch.n == 0:

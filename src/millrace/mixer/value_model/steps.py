@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -65,3 +65,30 @@ class Bonus(ValueStep):
 def value_steps(rankers: Sequence[Ranker]) -> tuple[ValueStep, ...]:
     """Return the steps among a pipeline's rankers, in their order."""
     return tuple(ranker for ranker in rankers if isinstance(ranker, ValueStep))
+
+
+class Step(NamedTuple):
+    """What a step is to those who tell of it later.
+
+    Attributes
+    ----------
+    name
+        The ranker's.
+    kind
+        What is done with the amount.
+    column
+        Where each candidate's amount is kept.
+    """
+
+    name: str
+    kind: Operation
+    column: Column[Any]
+
+    def apply(self, score: float, amount: float) -> float:
+        """Return one candidate's score after the step."""
+        return score * amount if self.kind == "multiply" else score + amount
+
+
+def steps_of(rankers: Sequence[Ranker]) -> tuple[Step, ...]:
+    """Return `value_steps` as what is told of them."""
+    return tuple(Step(step.name, step.operation, step.amount_column) for step in value_steps(rankers))

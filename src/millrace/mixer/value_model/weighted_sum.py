@@ -80,6 +80,11 @@ class WeightedSum(ValueModel):
         applied[:, Action.REPLY] += boost * is_mutual_original(batch)
         return applied
 
+    def heads_by_row(self, query: Query) -> tuple[Action, ...]:
+        """Return the heads whose weight differs between candidates of this request."""
+        weights, boost = self.weights.read(query.params), query.params.get_float(MUTUAL_REPLY_BOOST)
+        return (*([Action.REPLY] if boost else []), *([Action.COMPLETE] if weights[Action.COMPLETE] else []))
+
 
 def counts_complete(query: Query, batch: CandidateBatch) -> npt.NDArray[np.bool_]:
     """Return which posts are long enough for P(complete) to count, shape (n,), bool."""

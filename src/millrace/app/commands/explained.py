@@ -1,0 +1,119 @@
+"""How a page was made, and why a post is on it or not, in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from millrace.app.commands.printing import out, plain, print_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from millrace.mixer.feed import FeedPost
+    from millrace.mixer.trace_answers import PostWhy, RequestTrace
+
+_VERDICTS: Final = {
+    "shown": "[green]shown[/]",
+    "ranked_below": "[yellow]ranked, not shown[/]",
+    "dropped": "[red]dropped[/]",
+    "not_retrieved": "[red]found by no source[/]",
+}
+_BAR_WIDTH: Final = 24
+
+
+def print_trace(trace: RequestTrace) -> None:
+    """Print the funnel, what it took, and the params that were set."""
+    console = out()
+    console.print()
+    print_table(
+        "Sources",
+        ("source", "found", "found by no other", "ms", "fate"),
+        [(s.name, s.n_found, s.n_unique, f"{s.took_ms:.2f}", s.fate) for s in trace.sources],
+    )
+    console.print()
+    print_table(
+        f"Filters: {trace.n_candidates:,} candidates, {trace.n_ranked:,} ranked, {trace.n_slate} on the page",
+        ("filter", "looked at", "dropped", "ms", "fate"),
+        [(f.name, f.n_in, f.n_dropped, f"{f.took_ms:.2f}", f.fate) for f in trace.filters],
+    )
+    console.print()
+    took: dict[str, float] = {}
+    for component in trace.components:
+        took[component.stage] = took.get(component.stage, 0.0) + component.took_ms
+    print_table(
+        f"Time: {trace.total_ms:.1f} ms in all",
+        ("stage", "ms"),
+        [(stage, f"{ms:.2f}") for stage, ms in took.items()],
+    )
+    console.print()
+    if trace.param_levels:
+        print_table(
+            "Params that differ from their defaults",
+            ("param", "value", "set by"),
+            [(name, _number(trace.params[name]), level) for name, level in trace.param_levels.items()],
+        )
+    else:
+        console.print(f"[dim]{len(trace.params)} params, all at their defaults[/]")
+    for outcome in trace.outcomes:
+        line = f"{outcome.stage} {outcome.component}: {outcome.fate} ({outcome.detail})"
+        console.print(plain(line), style="yellow", markup=False)
+
+
+def print_post_reasons(posts: Sequence[FeedPost]) -> None:
+    """Print for each post of a page, in a line, how its score came about."""
+    rows = []
+    for place, post in enumerate(posts, start=1):
+        if post.why is None:
+            continue
+        largest = (f"{name} {action.contribution:+.4f}" for name, action in list(post.why.actions.items())[:3])
+        steps = (f"{'+' if s.kind == 'add' else 'x'}{s.amount:.3g} {s.name}" for s in post.why.steps)
+        rows.append((place, post.post_id, ", ".join(post.sources), f"{post.score:.5f}", "; ".join((*largest, *steps))))
+    out().print()
+    print_table("Why", ("place", "post", "sources", "score", "largest parts; steps"), rows)
+
+
+def print_why(why: PostWhy) -> None:
+    """Print why a post is on a page, or why not."""
+    from rich.markup import escape
+
+    console = out()
+    console.print(f"[bold]{escape(plain(why.post_id))}[/]  {_VERDICTS[why.verdict]}")
+    console.print(plain(why.summary), markup=False)
+    if why.not_retrieved:
+        console.print()
+        print_table("Sources", ("source", "says"), [(r.source, r.reason) for r in why.not_retrieved])
+    if why.actions:
+        console.print()
+        _print_score(console, why)
+    if why.reranking:
+        console.print(f"re-ranking: {plain(why.reranking)}", markup=False)
+    console.print(f"[dim]request {escape(plain(why.request_id))}[/]")
+
+
+def _print_score(console: Console, why: PostWhy) -> None:
+    widest = max(abs(part.contribution) for part in why.actions)
+    rows = [
+        (part.name, f"{part.probability:.6g}", f"{part.weight:g}", f"{part.contribution:+.6f}", bar)
+        for part, bar in zip(why.actions, _bars([p.contribution for p in why.actions], widest), strict=True)
+    ]
+    about = "prediction x weight" + (" (kept to 2e-4)" if why.approximate else "")
+    print_table("Value", ("action", "prediction", "weight", about, ""), rows)
+    console.print()
+    steps: list[tuple[str, str, str]] = []
+    if why.value is not None and why.offset_value is not None:
+        steps = [("sum", "", f"{why.value:+.6f}"), ("offset", "", f"{why.offset_value:.6f}")]
+    for step in why.steps:
+        sign = "+" if step.kind == "add" else "x"
+        steps.append((step.name, f"{sign} {step.amount:.6g}", f"{step.score_after:.6f}"))
+    print_table("Score", ("step", "amount", "score after"), steps)
+
+
+def _bars(parts: Sequence[float], widest: float) -> Iterator[str]:
+    for part in parts:
+        n = round(abs(part) / widest * _BAR_WIDTH) if widest > 0 else 0
+        yield ("█" if part > 0 else "░") * n
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, bool) else f"{value:g}"
