@@ -16,9 +16,9 @@ from millrace.mixer.trace_answers import GONE
 from millrace.stores.labels import MAX_LABELS
 
 if TYPE_CHECKING:
+    from millrace.mixer.feed_state import FeedState
     from millrace.stores.content_overlay import ContentReader
     from millrace.stores.replica import Replica
-    from millrace.stores.state import State
 
 _N_NAMED: Final = 5
 _LONGEST_WINDOW: Final = -1
@@ -133,7 +133,7 @@ class Facts:
         The moment as of which counts are faded and windows end.
     """
 
-    def __init__(self, replica: Replica[State], actions: ActionSpace, now_ms: int) -> None:
+    def __init__(self, replica: Replica[FeedState], actions: ActionSpace, now_ms: int) -> None:
         if replica.content is None:
             raise NotFoundError("content", problem="not read by this process", remedy="build the replica with it")
         self._content: ContentReader = replica.content

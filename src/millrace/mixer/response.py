@@ -75,9 +75,6 @@ class ResponseBuilder:
 
     def _posts(self, result: PipelineResult, *, has_why: bool) -> tuple[FeedPost, ...]:
         slate = result.slate
-        explained: Sequence[Why | None] = (
-            self._why.explain(result.query, slate, max_actions=MAX_ACTIONS) if has_why else [None] * slate.n
-        )
         content, users = result.attached(POSTS), result.attached(USERS)
         columns = (
             POST_ID,
