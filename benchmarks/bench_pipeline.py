@@ -27,7 +27,7 @@ from millrace.base.params import ParamSet
 from millrace.features import columns as c
 from millrace.features import query_fields as q
 from millrace.mixer.filters.age import AgeFilter
-from millrace.mixer.filters.existence import DeletedFilter, DeletedParentFilter
+from millrace.mixer.filters.existence import DeletedParentFilter, HydrationFilter
 from millrace.mixer.filters.out_of_network import OutOfNetworkReplyFilter
 from millrace.mixer.filters.own import OwnPostsFilter
 from millrace.mixer.filters.relations import (
@@ -39,7 +39,7 @@ from millrace.mixer.filters.relations import (
 )
 from millrace.mixer.filters.same_content import SameContentFilter
 from millrace.mixer.filters.seen import SeenFilter, ServedFilter
-from millrace.mixer.filters.viewer_settings import LANGUAGE_IS_ON, LanguageFilter, SensitiveFilter
+from millrace.mixer.filters.viewer_settings import LanguageFilter, SensitiveFilter
 from millrace.mixer.kinds import ORIGINAL, QUOTE, REPLY, REPOST
 from millrace.mixer.selectors.page import PageSelector
 from millrace.mixer.value_model.multipliers import RecencyMultiplier
@@ -65,10 +65,20 @@ VIEWER = 77
 LIMIT = 35
 ACTIONS = ActionSpace()
 
-FIELDS = (q.BLOCKED, q.BLOCKED_BY, q.MUTED, q.SEEN, q.SERVED, q.LANGUAGES, q.SHOWS_SENSITIVE)
+FIELDS = (
+    q.BLOCKED,
+    q.BLOCKED_BY,
+    q.MUTED,
+    q.SEEN,
+    q.SERVED,
+    q.LANGUAGES,
+    q.SHOWS_ALL_LANGUAGES,
+    q.SHOWS_SENSITIVE,
+)
 COLUMNS: tuple[AnyColumn, ...] = (
     c.POST_ID,
     c.HAS_POST,
+    c.IS_DELETED,
     c.AUTHOR_ID,
     c.CREATED_MS,
     c.KIND,
@@ -79,6 +89,7 @@ COLUMNS: tuple[AnyColumn, ...] = (
     c.IS_SENSITIVE,
     c.LANGUAGE,
     c.IS_IN_NETWORK,
+    c.IS_MUTUAL,
     c.ACTION_PROBS,
 )
 
@@ -109,6 +120,7 @@ def a_world() -> World:
         {
             c.POST_ID: ids,
             c.HAS_POST: rng.random(n) > 0.01,
+            c.IS_DELETED: np.zeros(n, dtype=np.bool_),
             c.AUTHOR_ID: rng.integers(1_000, 6_000, n),
             c.CREATED_MS: NOW_MS - rng.integers(0, 52 * HOUR_MS, n),
             c.KIND: kind,
@@ -119,6 +131,7 @@ def a_world() -> World:
             c.IS_SENSITIVE: rng.random(n) < 0.02,
             c.LANGUAGE: rng.integers(0, 6, n).astype(np.int32),
             c.IS_IN_NETWORK: rng.random(n) < 0.5,
+            c.IS_MUTUAL: rng.random(n) < 0.1,
         }
     )
 
@@ -138,6 +151,7 @@ def a_request(world: World, seed: int) -> Request:
         q.SEEN: np.concatenate((ids[rows[rng.integers(0, N, 100)]], rng.choice(ids, 1_900))),
         q.SERVED: np.concatenate((ids[rows[rng.integers(0, N, 50)]], rng.choice(ids, 450))),
         q.LANGUAGES: np.array([1, 2, 3, 4], dtype=np.int32),
+        q.SHOWS_ALL_LANGUAGES: False,
         q.SHOWS_SENSITIVE: False,
     }
     return Request(rows, probs, fields)
@@ -225,7 +239,7 @@ class Ours:
             sources=sources,
             hydrators=(TableHydrator(world), PlainHydrator()),
             filters=(
-                DeletedFilter(),
+                HydrationFilter(),
                 AgeFilter(),
                 OwnPostsFilter(),
                 DeletedParentFilter(),
@@ -237,8 +251,8 @@ class Ours:
                 SeenFilter(),
                 ServedFilter(),
                 OutOfNetworkReplyFilter(),
+                LanguageFilter(str),
                 SensitiveFilter(),
-                LanguageFilter(),
                 SameContentFilter(),
             ),
             rankers=(ranker, WeightedSum(ACTIONS), RecencyMultiplier()),
@@ -246,10 +260,8 @@ class Ours:
         )
         dims = {c.N_ACTIONS_DIM: len(ACTIONS)}
         self.pipeline = Pipeline("bench", stages, key=c.POST_ID, dims=dims, given=FIELDS)
-        params = ParamSet({LANGUAGE_IS_ON.name: True}, {LANGUAGE_IS_ON.name: "config"})
         self._queries = [
-            Query(f"r{i}", VIEWER, NOW_MS, LIMIT, params=params, fields=request.fields)
-            for i, request in enumerate(requests)
+            Query(f"r{i}", VIEWER, NOW_MS, LIMIT, fields=request.fields) for i, request in enumerate(requests)
         ]
 
     def run(self, number: int) -> PipelineResult:
@@ -270,6 +282,7 @@ class Ours:
 class Candidate:
     post_id: int
     has_post: bool
+    is_deleted: bool
     author_id: int
     created_ms: int
     kind: int
@@ -280,6 +293,7 @@ class Candidate:
     is_sensitive: bool
     language: int
     is_in_network: bool
+    is_mutual: bool
     probs: list[float]
     sources: int = 0
     score: float = 0.0
@@ -334,7 +348,7 @@ def keep_understood(alive: Candidates, sets: Sets) -> Candidates:
 
 
 RULES: list[tuple[str, Callable[[Candidates, Sets], Candidates]]] = [
-    ("deleted", lambda alive, _: [x for x in alive if x.has_post]),
+    ("hydration", lambda alive, _: [x for x in alive if x.has_post or x.is_deleted]),
     ("age", keep_young),
     ("own_posts", keep_others),
     ("deleted_parent", lambda alive, _: [x for x in alive if not x.is_parent_deleted or x.kind != REPOST]),
@@ -346,8 +360,8 @@ RULES: list[tuple[str, Callable[[Candidates, Sets], Candidates]]] = [
     ("seen", keep_new("seen")),
     ("served", keep_new("served")),
     ("out_of_network_reply", keep_conversations),
-    ("sensitive", lambda alive, _: [x for x in alive if not x.is_sensitive]),
     ("language", keep_understood),
+    ("sensitive", lambda alive, _: [x for x in alive if not x.is_sensitive]),
 ]
 
 
@@ -413,8 +427,10 @@ class PerObject:
         value = sum(probs[code] * weight for code, weight in self._weights)
         if candidate.duration_ms <= 10_000:
             value -= probs[Action.COMPLETE] * self._complete
+        if candidate.is_mutual and candidate.kind == ORIGINAL:
+            value += probs[Action.REPLY] * 15.0
         offset = value + 0.001 if value >= 0 else 0.001 * (value + self._negative) / self._total
-        return offset * exp(-0.03 * (NOW_MS - candidate.created_ms) / HOUR_MS)
+        return offset * exp(-0.1 * (NOW_MS - candidate.created_ms) / HOUR_MS)
 
     def _page(self, kept: list[Candidate]) -> list[Candidate]:
         page: list[Candidate] = []

@@ -165,6 +165,28 @@ def test_params_of_the_config_are_checked_against_the_pipelines(home: Path, caps
     assert cli.run(["doctor", "--home", str(home), "--json"]) == 1
 
 
+def test_profiles_are_checked_with_the_params_and_shown_as_toml(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = home / CONFIG_NAME
+    file.write_text("[home]\nvalue_profile = 'calm'\n[profiles.calm]\nrecency.rate_per_h = 0.02\nlift.is_on = false\n")
+    command = ["config", "show", "--home", str(home)]
+    assert cli.run(command) == 0
+    printed = capsys.readouterr().out
+    assert 'calm."recency.rate_per_h" = 0.02' in printed
+    assert 'calm."lift.is_on" = false' in printed
+    (home / CONFIG_NAME).write_text(printed)
+    assert cli.run(command) == 0
+    assert [line.split("#")[0] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        line.split("#")[0] for line in printed.splitlines()[1:]
+    ]
+    overrides = ("home.value_profile=wild", "profiles.calm.recency.rate=1", "profiles.classic.lift.rank=-1")
+    assert cli.run([*command, *(word for pair in overrides for word in ("--set", pair))]) == 2
+    said = capsys.readouterr().err
+    assert "home.value_profile 'wild': no such profile; use one of calm, classic, x" in said
+    assert "profile calm: param 'recency.rate': not known" in said
+    assert "profiles.classic: a built-in profile has this name" in said
+    assert "profile classic: param lift.rank -1: out of bounds" in said
+
+
 def test_the_server_refuses_an_address_that_others_can_reach(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["serve", "--home", str(home), "--set", "server.host=0.0.0.0"]) == 2
     assert "use 127.0.0.1" in capsys.readouterr().err

@@ -211,6 +211,24 @@ def test_doctor_tells_whose_server_answers(home: Path, capsys: pytest.CaptureFix
         assert "answers" in found["detail"]
 
 
+@pytest.mark.parametrize("text", ["[params]\nage.max_age_h = -1.0\n", "[server]\nprot = 3\n", "[params\n"])
+def test_doctor_tells_that_a_running_server_rejects_the_file(
+    home: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    (home / CONFIG_NAME).write_text(text)
+    capsys.readouterr()
+
+    def details() -> list[str]:
+        assert cli.run(["doctor", "--home", str(home), "--json"]) == 1
+        return [found["detail"] for found in msgspec.json.decode(capsys.readouterr().out)["findings"]]
+
+    said = "a server runs on this home: it rejects the file and keeps the params from before the edit"
+    assert said not in details()
+    (home / "data").mkdir(exist_ok=True)
+    with keeper_lock(home / "data"):
+        assert said in details()
+
+
 # Config, init, timeline
 
 

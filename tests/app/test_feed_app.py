@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import sqlite3
 import threading
 import time
@@ -236,3 +237,24 @@ def test_a_claim_store_that_hangs_keeps_a_worker_from_folding_only_for_a_moment(
 def test_a_worker_tells_how_old_events_were_when_it_folded_them(worker: Worker) -> None:
     worker.wait_for(worker.send(a_post("p1", "ada")))
     worker.wait(lambda: 'millrace_replica_lag_seconds{role="worker"}' in worker.client.get("/metrics").text)
+
+
+def test_an_edit_of_the_params_takes_effect_without_a_restart_and_is_stamped(worker: Worker) -> None:
+    worker.wait_for(worker.send(a_post("p1", "ada")))
+    viewers = map(str, itertools.count())
+
+    def weight() -> float:
+        return worker.page(next(viewers)).posts[0].why.actions["like"].weight
+
+    assert weight() == pytest.approx(0.5)
+    file = worker.settings.config_path
+    file.write_text(f'{PATIENT}value_profile = "classic"\n[params]\n"value.weight_like" = 0.75\n')
+    worker.wait(lambda: weight() == pytest.approx(0.75))
+    worker.wait(lambda: any(served.params for served in worker.served()))
+    before, after = worker.served()[0], worker.served()[-1]
+    assert before.params == {}
+    assert (after.params["value.weight_like"], after.params["value.weight_click"]) == (0.75, 0.3)
+    assert set(after.param_levels.values()) == {"config"}
+    file.write_text(f"{PATIENT}[params]\nvalue.weight_like = 'much'\n")
+    worker.wait(lambda: "millrace_params_rejected 1.0" in worker.client.get("/metrics").text)
+    assert weight() == pytest.approx(0.75)

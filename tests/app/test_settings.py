@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from millrace.app.config_template import config_template
-from millrace.app.settings import CONFIG_NAME, MillraceConfig, find_home, load_settings
+from millrace.app.settings import CONFIG_NAME, MillraceConfig, find_home, load_settings, reload_settings, with_port
 from millrace.base.errors import ConfigError
 
 
@@ -75,6 +75,20 @@ def test_settings_can_be_sent_to_a_worker_process(home: Path) -> None:
     settings = load_settings(home)
     copy = pickle.loads(pickle.dumps(settings))
     assert copy == settings
+
+
+def test_the_file_can_be_read_again_under_the_same_environment_and_command_line(home: Path) -> None:
+    env = {"MILLRACE__SERVER__N_WORKERS": "4", "SECRET": "x"}
+    settings = pickle.loads(pickle.dumps(load_settings(home, env)))
+    (home / CONFIG_NAME).write_text("[server]\nport = 9005\nn_workers = 7\n")
+    again = reload_settings(settings)
+    assert (again.config.server.port, again.config.server.n_workers) == (9005, 4)
+    assert again.layers_above == settings.layers_above
+    assert "SECRET" not in repr(settings.layers_above)
+    assert reload_settings(with_port(settings, 0)).config.server.port == 0
+    (home / CONFIG_NAME).write_text("[server]\nport = 'x'\n")
+    with pytest.raises(ConfigError, match="expected int"):
+        reload_settings(settings)
 
 
 def test_files_have_their_places(home: Path) -> None:

@@ -33,6 +33,7 @@ class Outer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     inner: Inner = Inner()
     params: dict[str, int | float | bool] = {}
+    profiles: dict[str, dict[str, float]] = {}
 
 
 class Color(enum.Enum):
@@ -76,7 +77,7 @@ def test_an_unknown_key_is_refused_and_the_nearest_one_is_named() -> None:
     assert problems_of({"inner": {"prot": 4}}) == [
         "config key inner.prot (millrace.toml): not known; did you mean inner.port?"
     ]
-    assert problems_of({"zzz": 4}) == ["config key zzz (millrace.toml): not known; known here: inner, params"]
+    assert problems_of({"zzz": 4}) == ["config key zzz (millrace.toml): not known; known here: inner, params, profiles"]
 
 
 def test_all_problems_of_all_layers_are_reported_at_once() -> None:
@@ -118,6 +119,7 @@ def test_entries_list_every_value_with_its_description() -> None:
         "inner.low",
         "inner.high",
         "params.a.b",
+        "profiles",
     ]
 
 
@@ -155,3 +157,22 @@ def test_further_problems_are_reported_with_the_others() -> None:
         "b is bad",
     ]
     assert load(Outer, [], check).config == Outer()
+
+
+def test_a_mapping_of_mappings_is_a_table_of_tables_of_dotted_names() -> None:
+    first = {"profiles": {"calm": {"a": {"rate": 1}, "b.n": 2}, "bare": {}}}
+    second = {"profiles": {"calm": {"a.rate": 3}, "wild": {"b": {"n": 4}}}}
+    loaded = load(Outer, [Layer("millrace.toml", first), Layer("environment", second)])
+    assert loaded.config.profiles == {"calm": {"a.rate": 3, "b.n": 2}, "bare": {}, "wild": {"b.n": 4}}
+    assert loaded.origin("profiles.calm.a.rate") == "environment"
+    assert loaded.origin("profiles.calm.b.n") == "millrace.toml"
+    shown = {entry.key: entry.value for entry in entries(loaded.config) if entry.key.startswith("profiles")}
+    assert shown == {"profiles.calm.a.rate": 3, "profiles.calm.b.n": 2, "profiles.bare": {}, "profiles.wild.b.n": 4}
+    assert Outer().profiles == {}
+
+
+def test_a_profile_that_is_no_table_and_a_value_of_a_wrong_type_are_refused() -> None:
+    assert problems_of({"profiles": {"calm": 3, "wild": {"a": {"rate": "fast"}}}}) == [
+        "config key profiles.calm 3 (millrace.toml): not a table; write [profiles.calm]",
+        "config key profiles.wild.a.rate 'fast' (millrace.toml): expected float, got str",
+    ]

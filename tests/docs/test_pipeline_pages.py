@@ -11,6 +11,7 @@ from millrace.app.settings import Settings
 from millrace.app.wiring import build_idle_pipelines
 from millrace.base.actions import Action
 from millrace.features import columns
+from millrace.mixer.value_model.profiles import CLASSIC
 from millrace.mixer.value_model.weights import X_WEIGHTS
 from millrace.pipeline.column import Column
 from millrace.pipeline.describe import PipelineDescription, describe, render_text
@@ -74,6 +75,11 @@ def test_the_caps_of_sources_are_theirs(home: PipelineDescription) -> None:
 def test_the_weights_are_those_of_the_value_model() -> None:
     listed = {name.strip("`"): float(weight) for name, weight, _ in rows(section(PIPELINE_PAGE, "The value model"))}
     assert listed == {action.label: X_WEIGHTS[action] for action in Action}
+
+
+def test_the_params_of_the_classic_profile_are_listed() -> None:
+    listed = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", section(PIPELINE_PAGE, "Value profiles").partition("```toml")[0]))
+    assert listed == {name for name, value in CLASSIC.items() if value or not name.startswith("value.weight_")}
 
 
 def test_every_column_is_listed_with_its_type_and_fill() -> None:

@@ -78,6 +78,8 @@ def test_graph_holds_what_the_naive_model_holds(history: list[AnyEvent]) -> None
         assert graph.followers(user(name)).tolist() == model.followers(name)
         followed = set(model.following(name))
         assert graph.is_following(user(name), everybody).tolist() == [key in followed for key in everybody.tolist()]
+        followers = set(model.followers(name))
+        assert graph.is_followed_by(user(name), everybody).tolist() == [k in followers for k in everybody.tolist()]
     assert graph.n_following(everybody).tolist() == [len(model.following(name)) for name in USERS]
     assert graph.n_followers(everybody).tolist() == [len(model.followers(name)) for name in USERS]
     assert graph.n_edges == len(model.holders_by_edge)

@@ -55,6 +55,8 @@ class Model:
                     profile[field] = getattr(payload, field)
             if payload.settings and "sensitive_media" in payload.settings:
                 profile["shows_sensitive"] = payload.settings["sensitive_media"] == "show"
+            if payload.settings and "other_languages" in payload.settings:
+                profile["shows_all_languages"] = payload.settings["other_languages"] == "show"
 
 
 @settings(max_examples=60, deadline=None)
@@ -79,6 +81,7 @@ def test_agrees_with_the_naive_model_however_the_log_is_cut(data: st.DataObject,
         assert [codes.languages.name(code) for code in profile.languages] == list(want.get("languages", ()))
         assert [codes.topics.name(code) for code in profile.interests] == list(want.get("interests", ()))
         assert profile.shows_sensitive == want.get("shows_sensitive", False)
+        assert profile.shows_all_languages == want.get("shows_all_languages", False)
         assert profile.is_known == (name in model.users)
     for (name, left), right in zip(whole.arrays().items(), pieces.arrays().values(), strict=True):
         np.testing.assert_array_equal(left, right, err_msg=name)

@@ -9,14 +9,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from millrace.events.content_events import PostCreated, PostDeleted
+from millrace.events.content_events import LabelChanged, PostCreated, PostDeleted
 from millrace.events.envelope import AnyEvent
 from millrace.events.feed_events import Impression
-from millrace.events.user_events import BlockChanged, FollowChanged, MuteChanged
+from millrace.events.user_events import BlockChanged, FollowChanged, MuteChanged, UserErased
+from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed import FeedPost, FeedResponse
 
 MAX_POSTS_PER_AUTHOR: Final = 3
 MAX_AGE_MS: Final = 48 * 3_600_000
+UNSAFE: Final = frozenset(HomeConfig().unsafe_labels)
+UNSAFE_FOR_STRANGERS: Final = frozenset(HomeConfig().unsafe_for_strangers_labels)
 
 
 class PageRules:
@@ -37,6 +40,8 @@ class PageRules:
         self.follows: dict[str, set[str]] = defaultdict(set)
         self.blocks: dict[str, set[str]] = defaultdict(set)
         self.mutes: dict[str, set[str]] = defaultdict(set)
+        self.post_labels: dict[str, set[str]] = defaultdict(set)
+        self.user_labels: dict[str, set[str]] = defaultdict(set)
 
     def hearing(self, events: Iterable[AnyEvent]) -> Iterator[AnyEvent]:
         """Yield the events on, having heard each."""
@@ -52,6 +57,13 @@ class PageRules:
                 self.created_ms.setdefault(post, event.event_time_ms if created_ms is None else created_ms)
             case PostDeleted(post_id=post):
                 self.deleted.add(post)
+                self.post_labels.pop(post, None)
+            case LabelChanged(label=label, post_id=str() as post, is_set=holds):
+                _set(self.post_labels[post], label.strip().casefold(), holds=holds)
+            case LabelChanged(label=label, user_id=str() as user, is_set=holds):
+                _set(self.user_labels[user], label.strip().casefold(), holds=holds)
+            case UserErased(user_id=user):
+                self.user_labels.pop(user, None)
             case Impression(viewer_id=viewer, post_id=post):
                 self.seen[viewer].add(post)
             case FollowChanged(follower_id=who, followee_id=whom, is_following=holds):
@@ -99,6 +111,20 @@ class PageRules:
                 yield f"{author} and the viewer are blocked"
             if author in self.mutes[viewer]:
                 yield f"{author} is muted"
+        yield from self._broken_by_labels(viewer, post)
+
+    def _broken_by_labels(self, viewer: str, post: FeedPost) -> Iterator[str]:
+        """Look at all that the page shows of a post: itself, its author, its parent, whose that is."""
+        if post.kind == "repost" and post.parent_id in self.deleted:
+            yield "reposts a deleted post"
+        labels = self.post_labels[post.post_id] | self.user_labels[post.author.user_id]
+        if post.parent_id:
+            labels = labels | self.post_labels[post.parent_id]
+            labels |= self.user_labels[self.author.get(post.parent_id, "")]
+        hidden = labels & UNSAFE
+        if post.author.user_id not in self.follows[viewer]:
+            hidden |= labels & UNSAFE_FOR_STRANGERS
+        yield from (f"is labelled {label}" for label in sorted(hidden))
 
     def _is_young(self, post: str) -> bool:
         return self._now_ms - self.created_ms[post] <= MAX_AGE_MS

@@ -119,7 +119,14 @@ def _event_strategies() -> _Builders:
             interests=st.none() | subsets,
             is_verified=st.none() | st.booleans(),
             settings=st.none()
-            | st.sampled_from(({"sensitive_media": "show"}, {"sensitive_media": "hide"}, {"x": "y"})),
+            | st.sampled_from(
+                (
+                    {"sensitive_media": "show"},
+                    {"sensitive_media": "hide", "other_languages": "show"},
+                    {"other_languages": "hide"},
+                    {"x": "y"},
+                )
+            ),
             at_ms=times_ms,
         ),
         "FollowChanged": st.builds(
