@@ -26,9 +26,9 @@ from millrace.stream.collector import Receipt
 from millrace.stream.log import total
 
 if TYPE_CHECKING:
+    from millrace.mixer.feed_state import FeedState
     from millrace.mixer.service import FeedService
     from millrace.stores.replica import Replica
-    from millrace.mixer.feed_state import FeedState
 
 _GAUGES_EVERY_S: Final = 1.0
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from millrace.stores.replica import Replica
     from millrace.mixer.feed_state import FeedState
+    from millrace.stores.replica import Replica
 
 
 class ActiveViewer(msgspec.Struct, frozen=True, kw_only=True):

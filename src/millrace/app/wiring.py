@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from millrace.app.metrics import Metrics
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
+    from millrace.mixer.feed_state import FeedState
     from millrace.mixer.home_pipeline import HomeParts
     from millrace.mixer.service import FeedService
     from millrace.mixer.side_effects.served_log import ServedLogger
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from millrace.stores.content_overlay import ContentReader
     from millrace.stores.content_store import ContentStore
     from millrace.stores.replica import Replica
-    from millrace.mixer.feed_state import FeedState
     from millrace.stream.collector import Collector
     from millrace.stream.log import Log
 
