@@ -102,15 +102,20 @@ class PageRules:
             yield "has no text"
         if not post.reason:
             yield "gives no reason"
-        for keyword in self.keywords[viewer]:
-            if any(has_keyword_reference(self.text.get(p, ""), keyword) for p in (post.post_id, post.parent_id or "")):
-                yield f"has the muted keyword {keyword}"
+        for keyword in self._muted_keywords(viewer, post):
+            yield f"has the muted keyword {keyword}"
         behind = self.author.get(post.parent_id) if post.parent_id and post.kind in ("repost", "quote") else None
         for author in filter(None, (post.author.user_id, behind)):
             if author in self.blocks[viewer] or viewer in self.blocks[author]:
                 yield f"{author} and the viewer are blocked"
             if author in self.mutes[viewer]:
                 yield f"{author} is muted"
+
+    def _muted_keywords(self, viewer: str, post: FeedPost) -> Iterator[str]:
+        texts = [self.text.get(post_id, "") for post_id in (post.post_id, post.parent_id or "")]
+        for keyword in sorted(self.keywords[viewer]):
+            if any(has_keyword_reference(text, keyword) for text in texts):
+                yield keyword
 
     def _is_young(self, post: str) -> bool:
         return self._now_ms - self.created_ms[post] <= MAX_AGE_MS
