@@ -31,7 +31,7 @@ def found_in(text: str, *keywords: str) -> int:
         ("new york", "new-york", True),
         ("new york", "new old york", False),
         ("Ｎｅｗ york", "NEW YORK", True),
-        ("caf\u00e9", "CAFE\u0301", True),
+        ("café", "CAFE\u0301", True),
         ("café", "cafe", False),
         ("عليكم", "السلام عليكم", True),
         ("عليك", "السلام عليكم", False),

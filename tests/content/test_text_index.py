@@ -171,7 +171,9 @@ def test_a_long_life_grows_to_its_bound_and_is_the_same_in_any_steps(max_posts: 
     whole, parts = an_index(*history, max_posts=max_posts), an_index(max_posts=max_posts)
     for event in history:
         parts.apply(a_batch_of([event]))
-    assert all(a.tobytes() == b.tobytes() for a, b in zip(whole.arrays().values(), parts.arrays().values(), strict=True))
+    assert all(
+        a.tobytes() == b.tobytes() for a, b in zip(whole.arrays().values(), parts.arrays().values(), strict=True)
+    )
     assert whole.n_posts == max_posts
     assert whole.n_bytes <= 160 * max_posts + 64
     ids, authors, _ = whole.newest(2_000)

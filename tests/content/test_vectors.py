@@ -33,7 +33,11 @@ def test_long_texts_and_many_repeats_are_counted_right() -> None:
 @pytest.mark.parametrize(
     ("text", "like", "unlike"),
     [
-        ("the water wheel of the old mill", "an old mill with a wheel in the water", "election results from the capital"),
+        (
+            "the water wheel of the old mill",
+            "an old mill with a wheel in the water",
+            "election results from the capital",
+        ),
         ("水車は川の水を引いて小麦を挽く", "川の水車が小麦を挽いている", "東京で選挙の結果が発表された"),
         ("ฉันรักแมวมาก", "แมวที่ฉันรัก", "ผลการเลือกตั้งวันนี้"),
         ("mills", "mill", "election"),
@@ -65,5 +69,22 @@ def test_given_vectors_are_scaled_to_one_length() -> None:
 
 
 def test_vectors_are_fixed_for_they_are_in_checkpoints() -> None:
-    known = [0, 0, 0, 0, 0, 0, 0, -37, -12, 0, 0, 0, -37, 0, 0, 0, 0, 0, 0, 37, 0, -37, 0, 0, -12, 0, 37, 0, 37, 0, 0, 0, 37, 25, 0, 0, 0, 0, 0, 12, 0, 0, 0, 37, 0, 0, 0, 0, 0, 0, 37, 0, 0, 0, 0, 37, 0, 0, 0, 0, 0, 0, -37, 3]
-    assert text_vectors(["An old mill. 東京 🔥"])[0].tolist() == known
+    vector = text_vectors(["An old mill. 東京 🔥"])[0]
+    assert {dim: int(vector[dim]) for dim in np.flatnonzero(vector)} == {
+        7: -37,
+        8: -12,
+        12: -37,
+        19: 37,
+        21: -37,
+        24: -12,
+        26: 37,
+        28: 37,
+        32: 37,
+        33: 25,
+        39: 12,
+        43: 37,
+        50: 37,
+        55: 37,
+        62: -37,
+        63: 3,
+    }

@@ -6,6 +6,7 @@ import pytest
 from millrace.base.params import Param
 from millrace.features.columns import AUTHOR_ID, HAS_CONTENT, HEAT, POST_ID, SCORE
 from millrace.features.query_fields import BLOCKED, FOLLOWING
+from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.blueprint import Stages
 from millrace.pipeline.column import PROVENANCE, Attachment
 from millrace.pipeline.outcome import Fate
@@ -262,6 +263,28 @@ def test_late_hydrators_get_each_row_once_and_only_rows_of_the_page() -> None:
     assert result.slate[POST_ID].tolist() == [1, 3, 4]
     assert result.attached(TEXT) == {1: "text 1", 3: "text 3", 4: "text 4"}
     assert hydrator.n_rows == [3, 1]
+
+
+def test_late_filters_read_what_late_hydrators_attached_to_any_row_of_the_page() -> None:
+    hydrator = FakeHydrator((TEXT,), lambda batch: {TEXT: {key: f"text {key}" for key in batch[POST_ID].tolist()}})
+    read: list[dict[int, str]] = []
+
+    def keep(batch: CandidateBatch) -> object:
+        read.append({key: batch.attached(TEXT)[key] for key in batch[POST_ID].tolist()})
+        return batch[POST_ID] != 2
+
+    pipeline = a_pipeline(
+        sources=[FakeSource({POST_ID: [1, 2, 3]})],
+        late_hydrators=[hydrator],
+        late_filters=[FakeFilter(keep, name="first"), FakeFilter(keep, name="second", reads=(TEXT,))],
+    )
+    assert slate_ids(pipeline, limit=2) == [1, 3]
+    assert read == [
+        {1: "text 1", 2: "text 2"},
+        {1: "text 1"},  # what the first one dropped
+        {1: "text 1", 3: "text 3"},  # refilled
+        {1: "text 1", 3: "text 3"},
+    ]
 
 
 def test_an_exhausted_reserve_gives_a_short_page() -> None:

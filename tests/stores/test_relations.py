@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.base.ids import IdHasher
+from millrace.base.keywords import NO_KEYWORD, keyword_hash
 from millrace.events.envelope import AnyEvent
 from millrace.events.user_events import BlockChanged, MuteChanged
-from millrace.base.keywords import NO_KEYWORD, keyword_hash
 from millrace.stores.relations import RelationStore
 from millrace.testing.builders import a_batch_of, a_block, a_mute, a_user_erased
 

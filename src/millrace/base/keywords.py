@@ -1,11 +1,12 @@
 """Muted keywords: sequences of tokens, each known by one int64, found in texts without keeping what they say.
 
-A keyword of words is compared by its words and symbols: "new york" is in "New  York!", "東京" in "東京タワー", and "cat" is
-not in "category". Punctuation counts only for a keyword that has no word ("???", ":-)", "🔥"): it is compared by
-all its tokens, blanks aside.
+A keyword of words is compared by its words and symbols: "new york" is in "New  York!", "東京" in "東京タワー",
+and "cat" is not in "category". Punctuation counts only for a keyword that has no word ("???", ":-)", "🔥"): it is
+compared by all its tokens, blanks aside.
 
-A hash is the number of tokens in the low 9 bits, in bit 9 whether punctuation counts, above them 54 bits of a polynomial
-over the token hashes. So a text is searched by rolling one window for each length that its viewer's keywords have.
+A hash is the number of tokens in the low 9 bits, in bit 9 whether punctuation counts, above them 54 bits of a
+polynomial over the token hashes. So a text is searched by rolling one window for each length that its viewer's
+keywords have.
 """
 
 from __future__ import annotations

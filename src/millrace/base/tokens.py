@@ -51,7 +51,7 @@ _UNSPACED: Final = (
     (0x0E00, 0x0F00),  # Thai, Lao
     (0x1000, 0x10A0),  # Myanmar
     (0x1780, 0x1800),  # Khmer
-    (0x1950, 0x1AB0),  # Tai Le, New Tai Lue, Khmer symbols, Buginese, Tai Tham
+    (0x1950, 0x1AB0),  # Tai scripts, Khmer symbols, Buginese
     (0x1B00, 0x1B80),  # Balinese
     (0x3005, 0x3100),  # ideographic marks, Hiragana, Katakana
     (0x3100, 0x3130),  # Bopomofo

@@ -48,10 +48,10 @@ _NO_IDS: Final = np.empty(0, dtype=np.int64)
 class TextIndex:
     """Fold of the newest posts' text vectors, in the order of their arrival.
 
-    Reposts have no text of their own and are left out. The first `PostCreated` of an id counts, as long as the post is
-    here; a deleted post keeps its place, without a vector, so that it does not come back. A `PostAnnotated` with a vector
-    of 64 numbers takes the place of the one that was made from the text, and edits leave it. What is no longer within
-    the newest ``max_posts`` is forgotten; readers leave out what is too old.
+    Reposts have no text of their own and are left out. The first `PostCreated` of an id counts, as long as the post
+    is here; a deleted post keeps its place, without a vector, so that it does not come back. The vector of a
+    `PostAnnotated`, if it has 64 numbers, takes the place of the one that was made from the text, and edits leave it.
+    What is no longer within the newest ``max_posts`` is forgotten; readers leave out what is too old.
 
     Parameters
     ----------
@@ -92,8 +92,8 @@ class TextIndex:
         return sum(array.nbytes for array in self.arrays().values())
 
     def vectors(self, post_ids: Int64Array) -> tuple[Float32Array, BoolArray]:
-        """Return the vectors of posts at length 1, shape (n, 64), float32, zeros where there is none; and which have one."""
-        return gather_vectors(self._index, np.array(post_ids, dtype=np.int64))  # type: ignore[no-any-return]
+        """Return the vectors of posts at length 1, shape (n, 64), float32, zeros for none; and which have one, (n,)."""
+        return gather_vectors(self._index, np.array(post_ids, dtype=np.int64))
 
     def most_similar(
         self,
@@ -175,7 +175,7 @@ class TextIndex:
         return ids[order], scores[order].astype(np.float32) / np.float32(_UNIT)
 
     def newest(self, max_posts: int) -> tuple[Int64Array, Int64Array, Int64Array]:
-        """Return ids, author ids and times of the newest live originals, latest arrival first, shape (n,), int64 each."""
+        """Return ids, author ids and times of the newest live originals, latest arrival first; (n,), int64 each."""
         rows = newest_originals(self._index, max_posts, self._max_posts)
         return self._index.post_ids[rows], self._index.author_ids[rows], self._index.created_ms[rows]
 

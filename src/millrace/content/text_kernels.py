@@ -90,10 +90,10 @@ class TextChanges(NamedTuple):
 
 @njit(cache=True)
 def _has_direction(vector: Int8Array) -> bool:
+    size = np.int64(0)
     for dim in range(N_DIMS):
-        if vector[dim] != 0:
-            return True
-    return False
+        size += abs(np.int64(vector[dim]))
+    return size > 0
 
 
 @njit(cache=True)
@@ -126,6 +126,27 @@ def _row_of(index: TextArrays, post_id: int) -> int:
 
 
 @njit(cache=True)
+def _create(index: TextArrays, changes: TextChanges, i: int, max_posts: int) -> int:
+    """Put a new post in the place of the oldest; return what is full, and then it has to be tried again."""
+    row = index.n_arrived[0] % max_posts
+    if row == len(index.post_ids):
+        return ROWS_FULL
+    _clear(index, row)
+    if (index.n_keys[0] + 1) * 2 > len(index.keys):
+        return TABLE_FULL
+    table_put(index.keys, index.values, changes.keys[i], row)
+    index.n_keys[0] += 1
+    index.n_arrived[0] += 1
+    index.post_ids[row] = changes.keys[i]
+    index.author_ids[row] = changes.author_ids[i]
+    index.created_ms[row] = changes.created_ms[i]
+    kind = changes.kinds[i]
+    index.flags[row] = np.uint8(kind | IS_ALIVE | (IS_STRANGERS if kind in (ORIGINAL, QUOTE) else 0))
+    _write_vector(index, row, changes.vectors[i], 0)
+    return DONE
+
+
+@njit(cache=True)
 def apply_changes(index: TextArrays, changes: TextChanges, start: int, max_posts: int) -> tuple[int, int]:
     """Apply changes from ``start`` on; return where it stopped and what is full there (`DONE`: nothing)."""
     for i in range(start, len(changes.keys)):
@@ -137,23 +158,9 @@ def apply_changes(index: TextArrays, changes: TextChanges, start: int, max_posts
             continue
         row = _row_of(index, key)
         if change == CREATE:
-            if row >= 0:
-                continue
-            row = index.n_arrived[0] % max_posts
-            if row == len(index.post_ids):
-                return i, ROWS_FULL
-            _clear(index, row)  # the oldest post gives way
-            if (index.n_keys[0] + 1) * 2 > len(index.keys):
-                return i, TABLE_FULL
-            table_put(index.keys, index.values, key, row)
-            index.n_keys[0] += 1
-            index.n_arrived[0] += 1
-            index.post_ids[row] = key
-            index.author_ids[row] = changes.author_ids[i]
-            index.created_ms[row] = changes.created_ms[i]
-            kind = changes.kinds[i]
-            index.flags[row] = np.uint8(kind | IS_ALIVE | (IS_STRANGERS if kind in (ORIGINAL, QUOTE) else 0))
-            _write_vector(index, row, changes.vectors[i], 0)
+            full = _create(index, changes, i, max_posts) if row < 0 else DONE
+            if full != DONE:
+                return i, full
         elif row >= 0 and index.flags[row] & IS_ALIVE:
             if change == DELETE:
                 index.flags[row] &= np.uint8(KIND_BITS)

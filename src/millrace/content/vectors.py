@@ -8,6 +8,9 @@ weigh less: in every language the commonest words are short, and they say least 
 All sums are of whole numbers, so their order and the machine do not matter; the last step alone divides.
 """
 
+# Kernels: Numba knows one kind of 64-bit integer where NumPy's types know two.
+# mypy: disable-error-code="assignment"
+
 from __future__ import annotations
 
 import math
@@ -72,7 +75,10 @@ def quantised(vectors: npt.NDArray[np.floating]) -> Int8Array:
         # Scaled by the largest first: squares of very large and very small numbers leave the range.
         plain = plain / np.abs(plain).max(axis=1, keepdims=True, initial=0.0)
         unit = plain / np.sqrt(np.square(plain).sum(axis=1, keepdims=True))
-    return np.rint(np.where(np.isfinite(unit).all(axis=1, keepdims=True), unit, 0.0) * SCALE).astype(np.int8)
+    whole: Int8Array = np.rint(np.where(np.isfinite(unit).all(axis=1, keepdims=True), unit, 0.0) * SCALE).astype(
+        np.int8
+    )
+    return whole
 
 
 def text_vector_reference(text: str) -> Int8Array:
@@ -125,54 +131,69 @@ def _vectors(
     offsets: Int64Array,
     points: UInt32Array,
 ) -> Int8Array:
-    n_texts = len(offsets) - 1
-    vectors = np.zeros((n_texts, N_DIMS), dtype=np.int8)
-    sums = np.empty(N_DIMS, dtype=np.int64)
+    vectors = np.zeros((len(offsets) - 1, N_DIMS), dtype=np.int8)
     size = 64
     keys = np.empty(size, dtype=np.uint64)
     counts, weights = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
-    for text in range(n_texts):
+    for text in range(len(vectors)):
         first, end = offsets[text], offsets[text + 1]
         if first == end:
             continue
         # At most one feature a token, and one more a character.
-        needed = 64
-        while needed < 2 * (end - first + ends[end - 1] - starts[first]):
-            needed *= 2
-        if needed > len(keys):
-            keys = np.empty(needed, dtype=np.uint64)
-            counts, weights = np.empty(needed, dtype=np.int64), np.empty(needed, dtype=np.int64)
-        size = needed
+        size = 64
+        while size < 2 * (end - first + ends[end - 1] - starts[first]):
+            size *= 2
+        if size > len(keys):
+            keys = np.empty(size, dtype=np.uint64)
+            counts, weights = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
         counts[:size] = 0
-        table = keys[:size]
-        for i in range(first, end):
-            if kinds[i] == WORD:
-                length = ends[i] - starts[i]
-                weight = _WORD_WEIGHTS[min(length, _N_WORD_LENGTHS)]
-                _count(table, counts, weights, hashes[i], weight)
-                a, b = np.uint64(_EDGE), np.uint64(points[starts[i]])
-                for k in range(starts[i] + 1, ends[i] + 1):
-                    c = np.uint64(points[k]) if k < ends[i] else np.uint64(_EDGE)
-                    gram = (a << np.uint64(42)) | (b << np.uint64(21)) | c
-                    _count(table, counts, weights, mixed(gram ^ _GRAM_SALT), _GRAM_WEIGHT)
-                    a, b = b, c
-            elif kinds[i] == ALONE:
-                _count(table, counts, weights, hashes[i], _CHARACTER_WEIGHT)
-                if i > first and kinds[i - 1] == ALONE and ends[i - 1] == starts[i]:
-                    _count(table, counts, weights, mixed(hashes[i - 1] * _PAIR_BASE + hashes[i]), _PAIR_WEIGHT)
-            elif kinds[i] == SYMBOL:
-                _count(table, counts, weights, hashes[i], _SYMBOL_WEIGHT)
-        sums[:] = 0
-        for slot in range(size):
-            if counts[slot] != 0:
-                amount = weights[slot] * _ROOTS[min(counts[slot], 255)]
-                dim = np.int64(table[slot] & _DIM_MASK)
-                sums[dim] += -amount if table[slot] & _SIGN else amount
-        square = 0.0
-        for dim in range(N_DIMS):
-            square += float(sums[dim]) * float(sums[dim])
-        if square > 0.0:
-            length = math.sqrt(square)
-            for dim in range(N_DIMS):
-                vectors[text, dim] = np.int8(np.rint(sums[dim] * SCALE / length))
+        _count_features(hashes, kinds, starts, ends, points, first, end, keys[:size], counts, weights)
+        _write_sums(vectors[text], keys[:size], counts, weights)
     return vectors
+
+
+@njit(cache=True)
+def _count_features(
+    hashes: UInt64Array,
+    kinds: UInt8Array,
+    starts: Int64Array,
+    ends: Int64Array,
+    points: UInt32Array,
+    first: int,
+    end: int,
+    keys: UInt64Array,
+    counts: Int64Array,
+    weights: Int64Array,
+) -> None:
+    for i in range(first, end):
+        if kinds[i] == WORD:
+            length = ends[i] - starts[i]
+            _count(keys, counts, weights, hashes[i], _WORD_WEIGHTS[min(length, _N_WORD_LENGTHS)])
+            a, b = np.uint64(_EDGE), np.uint64(points[starts[i]])
+            for k in range(starts[i] + 1, ends[i] + 1):
+                c = np.uint64(points[k]) if k < ends[i] else np.uint64(_EDGE)
+                gram = (a << np.uint64(42)) | (b << np.uint64(21)) | c
+                _count(keys, counts, weights, mixed(gram ^ _GRAM_SALT), _GRAM_WEIGHT)
+                a, b = b, c
+        elif kinds[i] == ALONE:
+            _count(keys, counts, weights, hashes[i], _CHARACTER_WEIGHT)
+            if i > first and kinds[i - 1] == ALONE and ends[i - 1] == starts[i]:
+                _count(keys, counts, weights, mixed(hashes[i - 1] * _PAIR_BASE + hashes[i]), _PAIR_WEIGHT)
+        elif kinds[i] == SYMBOL:
+            _count(keys, counts, weights, hashes[i], _SYMBOL_WEIGHT)
+
+
+@njit(cache=True)
+def _write_sums(vector: Int8Array, keys: UInt64Array, counts: Int64Array, weights: Int64Array) -> None:
+    sums = np.zeros(N_DIMS, dtype=np.int64)
+    for slot in range(len(keys)):
+        if counts[slot] != 0:
+            amount = weights[slot] * _ROOTS[min(counts[slot], 255)]
+            sums[np.int64(keys[slot] & _DIM_MASK)] += -amount if keys[slot] & _SIGN else amount
+    square = 0.0
+    for dim in range(N_DIMS):
+        square += float(sums[dim]) * float(sums[dim])
+    if square > 0.0:
+        length = math.sqrt(square)
+        for dim in range(N_DIMS):
+            vector[dim] = np.int8(np.rint(sums[dim] * SCALE / length))

@@ -1,4 +1,4 @@
-"""`FeedState`: the stores of `millrace.stores.state.State`, and the folds of the rooms above them that the feed reads."""
+"""`FeedState`: the stores of `millrace.stores.state.State`, and the folds of higher rooms that the feed reads."""
 
 from __future__ import annotations
 

@@ -9,7 +9,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from millrace.events.content_events import LabelChanged, PostCreated, PostDeleted
+from millrace.base.keywords import has_keyword_reference
+from millrace.base.tokens import fold_text
+from millrace.events.content_events import LabelChanged, PostCreated, PostDeleted, PostEdited
 from millrace.events.envelope import AnyEvent
 from millrace.events.feed_events import Impression
 from millrace.events.user_events import BlockChanged, FollowChanged, MuteChanged, UserErased
@@ -42,6 +44,8 @@ class PageRules:
         self.mutes: dict[str, set[str]] = defaultdict(set)
         self.post_labels: dict[str, set[str]] = defaultdict(set)
         self.user_labels: dict[str, set[str]] = defaultdict(set)
+        self.keywords: dict[str, set[str]] = defaultdict(set)
+        self.text: dict[str, str] = {}
 
     def hearing(self, events: Iterable[AnyEvent]) -> Iterator[AnyEvent]:
         """Yield the events on, having heard each."""
@@ -55,6 +59,9 @@ class PageRules:
             case PostCreated(post_id=post, author_id=author, created_at_ms=created_ms):
                 self.author.setdefault(post, author)
                 self.created_ms.setdefault(post, event.event_time_ms if created_ms is None else created_ms)
+                self.text.setdefault(post, event.payload.text)
+            case PostEdited(post_id=post, text=str() as text) if post in self.text:
+                self.text[post] = text
             case PostDeleted(post_id=post):
                 self.deleted.add(post)
                 self.post_labels.pop(post, None)
@@ -72,6 +79,8 @@ class PageRules:
                 _set(self.blocks[who], whom, holds=holds)
             case MuteChanged(muter_id=who, muted_id=str() as whom, is_muted=holds):
                 _set(self.mutes[who], whom, holds=holds)
+            case MuteChanged(muter_id=who, keyword=str() as keyword, is_muted=holds):
+                _set(self.keywords[who], " ".join(fold_text(keyword).split()), holds=holds)
             case _:
                 pass
 
@@ -105,6 +114,8 @@ class PageRules:
             yield "has no text"
         if not post.reason:
             yield "gives no reason"
+        for keyword in self._muted_keywords(viewer, post):
+            yield f"has the muted keyword {keyword}"
         behind = self.author.get(post.parent_id) if post.parent_id and post.kind in ("repost", "quote") else None
         for author in filter(None, (post.author.user_id, behind)):
             if author in self.blocks[viewer] or viewer in self.blocks[author]:
@@ -125,6 +136,12 @@ class PageRules:
         if post.author.user_id not in self.follows[viewer]:
             hidden |= labels & UNSAFE_FOR_STRANGERS
         yield from (f"is labelled {label}" for label in sorted(hidden))
+
+    def _muted_keywords(self, viewer: str, post: FeedPost) -> Iterator[str]:
+        texts = [self.text.get(post_id, "") for post_id in (post.post_id, post.parent_id or "")]
+        for keyword in sorted(self.keywords[viewer]):
+            if any(has_keyword_reference(text, keyword) for text in texts):
+                yield keyword
 
     def _is_young(self, post: str) -> bool:
         return self._now_ms - self.created_ms[post] <= MAX_AGE_MS

@@ -47,8 +47,11 @@ def found(world: FeedWorld, query: Query) -> list[int]:
 
 def test_the_newest_of_new_authors_come_first_and_at_most_two_of_each(a_world: World) -> None:
     world = a_world(
-        [since("new", 6), since("newer", 1), since("old", 8), *(a_post(i, "new") for i in range(4)), a_post(4, "newer")]
-        + [a_post(5, "old")]
+        [
+            *(since("new", 6), since("newer", 1), since("old", 8)),
+            *(a_post(i, "new") for i in range(4)),
+            *(a_post(4, "newer"), a_post(5, "old")),
+        ]
     )
     assert found(world, a_query()) == [4, 3, 2]
     assert found(world, a_query(params={MAX_PER_AUTHOR: 3})) == [4, 3, 2, 1]

@@ -8,7 +8,8 @@ import numpy as np
 
 from millrace.base.params import Param
 from millrace.content.interests import interests_of
-from millrace.content.text_index import MAX_SCANNED, Float32Array, TextIndex
+from millrace.content.text_index import MAX_SCANNED, TextIndex
+from millrace.content.text_kernels import Float32Array
 from millrace.features.columns import POST_ID, RETRIEVAL_SCORE
 from millrace.features.query_fields import LANGUAGES, LIKED_POSTS, SHOWS_ALL_LANGUAGES
 from millrace.mixer.filters.age import MAX_AGE_H, max_age_ms
@@ -97,4 +98,4 @@ class SimilarContentSource(Source):
         params = query.params
         vectors, has = self._texts.vectors(query[LIKED_POSTS][: params.get_int(MAX_LIKED)])
         weights = np.power(np.float32(_FADING), np.flatnonzero(has), dtype=np.float32)
-        return interests_of(vectors[has], weights, params.get_int(N_INTERESTS), _SAME_INTEREST)  # type: ignore[no-any-return]
+        return interests_of(vectors[has], weights, params.get_int(N_INTERESTS), _SAME_INTEREST)
