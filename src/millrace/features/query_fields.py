@@ -44,7 +44,9 @@ FLOOR_MS: Final[QueryField[int]] = QueryField(
 )
 KEYWORDS: Final[QueryField[Int64Array]] = QueryField("keywords", _no_ids(), "hashes of the keywords the viewer mutes")
 LIKED_POSTS: Final[QueryField[Int64Array]] = QueryField(
-    "liked_posts", _no_ids(), "posts the viewer liked: those acted on first, newest first, then those looked at for long"
+    "liked_posts",
+    _no_ids(),
+    "posts the viewer liked: those acted on first, newest first, then those looked at for long",
 )
 LIKED_TOPICS: Final[QueryField[Int32Array]] = QueryField(
     "liked_topics", _no_codes(), "topics of those posts and of the viewer's profile, most liked first"

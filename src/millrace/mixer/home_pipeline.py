@@ -118,7 +118,12 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
     """Return the stages of the home feed."""
     state, content = parts.state, parts.content
     engagements = state.engagements
-    counters, index, histories, tastes = engagements.counters, engagements.index, engagements.histories, engagements.tastes
+    counters, index, histories, tastes = (
+        engagements.counters,
+        engagements.index,
+        engagements.histories,
+        engagements.tastes,
+    )
     ranked_memory = RankedMemory()
     return Stages(
         query_hydrators=(

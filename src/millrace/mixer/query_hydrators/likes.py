@@ -77,9 +77,7 @@ class LikesQueryHydrator(QueryHydrator):
     def hydrate(self, query: Query) -> FieldValues:
         """Return the liked posts and topics; nothing for a viewer who did nothing yet."""
         history = self._histories.history(query.viewer_id)
-        post_ids, weights = self._liked(
-            history.post_ids[::-1], history.actions[::-1], query.params.get_int(MAX_POSTS)
-        )
+        post_ids, weights = self._liked(history.post_ids[::-1], history.actions[::-1], query.params.get_int(MAX_POSTS))
         return {LIKED_POSTS: post_ids, LIKED_TOPICS: self._topics(query.viewer_id, post_ids, weights)}
 
     def fallback(self, query: Query) -> FieldValues:

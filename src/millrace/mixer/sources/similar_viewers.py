@@ -66,11 +66,13 @@ class SimilarViewersSource(Source):
         place = np.flatnonzero(found.post_ids == key)
         n_viewers = len(viewers.user_ids)
         if not len(place):
-            return f"none of the {n_viewers} viewers most like you, by {n_liked} posts you liked, engaged with it lately"
+            return (
+                f"none of the {n_viewers} viewers most like you, by {n_liked} posts you liked, engaged with it lately"
+            )
         n_better = int((self._is_in(query, found) & (found.weights > found.weights[place[0]])).sum())
         return (
-            f"{found.n_users[place[0]]} of the {n_viewers} viewers most like you engaged with it; {n_better} posts have "
-            f"more to say for them, and the cap is {query.params.get_int(MAX_POSTS)}"
+            f"{found.n_users[place[0]]} of the {n_viewers} viewers most like you engaged with it; {n_better} posts "
+            f"have more to say for them, and the cap is {query.params.get_int(MAX_POSTS)}"
         )
 
     def _viewers(self, query: Query) -> LikeMinded:

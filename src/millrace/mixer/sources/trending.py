@@ -97,9 +97,7 @@ class TrendingSource(Source):
         n_free = max_posts - int(is_chosen.sum())
         is_chosen[np.flatnonzero(~is_chosen)[: max(n_free, 0)]] = True
         rows = rows[is_chosen]
-        return CandidateBatch(
-            {POST_ID: found.post_ids[rows], RETRIEVAL_SCORE: found.velocity[rows].astype(np.float32)}
-        )
+        return CandidateBatch({POST_ID: found.post_ids[rows], RETRIEVAL_SCORE: found.velocity[rows].astype(np.float32)})
 
     def explain(self, query: Query, key: int) -> str:
         """Say how fast it rises, and how many rise faster."""
