@@ -1,33 +1,37 @@
-"""Milliseconds per source of the home feed, run by hand: 100k users, 1M posts, 2M engagements, no other process.
-
-    python benchmarks/bench_sources.py
+"""`millrace bench sources`: CPU milliseconds per source of the home feed; 100k users, 1M posts, 2M engagements.
 
 A world of communities: users follow, and engage with posts, mostly within their own, popular authors more often. Stores
-are filled by their own folds; viewers have had 3,300 posts. Printed: the median and the slowest tenth over active viewers, all in one process, the
-processor's caches shared with the other sources, as in a page.
+are filled by their own folds; the viewers are active ones and have had 3,300 posts. Each viewer's query is hydrated and
+every source asked in its order, as a page does, so that they share the processor's caches.
+
+``plain_python`` is the same three walks over the graphs (friends of friends, viewers with a like taste, co-engagement)
+by dictionaries over the stores' own reads; their answers must be equal.
 """
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 
-from harness import note
+from harness import emit, median_ms, note, percentile_ms
 from millrace.base.actions import Action, ActionSpace
 from millrace.base.clock import ManualClock
-from millrace.features.query_fields import CLAIMED, SEEN, SERVED
+from millrace.features.query_fields import CLAIMED, FOLLOWING, LIKED_POSTS, SEEN, SERVED
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.home_pipeline import HomeParts, home_stages
+from millrace.pipeline.blueprint import Stages
 from millrace.pipeline.query import Query
 from millrace.stores.claims import MemoryClaims
 from millrace.stores.config import StoresConfig
 from millrace.stores.engagement_arrays import OP_ANNOTATE, OP_CREATE, OP_ENGAGE
 from millrace.stores.engagement_kernels import fold_ops
+from millrace.stores.follow_walks import friends_of_friends, friends_of_friends_reference
 from millrace.stores.post_store import PostColumns
 from millrace.stores.state import State
+from millrace.stores.taste_references import co_engaged_reference, like_minded_reference
 
 N_USERS: Final = 100_000
 N_POSTS: Final = 1_000_000
@@ -120,6 +124,45 @@ def posts_near(rng: np.random.Generator, community: np.ndarray, home_of_post: np
     return order[np.minimum(np.searchsorted(ends, low + rng.random(len(low)) * (high - low)), len(ends) - 1)]
 
 
+def hydrated(stages: Stages, viewer: int, had: dict[Any, Any]) -> Query:
+    query = Query("r1", viewer, NOW_MS, 35)
+    for hydrator in stages.query_hydrators:
+        fields: Any = hydrator.hydrate(query)
+        query = query.with_fields(fields)
+    return query.with_fields(had)
+
+
+def walks(state: State, query: Query) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+    """Return ours and plain Python's walk over each graph, both with the sources' default bounds."""
+    engagements, me = state.engagements, query.viewer_id
+    tastes, index, liked = engagements.tastes, engagements.index, query[LIKED_POSTS]
+    friends = {"max_per_seed": 100, "left_out": query[FOLLOWING], "min_seeds": 1, "max_users": 100}
+    similar = {"max_per_post": 64, "exclude_user": me, "max_users": 50, "max_engaged": 100, "damping": 0.5}
+    co = {"max_sample": 64, "max_edges": 100, "max_per_user": 32, "min_common": 2, "exclude_user": me}
+    graph, seeds = state.follow_graph, query[FOLLOWING][:100]
+    return {
+        "friends": (
+            lambda: friends_of_friends(graph, seeds, **friends),
+            lambda: friends_of_friends_reference(graph, seeds, **friends),
+        ),
+        "similar": (
+            lambda: tastes.like_minded(liked[:32], **similar),
+            lambda: like_minded_reference(index, liked[:32], **similar),
+        ),
+        "co": (
+            lambda: tastes.co_engaged(liked[:16], **co),
+            lambda: co_engaged_reference(tastes, index, liked[:16], **co),
+        ),
+    }
+
+
+def is_equal(ours: Any, theirs: Any) -> bool:
+    """Whether two answers name the same things with the same numbers, in whatever order."""
+    left, right = (np.array([*answer[:2]], dtype=object).T for answer in (ours, theirs))
+    by_id = [part[np.argsort(part[:, 0].astype(np.int64))] for part in (left, right)]
+    return len(left) == len(right) and np.allclose(by_id[0].astype(float), by_id[1].astype(float))
+
+
 def main() -> None:
     rng = np.random.default_rng(11)
     state, viewers = a_state(rng)
@@ -128,40 +171,46 @@ def main() -> None:
         state=state, content=content, claims=MemoryClaims(), actions=ActionSpace(), clock=ManualClock(NOW_MS)
     )
     stages = home_stages(parts, HomeConfig())
-    took: dict[str, list[float]] = {}
-    found: dict[str, list[int]] = {}
     had = {
         field: rng.choice(state.posts.post_ids(np.arange(state.posts.n_posts, dtype=np.int32)), n)
         for field, n in ((SEEN, 1_500), (SERVED, 300), (CLAIMED, 1_500))
     }
+    took: dict[str, list[float]] = {}
+    found: dict[str, list[int]] = {}
     for n_round in range(3):
-        note(f"round {n_round + 1}")
+        note(f"sources: round {n_round + 1}")
         for viewer in viewers.tolist():
-            query = Query("r1", viewer, NOW_MS, 35)
-            for hydrator in stages.query_hydrators:
-                start = time.perf_counter()
-                fields: Any = hydrator.hydrate(query)
-                keep(took, f"({hydrator.name})", time.perf_counter() - start)
-                query = query.with_fields(fields)
-            query = query.with_fields(had)
+            query = hydrated(stages, viewer, had)
             for source in stages.sources:
-                start = time.perf_counter()
+                start = time.thread_time()
                 batch: Any = source.retrieve(query)
-                keep(took, source.name, time.perf_counter() - start)
-                found.setdefault(source.name, []).append(batch.n)
-    print(f"{'':22}{'median ms':>10}{'p90 ms':>10}{'posts':>8}")
-    total = 0.0
-    for name, seconds in took.items():
-        warm = np.array(seconds[len(viewers) :]) * 1_000
-        total += 0.0 if name.startswith("(") or name == "recent" else float(np.median(warm))
-        n = f"{np.median(found[name]):8.0f}" if name in found else ""
-        print(f"{name:22}{np.median(warm):10.3f}{np.percentile(warm, 90):10.3f}{n}")
-    print(f"{'all but recent':22}{total:10.3f}")
-
-
-def keep(took: dict[str, list[float]], name: str, seconds: float) -> None:
-    took.setdefault(name, []).append(seconds)
+                if n_round:  # the first one compiles
+                    took.setdefault(source.name, []).append(time.thread_time() - start)
+                    found.setdefault(source.name, []).append(batch.n)
+    note("sources: plain Python")
+    equal, seconds = True, {"ours": 0.0, "plain_python": 0.0}
+    for viewer in viewers[:20].tolist():
+        for ours, theirs in walks(state, hydrated(stages, viewer, had)).values():
+            times = [time.thread_time()]
+            answers = []
+            for walk in (ours, theirs):
+                answers.append(walk())
+                times.append(time.thread_time())
+            equal = equal and is_equal(*answers)
+            seconds["ours"] += times[1] - times[0]
+            seconds["plain_python"] += times[2] - times[1]
+    ordinary = [source.name for source in stages.sources if source.only_below is None]
+    per_page = np.sum([took[name] for name in ordinary], axis=0).tolist()
+    emit(
+        "sources",
+        equal=equal,
+        ratio={"plain_python": seconds["plain_python"] / seconds["ours"]},
+        ours_ms=median_ms(per_page),
+        ours_p90_ms=percentile_ms(per_page, 90),
+        source_ms={name: median_ms(values) for name, values in took.items()},
+        n_found={name: float(np.median(values)) for name, values in found.items()},
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,7 +1,8 @@
 """Bytes of schema version 1 decode forever: the log of the first release is still a log.
 
 ``data/v1.ndjson`` and ``data/v1.msgpack`` (a MessagePack array of the log's byte strings) hold one event of
-every type with every field set. They were written once, by version 1, and are never rewritten; a later type is appended.
+every type with every field set. They were written once, by version 1, and are never rewritten; later types are
+appended.
 """
 
 from __future__ import annotations

@@ -518,3 +518,24 @@ def test_a_view_stays_one_view_after_a_business_action_was_appended() -> None:
     after.apply([an_impression(20, 1, dwell_ms=1_000), an_engagement(20, 1, "purchase")])
     counts = counts_of(after, 1)
     assert (counts[len(Action)], counts[after.store.counters.impressions]) == (1.0, 1.0)
+
+
+def test_hot_posts_come_with_all_they_ever_had() -> None:
+    events = [an_engagement(viewer, 1, "like", at_ms=NOW_MS - 12 * HOUR_MS) for viewer in range(8)]
+    events += [an_engagement(1, 2, "reply"), an_engagement(2, 2, "click"), an_engagement(1, 3, "like")]
+    events += [an_engagement(3, 3, "report")]
+    live = Live(EngagementConfig()).apply(events)
+    counters = live.store.counters
+    hot = counters.hot(NOW_MS, 10)
+    found = {p: (h, t) for p, h, t in zip(hot.post_ids.tolist(), hot.heat, hot.totals, strict=True)}
+    assert found == {
+        post(1): pytest.approx((2.0, 8.0), rel=1e-5),  # two half-lives ago
+        post(2): pytest.approx((2.1, 2.1), rel=1e-5),
+        post(3): pytest.approx((1.0, 1.0), rel=1e-5),  # a report is no heat
+    }
+    assert counters.heat_half_life_ms == pytest.approx(6 * HOUR_MS)
+    for n in range(4):
+        assert sorted(counters.hot(NOW_MS, n).post_ids.tolist()) == sorted(counters.popular(NOW_MS, n)[0].tolist())
+    short = Live(EngagementConfig(post_half_lives_ms=(HOUR_MS, 12 * HOUR_MS))).apply(events)
+    totals = dict(zip(*(part.tolist() for part in short.store.counters.hot(NOW_MS, 10)[::2]), strict=True))
+    assert totals[post(1)] == pytest.approx(4.0, rel=1e-5)  # the longest half-life there is

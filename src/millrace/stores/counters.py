@@ -113,7 +113,7 @@ class Counters:
         return 1.0 / float(self._state.settings.heat_rate_per_ms[0])
 
     def hot(self, now_ms: int, max_posts: int) -> HotPosts:
-        """Return the posts that `popular` returns, and which had as much as the last of them, with all they ever had."""
+        """Return the posts that `popular` returns (and those exactly as hot as the last), with all they ever had."""
         state = self._state
         stats = state.heap[: int(state.heap_n[0])]
         if max_posts < len(stats):

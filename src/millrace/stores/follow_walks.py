@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from millrace.base.ids import NO_ID, Int64Array
-from millrace.base.int_table import Int32Array, slot_of
+from millrace.base.int_table import Int32Array
 from millrace.base.kernels import njit
 from millrace.base.order import top_k
 from millrace.stores.follow_graph import FollowGraph
+from millrace.stores.grouping import group_slot, group_table
 from millrace.stores.row_table import Rows, rows_find
 from millrace.stores.slab_lists import COUNT, Slab, slab_slot
 
@@ -83,18 +84,12 @@ def _count_friends(
         rows[i] = rows_find(users, seeds[i]) if seeds[i] != NO_ID else -1
         if rows[i] >= 0:
             bound += min(np.int64(following.rows[rows[i], COUNT]), max_per_seed)
-    size = 64
-    while size < 2 * bound:
-        size *= 2
-    mask = np.int64(size - 1)
-    places = np.zeros(size, dtype=np.int32)
+    places = group_table(bound)
     ids = np.empty(bound, dtype=np.int64)
     counts = np.empty(bound, dtype=np.int32)
     n = 0
     for user in left_out:
-        slot = slot_of(user, mask)
-        while places[slot] != 0 and ids[places[slot] - 1] != user:
-            slot = (slot + 1) & mask
+        slot = group_slot(places, ids, user)
         if places[slot] == 0:
             ids[n], counts[n] = user, _LEFT_OUT
             n += 1
@@ -105,9 +100,7 @@ def _count_friends(
         n_follows = np.int64(following.rows[row, COUNT])
         for k in range(max(n_follows - max_per_seed, 0), n_follows):
             user = following.words[slab_slot(following, row, k), 0]
-            slot = slot_of(user, mask)
-            while places[slot] != 0 and ids[places[slot] - 1] != user:
-                slot = (slot + 1) & mask
+            slot = group_slot(places, ids, user)
             if places[slot] == 0:
                 ids[n], counts[n] = user, 0
                 n += 1

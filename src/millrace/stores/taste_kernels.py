@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.base.ids import NO_ID, Int64Array
-from millrace.base.int_table import Int32Array, slot_of, table_get
+from millrace.base.int_table import Int32Array, table_get
 from millrace.base.kernels import njit
 from millrace.stores.decayed_rows import Float64Array
+from millrace.stores.grouping import group_slot, group_table
 from millrace.stores.slab_lists import COUNT, Slab, slab_slot
 
 
@@ -68,11 +69,7 @@ def count_engagers(
     for row in lists:
         if row >= 0:
             bound += min(np.int64(engagers.rows[row, COUNT]), max_per_post)
-    size = 64
-    while size < 2 * bound:
-        size *= 2
-    mask = np.int64(size - 1)
-    places = np.zeros(size, dtype=np.int32)
+    places = group_table(bound)
     ids = np.empty(bound, dtype=np.int64)
     n_posts = np.empty(bound, dtype=np.int32)
     last_post = np.empty(bound, dtype=np.int64)
@@ -86,9 +83,7 @@ def count_engagers(
             user = engagers.words[slab_slot(engagers, row, k), 0]
             if user == left_out:
                 continue
-            slot = slot_of(user, mask)
-            while places[slot] != 0 and ids[places[slot] - 1] != user:
-                slot = (slot + 1) & mask
+            slot = group_slot(places, ids, user)
             if places[slot] == 0:
                 ids[n], n_posts[n], last_post[n] = user, 0, -1
                 n += 1
@@ -119,11 +114,7 @@ def sum_engaged(
         rows[i] = table_get(t.user_keys, t.user_values, user_ids[i])
         if rows[i] >= 0:
             bound += min(np.int64(engaged.rows[rows[i], COUNT]), max_per_user)
-    size = 64
-    while size < 2 * bound:
-        size *= 2
-    mask = np.int64(size - 1)
-    places = np.zeros(size, dtype=np.int32)
+    places = group_table(bound)
     ids = np.empty(bound, dtype=np.int64)
     sums = np.empty(bound, dtype=np.float64)
     n_users = np.empty(bound, dtype=np.int32)
@@ -136,9 +127,7 @@ def sum_engaged(
         count = np.int64(engaged.rows[row, COUNT])
         for k in range(count - 1, max(count - max_per_user, 0) - 1, -1):
             post = engaged.words[slab_slot(engaged, row, k), 0]
-            slot = slot_of(post, mask)
-            while places[slot] != 0 and ids[places[slot] - 1] != post:
-                slot = (slot + 1) & mask
+            slot = group_slot(places, ids, post)
             if places[slot] == 0:
                 ids[n], sums[n], n_users[n], last_user[n] = post, 0.0, 0, -1
                 n += 1
@@ -176,6 +165,27 @@ def sample_engagers(t: TasteArrays, row: int, max_sample: int, max_edges: int, l
 
 
 @njit(cache=True)
+def _sample_all(
+    t: TasteArrays, seeds: Int64Array, max_sample: int, max_edges: int, max_per_user: int, left_out: int
+) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """Return the samples of all seeds in a row, where each ends, and how many records each leads to at most."""
+    engaged = t.engaged
+    lists = engager_lists(t, seeds)
+    users = np.empty(len(seeds) * max_sample, dtype=np.int64)
+    ends = np.zeros(len(seeds) + 1, dtype=np.int64)
+    n_records = np.zeros(len(seeds), dtype=np.int64)
+    for i in range(len(seeds)):
+        ends[i + 1] = ends[i]
+        if lists[i] < 0:
+            continue
+        for row in sample_engagers(t, lists[i], max_sample, max_edges, left_out):
+            users[ends[i + 1]] = row
+            ends[i + 1] += 1
+            n_records[i] += min(np.int64(engaged.rows[row, COUNT]), max_per_user)
+    return users, ends, n_records
+
+
+@njit(cache=True)
 def sum_co_engaged(
     t: TasteArrays,
     seeds: Int64Array,
@@ -195,33 +205,15 @@ def sum_co_engaged(
         it; and the users in common with that seed. Pairs with fewer than ``min_users`` in common do not count.
     """
     engaged = t.engaged
-    lists = engager_lists(t, seeds)
-    samples = [np.empty(0, dtype=np.int64) for _ in range(0)]
-    bound, largest = np.int64(0), np.int64(0)
-    for i in range(len(seeds)):
-        found = np.empty(0, dtype=np.int64)
-        if lists[i] >= 0:
-            found = sample_engagers(t, lists[i], max_sample, max_edges, left_out)
-        n_records = np.int64(0)
-        for row in found:
-            n_records += min(np.int64(engaged.rows[row, COUNT]), max_per_user)
-        samples.append(found)
-        bound += n_records
-        largest = max(largest, n_records)
-
-    size, all_size = 64, 64
-    while size < 2 * largest:
-        size *= 2
-    while all_size < 2 * bound:
-        all_size *= 2
-    mask, all_mask = np.int64(size - 1), np.int64(all_size - 1)
-    places = np.zeros(size, dtype=np.int32)
+    users, ends, n_records = _sample_all(t, seeds, max_sample, max_edges, max_per_user, left_out)
+    largest, bound = n_records.max() if len(seeds) > 0 else np.int64(0), n_records.sum()
+    places = group_table(largest)
     slots = np.empty(largest, dtype=np.int64)
     ids = np.empty(largest, dtype=np.int64)
     counts = np.empty(largest, dtype=np.int32)
     last_user = np.empty(largest, dtype=np.int64)
 
-    all_places = np.zeros(all_size, dtype=np.int32)
+    all_places = group_table(bound)
     all_ids = np.empty(bound, dtype=np.int64)
     sums = np.empty(bound, dtype=np.float64)
     best_part = np.empty(bound, dtype=np.float64)
@@ -229,7 +221,7 @@ def sum_co_engaged(
     best_count = np.empty(bound, dtype=np.int32)
     n_all = 0
     for i in range(len(seeds)):
-        sample = samples[i]
+        sample = users[ends[i] : ends[i + 1]]
         n = 0
         for u in range(len(sample)):
             row = sample[u]
@@ -238,9 +230,7 @@ def sum_co_engaged(
                 post = engaged.words[slab_slot(engaged, row, k), 0]
                 if post == seeds[i]:
                     continue
-                slot = slot_of(post, mask)
-                while places[slot] != 0 and ids[places[slot] - 1] != post:
-                    slot = (slot + 1) & mask
+                slot = group_slot(places, ids, post)
                 if places[slot] == 0:
                     ids[n], counts[n], last_user[n], slots[n] = post, 0, -1, slot
                     n += 1
@@ -254,9 +244,7 @@ def sum_co_engaged(
             if counts[j] < min_users:
                 continue
             part = prefactors[i] / len(sample) * counts[j]
-            slot = slot_of(ids[j], all_mask)
-            while all_places[slot] != 0 and all_ids[all_places[slot] - 1] != ids[j]:
-                slot = (slot + 1) & all_mask
+            slot = group_slot(all_places, all_ids, ids[j])
             if all_places[slot] == 0:
                 all_ids[n_all], sums[n_all], best_part[n_all] = ids[j], 0.0, -1.0
                 n_all += 1

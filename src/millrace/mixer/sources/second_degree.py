@@ -49,7 +49,8 @@ class SecondDegreeSource(Source):
         place = np.flatnonzero(everything.post_ids == key)
         if len(place):
             n, cap = int(everything.n_proofs[place[0]]), query.params.get_int(MAX_POSTS)
-            return f"{n} of the {followed} that you follow engaged with it: place {place[0] + 1:,}, beyond the cap of {cap}"
+            told = f"{n} of the {followed} that you follow engaged with it"
+            return f"{told}: place {place[0] + 1:,}, beyond the cap of {cap}"
         window_h = query.params.get_float(WINDOW_H)
         return f"none of the {followed} that you follow engaged with it within {window_h:g} hours, or it is gone"
 

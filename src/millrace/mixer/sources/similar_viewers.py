@@ -71,8 +71,8 @@ class SimilarViewersSource(Source):
             )
         n_better = int((self._is_in(query, found) & (found.weights > found.weights[place[0]])).sum())
         return (
-            f"{found.n_users[place[0]]} of the {n_viewers} viewers most like you engaged with it; {n_better} posts have "
-            f"more to say for them, and the cap is {query.params.get_int(MAX_POSTS)}"
+            f"{found.n_users[place[0]]} of the {n_viewers} viewers most like you engaged with it; {n_better} posts "
+            f"have more to say for them, and the cap is {query.params.get_int(MAX_POSTS)}"
         )
 
     def _viewers(self, query: Query) -> LikeMinded:
