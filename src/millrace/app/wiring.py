@@ -211,7 +211,7 @@ def build_feed_service(
     claims, observer, clock
         Shared or replaced where somebody else needs them too.
     """
-    from millrace.app.secret import key_for, load_or_make_secret
+    from millrace.app.secret import load_or_make_secret, subkey
     from millrace.mixer.service import FeedService
 
     return FeedService(
@@ -221,7 +221,7 @@ def build_feed_service(
         settings.config.home,
         params=settings.config.params,
         observer=observer,
-        cursor_key=key_for(load_or_make_secret(settings), "cursor"),
+        cursor_key=subkey(load_or_make_secret(settings), "cursor"),
     )
 
 

@@ -18,7 +18,6 @@ from millrace.base.errors import (
     SchemaError,
 )
 
-
 RETRY_AFTER_S: Final = "1"
 """Seconds, as a header's text: a worker that starts, or a disk that is busy, needs about that long."""
 

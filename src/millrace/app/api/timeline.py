@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-from litestar import Response, get
+from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
@@ -53,35 +53,29 @@ def timeline_routes(serve_home: ServeHome, find_viewers: FindViewers) -> list[HT
         },
     )
     async def home(
+        request: Request[Any, Any, Any],
         viewer: Annotated[str, Parameter(description="Whose feed (development mode: anybody's)", max_length=512)],
         limit: Annotated[int | None, Parameter(description="Posts at most; default: a page", ge=1)] = None,
         debug: Annotated[bool, Parameter(description="With debug_info: counts, latencies, outcomes")] = True,
         cursor: Annotated[
             str | None, Parameter(description="The cursor of the page before; none: a first page")
         ] = None,
-        correlation_id: Annotated[
-            str | None,
-            Parameter(
-                header="X-Request-ID",
-                description="Your own id of the request, echoed; with the same one a first page is the same for ten "
-                "minutes",
-            ),
-        ] = None,
     ) -> Response[bytes]:
         """Answer a ranked page, and for every post its sources, its reason and how its score came about.
 
-        No post comes on two pages of a viewer; the same cursor gives the same page once more for ten minutes. A
-        viewer that nobody has heard of gets a page as well: what is popular now.
+        No post comes on two pages of a viewer. The same cursor, or a first page with the same ``X-Request-ID``, gives
+        the same page once more for ten minutes. A viewer that nobody has heard of gets a page as well: what is
+        popular now.
         """
-        request = FeedRequest(
+        wanted = FeedRequest(
             viewer_id=normalise_id(viewer, "viewer"),
             limit=limit,
             request_id=uuid.uuid4().hex,
             debug=debug,
             cursor=cursor,
-            correlation_id=correlation_id or "",
+            correlation_id=request.headers.get("x-request-id", ""),
         )
-        return Response(_ENCODER.encode(await serve_home(request)), media_type="application/json")
+        return Response(_ENCODER.encode(await serve_home(wanted)), media_type="application/json")
 
     @get(
         "/api/v1/viewers",
