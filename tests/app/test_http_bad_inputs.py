@@ -286,11 +286,11 @@ def test_no_credentials_that_are_wrong_open_anything(make_service: Any) -> None:
 
 
 def test_a_token_for_another_audience_opens_nothing(make_service: Any) -> None:
-    from millrace.app.secret import load_or_make_secret, key_for
+    from millrace.app.secret import load_or_make_secret, subkey
     from millrace.app.tokens import PURPOSE
 
     service = make_service("tokens")
-    key = key_for(load_or_make_secret(service.settings), PURPOSE)
+    key = subkey(load_or_make_secret(service.settings), PURPOSE)
     for claims, status in (
         ({}, 200),
         ({"aud": "other"}, 401),

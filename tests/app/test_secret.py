@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from millrace.app.secret import N_BYTES, load_or_make_secret, key_for
+from millrace.app.secret import SECRET_BYTES, load_or_make_secret, subkey
 from millrace.app.settings import Settings
 from millrace.base.errors import ConfigError
 
@@ -15,7 +15,7 @@ from millrace.base.errors import ConfigError
 def test_it_is_made_once_and_stays(tmp_path: Path) -> None:
     settings = Settings(tmp_path)
     made = load_or_make_secret(settings)
-    assert len(made) == N_BYTES
+    assert len(made) == SECRET_BYTES
     assert load_or_make_secret(settings) == made
     assert settings.secret_path.stat().st_mode & 0o777 == 0o600
 
@@ -45,7 +45,7 @@ def test_a_file_of_another_length_is_refused_and_left_alone(tmp_path: Path, data
 
 
 def test_each_purpose_and_each_secret_has_a_key_of_its_own() -> None:
-    keys = {key_for(secret, purpose) for secret in (b"a" * 32, b"b" * 32) for purpose in ("tokens", "cursors")}
+    keys = {subkey(secret, purpose) for secret in (b"a" * 32, b"b" * 32) for purpose in ("tokens", "cursors")}
     assert len(keys) == 4
     assert {len(key) for key in keys} == {32}
-    assert key_for(b"a" * 32, "tokens") in keys
+    assert subkey(b"a" * 32, "tokens") in keys

@@ -35,6 +35,8 @@ def test_filters_run_in_the_documented_order(a_world: World) -> None:
         "muted_parent",
         "seen",
         "served",
+        "claimed",
+        "floor",
         "out_of_network_reply",
         "language",
         "sensitive",
@@ -61,6 +63,7 @@ def test_what_protects_people_fails_closed(a_world: World) -> None:
         "unsafe",
         "content",
         "muted_keyword",
+        "claims",
     }
 
 

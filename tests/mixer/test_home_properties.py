@@ -29,6 +29,7 @@ def test_pages_of_any_history_are_sound_and_the_same_again(events: list[AnyEvent
             world = FeedWorld(path, events)
             try:
                 page, result = world.page_with_result(viewer, limit=limit)
+                again = world.page(viewer, request_id="r2")
             finally:
                 world.close()
             pages.append(msgspec.json.encode(page))
@@ -36,8 +37,11 @@ def test_pages_of_any_history_are_sound_and_the_same_again(events: list[AnyEvent
             assert len(ids) == len(set(ids)) <= limit
             assert all(post.author.user_id != str(viewer) for post in page.posts)
             assert all(post.reason and post.sources for post in page.posts)
-            assert page.end_of_feed == (len(ids) < limit)
+            assert (page.cursor is None) == page.end_of_feed
+            assert not page.end_of_feed or len(ids) < limit
             assert not page.degraded
+            assert not page.end_of_feed or again.posts == ()
+            assert not set(ids) & {post.post_id for post in again.posts}
             kept = int((result.dropped_by == 0).sum())
             assert kept == result.ranked.n
         assert pages[0] == pages[1]

@@ -139,6 +139,24 @@ def test_the_deadline_bounds_every_wait() -> None:
     assert fates(result) == {"slow": Fate.LATE}
 
 
+def test_the_deadline_does_not_cut_off_a_filter_without_which_there_is_no_page() -> None:
+    """It has its own time: after the deadline a late page is better than none."""
+
+    class Checks(FakeFilter):
+        async def keep(self, query: object, batch: CandidateBatch) -> np.ndarray:  # type: ignore[override]
+            await asyncio.sleep(0.02)
+            return np.ones(batch.n, dtype=np.bool_)
+
+    def page(on_error: OnError) -> PipelineResult:
+        checks = Checks(len, name="checks", on_error=on_error)
+        checks.timeout_ms = 5_000
+        pipeline = a_pipeline(sources=[FakeSource({POST_ID: [1]})], late_filters=[checks])
+        return execute(pipeline, a_query(deadline=Deadline.after_ms(SystemClock(), 1)))
+
+    assert fates(page(OnError.DROP_ALL)) == {}
+    assert fates(page(OnError.KEEP_ALL)) == {"checks": Fate.LATE}
+
+
 def test_after_the_deadline_what_can_be_left_out_is_left_out_and_filters_are_not() -> None:
     deadline = Deadline(SystemClock(), at_s=0.0)
     result = execute(

@@ -111,8 +111,27 @@ def test_a_last_resort_takes_part_only_where_the_others_found_little() -> None:
     result = execute(pipeline, a_query())
     assert result.slate[POST_ID].tolist() == [8, 1, 2]
     assert result.slate_sources() == [("last",), ("last", "first"), ("first",)]
-    assert slate_ids(pipeline, params={only_below: 2}) == [1, 2]
+    assert slate_ids(pipeline, limit=2, params={only_below: 2}) == [1, 2]
+    assert slate_ids(pipeline, params={only_below: 0}) == [1, 2]
     assert "last.only_below" in pipeline.params
+
+
+def test_a_last_resort_takes_part_where_the_filters_leave_less_than_a_page() -> None:
+    last = FakeSource({POST_ID: [8, 1]}, name="last")
+    last.only_below = Param("last.only_below", 2)
+    odd = FakeFilter(lambda batch: batch[POST_ID] % 2 == 0, name="odd")
+    first = FakeSource({POST_ID: [1, 2, 3]}, name="first")
+    pipeline = a_pipeline(sources=[last, first], filters=[odd])
+    result = execute(pipeline, a_query(limit=2))
+    assert result.slate[POST_ID].tolist() == [8, 2]
+    assert result.n_dropped_by_name() == {"odd": 2}
+    assert [name for name, _ in result.retrieved] == ["last", "first"]
+    fates = [(c.component, c.fate) for c in result.report.components if c.stage == "source"]
+    assert fates == [("first", Fate.OK), ("last", Fate.OK)]
+    result = execute(pipeline, a_query(limit=1))
+    assert result.slate[POST_ID].tolist() == [2]
+    fates = [(c.component, c.fate) for c in result.report.components if c.stage == "source"]
+    assert fates == [("first", Fate.OK), ("last", Fate.DISABLED)]
 
 
 def test_a_pre_ranker_keeps_the_best_and_leaves_their_order() -> None:

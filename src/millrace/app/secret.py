@@ -15,8 +15,7 @@ from typing import Final
 from millrace.app.settings import Settings
 from millrace.base.errors import ConfigError
 
-N_BYTES: Final = 32
-_MAX_PURPOSE_BYTES: Final = 16
+SECRET_BYTES: Final = 32
 
 
 def load_or_make_secret(settings: Settings) -> bytes:
@@ -35,7 +34,7 @@ def load_or_make_secret(settings: Settings) -> bytes:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 with os.fdopen(descriptor, "wb") as file:
-                    file.write(secrets.token_bytes(N_BYTES))
+                    file.write(secrets.token_bytes(SECRET_BYTES))
                     file.flush()
                     os.fsync(file.fileno())
                 with contextlib.suppress(FileExistsError):
@@ -50,25 +49,22 @@ def load_or_make_secret(settings: Settings) -> bytes:
             problem=f"cannot be read or made ({error.strerror})",
             remedy="check the permissions of the file and of the home folder",
         ) from error
-    if len(secret) != N_BYTES:
+    if len(secret) != SECRET_BYTES:
         raise ConfigError(
             "secret file",
             value=str(path),
-            problem=f"holds {len(secret)} bytes instead of {N_BYTES}",
+            problem=f"holds {len(secret)} bytes instead of {SECRET_BYTES}",
             remedy="put the right one back, or remove it: a new one is made, and all tokens and cursors become void",
         )
     return secret
 
 
-def key_for(secret: bytes, purpose: str) -> bytes:
+def subkey(secret: bytes, purpose: str) -> bytes:
     """Return the key of one purpose, 32 bytes; keys of different purposes tell nothing about each other.
 
     Examples
     --------
-    >>> key_for(b"s" * 32, "cursor") == key_for(b"s" * 32, "cursor") != key_for(b"s" * 32, "token")
+    >>> subkey(b"s" * 32, "cursor") == subkey(b"s" * 32, "cursor") != subkey(b"s" * 32, "token")
     True
     """
-    person = purpose.encode()
-    if not 1 <= len(person) <= _MAX_PURPOSE_BYTES:
-        raise ValueError(f"purpose {purpose!r}: not 1 to {_MAX_PURPOSE_BYTES} bytes")
-    return hashlib.blake2b(key=secret, person=person, digest_size=N_BYTES).digest()
+    return hashlib.blake2b(purpose.encode(), key=secret, digest_size=SECRET_BYTES).digest()

@@ -27,7 +27,7 @@ class ViewerTokens:
     Parameters
     ----------
     key
-        Signs them; see `millrace.app.secret.key_for`.
+        Signs them; see `millrace.app.secret.subkey`.
     clock_skew_s
         How far the clocks of makers and readers may differ.
     clock

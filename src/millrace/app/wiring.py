@@ -229,7 +229,7 @@ def build_feed_service(
     claims, observer, traces, clock
         Shared or replaced where somebody else needs them too; without ``traces`` none are kept.
     """
-    from millrace.app.secret import key_for, load_or_make_secret
+    from millrace.app.secret import load_or_make_secret, subkey
     from millrace.mixer.service import FeedService
     from millrace.mixer.value_model.profiles import values_in_effect
 
@@ -241,7 +241,7 @@ def build_feed_service(
         config.home,
         params=values_in_effect(config.home.value_profile, config.profiles, config.params),
         observer=observer,
-        cursor_key=key_for(load_or_make_secret(settings), "cursor"),
+        cursor_key=subkey(load_or_make_secret(settings), "cursor"),
         traces=traces,
     )
 
@@ -342,10 +342,10 @@ def build_gate(settings: Settings) -> Gate:
 
 def build_tokens(settings: Settings) -> ViewerTokens:
     """Return what makes and reads viewers' tokens; the home's secret is made where there is none."""
-    from millrace.app.secret import key_for, load_or_make_secret
+    from millrace.app.secret import subkey, load_or_make_secret
     from millrace.app.tokens import PURPOSE, ViewerTokens
 
-    key = key_for(load_or_make_secret(settings), PURPOSE)
+    key = subkey(load_or_make_secret(settings), PURPOSE)
     return ViewerTokens(key, clock_skew_s=settings.config.auth.clock_skew_s)
 
 

@@ -154,7 +154,7 @@ class FeedService:
         return await self._execute(self._home, request, self._place(self._home, request))
 
     async def drain(self) -> None:
-        """Return once all side effects have ended."""
+        """Return once all side effects have ended, and what requests without an answer had taken is given back."""
         await self.pipeline.drain()
         await self.following_pipeline.drain()
 
@@ -171,6 +171,7 @@ class FeedService:
                 timeline.pipeline.schedule_side_effects(result)
             else:
                 timeline.pipeline.abandon(result.query)
+                await timeline.pipeline.settle()  # whoever asks for the next page finds these posts free
         return page if request.debug else replace(page, debug_info=None)
 
     async def _make_now(self, timeline: _Timeline, request: FeedRequest) -> tuple[FeedResponse, PipelineResult]:

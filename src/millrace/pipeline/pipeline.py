@@ -146,9 +146,16 @@ class Pipeline:
             task.add_done_callback(self._side_effects.discard)
 
     async def drain(self) -> None:
-        """Return once all side effects have ended (before a process stops; in tests)."""
+        """Return once all side effects have ended, and what was taken is given back (before a process stops; in tests)."""
         while self._side_effects:
             await asyncio.wait(set(self._side_effects))
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Return once what abandoned requests had taken is given back."""
+        for _, stages in self.stages.groups():
+            for stage in stages:
+                await stage.settle()
 
     async def _run_side_effect(self, stage: SideEffect, result: PipelineResult) -> None:
         start_s = self._clock.monotonic_s()

@@ -88,6 +88,9 @@ class Stage(ABC):
         Must neither wait nor raise. Called for every stage, whether it had a turn or not.
         """
 
+    async def settle(self) -> None:  # noqa: B027 - as above
+        """Return once what `abandon` has begun so far has ended."""
+
 
 class QueryHydrator(Stage):
     """Finds out something about the viewer or the request."""

@@ -133,9 +133,10 @@ class FeedWorld:
 
         async def run() -> tuple[FeedResponse, PipelineResult]:
             request = FeedRequest(viewer_id=str(viewer_id), request_id=request_id, **more)
-            answer = await self.service.home_with_result(request)
-            await self.service.drain()
-            return answer
+            try:
+                return await self.service.home_with_result(request)
+            finally:
+                await self.service.drain()
 
         return asyncio.run(run())
 
@@ -147,9 +148,10 @@ class FeedWorld:
         more: Mapping[str, Any],
     ) -> FeedResponse:
         async def run() -> FeedResponse:
-            page = await serve(FeedRequest(viewer_id=str(viewer_id), request_id=request_id, **more))
-            await self.service.drain()
-            return page
+            try:
+                return await serve(FeedRequest(viewer_id=str(viewer_id), request_id=request_id, **more))
+            finally:
+                await self.service.drain()
 
         return asyncio.run(run())
 

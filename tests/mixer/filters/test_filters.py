@@ -8,6 +8,7 @@ import pytest
 from millrace.features.columns import (
     AUTHOR_ID,
     AUTHOR_REPUTATION,
+    CONTENT_CREATED_MS,
     CONTENT_ID,
     CREATED_MS,
     HAS_CONTENT,
@@ -27,15 +28,19 @@ from millrace.features.columns import (
 from millrace.features.query_fields import (
     BLOCKED,
     BLOCKED_BY,
+    BOUNDARY,
+    CLAIMED,
+    FLOOR_MS,
     LANGUAGES,
     MUTED,
     SEEN,
     SERVED,
     SHOWS_ALL_LANGUAGES,
     SHOWS_SENSITIVE,
+    Boundary,
 )
 from millrace.mixer.filters.age import MAX_AGE_H, AgeFilter
-from millrace.mixer.filters.claims import ClaimFilter
+from millrace.mixer.filters.claims import ClaimedFilter, ClaimFilter, FloorFilter
 from millrace.mixer.filters.existence import ContentFilter, DeletedFilter, DeletedParentFilter, HydrationFilter
 from millrace.mixer.filters.out_of_network import OutOfNetworkReplyFilter
 from millrace.mixer.filters.own import OwnPostsFilter
@@ -49,6 +54,7 @@ from millrace.mixer.filters.relations import (
 from millrace.mixer.filters.safety import MIN_REPUTATION, ReputationFilter, UnsafeFilter
 from millrace.mixer.filters.same_content import SameContentFilter
 from millrace.mixer.filters.seen import SeenFilter, ServedFilter
+from millrace.mixer.filters.timeline import BehindFilter, FirstAppearanceFilter
 from millrace.mixer.filters.viewer_settings import IS_CROSS_LINGUAL, LanguageFilter, SensitiveFilter
 from millrace.mixer.kinds import ORIGINAL, QUOTE, REPLY, REPOST
 from millrace.pipeline.stages import OnError
@@ -186,14 +192,37 @@ def test_strangers_of_low_reputation_are_not_recommended() -> None:
 
 
 def test_claimed_posts_are_dropped_for_others_and_granted_again_to_their_owner() -> None:
-    stage = ClaimFilter(MemoryClaims(), ttl_ms=1_000, timeout_ms=100)
-    batch = a_batch({CONTENT_ID: [7, 8]})
+    stage = ClaimFilter(MemoryClaims(), ttl_ms=1_000, max_claims=100, timeout_ms=100)
+    batch = a_batch({CONTENT_ID: [7, 8], CONTENT_CREATED_MS: [1, 1]})
     assert kept(stage, a_query(request_id="r1"), batch) == [1, 2]
     assert kept(stage, a_query(request_id="r1"), batch) == [1, 2]
-    wider = a_batch({CONTENT_ID: [8, 9]})
+    wider = a_batch({CONTENT_ID: [8, 9], CONTENT_CREATED_MS: [1, 0]})
     assert kept(stage, a_query(request_id="r2"), wider) == [2]
     assert kept(stage, a_query(request_id="r3", now_ms=NOW_MS + 1_000), wider) == [1, 2]
     assert kept(stage, a_query(request_id="r4", viewer_id=21), wider) == [1, 2]
+
+
+def test_an_empty_page_needs_no_claim_store() -> None:
+    stage = ClaimFilter(None, ttl_ms=1_000, max_claims=100, timeout_ms=100)  # type: ignore[arg-type]
+    assert kept(stage, a_query(), a_batch({CONTENT_ID: [], CONTENT_CREATED_MS: []})) == []
+
+
+def test_what_left_and_what_is_older_than_the_floor_is_dropped_also_as_reposts() -> None:
+    batch = a_batch({POST_ID: [1, 2, 3], CONTENT_ID: [1, 2, 9], CONTENT_CREATED_MS: [0, 100, 99]})
+    assert kept(ClaimedFilter(), a_query({CLAIMED: [1, 9]}), batch) == [2]
+    assert kept(FloorFilter(), a_query({FLOOR_MS: 100}), batch) == [2]
+    assert kept(FloorFilter(), a_query(), batch) == [1, 2, 3]
+
+
+def test_what_lies_behind_a_viewer_who_scrolls_is_dropped() -> None:
+    batch = a_batch({POST_ID: [5, 2, 3, 4], CREATED_MS: [300, 200, 200, 100]})
+    assert kept(BehindFilter(), a_query({BOUNDARY: Boundary(300, 5, 200, 2)}), batch) == [3, 4]
+    assert kept(BehindFilter(), a_query(), batch) == [5, 2, 3, 4]
+
+
+def test_a_viewer_who_scrolls_meets_each_content_where_it_appears_first() -> None:
+    batch = a_batch({POST_ID: [12, 11, 1, 2], CONTENT_ID: [2, 1, 1, 2]})
+    assert kept(FirstAppearanceFilter(), a_query(), batch) == [12, 11]
 
 
 def test_claims_do_not_block_the_event_loop() -> None:
@@ -207,8 +236,9 @@ def test_claims_do_not_block_the_event_loop() -> None:
     gate: concurrent.futures.Future[None] = concurrent.futures.Future()
 
     async def run() -> list[bool]:
-        stage = ClaimFilter(SlowClaims(), ttl_ms=1_000, timeout_ms=100)
-        claim = asyncio.ensure_future(stage.keep(a_query(), a_batch({CONTENT_ID: [7]})))
+        stage = ClaimFilter(SlowClaims(), ttl_ms=1_000, max_claims=100, timeout_ms=100)
+        batch = a_batch({CONTENT_ID: [7], CONTENT_CREATED_MS: [1]})
+        claim = asyncio.ensure_future(stage.keep(a_query(), batch))
         await asyncio.sleep(0.01)
         gate.set_result(None)
         return (await claim).tolist()  # type: ignore[no-any-return]

@@ -97,6 +97,10 @@ class ClaimFilter(Filter):
         """Give the request's claims back, soon."""
         self._thread.submit(self._release, query.viewer_id, query.request_id)
 
+    async def settle(self) -> None:
+        """Return once all claims made or given back so far have been."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, int)
+
     def _release(self, viewer_id: int, owner: str) -> None:
         try:
             self._claims.release(viewer_id, owner)
