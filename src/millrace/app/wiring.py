@@ -342,7 +342,7 @@ def build_gate(settings: Settings) -> Gate:
 
 def build_tokens(settings: Settings) -> ViewerTokens:
     """Return what makes and reads viewers' tokens; the home's secret is made where there is none."""
-    from millrace.app.secret import subkey, load_or_make_secret
+    from millrace.app.secret import load_or_make_secret, subkey
     from millrace.app.tokens import PURPOSE, ViewerTokens
 
     key = subkey(load_or_make_secret(settings), PURPOSE)

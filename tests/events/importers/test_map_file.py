@@ -111,7 +111,9 @@ def test_a_field_that_makes_no_sense_is_refused(tmp_path: Path, field: str, prob
     assert any(problem in said for said in found), found
 
 
-@pytest.mark.parametrize(("text", "problem"), [("", "there are none"), ("events = 3", "there are none"), ("events = [3]", "not a table")])
+@pytest.mark.parametrize(
+    ("text", "problem"), [("", "there are none"), ("events = 3", "there are none"), ("events = [3]", "not a table")]
+)
 def test_a_mapping_without_rules_is_refused(tmp_path: Path, text: str, problem: str) -> None:
     assert problem in problems(tmp_path, text)[0]
 

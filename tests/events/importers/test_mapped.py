@@ -259,9 +259,7 @@ def test_columns_that_are_not_there_are_named_with_those_that_are(tmp_path: Path
 
 def test_a_rule_that_cannot_use_most_of_its_rows_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     said = refusal(tmp_path, ROWS.replace(b"0,7", b"0 h,7"), ACTIONS)
-    assert said == (
-        "rows: Engagement cannot use 1 of the 1 rows to which it applies; line 2: at is not a time in s",
-    )
+    assert said == ("rows: Engagement cannot use 1 of the 1 rows to which it applies; line 2: at is not a time in s",)
     said = refusal(tmp_path, ROWS, ACTIONS.replace("fav =", "favourite ="))
     assert "action: what says something that is not among its names" in said[0]
 
@@ -273,7 +271,10 @@ def test_only_the_rows_asked_for_are_tried(tmp_path: Path) -> None:
 
 
 def test_a_mapping_that_applies_to_nothing_and_files_without_rows_are_refused(tmp_path: Path) -> None:
-    assert "no rule applies to any of the first 1 rows" in refusal(tmp_path, b"at,who,what,item,secs\n1,2,x,y,\n", ACTIONS)[0]
+    assert (
+        "no rule applies to any of the first 1 rows"
+        in refusal(tmp_path, b"at,who,what,item,secs\n1,2,x,y,\n", ACTIONS)[0]
+    )
     for kind, data, problem in (
         ("csv", b"at,who,what,item,secs\n", "there are none"),
         ("csv", b"", "is empty"),
@@ -315,7 +316,7 @@ json_values = st.recursive(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(row=st.fixed_dictionaries({}, optional={name: json_values for name in ("at", "who", "what", "item", "secs")}))
+@given(row=st.fixed_dictionaries({}, optional=dict.fromkeys(("at", "who", "what", "item", "secs"), json_values)))
 def test_no_row_of_json_ends_an_import(tmp_path: Path, row: dict[str, Any]) -> None:
     report = ImportReport()
     good = {"at": 30, "who": 7, "what": "fav", "item": "p1"}

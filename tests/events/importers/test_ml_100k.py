@@ -36,12 +36,12 @@ def events() -> list[AnyEvent]:
     return list(read(FILES, options(), None))
 
 
-def test_movies_are_posts_with_year_and_genres_by_genre_and_decade(events: list[AnyEvent]) -> None:
+def test_movies_are_posts_with_year_and_genres_by_genre_and_year(events: list[AnyEvent]) -> None:
     posts = {e.payload.post_id: (e.payload.author_id, e.payload.text) for e in of(events, PostCreated)}
     assert posts == {
-        "movie-1": ("movies/Drama/1990s", "The Mill (1995)\n\nDrama, Crime"),
+        "movie-1": ("movies/Drama/1995", "The Mill (1995)\n\nDrama, Crime"),
         "movie-2": ("movies/unknown/undated", "Wheels"),
-        "movie-3": ("movies/Drama/1970s", "Nobody Saw It (1971)\n\nDrama"),
+        "movie-3": ("movies/Drama/1971", "Nobody Saw It (1971)\n\nDrama"),
     }
     topics = {e.payload.post_id: e.payload.topics for e in of(events, PostAnnotated)}
     assert topics == {"movie-1": ("Drama", "Crime"), "movie-2": (), "movie-3": ("Drama",)}

@@ -3,7 +3,7 @@
 What is real: viewers, the articles shown to them, clicks and non-clicks, the moments of the log's rows, histories and
 their order, and titles, abstracts and categories as far as ``news.tsv`` gives them. What is made, and why the result is
 called composite: a category with its subcategory stands as an author; articles without a row get a line of text and one
-of a hundred made authors; when articles were published and when a history's clicks happened; positions (the publisher
+of a thousand made authors; when articles were published and when a history's clicks happened; positions (the publisher
 shuffled the order of each row); times on screen (`millrace.events.importers.made`). Nobody follows anybody.
 
 Choices: a row of the log is a `Served`, an `Impression` for every article shown, clicked or not, and an ``Engagement``

@@ -13,8 +13,8 @@ from millrace.events.importers.report import ImportReport
 from millrace.events.importers.rows import Table, find_file
 from millrace.events.user_events import ProfileUpdated
 
-N_UNLISTED_DESKS: Final = 100
-"""Articles without a row are spread over so many made authors."""
+N_UNLISTED_DESKS: Final = 1_000
+"""Articles without a row are spread over so many made authors; a post store keeps only so many posts of each."""
 
 _COLUMNS: Final = (
     "news_id",

@@ -2,7 +2,7 @@
 
 What is real: viewers with age and gender, movies with title, year and genres, ratings and their times. What is made,
 and why the result is called composite: a movie stands as a post, published by seed in the days before its first
-rating; its first genre with its decade stands as the author; times on screen, which claim nothing
+rating; its first genre with its year stands as the author; times on screen, which claim nothing
 (`millrace.events.importers.made`). Nobody follows anybody.
 
 Choices: 4 and 5 stars are a like, 3 a click (looked at, not liked), 1 and 2 "not interested"; each with an impression,
@@ -35,7 +35,7 @@ from millrace.events.user_events import ProfileUpdated
 SOURCE: Final = "importer/ml-100k"
 COMPOSITION: Final = (
     "composite: viewers, movies, ratings and their times are real (ml-100k); a movie stands as a post and its first "
-    "genre with its decade as the author; publication times and times on screen are made by seed"
+    "genre with its year as the author; publication times and times on screen are made by seed"
 )
 
 LEAD_MS: Final = 7 * 24 * HOUR_MS
@@ -60,9 +60,8 @@ class Movie:
 
     @property
     def studio(self) -> tuple[str, str]:
-        """What stands as its author: first genre and decade."""
-        genre = self.genres[0] if self.genres else _NO_GENRE
-        return genre, f"{self.year // 10 * 10}s" if self.year else "undated"
+        """What stands as its author: first genre and year."""
+        return self.genres[0] if self.genres else _NO_GENRE, str(self.year) if self.year else "undated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +143,11 @@ def _released(item_id: str, movies: dict[str, Movie], time_ms: int, teller: Tell
 
 def _studios(movies: dict[str, Movie]) -> Iterator[ProfileUpdated]:
     for movie in {movie.studio: movie for movie in movies.values()}.values():
-        genre, decade = movie.studio
+        genre, year = movie.studio
         yield ProfileUpdated(
             user_id=_studio_id(movie),
-            name=f"{genre}, {decade}",
-            bio=f"Movies of the first genre {genre}, {decade}, as one author (composite; real movies).",
+            name=f"{genre}, {year}",
+            bio=f"Movies of the first genre {genre}, {year}, as one author (composite; real movies).",
             interests=(genre,),
         )
 
