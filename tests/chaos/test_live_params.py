@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
+import itertools
 import json
-from collections.abc import Callable
 
+import psutil
 import pytest
 
 from millrace.app.settings import CONFIG_NAME, Settings
@@ -12,44 +14,66 @@ from millrace.testing.server_process import ServerProcess, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 
-HOME = "/api/v1/timeline/home"
+VIEWERS = itertools.count()
 
 
-def like_weight_of(server: ServerProcess) -> Callable[[], float]:
-    """Return what asks for one more viewer's page and tells the weight of P(like) in it."""
-    n_asked = iter(range(100_000))
+def connect(server: ServerProcess, n_workers: int) -> dict[int, http.client.HTTPConnection]:
+    """Return an open connection to each worker, by process id: a connection stays with the worker that took it."""
+    found: dict[int, http.client.HTTPConnection] = {}
 
-    def ask() -> float:
-        page = json.loads(server.get(f"{HOME}?viewer=v{next(n_asked)}"))
-        return round(page["posts"][0]["why"]["actions"]["like"]["weight"], 6)
+    def has_all() -> bool:
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=40)
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        port = connection.sock.getsockname()[1]
+        for child in server.children():
+            if any(tuple(c.raddr)[1:] == (port,) for c in child.net_connections("tcp")):
+                found.setdefault(child.pid, connection)
+        if connection not in found.values():
+            connection.close()
+        return len(found) == n_workers
 
-    return ask
+    until(has_all, 60)
+    return found
 
 
-def test_an_edit_reaches_every_worker_and_those_started_after_it(server: ServerProcess, settings: Settings) -> None:
+def like_weight(connection: http.client.HTTPConnection) -> float | None:
+    """Return the weight of P(like) in one more viewer's page; None where the page is empty."""
+    connection.request("GET", f"/api/v1/timeline/home?viewer=v{next(VIEWERS)}")
+    answer = connection.getresponse()
+    page = json.loads(answer.read())
+    assert answer.status == 200, page
+    return round(page["posts"][0]["why"]["actions"]["like"]["weight"], 6) if page["posts"] else None
+
+
+def test_an_edit_reaches_every_worker_and_those_started_after_it(
+    server: ServerProcess, settings: Settings, n_workers: int
+) -> None:
     post = {"type": "PostCreated", "post_id": "p1", "author_id": "ada", "text": "The wheel turns."}
     answer = json.loads(server.get("/api/v1/events", json.dumps([{"payload": post}]).encode()))
     assert answer["n_accepted"] == 1
-    weight = like_weight_of(server)
-    until(lambda: json.loads(server.get(f"{HOME}?viewer=early"))["posts"], 30)
+    workers = connect(server, n_workers)
 
-    def agree(wanted: float) -> bool:  # each request is a connection of its own, to whichever worker takes it
-        return {weight() for _ in range(16)} == {wanted}
+    def weights() -> set[float | None]:
+        return {like_weight(connection) for connection in workers.values()}
 
-    assert agree(0.5)
     file = settings.home / CONFIG_NAME
+    until(lambda: weights() == {0.5}, 30)
     file.write_text('[params]\n"value.weight_like" = 0.75\n')
-    until(lambda: agree(0.75), 10)
+    until(lambda: weights() == {0.75}, 10)
     file.write_text('[params]\n"value.weight_like" = -1.0\n')
-    until(lambda: b"millrace_params_rejected 1.0" in server.get("/metrics"), 10)
-    assert agree(0.75)
-    assert "param value.weight_like -1.0: out of bounds" in (settings.home / "server.log").read_text()
+    log = settings.home / "server.log"
+    until(lambda: log.read_text().count("param value.weight_like -1.0: out of bounds") == n_workers, 10)
+    assert b"millrace_params_rejected 1.0" in server.get("/metrics")
+    assert weights() == {0.75}
     file.write_text("[home]\nvalue_profile = 'classic'\n")
-    until(lambda: agree(0.2), 10)
-    until(lambda: b"millrace_params_rejected 0.0" in server.get("/metrics"), 10)
-    keeper_and_workers = server.children()
-    for worker in keeper_and_workers[1:]:
-        worker.kill()
-    until(server.is_ready, 60)
-    until(lambda: len({c.pid for c in server.children()} - {c.pid for c in keeper_and_workers}) == 2, 60)
-    until(lambda: agree(0.2), 30)
+    until(lambda: weights() == {0.2}, 10)
+    assert b"millrace_params_rejected 0.0" in server.get("/metrics")
+    for pid, connection in workers.items():
+        connection.close()
+        psutil.Process(pid).kill()
+    until(lambda: len(server.children()) == 1 + n_workers and server.is_ready(), 60)
+    workers = connect(server, n_workers)
+    assert weights() == {0.2}  # from the first page on, though the server was started with another file
+    for connection in workers.values():
+        connection.close()
