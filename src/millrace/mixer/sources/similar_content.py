@@ -23,7 +23,7 @@ from millrace.stores.post_store import PostStore
 
 MAX_POSTS: Final = Param("similar_content.max_posts", 200, 0, 2_000, "most posts like what the viewer liked")
 MAX_POOL: Final = Param(
-    "similar_content.max_pool", 400, 0, 5_000, "how many like posts it looks at, for some may be in other languages"
+    "similar_content.max_pool", 300, 0, 5_000, "how many like posts it looks at, for some may be in other languages"
 )
 MAX_LIKED: Final = Param("similar_content.max_liked", 32, 0, 64, "how many of the newest liked posts count")
 N_INTERESTS: Final = Param("similar_content.n_interests", 3, 1, 8, "how many interests they are grouped into at most")
