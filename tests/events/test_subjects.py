@@ -18,6 +18,7 @@ from millrace.testing.builders import (
     a_search,
     a_served,
     a_user_erased,
+    an_editorial_pick,
     an_engagement,
     an_impression,
 )
@@ -52,6 +53,7 @@ def test_what_happens_to_a_post_is_about_its_author_once_the_post_is_known() -> 
     assert rule.is_about(a_post_created("p1", "erin").payload)
     assert rule.is_about(edit)
     assert rule.is_about(deletion)
+    assert rule.is_about(an_editorial_pick("p1").payload)
     assert SubjectRule(["erin"], ["p1"]).is_about(edit)
     assert not rule.is_about(an_engagement("bob", "p1").payload)  # what others did is theirs
 
