@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from millrace.app import wiring
@@ -12,11 +14,11 @@ from millrace.app.commands.init import make_home
 from millrace.app.keeper import keeper_lock, open_keeper
 from millrace.app.settings import Settings
 from millrace.base.errors import StoreError
-from millrace.base.ids import IdHasher
+from millrace.base.ids import IdHasher, IdKind
 from millrace.events.envelope import AnyEvent
 from millrace.stream.log import total
 from millrace.stream.sqlite_log import SqliteLog
-from millrace.testing.builders import a_follow, a_post_created, an_engagement
+from millrace.testing.builders import a_follow, a_post_created, a_user_erased, an_engagement
 
 
 def a_home(folder: Path) -> Settings:
@@ -72,6 +74,49 @@ def test_a_restored_home_has_the_same_state(tmp_path: Path) -> None:
     restore_backup(other, tmp_path / "backup")
     assert other.config_path.read_text() == home.config_path.read_text()
     assert state_of(other) == state_of(home)
+
+
+def claimed(settings: Settings) -> tuple[list[int], int]:
+    with contextlib.closing(wiring.build_claims(settings)) as claims:
+        found = claims.claimed(7, 0)
+    return sorted(found.content_ids.tolist()), found.floor_ms
+
+
+def test_what_left_for_a_viewer_is_backed_up_and_restored(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    put(home, some_events(10))
+    ids = np.array([1, 2, 3], dtype=np.int64)
+    with contextlib.closing(wiring.build_claims(home)) as claims:  # open meanwhile, as in a worker
+        claims.claim(7, ids, ids, owner="r", now_ms=0, ttl_ms=1_000, max_claims=2)
+        claims.keep_page(7, "k", b"page", now_ms=0, ttl_ms=1_000)
+        make_backup(home, tmp_path / "backup")
+    other = Settings(tmp_path / "other")
+    restore_backup(other, tmp_path / "backup")
+    assert claimed(other) == claimed(home) == ([2, 3], 2)
+    assert not list((tmp_path / "backup").rglob("secret.key"))
+    with contextlib.closing(wiring.build_claims(home)) as claims:
+        claims.claim(7, ids + 3, ids + 3, owner="r2", now_ms=0, ttl_ms=1_000, max_claims=5)
+    restore_backup(home, tmp_path / "backup", replaces=True)
+    assert claimed(home) == ([2, 3], 2)
+
+
+def test_an_erasure_reaches_the_claims_of_the_home(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    erin = IdHasher().one(IdKind.USER, "erin")
+    ids = np.array([1, 2, 3], dtype=np.int64)
+    with contextlib.closing(wiring.build_claims(home)) as claims:
+        for viewer_id in (erin, 7):
+            claims.claim(viewer_id, ids, ids, owner="r", now_ms=0, ttl_ms=1_000, max_claims=2)
+        put(home, [a_post_created("p", "erin"), a_user_erased("erin")])
+        with keeper_lock(home.data_dir):
+            keeper = open_keeper(home)
+            keeper.start()
+            while keeper.turn() or keeper._eraser.step():
+                pass
+            keeper.stop()
+        found = claims.claimed(erin, 0)
+        assert (found.content_ids.tolist(), found.floor_ms) == ([], 0)
+    assert claimed(home) == ([2, 3], 2)
 
 
 def test_a_home_can_be_copied_while_it_is_written(tmp_path: Path) -> None:

@@ -311,12 +311,14 @@ def test_doctor_looks_at_the_warehouse(home: Path, capsys: pytest.CaptureFixture
 
 def test_doctor_finds_what_is_broken_and_goes_on(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "data" / "log.db").write_bytes(b"this is not a database at all, " * 100)
+    (home / "data" / "claims.db").write_bytes(b"nor is this, " * 100)
     (home / "data" / "checkpoints" / "ck-000000000005").mkdir(parents=True)
     argv = ["doctor", "--home", str(home), "--json", "--set", "server.host=0.0.0.0"]
     assert cli.run(argv) == 1
     findings = msgspec.json.decode(capsys.readouterr().out)["findings"]
     broken = {f["check"]: f for f in findings if f["verdict"] == "problem"}
-    assert {"log", "checkpoints", "server"} <= set(broken)
+    assert {"log", "checkpoints", "server", "claims"} <= set(broken)
+    assert "claims.db is damaged" in broken["claims"]["detail"]
     assert all(finding["remedy"] for finding in broken.values())
 
 

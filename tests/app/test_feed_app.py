@@ -128,6 +128,28 @@ def test_a_served_post_does_not_come_again(worker: Worker) -> None:
     assert worker.page("vic").posts == ()
 
 
+def test_a_cursor_and_a_request_id_give_the_same_page_again_byte_for_byte(worker: Worker) -> None:
+    worker.wait_for(worker.send(*(a_post(f"p{n}", f"a{n}") for n in range(30))))
+
+    def get(correlation_id: str = "", **params: Any) -> bytes:
+        headers = {"x-request-id": correlation_id} if correlation_id else {}
+        answer = worker.client.get("/api/v1/timeline/home", params={"viewer": "vic", **params}, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers.get("x-request-id", "") == correlation_id
+        return answer.content
+
+    first = get("tab", limit=10)
+    cursor = msgspec.json.decode(first, type=FeedResponse).cursor
+    second = get("tab", limit=10, cursor=cursor)
+    assert get("tab", limit=10) == first
+    assert get("other", limit=10, cursor=cursor) == second
+    pages = [msgspec.json.decode(page, type=FeedResponse) for page in (first, second)]
+    assert len({post.post_id for page in pages for post in page.posts}) == 20
+    last = worker.page("vic", limit=20, cursor=pages[1].cursor)
+    assert (len(last.posts), last.end_of_feed, last.cursor) == (10, True, None)
+    assert msgspec.json.decode(get("tab", debug=False), type=FeedResponse).debug_info is None
+
+
 def test_served_events_are_written_before_the_server_ends(tmp_path: Path) -> None:
     worker = Worker(tmp_path)
     with worker.client:
@@ -160,6 +182,8 @@ def test_debug_information_can_be_left_out(worker: Worker) -> None:
         ({"viewer": "v", "limit": 51}, "limit"),
         ({"viewer": "v", "limit": "many"}, "limit"),
         ({"viewer": "v", "debug": "perhaps"}, "debug"),
+        ({"viewer": "v", "cursor": "garbage"}, "cursor 'garbage': not a cursor that this server gave out"),
+        ({"viewer": "v", "cursor": ""}, "cursor"),
     ],
 )
 def test_a_wrong_parameter_is_refused_with_its_name(worker: Worker, params: dict[str, Any], message: str) -> None:
@@ -212,24 +236,34 @@ def test_the_openapi_document_describes_the_page(worker: Worker) -> None:
 
 
 def test_a_claim_store_that_hangs_keeps_a_worker_from_folding_only_for_a_moment(tmp_path: Path) -> None:
-    worker = Worker(tmp_path, config="[home]\ndeadline_ms = 20_000\n")
+    worker = Worker(tmp_path, config="[home]\ndeadline_ms = 20_000\nclaim_timeout_ms = 250\n")
+
+    def ask_for(viewer: str) -> Any:
+        return worker.client.get("/api/v1/timeline/home", params={"viewer": viewer})
+
     with worker.client:
         worker.wait(lambda: worker.client.get("/readyz").status_code == 200)
         worker.wait_for(worker.send(follow("vic", "ada"), a_post("p0", "ada")))
-        worker.page("warm")
+        worker.wait(lambda: ask_for("warm").status_code == 200)  # its first claim makes the file
         with contextlib.closing(sqlite3.connect(worker.settings.claims_path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             worker.replica.take_lag_ms()
-            pages: list[FeedResponse] = []
-            asking = threading.Thread(target=lambda: pages.extend(worker.page(f"v{n}") for n in range(5)))
+            answers: list[Any] = []
+            asking = threading.Thread(target=lambda: answers.extend(ask_for(f"v{n}") for n in range(5)))
             asking.start()
             for n in range(1, 6):
                 worker.wait_for(worker.send(a_post(f"p{n}", "ada")))
             asking.join()
             other.execute("ROLLBACK")
-    late = [(o.component, o.fate) for page in pages if page.debug_info for o in page.debug_info.outcomes]
-    assert late == [("claims", "late")] * 5
-    assert all(page.posts for page in pages)
+        assert [answer.status_code for answer in answers] == [503] * 5
+        assert {answer.headers["retry-after"] for answer in answers} == {"1"}
+        error = answers[0].json()["error"]
+        assert "claims: the store does not do its work" in error["message"]
+        assert error["remedy"] == "nothing was sent; ask again in a moment"
+        # What did not leave is not lost: with the store back, everybody gets it.
+        worker.wait(lambda: len((ask_for("v0").json()).get("posts", ())) > 0)
+        text = worker.client.get("/metrics").text
+    assert 'component="claims",fate="late"' in text
     worker.replica.close()
     worker.log.close()
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from millrace.app.erasure import Eraser
 from millrace.app.keeper import Keeper, keeper_lock, running_keeper
 from millrace.base.clock import ManualClock
 from millrace.base.errors import StoreError
-from millrace.base.ids import IdHasher
+from millrace.base.ids import IdHasher, IdKind
 from millrace.events.codec import EventCodec
 from millrace.events.envelope import AnyEvent
 from millrace.events.registry import EventRegistry
@@ -22,6 +23,7 @@ from millrace.stores.content_overlay import ContentReader
 from millrace.stores.content_store import ContentStore
 from millrace.stores.replica import Replica
 from millrace.stores.replica_config import ReplicaConfig
+from millrace.stores.sqlite_claims import SqliteClaims
 from millrace.stream.collector import Collector
 from millrace.stream.log import Message
 from millrace.stream.sqlite_log import SqliteLog
@@ -66,6 +68,7 @@ class Home:
         self.reader = ContentReader(folder / "content.db", HASHER)
         self.checkpoints = Checkpoints(folder / "checkpoints", "f", 2)
         self.warehouse = Warehouse(folder / "warehouse", CODEC)
+        self.claims = SqliteClaims(folder / "claims.db")
 
     def keeper(self) -> Keeper:
         content = ContentStore(self.folder / "content.db", HASHER)
@@ -78,9 +81,22 @@ class Home:
             config=self.config,
             listeners=(content,),
         )
-        keeper = Keeper(self.log, replica, content, self.warehouse, CODEC, self.clock, self.config)
+        keeper = Keeper(self.log, replica, content, self.warehouse, CODEC, self.clock, self.config, self.forget_claims)
         keeper.start()
         return keeper
+
+    def forget_claims(self, user: str) -> None:
+        self.claims.forget(HASHER.one(IdKind.USER, user))
+
+    def show(self, viewer: str, *texts: bytes) -> None:
+        """Claim and keep a page with these texts, as a worker does."""
+        viewer_id = HASHER.one(IdKind.USER, viewer)
+        ids = np.arange(1, 1 + len(texts), dtype=np.int64)
+        self.claims.claim(viewer_id, ids, ids, owner="r", now_ms=0, ttl_ms=10_000, max_claims=10_000)
+        self.claims.keep_page(viewer_id, "k", b"".join(texts), now_ms=0, ttl_ms=10_000)
+
+    def n_claimed(self, viewer: str) -> int:
+        return len(self.claims.claimed(HASHER.one(IdKind.USER, viewer), 0).content_ids)
 
     def put(self, *events: AnyEvent) -> None:
         self.collector.submit(events)
@@ -230,14 +246,19 @@ def test_erasure_leaves_nothing_of_the_user_anywhere(home: Home) -> None:
     keeper.checkpoint()
     home.warehouse.export(home.log)
     assert home.files_with(b"erin-the-erased", but=["log.db", "log.db-wal"])
+    home.show("erin-the-erased", b"the words of bob")
+    home.show("bob", b"the words of erin")
     home.put(a_user_erased("erin-the-erased"), a_post_created("p3", "bob", text="later words of bob"))
     home.settle(keeper, chores=5)
+    assert (home.n_claimed("erin-the-erased"), home.n_claimed("bob")) == (0, 1)
     assert home.texts("p1", "p2", "p3") == [None, "the words of bob", "later words of bob"]
     assert home.checkpoints.oldest_position() == (7,)
     assert list(home.log.dead_letters()) == []
     for words in (b"the words of erin", b"more words of erin", b"Erin Example"):
         assert home.files_with(words) == []
     home.put(an_engagement("bob", "p2"), a_served("bob", ("p1",), author_id="erin-the-erased"))  # it was under way
+    home.show("erin-the-erased", b"the words of bob")
+    home.show("bob", b"the words of erin")
     home.settle(keeper)
     home.warehouse.export(home.log)
     keeper.checkpoint()  # after a further one, the request to forget is forgotten itself
@@ -248,7 +269,10 @@ def test_erasure_leaves_nothing_of_the_user_anywhere(home: Home) -> None:
     keeper.stop()
     home.log.close()
     home.reader.close()
-    assert home.files_with(b"erin-the-erased") == []
+    assert (home.n_claimed("erin-the-erased"), home.n_claimed("bob")) == (0, 1)
+    home.claims.close()
+    for words in (b"erin-the-erased", b"the words of erin"):
+        assert home.files_with(words) == []
 
 
 @pytest.mark.parametrize("stops", [True, False])
@@ -394,7 +418,7 @@ def test_posts_learnt_from_the_log_are_remembered_over_a_kill(home: Home) -> Non
     connection.close()
     for killed_after in range(3):
         content = ContentStore(home.folder / "content.db", HASHER)
-        eraser = Eraser(home.log, content, home.warehouse, CODEC, lambda: (3,), records_per_step=1)
+        eraser = Eraser(home.log, content, home.warehouse, CODEC, lambda: (3,), home.forget_claims, records_per_step=1)
         eraser.step()
         content.close()
         assert records_left(home) == [False, killed_after < 1, True]

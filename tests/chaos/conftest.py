@@ -9,7 +9,7 @@ import pytest
 
 from millrace.app.commands.init import make_home
 from millrace.app.settings import Settings
-from millrace.testing.server_process import ServerProcess
+from millrace.testing.server_process import Connection, ServerProcess, until
 
 N_WORKERS = 2
 OFTEN = ("replica.checkpoint_every_records=300", "replica.checkpoint_every_s=0.5")
@@ -40,3 +40,21 @@ def server(settings: Settings, n_workers: int, overrides: tuple[str, ...]) -> It
     finally:
         if server.process.poll() is None:
             server.kill_all()
+
+
+@pytest.fixture
+def by_worker(server: ServerProcess, n_workers: int) -> Iterator[dict[int, Connection]]:
+    """Return one open connection to each worker, by the worker's process id."""
+    opened: list[Connection] = []
+    found: dict[int, Connection] = {}
+
+    def has_all() -> bool:
+        opened.append(Connection(server))
+        found.setdefault(opened[-1].worker(server), opened[-1])
+        return len(found) == n_workers
+
+    until(has_all, 30)
+    yield found
+    for connection in opened:
+        with connection:
+            pass

@@ -6,18 +6,15 @@ look up, in the table of the machine's connections, which process holds the othe
 
 from __future__ import annotations
 
-import http.client
-import json
 import threading
 import time
-from collections.abc import Iterator
 from itertools import combinations
-from typing import Any, Self
+from typing import Any
 
 import psutil
 import pytest
 
-from millrace.testing.server_process import ServerProcess, until
+from millrace.testing.server_process import Connection, ServerProcess, until, wait_for_offset
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 
@@ -31,65 +28,11 @@ HOME = "/api/v1/timeline/home"
 
 @pytest.fixture
 def overrides(overrides: tuple[str, ...]) -> tuple[str, ...]:
-    """Leave requests their time: where the claim store cannot be had in time a page leaves unclaimed, and says so.
+    """Leave requests their time: where the claim store cannot be had in time no page leaves.
 
     Many refills as well: requests that meet choose the same posts, and each refill gets past one of the others.
     """
     return (*overrides, "home.deadline_ms=30000", "home.claim_timeout_ms=30000", "home.max_refills=100")
-
-
-class Connection:
-    """A connection to a server that is kept open, and so to one worker for as long as that lives."""
-
-    def __init__(self, server: ServerProcess) -> None:
-        self._host, _, port = server.url.removeprefix("http://").partition(":")
-        self._http = http.client.HTTPConnection(self._host, int(port), timeout=40)
-        self._http.connect()
-        self.local_port: int = self._http.sock.getsockname()[1]
-        self.get("/healthz")  # accepted now, and so by somebody
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
-
-    def get(self, path: str, events: list[dict[str, Any]] | None = None) -> Any:
-        """Return the answer to a GET, or to a POST of events; raise `OSError` where the worker is gone."""
-        body = None if events is None else "\n".join(json.dumps(event) for event in events)
-        try:
-            self._http.request("GET" if body is None else "POST", path, body)
-            answer = self._http.getresponse()
-            data = answer.read()
-        except http.client.HTTPException as error:
-            raise ConnectionError(path) from error
-        assert answer.status < 300, (path, answer.status, data[:300])
-        return json.loads(data)
-
-    def worker(self, server: ServerProcess) -> int:
-        """Return the process id of the worker at the other end."""
-        for child in server.children():
-            if any(tuple(c.raddr)[1:] == (self.local_port,) for c in child.net_connections("tcp")):
-                return child.pid
-        raise ConnectionError(f"nobody holds the other end of port {self.local_port}")
-
-
-@pytest.fixture
-def by_worker(server: ServerProcess, n_workers: int) -> Iterator[dict[int, Connection]]:
-    """Return one open connection to each worker, by the worker's process id."""
-    opened: list[Connection] = []
-    found: dict[int, Connection] = {}
-
-    def has_all() -> bool:
-        opened.append(Connection(server))
-        found.setdefault(opened[-1].worker(server), opened[-1])
-        return len(found) == n_workers
-
-    until(has_all, 30)
-    yield found
-    for connection in opened:
-        with connection:
-            pass
 
 
 def the_world() -> list[dict[str, Any]]:
@@ -176,7 +119,7 @@ def test_pages_of_one_viewer_never_share_a_post_whichever_worker_makes_them(
     server: ServerProcess, by_worker: dict[int, Connection]
 ) -> None:
     answer = next(iter(by_worker.values())).get("/api/v1/events", the_world())
-    wait_for(by_worker, sum(answer["state_offset"]))
+    wait_for_offset(by_worker, sum(answer["state_offset"]))
     visitors = visit(server, n_visitors=10, n_pages=3)
     check_disjoint(visitors)
     pages = [page for visitor in visitors for page in visitor.pages]
@@ -189,7 +132,7 @@ def test_pages_stay_disjoint_while_workers_are_killed(
     server: ServerProcess, by_worker: dict[int, Connection], n_workers: int
 ) -> None:
     answer = next(iter(by_worker.values())).get("/api/v1/events", the_world())
-    wait_for(by_worker, sum(answer["state_offset"]))
+    wait_for_offset(by_worker, sum(answer["state_offset"]))
     visitors = visit(server, n_visitors=8, n_pages=6, kills=2)
     until(lambda: len(server.children()) == 1 + n_workers and server.is_ready(), 30)
     assert [len(visitor.pages) for visitor in visitors] == [6] * 8
@@ -201,25 +144,13 @@ def test_pages_stay_disjoint_while_workers_are_killed(
     assert {len(page["posts"]) for visitor in visitors for _, page in visitor.pages} == {PAGE}
 
 
-def wait_for(by_worker: dict[int, Connection], offset: int) -> dict[int, float]:
-    """Wait until every worker's state has reached an offset; return how long each one took, in milliseconds."""
-    took_ms: dict[int, float] = {}
-    began_s = time.perf_counter()
-    while len(took_ms) < len(by_worker):
-        for worker, connection in by_worker.items():
-            if worker not in took_ms and sum(connection.get("/readyz")["state_offset"]) >= offset:
-                took_ms[worker] = (time.perf_counter() - began_s) * 1e3
-        assert time.perf_counter() - began_s < 30, f"only {took_ms} reached {offset}"
-    return took_ms
-
-
 def test_each_worker_shows_every_accepted_event_at_once_while_both_serve(
     server: ServerProcess, by_worker: dict[int, Connection]
 ) -> None:
     """While pages are being made in both of them."""
     workers = list(by_worker)
     first = by_worker[workers[0]].get("/api/v1/events", the_world())
-    wait_for(by_worker, sum(first["state_offset"]))
+    wait_for_offset(by_worker, sum(first["state_offset"]))
     should_stop = threading.Event()
 
     def read(number: int) -> None:
@@ -236,7 +167,7 @@ def test_each_worker_shows_every_accepted_event_at_once_while_both_serve(
         # Whichever worker takes the event in, both show it.
         answer = by_worker[workers[number % 2]].get("/api/v1/events", [{"event_id": f"new{number}", "payload": post}])
         assert answer["n_accepted"] == 1
-        for worker, took_ms in wait_for(by_worker, sum(answer["state_offset"])).items():
+        for worker, took_ms in wait_for_offset(by_worker, sum(answer["state_offset"])).items():
             behind_ms[worker].append(took_ms)
     should_stop.set()
     for reader in readers:
@@ -245,7 +176,7 @@ def test_each_worker_shows_every_accepted_event_at_once_while_both_serve(
         who = f"fan{number}"
         follows = {"type": "FollowChanged", "follower_id": who, "followee_id": "a0"}
         answer = by_worker[worker].get("/api/v1/events", [{"payload": follows}])
-        wait_for(by_worker, sum(answer["state_offset"]))
+        wait_for_offset(by_worker, sum(answer["state_offset"]))
         page = by_worker[worker].get(f"{HOME}?viewer={who}&limit=50")
         assert "new0" in {post["post_id"] for post in page["posts"]}
     summary = {worker: [round(ms, 1) for ms in sorted(taken)] for worker, taken in behind_ms.items()}

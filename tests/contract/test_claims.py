@@ -132,7 +132,8 @@ def test_sqlite_claims_of_the_first_layout_are_dropped(tmp_path: Path) -> None:
         tables = {name for (name,) in claims._claims.read("SELECT name FROM sqlite_master WHERE type = 'table'", ())}
         assert tables == {"claimed", "floors"}
         claims.close()
-    assert claim(claims := SqliteClaims(path), 7, 1) == [True]
+    claims = SqliteClaims(path)
+    assert claim(claims, 7, 1) == [True]
     claims.close()
 
 

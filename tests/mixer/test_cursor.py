@@ -48,7 +48,7 @@ def test_any_other_text_is_refused_and_nothing_else_happens(text: str) -> None:
 
 def test_a_cursor_of_another_viewer_timeline_or_installation_is_refused() -> None:
     text = codec.encode(Cursor("home", 1, 2, 3))
-    with pytest.raises(SchemaError, match="given out to another viewer.*none for the first page"):
+    with pytest.raises(SchemaError, match=r"given out to another viewer.*none for the first page"):
         codec.decode(text, "home", 2)
     with pytest.raises(SchemaError, match="for the following timeline"):
         codec.decode(text, "following", 1)

@@ -1,9 +1,10 @@
 """Backup and restore of a home, while it serves or while it stands still.
 
-A backup is a folder: the settings, the newest good checkpoint, the content store, the log and the warehouse, with a
-list of their sums. They are copied in this order, so that the log is never behind the content and the content never
-behind the checkpoint; SQLite's own backup gives consistent copies of files that are being written. Claims are not
-kept: they live for minutes.
+A backup is a folder: the settings, the newest good checkpoint, the content store, the warehouse, the log and the
+claims, with a list of their sums. They are copied in this order, so that the log is never behind the content and the
+content never behind the checkpoint; SQLite's own backup gives consistent copies of files that are being written.
+Claims in Redis are the server's to back up. Not kept are pages that were kept to be sent again, which live for
+minutes, and the secret: a copy of it could sign tokens.
 """
 
 from __future__ import annotations
@@ -218,6 +219,9 @@ def _copy_home(settings: Settings, target: Path, on_file: OnFile) -> tuple[int, 
         )
     on_file(settings.log_path.name)
     _copy_database(settings.log_path, data / settings.log_path.name)
+    if settings.claims_path.exists():
+        on_file(settings.claims_path.name)
+        _copy_database(settings.claims_path, data / settings.claims_path.name)
     begin, end = _range_of_log(settings, target)
     _forget_wal(data / settings.log_path.name)
     is_whole = begin <= (position or 0) <= end and content <= end

@@ -12,6 +12,7 @@ import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -156,11 +157,8 @@ def _log(settings: Settings, clock: Clock) -> Iterator[Finding]:
     if not settings.log_path.exists():
         yield Finding("log", "warning", "empty: nothing was taken in yet", "try `millrace demo` or `millrace import`")
         return
-    with sqlite3.connect(f"file:{settings.log_path}?mode=ro", uri=True) as connection:
-        answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    connection.close()
-    if answer != "ok":
-        yield Finding("log", "problem", f"damaged: {answer}", "restore a backup: `millrace restore`")
+    if damage := _damage_of(settings.log_path):
+        yield Finding("log", "problem", f"damaged: {damage}", "restore a backup: `millrace restore`")
         return
     log = wiring.build_log(settings)
     begin, end = total(log.begin()), total(log.end())
@@ -178,6 +176,16 @@ def _log(settings: Settings, clock: Clock) -> Iterator[Finding]:
         yield Finding("log", "warning", detail, "feeds show 48 h: take in newer posts")
     else:
         yield Finding("log", "ok", detail)
+
+
+def _damage_of(path: Path) -> str:
+    """Return what is wrong with a SQLite file; empty if nothing is."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        try:
+            answer = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        except sqlite3.DatabaseError as error:
+            return str(error)
+    return "" if answer == "ok" else answer
 
 
 def _dead_letters(settings: Settings, _clock: Clock) -> Iterator[Finding]:
@@ -268,10 +276,16 @@ def _warehouse(settings: Settings, _clock: Clock) -> Iterator[Finding]:
 
 
 def _claims(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    backend = settings.config.claims.backend
+    if backend == "sqlite" and settings.claims_path.exists() and (damage := _damage_of(settings.claims_path)):
+        remedy = "restore a backup; or stop the server and remove the file: viewers may then get posts that they had"
+        yield Finding("claims", "problem", f"{settings.claims_path.name} is damaged: {damage}", remedy)
+        return
     store = wiring.build_claims(settings)
     store.take("doctor", 1_000, 1_000, clock.now_ms())
+    store.claimed(0, clock.now_ms())
     store.close()
-    yield Finding("claims", "ok", f"{settings.config.claims.backend} answers")
+    yield Finding("claims", "ok", f"{backend} answers")
 
 
 def _access(settings: Settings, _clock: Clock) -> Iterator[Finding]:

@@ -1,8 +1,9 @@
 """Forgetting a user everywhere: what the keeper does after a `UserErased` event, step by step.
 
 State and content forget in the moment in which the event is folded. What is left are copies: records in the log,
-rows in the warehouse, dead letters, and older checkpoints. They are removed in bounded steps, each of which may be
-repeated: how far an erasure has come is kept in the content store, so a killed keeper goes on where it was.
+rows in the warehouse, dead letters, older checkpoints, and what is claimed for the user and kept of pages. They are
+removed in bounded steps, each of which may be repeated: how far an erasure has come is kept in the content store, so
+a killed keeper goes on where it was.
 
 The `UserErased` record itself goes last, after a further checkpoint: until then a process that is still folding
 an older state needs it.
@@ -41,6 +42,8 @@ class Eraser:
         Decodes the log's records.
     renew_checkpoints
         Writes a checkpoint of the state as it is now, removes all older ones, returns its position.
+    forget_claims
+        Removes a user's claims and floor, and all kept pages; given an outside id. See `ClaimStore.forget`.
     records_per_step
         Log records looked at in one step.
     """
@@ -52,6 +55,7 @@ class Eraser:
         warehouse: Warehouse,
         codec: EventCodec,
         renew_checkpoints: Callable[[], Position],
+        forget_claims: Callable[[str], None],
         *,
         records_per_step: int = 20_000,
     ) -> None:
@@ -60,6 +64,7 @@ class Eraser:
         self._warehouse = warehouse
         self._codec = codec
         self._renew_checkpoints = renew_checkpoints
+        self._forget_claims = forget_claims
         self._records_per_step = records_per_step
         self._rules: dict[int, SubjectRule] = {}
         self._topics_about_posts = {codec.registry.by_name(kind.__name__).topic for kind in ABOUT_POSTS}
@@ -78,6 +83,7 @@ class Eraser:
             rule = self._rule(erasure)
             n_rows = self._warehouse.erase(erasure.user, rule.posts, before=erasure.at)
             logger.info("erasure at log offset %d: %d warehouse rows removed or rewritten", erasure.at, n_rows)
+            self._forget_claims(erasure.user)
         self._clean_dead_letters({erasure.user for erasure in waiting})
         self._content.note_purged(waiting, self._renew_checkpoints())
         return True
@@ -85,8 +91,8 @@ class Eraser:
     def finish(self, checkpointed: Position | None = None) -> None:
         """Remove the last traces of users who were purged.
 
-        These are pages that were being served at the moment of the erasure and were logged after it, and the
-        `UserErased` records themselves, which a process that lags behind still needs.
+        These are pages that were being served at the moment of the erasure, and were claimed, kept and logged after
+        it, and the `UserErased` records themselves, which a process that lags behind still needs.
 
         Parameters
         ----------
@@ -105,6 +111,7 @@ class Eraser:
         self._purge_late_pages([self._rule(erasure) for erasure in done], done[0].at)
         for erasure in done:
             self._warehouse.erase(erasure.user, self._rule(erasure).posts, before=erasure.at)
+            self._forget_claims(erasure.user)
         self._log.purge(np.array([erasure.at for erasure in done], dtype=np.int64))
         self._content.forget_erasures(done)
         for erasure in done:

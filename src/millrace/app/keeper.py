@@ -13,7 +13,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from millrace.app.erasure import Eraser
 from millrace.app.settings import Settings
 from millrace.base.clock import Clock
 from millrace.base.errors import CheckpointError, LogError, StoreError
-from millrace.base.ids import IdHasher
+from millrace.base.ids import IdHasher, IdKind
 from millrace.events.codec import EventCodec
 from millrace.flywheel.warehouse import Warehouse
 from millrace.stores.applier import decode_records
@@ -59,6 +59,8 @@ class Keeper:
         Where the log is exported to.
     config
         Intervals, sizes, retention.
+    forget_claims
+        Removes what is claimed for a user, and kept pages: for erasures.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Keeper:
         codec: EventCodec,
         clock: Clock,
         config: ReplicaConfig,
+        forget_claims: Callable[[str], None],
     ) -> None:
         self._log = log
         self._replica = replica
@@ -79,7 +82,7 @@ class Keeper:
         self._clock = clock
         self._config = config
         self._group = log.subscribe(GROUP, start=log.end())
-        self._eraser = Eraser(log, content, warehouse, codec, self._renew_checkpoints)
+        self._eraser = Eraser(log, content, warehouse, codec, self._renew_checkpoints, forget_claims)
         self._newest: Position = (0,)  # the newest checkpoint that exists
         self._tried_at: Position = (0,)  # where writing one was tried last, with success or without
         self._tried_s = self._committed_s = self._chores_s = clock.monotonic_s()
@@ -335,7 +338,13 @@ def open_keeper(settings: Settings) -> Keeper:
     content = wiring.build_content_store(settings, hasher)
     replica = wiring.build_replica(settings, log, listeners=(content,), has_content_reads=False, hasher=hasher)
     warehouse = Warehouse(settings.warehouse_dir, codec)
-    return Keeper(log, replica, content, warehouse, codec, clock, settings.config.replica)
+
+    def forget_claims(user: str) -> None:
+        # Opened for the purpose: erasures are rare, and the keeper needs no claims (nor a claim server) otherwise.
+        with closing(wiring.build_claims(settings)) as claims:
+            claims.forget(hasher.one(IdKind.USER, user))
+
+    return Keeper(log, replica, content, warehouse, codec, clock, settings.config.replica, forget_claims)
 
 
 @contextmanager

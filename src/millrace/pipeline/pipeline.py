@@ -146,7 +146,7 @@ class Pipeline:
             task.add_done_callback(self._side_effects.discard)
 
     async def drain(self) -> None:
-        """Return once all side effects have ended, and what was taken is given back (before a process stops; in tests)."""
+        """Return once all side effects have ended and what was taken is given back; before a process stops."""
         while self._side_effects:
             await asyncio.wait(set(self._side_effects))
         await self.settle()

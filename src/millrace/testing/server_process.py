@@ -1,4 +1,8 @@
-"""`ServerProcess`: a real ``millrace serve`` with its keeper and workers, for tests that kill it or look at it."""
+"""`ServerProcess`: a real ``millrace serve`` with its keeper and workers, for tests that kill it or look at it.
+
+Which worker answers is the kernel's choice, once per connection. A `Connection` is kept open, and tells which one it
+was from the table of the machine's connections.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
 import psutil
 
+_PATIENCE_S: Final = 30
 COMMAND: Final = (sys.executable, "-c", "from millrace.app.cli import main; main()")
 
 
@@ -99,3 +104,67 @@ class ServerProcess:
         """Send SIGTERM to the supervisor; return its exit code."""
         self.process.terminate()
         return self.process.wait(60)
+
+
+class Connection:
+    """A connection to a server that is kept open, and so to one worker for as long as that lives."""
+
+    def __init__(self, server: ServerProcess, timeout_s: float = 40) -> None:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        self._http = http.client.HTTPConnection(host, int(port), timeout=timeout_s)
+        self._http.connect()
+        self.local_port: int = self._http.sock.getsockname()[1]
+        try:
+            self.get("/healthz")  # accepted now, and so by somebody
+        except OSError:
+            self._http.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def request(
+        self, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Return status and body of a GET, or of a POST with a body; raise `OSError` where the worker is gone."""
+        try:
+            self._http.request("GET" if body is None else "POST", path, body, dict(headers or {}))
+            answer = self._http.getresponse()
+            return answer.status, answer.read()
+        except http.client.HTTPException as error:
+            raise ConnectionError(path) from error
+
+    def get(self, path: str, events: Sequence[Mapping[str, Any]] | None = None) -> Any:
+        """Return the answer to a GET, or to a POST of events; raise `OSError` where the worker is gone."""
+        body = None if events is None else "\n".join(json.dumps(event) for event in events).encode()
+        status, data = self.request(path, body)
+        if status >= http.client.MULTIPLE_CHOICES:
+            raise AssertionError(path, status, data[:300])
+        return json.loads(data)
+
+    def worker(self, server: ServerProcess) -> int:
+        """Return the process id of the worker at the other end."""
+        for child in server.children():
+            if any(tuple(c.raddr)[1:] == (self.local_port,) for c in child.net_connections("tcp")):
+                return child.pid
+        raise ConnectionError(f"nobody holds the other end of port {self.local_port}")
+
+
+def wait_for_offset(by_worker: Mapping[int, Connection], offset: int) -> dict[int, float]:
+    """Wait until every worker's state has reached an offset; return how long each one took, in milliseconds."""
+    took_ms: dict[int, float] = {}
+    began_s = time.perf_counter()
+
+    def has_all() -> bool:
+        for worker, connection in by_worker.items():
+            if worker not in took_ms and sum(connection.get("/readyz")["state_offset"]) >= offset:
+                took_ms[worker] = (time.perf_counter() - began_s) * 1e3
+        return len(took_ms) == len(by_worker)
+
+    while not has_all():
+        if time.perf_counter() - began_s > _PATIENCE_S:
+            raise TimeoutError(f"only {took_ms} reached {offset}")
+    return took_ms
