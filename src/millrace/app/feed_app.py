@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from litestar import Litestar
@@ -56,6 +56,8 @@ class FeedApp:
         Of this process.
     gate
         Tells who asks.
+    event_schema
+        JSON Schema of an event, for the OpenAPI document.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class FeedApp:
         door: DoorThread,
         metrics: Metrics,
         gate: Gate,
+        event_schema: dict[str, Any],
     ) -> None:
         self._replica = replica
         self._make_service = make_service
@@ -74,8 +77,8 @@ class FeedApp:
         self._metrics = metrics
         self._writer = ServedWriter(door.append, metrics, config.server.served_batch_ms)
         routes = [
-            *timeline_routes(self.serve_home, self.serve_following, self.find_viewers, gate, config.home.max_page_size),
-            *event_routes(self.submit, metrics, gate, config.server.max_events_per_post),
+            *timeline_routes(self.serve_home, self.serve_following, self.find_viewers, gate, config.home),
+            *event_routes(self.submit, metrics, gate, config.server.max_events_per_post, event_schema),
             *health_routes(self.readiness, metrics, gate),
         ]
         self.asgi: Litestar = make_app(

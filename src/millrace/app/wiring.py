@@ -275,12 +275,21 @@ def build_http_app(settings: Settings, replica: Replica[State], clock: Clock | N
     from millrace.app.metrics import MetricsObserver
 
     metrics = build_metrics(settings)
-    collector = build_collector(settings, replica.log, build_codec(settings), clock)
+    codec = build_codec(settings)
+    collector = build_collector(settings, replica.log, codec, clock)
 
     def make_service(served_logger: ServedLogger) -> FeedService:
         return build_feed_service(settings, replica, served_logger, observer=MetricsObserver(metrics), clock=clock)
 
-    return FeedApp(settings.config, replica, make_service, DoorThread(collector), metrics, build_gate(settings)).asgi
+    return FeedApp(
+        settings.config,
+        replica,
+        make_service,
+        DoorThread(collector),
+        metrics,
+        build_gate(settings),
+        codec.json_schema(),
+    ).asgi
 
 
 def build_gate(settings: Settings) -> Gate:
