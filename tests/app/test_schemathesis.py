@@ -28,7 +28,7 @@ with warnings.catch_warnings():
 
 pytestmark = pytest.mark.slow
 
-N_EXAMPLES = 30
+N_EXAMPLES = 20
 CALLERS = [("development", ""), ("tokens", "vic"), ("tokens", "ingest"), ("tokens", "admin")]
 CONFIG = "[home]\ndeadline_ms = 20_000\nclaim_timeout_ms = 20_000\n"
 # Ids are bounded in bytes, a cursor is signed, an action is one of a list: a document cannot say all that.
@@ -124,4 +124,6 @@ def test_nothing_that_is_sent_breaks_the_server_or_the_document(
     is_allowed = who in {"", "admin"}
     assert ({200, 400} if is_allowed else {403}) <= set(statuses["GET /api/v1/viewers"])
     assert {"ingest": 403, "": 200, "vic": 200, "admin": 400}[who] in statuses["GET /api/v1/timeline/home"]
-    assert "Traceback" not in (server.process.home / "server.log").read_text()
+    log = (server.process.home / "server.log").read_text()
+    assert f"{mode} mode: " in log
+    assert "Traceback" not in log
