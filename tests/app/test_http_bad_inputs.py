@@ -81,7 +81,7 @@ WRONG = [
             Bad("debug null", 400, "debug", path=path, params={**VIC, "debug": "null"}),
             Bad("limit not a number", 400, "limit", path=path, params={**VIC, "limit": "NaN"}),
             Bad("debug that is no switch", 400, "debug", path=path, params={**VIC, "debug": "perhaps"}),
-            Bad("misspelt limit", 400, "query parameter 'limt': not known", path=path, params={**VIC, "limt": 5}),
+            Bad("misspelt limit", 400, "query parameter 'limits': not known", path=path, params={**VIC, "limits": 5}),
             Bad("two viewers", 400, "viewer: given 2 times", path=path, params=b"viewer=vic&viewer=bob"),
             Bad("two limits", 400, "limit: given 3 times", path=path, params=b"viewer=vic&limit=1&limit=2&limit="),
             Bad("huge cursor", 400, "cursor", path=path, params={**VIC, "cursor": "x" * 5_000}),
