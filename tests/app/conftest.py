@@ -19,13 +19,13 @@ from millrace.app.settings import CONFIG_NAME
 PATIENT = "[home]\ndeadline_ms = 20_000\nclaim_timeout_ms = 20_000\n"
 """The first page of a process may compile kernels; that must not decide what these tests see."""
 
-MakeService = Callable[[str], "Service"]
+MakeService = Callable[..., "Service"]
 
 
 class Service:
     """The HTTP service of one worker, and everything that it writes to."""
 
-    def __init__(self, home: Path, mode: str) -> None:
+    def __init__(self, home: Path, mode: str, *, follows: bool = True) -> None:
         home.mkdir(parents=True, exist_ok=True)
         (home / CONFIG_NAME).write_text(f'{PATIENT}[auth]\nmode = "{mode}"\n[server]\nmax_body_bytes = 100_000\n')
         self.settings, _ = make_home(home)
@@ -34,8 +34,9 @@ class Service:
         self.codec = wiring.build_codec(self.settings)
         self.replica = wiring.build_replica(self.settings, self.log)
         self.app = wiring.build_http_app(self.settings, self.replica)
-        self.app.on_startup.append(self._follow)
-        self.app.on_shutdown.append(self._stop)
+        if follows:
+            self.app.on_startup.append(self._follow)
+            self.app.on_shutdown.append(self._stop)
         # An address from elsewhere: what is open to this machine alone shows.
         base_url = "http://127.0.0.1:8000" if mode == "development" else "https://feed.example"
         self.client = TestClient(self.app, base_url=base_url)
@@ -101,16 +102,17 @@ class Service:
 
 @pytest.fixture(scope="module")
 def make_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeService]:
-    """Return a function that gives the module's service in a mode; it is ready."""
-    made: dict[str, Service] = {}
+    """Return a function that gives the module's service in a mode; it is ready, unless it does not follow the log."""
+    made: dict[tuple[str, bool], Service] = {}
 
-    def make(mode: str) -> Service:
-        if mode not in made:
-            service = Service(tmp_path_factory.mktemp("home"), mode)
+    def make(mode: str, *, follows: bool = True) -> Service:
+        if (mode, follows) not in made:
+            service = Service(tmp_path_factory.mktemp("home"), mode, follows=follows)
             service.client.__enter__()
-            made[mode] = service
-            service.wait(lambda: service.client.get("/readyz").status_code == 200)
-        return made[mode]
+            made[mode, follows] = service
+            if follows:
+                service.wait(lambda: service.client.get("/readyz").status_code == 200)
+        return made[mode, follows]
 
     yield make
     for service in made.values():

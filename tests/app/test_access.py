@@ -50,11 +50,11 @@ def test_an_operator_names_whose(caller: Caller) -> None:
 
 
 def test_only_operators_see_how_a_page_was_made() -> None:
-    assert [caller.has_debug(None) for caller in (VIEWER, ADMIN, DEVELOPER)] == [False, False, True]
-    assert [caller.has_debug(True) for caller in (ADMIN, DEVELOPER)] == [True, True]
-    assert [caller.has_debug(False) for caller in (VIEWER, ADMIN, DEVELOPER)] == [False, False, False]
-    with pytest.raises(ForbiddenError, match="debug"):
-        VIEWER.has_debug(True)
+    ADMIN.check_debug()
+    DEVELOPER.check_debug()
+    for caller in (VIEWER, INGEST):
+        with pytest.raises(ForbiddenError, match="debug: is for operators"):
+            caller.check_debug()
 
 
 @pytest.fixture

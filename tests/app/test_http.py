@@ -21,6 +21,7 @@ from millrace.base.clock import ManualClock
 from millrace.base.errors import LogFullError
 from millrace.events.codec import EventCodec
 from millrace.events.registry import EventRegistry
+from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.stream.collector import Collector
 from millrace.stream.log import AppendResult
@@ -42,8 +43,10 @@ class World:
         self.asked: list[tuple[str, FeedRequest]] = []
         gate = Gate()
         routes = [
-            *event_routes(lambda lines, _caller: self.door.submit_json(lines), self.metrics, gate, max_events=10),
-            *timeline_routes(self.page("home"), self.page("following"), self.viewers, gate, max_page_size=50),
+            *event_routes(
+                lambda lines, _caller: self.door.submit_json(lines), self.metrics, gate, 10, self.codec.json_schema()
+            ),
+            *timeline_routes(self.page("home"), self.page("following"), self.viewers, gate, HomeConfig()),
             *health_routes(self.readiness, self.metrics, gate),
         ]
         app = make_app(routes, self.metrics, gate, max_body_bytes=20_000)
@@ -263,7 +266,7 @@ def test_a_page_is_asked_for_with_everything_that_the_client_said(world: World, 
 def test_a_first_page_has_no_cursor_and_in_development_mode_says_how_it_was_made(world: World) -> None:
     world.client.get("/api/v1/timeline/home", params={"viewer": "vic"}, headers={"X-Request-ID": "x" * 129})
     ((_, request),) = world.asked
-    assert (request.limit, request.cursor, request.correlation_id, request.debug) == (None, None, "", True)
+    assert (request.limit, request.cursor, request.correlation_id, request.debug) == (35, None, "", True)
 
 
 def test_the_servers_own_failure_tells_the_log_and_not_the_client(

@@ -77,13 +77,21 @@ WRONG = [
             Bad("limit that is no number", 400, "limit", path=path, params={**VIC, "limit": "many"}),
             Bad("limit with a fraction", 400, "limit", path=path, params={**VIC, "limit": "1.5"}),
             Bad("empty limit", 400, "limit", path=path, params={**VIC, "limit": ""}),
+            Bad("limit null", 400, "limit", path=path, params={**VIC, "limit": "null"}),
+            Bad("debug null", 400, "debug", path=path, params={**VIC, "debug": "null"}),
             Bad("limit not a number", 400, "limit", path=path, params={**VIC, "limit": "NaN"}),
             Bad("debug that is no switch", 400, "debug", path=path, params={**VIC, "debug": "perhaps"}),
+            Bad("misspelt limit", 400, "query parameter 'limits': not known", path=path, params={**VIC, "limits": 5}),
+            Bad("two viewers", 400, "viewer: given 2 times", path=path, params=b"viewer=vic&viewer=bob"),
+            Bad("two limits", 400, "limit: given 3 times", path=path, params=b"viewer=vic&limit=1&limit=2&limit="),
             Bad("huge cursor", 400, "cursor", path=path, params={**VIC, "cursor": "x" * 5_000}),
             Bad("cursor with NUL", 400, "cursor", path=path, params={**VIC, "cursor": "a\0b"}),
             Bad("empty cursor", 400, "cursor", path=path, params={**VIC, "cursor": ""}),
             Bad("cursor of other letters", 400, "cursor", path=path, params={**VIC, "cursor": "人"}),
         )
+    ),
+    Bad(
+        "events take none", 400, "query parameter 'dry_run'", "POST", EVENTS, params=b"dry_run=1", body=array(search())
     ),
     Bad("viewers, too many", 400, "limit", path=VIEWERS, params={"limit": 101}),
     Bad("viewers, none", 400, "limit", path=VIEWERS, params={"limit": 0}),

@@ -164,6 +164,17 @@ def test_a_post_is_not_taken_over_by_creating_it_again(service: Any) -> None:
     assert contents(service, "first") == ["mine"]
 
 
+def test_an_edit_waits_for_a_state_that_knows_the_author(make_service: Any) -> None:
+    service = make_service("tokens", follows=False)
+    search = {"type": "Search", "user_id": "vic", "query": "wheels"}
+    before = service.written()
+    answer = service.send("vic", search, {"type": "PostEdited", "post_id": "vics", "text": "x"})
+    assert answer.status_code == 503
+    assert "not caught up" in answer.json()["error"]["message"]
+    assert service.written() == before
+    assert service.send("vic", search).status_code == 200
+
+
 @pytest.mark.parametrize("who", ["ingest", "admin"])
 def test_keys_send_anybodys_events_but_not_served(service: Any, who: str) -> None:
     answer = service.send(

@@ -94,17 +94,16 @@ class Caller:
         """Whether this caller may read what belongs to a viewer."""
         return self.role == "admin" or (self.role == "viewer" and self.name == viewer)
 
-    def has_debug(self, asked: bool | None) -> bool:
-        """Return whether the answer tells how it was made; without a wish: in development mode.
+    def check_debug(self) -> None:
+        """Refuse to tell how a page was made to whoever is no operator.
 
         Raises
         ------
         ForbiddenError
-            If somebody asks for it who is no operator.
+            If they are none.
         """
-        if asked and self.role != "admin":
+        if self.role != "admin":
             raise ForbiddenError("debug", problem="is for operators", remedy="leave it out, or use an admin key")
-        return self.is_developer if asked is None else asked
 
 
 _WHAT: Final[dict[Role, str]] = {"viewer": "viewer", "ingest": "ingest key", "admin": "admin key"}

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from litestar import Litestar
@@ -65,6 +65,8 @@ class FeedApp:
         The params that pages are made with.
     gate
         Tells who asks.
+    event_schema
+        JSON Schema of an event, for the OpenAPI document.
     traces
         Request ids, and what explains the requests.
     """
@@ -78,6 +80,7 @@ class FeedApp:
         metrics: Metrics,
         live: LiveParams,
         gate: Gate,
+        event_schema: dict[str, Any],
         traces: FileTraces | NoTraces,
     ) -> None:
         self._replica = replica
@@ -91,15 +94,10 @@ class FeedApp:
         self._writer = ServedWriter(door.append, metrics, config.server.served_batch_ms)
         routes = [
             *timeline_routes(
-                self.serve_home,
-                self.serve_following,
-                self.find_viewers,
-                traces.next_request_id,
-                gate,
-                config.home.max_page_size,
+                self.serve_home, self.serve_following, self.find_viewers, traces.next_request_id, gate, config.home
             ),
             *request_routes(self.find_trace, self.explainer, gate),
-            *event_routes(self.submit, metrics, gate, config.server.max_events_per_post),
+            *event_routes(self.submit, metrics, gate, config.server.max_events_per_post, event_schema),
             *health_routes(self.readiness, metrics, gate),
             *web_routes(),
         ]

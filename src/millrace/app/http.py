@@ -26,6 +26,7 @@ from millrace import __version__
 from millrace.app.access import Gate
 from millrace.app.api.guard import ADMIN, SCHEMES, make_guard
 from millrace.app.api.problems import ON_ERROR, problem
+from millrace.app.api.query_check import check_query
 from millrace.app.api.schema_page import SchemaPage
 from millrace.app.correlation import correlation_id_of
 from millrace.app.http_address import is_loopback, is_loopback_host
@@ -70,7 +71,7 @@ def make_app(
     is_development = gate.mode == "development"
     return Litestar(
         route_handlers=list(routes),
-        guards=[make_guard(gate)],
+        guards=[make_guard(gate), check_query],
         middleware=[RequestMeter(metrics), *([LoopbackOnly()] if is_development else [])],
         before_send=[add_headers],
         exception_handlers=ON_ERROR,  # type: ignore[arg-type]

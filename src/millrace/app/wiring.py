@@ -310,7 +310,8 @@ def build_http_app(settings: Settings, replica: Replica[FeedState], clock: Clock
     from millrace.app.metrics import MetricsObserver
 
     metrics = build_metrics(settings)
-    collector = build_collector(settings, replica.log, build_codec(settings), clock)
+    codec = build_codec(settings)
+    collector = build_collector(settings, replica.log, codec, clock)
 
     traces = build_traces(settings, clock)
 
@@ -320,7 +321,17 @@ def build_http_app(settings: Settings, replica: Replica[FeedState], clock: Clock
         )
 
     live, gate = build_live_params(settings, metrics), build_gate(settings)
-    return FeedApp(settings.config, replica, make_service, DoorThread(collector), metrics, live, gate, traces).asgi
+    return FeedApp(
+        settings.config,
+        replica,
+        make_service,
+        DoorThread(collector),
+        metrics,
+        live,
+        gate,
+        codec.json_schema(),
+        traces,
+    ).asgi
 
 
 def build_live_params(settings: Settings, metrics: Metrics) -> LiveParams:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from litestar import Request, Response, post
@@ -16,6 +16,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 from millrace.app.access import Caller, Gate
 from millrace.app.api.body import split_events
 from millrace.app.api.guard import SEND, caller_of, security_of
+from millrace.app.api.operations import inlined
 from millrace.app.api.problems import problem, problems
 from millrace.app.metrics import Metrics
 from millrace.stream.collector import LineResult, Receipt
@@ -39,24 +40,9 @@ Submit = Callable[[Sequence[bytes], Caller], Awaitable[Receipt]]
 """Takes a caller's events at the door, off the event loop, and answers once they are durable."""
 
 
-@dataclass
-class _EventsOperation(Operation):
-    """Says what the body is: the handler reads raw bytes, so the framework cannot know."""
-
-    def __post_init__(self) -> None:
-        event = Schema(type=OpenAPIType.OBJECT, description="An event; JSON Schema: `millrace events schema`")
-        array = Schema(type=OpenAPIType.ARRAY, items=event)
-        self.request_body = RequestBody(
-            required=True,
-            description="A JSON array of events, one event, or NDJSON (one event a line).",
-            content={
-                "application/json": OpenAPIMediaType(schema=array),
-                "application/x-ndjson": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING)),
-            },
-        )
-
-
-def event_routes(submit: Submit, metrics: Metrics, gate: Gate, max_events: int) -> list[HTTPRouteHandler]:
+def event_routes(
+    submit: Submit, metrics: Metrics, gate: Gate, max_events: int, schema: dict[str, Any]
+) -> list[HTTPRouteHandler]:
     """Return the handlers.
 
     Parameters
@@ -69,6 +55,8 @@ def event_routes(submit: Submit, metrics: Metrics, gate: Gate, max_events: int) 
         Tells whether credentials are asked for.
     max_events
         Most events of one request.
+    schema
+        JSON Schema of an event, for the OpenAPI document.
     """
 
     @post(
@@ -76,7 +64,7 @@ def event_routes(submit: Submit, metrics: Metrics, gate: Gate, max_events: int) 
         summary="Send events",
         tags=["events"],
         status_code=200,
-        operation_class=_EventsOperation,
+        operation_class=_operation_of(schema),
         opt=SEND,
         security=security_of(gate, SEND),
         responses={
@@ -113,3 +101,22 @@ def event_routes(submit: Submit, metrics: Metrics, gate: Gate, max_events: int) 
         return Response(answer, status_code=422 if lines and receipt.n_refused == len(lines) else 200)
 
     return [send_events]
+
+
+def _operation_of(schema: dict[str, Any]) -> type[Operation]:
+    """Return the operation that says what the body is: the handler reads raw bytes, so the framework cannot know."""
+    event: Any = inlined(schema)  # the document takes plain objects as well as the framework's
+    body = {"anyOf": [{"type": "array", "items": event}, event]}
+
+    @dataclass
+    class EventsOperation(Operation):
+        def __post_init__(self) -> None:
+            self.request_body = RequestBody(
+                description="A JSON array of events, one event, or NDJSON (one event a line). None is fine too.",
+                content={
+                    "application/json": OpenAPIMediaType(schema=cast("Schema", body)),
+                    "application/x-ndjson": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING)),
+                },
+            )
+
+    return EventsOperation

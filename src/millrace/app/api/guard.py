@@ -68,7 +68,10 @@ _ANY: Final[list[SecurityRequirement]] = [{"token": []}, {"key": []}]
 
 def security_of(gate: Gate, opt: dict[str, Access]) -> list[SecurityRequirement] | None:
     """Return what a route's entry in the OpenAPI document says of credentials."""
-    return None if gate.mode == "development" or opt["access"] is Access.OPEN else _ANY
+    access = opt["access"]
+    if gate.mode == "development" or access is Access.OPEN:
+        return None
+    return [*_ANY, {}] if access is Access.METRICS else _ANY
 
 
 def _is_of_this_machine(connection: Connection) -> bool:

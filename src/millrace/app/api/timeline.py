@@ -13,9 +13,11 @@ from litestar.params import Parameter
 
 from millrace.app.access import Gate
 from millrace.app.api.guard import ADMIN, READ, caller_of, security_of
+from millrace.app.api.operations import NamedViewerOperation, PlainOperation
 from millrace.app.api.problems import problems
 from millrace.app.correlation import correlation_id_of
 from millrace.app.viewers import ActiveViewer
+from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed import FeedRequest, FeedResponse
 
 MAX_CURSOR_CHARS: Final = 4_096
@@ -39,7 +41,8 @@ _PAGE: Final = {
 Viewer = Annotated[
     str | None,
     Parameter(
-        description="Whose feed; for operators, and in development mode. A viewer's token says it itself",
+        description="Whose feed: an id of 1 to 128 bytes. For operators, and in development mode; "
+        "a viewer's token says it itself",
         max_length=512,
     ),
 ]
@@ -53,12 +56,11 @@ Cursor = Annotated[
     ),
 ]
 Debug = Annotated[
-    bool | None,
-    Parameter(description="With debug_info: counts, latencies, outcomes; for operators. Default: development mode"),
+    bool, Parameter(description="With debug_info: counts, latencies, outcomes; for operators, and in development mode")
 ]
 
 
-Limit = int | None
+Limit = int
 """Of a route: with the bound that the config gives."""
 
 
@@ -68,7 +70,7 @@ def timeline_routes(
     find_viewers: FindViewers,
     next_request_id: NextRequestId,
     gate: Gate,
-    max_page_size: int,
+    config: HomeConfig,
 ) -> list[HTTPRouteHandler]:
     """Return the handlers.
 
@@ -82,22 +84,26 @@ def timeline_routes(
         Makes ids of requests.
     gate
         Tells whether credentials are asked for.
-    max_page_size
-        Most posts of a page.
+    config
+        Sizes of pages.
     """
-    limits = Annotated[int | None, Parameter(description="Posts at most; default: a page", ge=1, le=max_page_size)]
+    operation = NamedViewerOperation if gate.mode == "development" else PlainOperation
+    limits = Annotated[int, Parameter(description="Posts at most", ge=1, le=config.max_page_size)]
+    page_size, has_debug = min(config.page_size, config.max_page_size), gate.mode == "development"
 
     def request_of(
-        request: Request[Any, Any, Any], viewer: str | None, limit: int | None, cursor: str | None, debug: bool | None
+        request: Request[Any, Any, Any], viewer: str | None, limit: int, cursor: str | None, debug: bool
     ) -> FeedRequest:
         caller = caller_of(request)
+        if debug:
+            caller.check_debug()
         return FeedRequest(
             viewer_id=caller.viewer_of(viewer),
             request_id=next_request_id(),
             limit=limit,
             cursor=cursor,
             correlation_id=correlation_id_of(request.headers.get("x-request-id", "")),
-            debug=caller.has_debug(debug),
+            debug=debug,
         )
 
     @get(
@@ -106,15 +112,16 @@ def timeline_routes(
         tags=["timeline"],
         opt=READ,
         security=security_of(gate, READ),
+        operation_class=operation,
         responses=_PAGE,
         signature_namespace={"Limit": limits},
     )
     async def home(
         request: Request[Any, Any, Any],
         viewer: Viewer = None,
-        limit: Limit = None,
+        limit: Limit = page_size,
         cursor: Cursor = None,
-        debug: Debug = None,
+        debug: Debug = has_debug,
     ) -> Response[bytes]:
         """Answer a ranked page, and for every post its sources, its reason and how its score came about.
 
@@ -129,15 +136,16 @@ def timeline_routes(
         tags=["timeline"],
         opt=READ,
         security=security_of(gate, READ),
+        operation_class=operation,
         responses=_PAGE,
         signature_namespace={"Limit": limits},
     )
     async def following(
         request: Request[Any, Any, Any],
         viewer: Viewer = None,
-        limit: Limit = None,
+        limit: Limit = page_size,
         cursor: Cursor = None,
-        debug: Debug = None,
+        debug: Debug = has_debug,
     ) -> Response[bytes]:
         """Answer a chronological page, in the same shape as the ranked one."""
         return _answer(await serve_following(request_of(request, viewer, limit, cursor, debug)))
@@ -148,6 +156,7 @@ def timeline_routes(
         tags=["timeline"],
         opt=ADMIN,
         security=security_of(gate, ADMIN),
+        operation_class=PlainOperation,
         responses=problems(400, 401, 403, 503),
     )
     async def viewers(
