@@ -197,6 +197,24 @@ def test_rules_without_a_time_come_first_at_the_earliest_time(tmp_path: Path) ->
     assert [e.event_time_ms for e in only] == [NOW_MS]
 
 
+def test_a_row_with_two_times_is_told_in_two_places_or_not_at_all(tmp_path: Path) -> None:
+    rule = '[[events]]\ntype = "Engagement"\ntime = {{ column = "{0}", unit = "s" }}\n[events.fields]\n' + (
+        'viewer_id = "who"\npost_id = "item"\naction = {{ value = "{1}" }}\n'
+    )
+    rows = b"who,item,liked,shared\n1,p,30,10\n2,p,20,20\n3,p,5,never\n4,,1,2\n"
+    report = ImportReport()
+    text = rule.format("liked", "like") + rule.format("shared", "share")
+    events = list(mapped(tmp_path, rows, text).events(report))
+    assert [(e.event_time_ms, e.payload.viewer_id, e.payload.action) for e in events] == [
+        (10_000, "1", "share"),
+        (20_000, "2", "like"),
+        (20_000, "2", "share"),
+        (30_000, "1", "like"),
+    ]
+    assert [row.line for row in report.unreadable] == [4, 5]
+    assert report.n_rows == report.n_rows_total == 4
+
+
 def test_a_file_without_a_header_line_gets_its_names_from_the_mapping(tmp_path: Path) -> None:
     text = 'columns = ["at", "who", "what", "item", "secs"]\ndelimiter = ";"\n' + ACTIONS
     rows = ROWS.split(b"\n", 1)[1].replace(b",", b";")

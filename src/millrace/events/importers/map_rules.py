@@ -16,7 +16,7 @@ from millrace.base.errors import SchemaError
 from millrace.base.ids import normalise_id
 from millrace.events.codec import EventCodec
 from millrace.events.envelope import Payload
-from millrace.events.importers.map_file import Condition, EventRule, FieldRule, TimeRule
+from millrace.events.importers.map_file import Condition, EventRule, FieldRule
 from millrace.events.importers.map_templates import as_text, filled
 
 Row = Mapping[str, Any]
@@ -78,6 +78,27 @@ class CompiledRule:
         """Whether the row fulfils all conditions."""
         return all(test(row) for test in self._tests)
 
+    def time_ms(self, row: Row) -> int | None:
+        """Return when the row's event happened, None where the rule has no time.
+
+        Raises
+        ------
+        RowError
+            If the row does not say.
+        """
+        rule = self.rule.time
+        if rule is None:
+            return None
+        try:
+            time_ms = parse_time_ms(value_at(row, rule.column), rule.unit)
+        except (ValueError, OverflowError, TypeError):
+            raise RowError(f"{self.rule.type}: {rule.column} is not a time in {rule.unit}") from None
+        if not 0 <= time_ms <= self._now_ms:
+            raise RowError(
+                f"{self.rule.type}: the time in {rule.column} is before 1970 or after now (unit {rule.unit})"
+            )
+        return time_ms
+
     def make(self, row: Row) -> Made:
         """Return what the rule makes of a row.
 
@@ -86,7 +107,7 @@ class CompiledRule:
         RowError
             If it cannot be used.
         """
-        time_ms = None if self.rule.time is None else self._time_ms(self.rule.time, row)
+        time_ms = self.time_ms(row)
         fields = {
             name: value for name, pick in self._pickers if (value := self._picked(name, pick, row)) is not _ABSENT
         }
@@ -105,17 +126,6 @@ class CompiledRule:
             return pick(row)
         except (ValueError, OverflowError, TypeError) as error:
             raise RowError(f"{self.rule.type}: {name}: {error}") from None
-
-    def _time_ms(self, rule: TimeRule, row: Row) -> int:
-        try:
-            time_ms = parse_time_ms(value_at(row, rule.column), rule.unit)
-        except (ValueError, OverflowError, TypeError):
-            raise RowError(f"{self.rule.type}: {rule.column} is not a time in {rule.unit}") from None
-        if not 0 <= time_ms <= self._now_ms:
-            raise RowError(
-                f"{self.rule.type}: the time in {rule.column} is before 1970 or after now (unit {rule.unit})"
-            )
-        return time_ms
 
     def _key(self, row: Row, payload: Payload, time_ms: int | None) -> str:
         if self._event_id is not None:

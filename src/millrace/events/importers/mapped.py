@@ -95,31 +95,45 @@ class MappedFile:
     def events(self, report: ImportReport) -> Iterator[AnyEvent]:
         """Yield the events: those of rules without a time first, at the earliest time of the file, then by time."""
         survey = TimeSurvey()
-        has_timeless = any(rule.rule.time is None for rule in self._rules)
         for made in self._made(survey.report):
-            for one in made:
-                if one.time_ms is not None:
-                    survey.add(one.time_ms)
+            for time_ms in dict.fromkeys(one.time_ms for one in made):
+                if time_ms is not None:
+                    survey.add(time_ms)
         report.expect(survey.report)
         times = TimeMap.of(self._options, survey.first_ms, survey.last_ms)
         teller = Teller(f"importer/{self._map.name}", self._options, report)
-        if has_timeless:
+        if any(rule.rule.time is None for rule in self._rules):
             start_ms = times.event_time_ms(survey.first_ms) if survey.n else self._options.now_ms
             for made in self._made(ImportReport()):
                 report.n_rows += made[0].time_ms is None
                 for one in made:
                     if one.time_ms is None:
                         yield teller.tell(start_ms, one.payload, one.key)
-        for time_ms, (one, is_first) in in_time_order(self._timed, survey):
-            report.n_rows += is_first
-            yield teller.tell(times.event_time_ms(time_ms), one.payload, one.key)
+        for original_ms, row in in_time_order(self._timed, survey):
+            made = self._made_of(row)
+            # Counted once, with its first event, though a row may have several times.
+            report.n_rows += bool(made) and made[0].time_ms == original_ms
+            for one in made:
+                if one.time_ms == original_ms:
+                    yield teller.tell(times.event_time_ms(original_ms), one.payload, one.key)
 
-    def _timed(self) -> Iterator[tuple[int, tuple[Made, bool]]]:
-        """Yield ``(time_ms, (event, whether it is its row's first))``."""
-        for made in self._made(ImportReport()):
-            for number, one in enumerate(made):
-                if one.time_ms is not None:
-                    yield one.time_ms, (one, number == 0)
+    def _timed(self) -> Iterator[tuple[int, Row]]:
+        """Yield ``(time_ms, row)`` for each time that a row has; whether the rest of it can be used is seen later."""
+        for _, row in self._rows(ImportReport()):
+            try:
+                found = dict.fromkeys(rule.time_ms(row) for rule in self._rules if rule.applies(row))
+            except RowError:
+                continue
+            for time_ms in found:
+                if time_ms is not None:
+                    yield time_ms, row
+
+    def _made_of(self, row: Row) -> list[Made]:
+        """Return what a row gives; nothing where a rule cannot use its part."""
+        try:
+            return [rule.make(row) for rule in self._rules if rule.applies(row)]
+        except RowError:
+            return []
 
     def _rows(self, report: ImportReport) -> Iterator[tuple[int, Row]]:
         if self._table is None:
