@@ -177,7 +177,13 @@ def test_the_kernel_agrees_with_its_reference(
     rows: list[tuple[int, int, int, int, int]], n_wanted: int, max_head: int, is_all: bool
 ) -> None:
     columns = np.array(rows, dtype=np.int64).reshape(-1, 5).T.copy()
-    arguments = (columns[0], columns[1].astype(np.int32), columns[2], columns[3] > 0, Rules(n_wanted, 2, 3, True, max_head))
+    arguments = (
+        columns[0],
+        columns[1].astype(np.int32),
+        columns[2],
+        columns[3] > 0,
+        Rules(n_wanted, 2, 3, True, max_head),
+    )
     assert fill_page(*arguments, is_all).tolist() == fill_page_reference(*arguments, is_all).tolist()
 
 
@@ -188,7 +194,9 @@ def test_a_page_chosen_again_without_some_rows_keeps_its_rules() -> None:
     assert page(batch.take(np.array([1, 2, 3, 4, 5, 6, 7])), 4, params) == [2, 3, 4, 8]
 
 
-def _may_join(row: tuple[int, ...], on_page: list[tuple[int, ...]], most: int, max_per_topic: int, is_one: bool) -> bool:
+def _may_join(
+    row: tuple[int, ...], on_page: list[tuple[int, ...]], most: int, max_per_topic: int, is_one: bool
+) -> bool:
     return (
         [other[0] for other in on_page].count(row[0]) < most
         and (row[1] == 0 or [other[1] for other in on_page].count(row[1]) < max_per_topic)
