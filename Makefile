@@ -50,7 +50,8 @@ format: $(VENV)/.dev  ## rewrite the code in the one format
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev  ## run every benchmark; each prints one JSON line
-	@for bench in in-network log pipeline sources fan-out restart; do $(BIN)/millrace bench $$bench --json || exit 1; done
+	@for bench in in-network log pipeline sources dpp why fan-out restart feed; do \
+		$(BIN)/millrace bench $$bench --json || exit 1; done
 
 constraints: $(VENV)/.dev  ## write constraints.txt anew from this environment (names and versions only)
 	$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/ @.*//; s/\+.*//' | grep == | sort -f > constraints.txt

@@ -19,9 +19,10 @@ CHOSEN, OUTSIDE, PASSED_OVER = 1, 0, -1
 class DiversityReRanker(ReRanker):
     """Puts the posts of the pool that are good and unlike each other before all others (DPP; MMR on demand).
 
-    The pool is the best by score. What it chooses comes first: by score (DPP) or in the order of choice (MMR). All others
-    follow by score, so nothing is lost and no page gets short. ``page_score`` is the place, counted from the last: of n
-    candidates the first has n, the last 1; all are different. Where both ways are switched off, the order is the score's.
+    The pool is the best by score. What it chooses comes first: by score (DPP) or in the order of choice (MMR). All
+    others follow by score, so nothing is lost and no page gets short. ``page_score`` is the place, counted from the
+    last: of n candidates the first has n, the last 1; all are different. Where both ways are switched off, the order is
+    the score's.
     """
 
     name = "diversity"

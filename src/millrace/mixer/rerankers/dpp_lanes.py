@@ -5,8 +5,8 @@ cosines. A step of the greedy choice gives every candidate one more entry of its
 
     entry = (cosine to the chosen one - own row · the chosen one's row) / its pivot
 
-Candidates are kept in blocks of `LANES`, coordinate by coordinate, so that every loop below is over lanes and compiles to
-vector instructions. What these kernels give is right to about seven digits: `dpp_kernel` makes bounds of it.
+Candidates are kept in blocks of `LANES`, coordinate by coordinate, so that every loop below is over lanes and compiles
+to vector instructions. What these kernels give is right to about seven digits: `dpp_kernel` makes bounds of it.
 """
 
 from __future__ import annotations
@@ -58,13 +58,14 @@ def load_block(coordinates: Float32Array, scales: Float32Array, vectors: Float32
         for k in range(d):
             block[k * LANES + i] = vectors[first + i, k]
     scale[:] = 0.0
-    for k in range(d):
-        out = block[k * LANES : (k + 1) * LANES]
+    for k in range(0, len(block) // LANES, 4):
+        e = block[k * LANES : (k + 4) * LANES]
         for i in range(LANES):
-            scale[i] += out[i] * out[i]
-    for i in range(LANES):
-        is_here = i < n_here and has[min(first + i, n - 1)] and scale[i] > 0.0
-        scale[i] = np.float32(1.0) / np.sqrt(scale[i]) if is_here else np.float32(0.0)
+            e0, e1, e2, e3 = e[i], e[LANES + i], e[2 * LANES + i], e[3 * LANES + i]
+            scale[i] += (e0 * e0 + e1 * e1) + (e2 * e2 + e3 * e3)
+    for i in range(n_here):
+        is_known = has[first + i] and scale[i] > 0.0
+        scale[i] = np.float32(1.0) / np.sqrt(scale[i]) if is_known else np.float32(0.0)
 
 
 @njit(cache=True, fastmath=_FLAGS)
@@ -72,31 +73,33 @@ def form_group(
     rows: Float32Array,
     slots: Int64Array,
     bounds: Float32Array,
+    highest: Float64Array,
+    n_done: Int64Array,
     scales: Float32Array,
     vectors: Float32Array,
     first_slot: int,
     chosen: int,
 ) -> None:
-    """Give slots, and rows for `group_cosines`, to the chosen candidate and the three likely next of its block."""
-    n, d = vectors.shape
-    b = chosen // LANES
-    n_here = min(LANES, n - b * LANES)
+    """Give slots, and rows for `group_cosines`, to the chosen candidate and to three that are likely next.
+
+    Likely are the largest bounds among loaded blocks; a wrong guess costs time, nothing else.
+    """
+    candidate = chosen
     for slot in range(first_slot, first_slot + GROUP):
-        lane = -1
-        if slot == first_slot:
-            lane = chosen % LANES
-        else:
-            highest = np.float32(0.0)
-            for i in range(n_here):
-                if bounds[b, i] > highest and slots[b * LANES + i] < 0:
-                    highest = bounds[b, i]
-                    lane = i
+        if slot > first_slot:
+            candidate, best = -1, np.float32(0.0)
+            for b in range(len(bounds)):
+                if n_done[b] >= 0 and highest[b] > best:
+                    bound = bounds[b]
+                    for i in range(LANES):
+                        if bound[i] > best and slots[b * LANES + i] < 0:
+                            candidate, best = b * LANES + i, bound[i]
         row = rows[slot]
         row[:] = 0.0
-        if lane >= 0:
-            slots[b * LANES + lane] = slot
-            source, scale = vectors[b * LANES + lane], scales[b, lane]
-            for k in range(d):
+        if candidate >= 0:
+            slots[candidate] = slot
+            source, scale = vectors[candidate], scales[candidate // LANES, candidate % LANES]
+            for k in range(len(source)):
                 row[k] = source[k] * scale
 
 
@@ -175,13 +178,17 @@ def apply_step(
 
 
 @njit(cache=True, fastmath=_FLAGS)
-def bound_block(bounds: Float32Array, rests: Float32Array, weights: Float32Array, tolerance: float, b: int) -> float:
-    """Bound the conditional variances of a block from above; return the largest bound."""
-    bound, rest, weight = bounds[b], rests[b], weights[b]
-    slack = np.float32(tolerance)
+def bound_block(
+    bounds: Float32Array, rests: Float32Array, weights: Float32Array, slacks: Float32Array, b: int
+) -> float:
+    """Bound the conditional variances of a block from above; return the largest bound, at least -1."""
+    bound, rest, weight, slack = bounds[b], rests[b], weights[b], slacks[b]
     for i in range(LANES):
-        bound[i] = (rest[i] + slack) * weight[i]
-    return largest(bounds, b)
+        bound[i] = rest[i] * weight[i] + slack[i]
+    best = np.float32(-1.0)
+    for i in range(LANES):
+        best = max(best, bound[i])
+    return float(best)
 
 
 @njit(cache=True, fastmath=_FLAGS)

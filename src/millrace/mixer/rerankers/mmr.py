@@ -13,6 +13,7 @@ from numba import types
 from millrace.base.ids import Int64Array
 from millrace.base.kernels import njit
 from millrace.base.params import Param
+from millrace.mixer.rerankers.dpp_kernel import FLAGS, VECTORS
 from millrace.mixer.rerankers.dpp_lanes import Float32Array, Float64Array
 from millrace.pipeline.column import BoolArray
 
@@ -20,12 +21,10 @@ IS_ON: Final = Param("mmr.is_on", default=False, doc="re-rank by maximal margina
 LAMBDA: Final = Param("mmr.lambda", 0.7, 0.0, 1.0, "1: only the score counts; 0: only unlikeness")
 
 _QUALITIES: Final = types.Array(types.float64, 1, "C", readonly=True)
-_VECTORS: Final = types.Array(types.float32, 2, "C", readonly=True)
-_FLAGS: Final = types.Array(types.boolean, 1, "C", readonly=True)
 
 
 @njit(
-    [types.int64[::1](_QUALITIES, _VECTORS, _FLAGS, types.float64, types.float64, types.int64)],
+    [types.int64[::1](_QUALITIES, VECTORS, FLAGS, types.float64, types.float64, types.int64)],
     cache=True,
     fastmath={"reassoc", "contract", "nsz"},
 )

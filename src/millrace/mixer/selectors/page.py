@@ -32,8 +32,8 @@ HEAD_SIZE: Final = Param("page.head_size", 100, 0, 100_000, "so many of the hott
 class PageSelector(Selector):
     """Takes the best by page score: few of an author and of a topic, one of a conversation, some that are not popular.
 
-    * An author (of a repost: the reposter) has at most ``page.max_per_author``, a topic (a post's first; 0, unknown, does
-      not count) at most ``page.max_per_topic``, a conversation one.
+    * An author (of a repost: the reposter) has at most ``page.max_per_author``, a topic (a post's first; 0, unknown,
+      does not count) at most ``page.max_per_topic``, a conversation one.
     * Of n posts, ``page.long_tail_frac`` x n, rounded up, are kept for posts outside the popular head: it gets no more
       than the other places, so its lowest ranked ones make room. The head is the ``page.head_size`` hottest candidates
       (and those as hot as the last of them); a heat of 0 is never in it.
@@ -65,9 +65,15 @@ class PageSelector(Selector):
         n_looked = 2 * n_wanted
         while True:
             order = top_k(scores, batch[POST_ID], n_looked)
-            columns = (batch[AUTHOR_ID], batch[TOPICS][:, 0], batch[CONVERSATION_ID], is_head)
             is_all = n_looked >= batch.n
-            places = fill_page(*(column[order] for column in columns), rules, is_all)
+            places = fill_page(
+                batch[AUTHOR_ID][order],
+                batch[TOPICS][order, 0],
+                batch[CONVERSATION_ID][order],
+                is_head[order],
+                rules,
+                is_all,
+            )
             if is_all or len(places) == n_wanted:
                 return order[places]
             n_looked *= 4
@@ -76,9 +82,11 @@ class PageSelector(Selector):
 def popular_head(batch: CandidateBatch, head_size: int) -> BoolArray:
     """Return who is in the popular head, shape (n,)."""
     heat = batch[HEAT]
-    is_hot = heat > 0.0
-    if np.count_nonzero(is_hot) <= head_size:
-        return is_hot
-    if head_size == 0:
-        return np.zeros(batch.n, dtype=np.bool_)
-    return is_hot & (heat >= np.partition(heat, batch.n - head_size)[batch.n - head_size])
+    hot = heat[heat > 0.0]
+    coldest = np.float32(np.inf)
+    if 0 < head_size < len(hot):
+        coldest = np.partition(hot, len(hot) - head_size)[len(hot) - head_size]
+    elif head_size > 0 and len(hot):
+        coldest = hot.min()
+    is_head: BoolArray = heat >= coldest
+    return is_head

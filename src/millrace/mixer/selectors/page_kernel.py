@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,9 @@ class Rules(NamedTuple):
 _IDS: Final = types.Array(types.int64, 1, "C", readonly=True)
 _CODES: Final = types.Array(types.int32, 1, "C", readonly=True)
 _FLAGS: Final = types.Array(types.boolean, 1, "C", readonly=True)
-_RULES: Final = types.NamedTuple([types.int64, types.int64, types.int64, types.boolean, types.int64], Rules)
+_RULES: Final[Any] = types.NamedTuple(  # type: ignore[no-untyped-call]
+    [types.int64, types.int64, types.int64, types.boolean, types.int64], Rules
+)
 
 
 @njit(cache=True)
@@ -66,7 +68,12 @@ def _fits(
 
 @njit([types.int64[::1](_IDS, _CODES, _IDS, _FLAGS, _RULES, types.boolean)], cache=True)
 def fill_page(
-    authors: Int64Array, topics: Int32Array, conversations: Int64Array, is_head: BoolArray, rules: Rules, is_all: bool
+    authors: Int64Array,
+    topics: Int32Array,
+    conversations: Int64Array,
+    is_head: BoolArray,
+    rules: Rules,
+    is_all: bool,  # noqa: FBT001 - kernels take no names
 ) -> Int64Array:
     """Return the places of the candidates that make the page, ascending.
 
@@ -98,7 +105,12 @@ def fill_page(
 
 
 def fill_page_reference(
-    authors: Int64Array, topics: Int32Array, conversations: Int64Array, is_head: BoolArray, rules: Rules, is_all: bool
+    authors: Int64Array,
+    topics: Int32Array,
+    conversations: Int64Array,
+    is_head: BoolArray,
+    rules: Rules,
+    is_all: bool,  # noqa: FBT001 - kernels take no names
 ) -> npt.NDArray[np.int64]:
     """Return the same as `fill_page`."""
     rows = list(zip(authors.tolist(), topics.tolist(), conversations.tolist(), is_head.tolist(), strict=True))
