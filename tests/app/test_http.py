@@ -46,11 +46,14 @@ class World:
             *event_routes(
                 lambda lines, _caller: self.door.submit_json(lines), self.metrics, gate, 10, self.codec.json_schema()
             ),
-            *timeline_routes(self.page("home"), self.page("following"), self.viewers, gate, HomeConfig()),
+            *timeline_routes(self.page("home"), self.page("following"), self.viewers, self.next_request_id, gate, HomeConfig()),
             *health_routes(self.readiness, self.metrics, gate),
         ]
         app = make_app(routes, self.metrics, gate, max_body_bytes=20_000)
         self.client = TestClient(app, base_url="http://127.0.0.1:8000")
+
+    def next_request_id(self) -> str:
+        return f"request-{len(self.asked)}"
 
     def page(self, which: str) -> Any:
         async def serve(request: FeedRequest) -> FeedResponse:

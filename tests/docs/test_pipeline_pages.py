@@ -23,7 +23,7 @@ BATCH_PAGE = (DOCS / "batch.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def home() -> PipelineDescription:
-    (home,) = build_idle_pipelines(Settings(Path("/nonexistent")))
+    (home,) = (p for p in build_idle_pipelines(Settings(Path("/nonexistent"))) if p.name == "home")
     return describe(home)
 
 

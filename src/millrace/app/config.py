@@ -1,4 +1,4 @@
-"""Config sections of the app itself: server, auth, events, claims, traces. Each room's own section lives in the room."""
+"""Config sections of the app itself: server, auth, events, claims, traces. Other rooms keep their own."""
 
 from __future__ import annotations
 

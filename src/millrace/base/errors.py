@@ -15,6 +15,8 @@
     ├── AccessError          who asks may not have or do this
     │   ├── UnauthenticatedError  no credentials, or none that can be used
     │   └── ForbiddenError        the credentials are good, and not for this
+    ├── NotFoundError        what is asked about was never heard of
+    ├── GoneError            what is asked about was here, and is not kept any more
     └── DeadlineExceeded     the time given to an operation is over
 """
 

@@ -129,8 +129,8 @@ class FeedPost(Struct, frozen=True, kw_only=True):
     sources
         Every source that found it.
     score, why
-        What it was ranked by (0 where nothing is ranked), and how that came about, in short; None where nothing is ranked
-        or it was not asked for. The whole of it is answered for the request's id: `millrace.mixer.explain`.
+        What it was ranked by (0 where nothing is ranked), and how that came about, in short; None where nothing is
+        ranked or it was not asked for. The whole is answered for the request's id: `millrace.mixer.explain`.
     """
 
     post_id: str

@@ -124,7 +124,6 @@ class Source(Stage):
     kind = "source"
     timeout_ms = 20.0
     can_be_skipped = True  # all but the first of a pipeline
-    timeout_ms = 20.0  # of one that waits, in this process; a remote one says 50
     cap: Param | None = None
     only_below: Param | None = None
 

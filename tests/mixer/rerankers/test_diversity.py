@@ -13,7 +13,7 @@ from millrace.base.params import Param, ParamValue
 from millrace.features.columns import AUTHOR_ID, CONVERSATION_ID, DIVERSITY, HEAT, PAGE_SCORE, POST_ID, SCORE, TOPICS
 from millrace.mixer.rerankers import dpp, mmr
 from millrace.mixer.rerankers.diversity import DiversityReRanker
-from millrace.mixer.rerankers.vectors import NoVectors, usable_vectors
+from millrace.mixer.rerankers.vectors import usable_vectors
 from millrace.mixer.selectors.page import PageSelector
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.blueprint import Stages

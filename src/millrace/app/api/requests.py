@@ -10,7 +10,7 @@ import msgspec
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import Parameter, PathParameter
 
 from millrace.app.access import Gate
 from millrace.app.api.guard import READ, caller_of, security_of
@@ -69,7 +69,7 @@ def request_routes(
     )
     async def trace(
         request: Request[Any, Any, Any],
-        request_id: Annotated[str, Parameter(description="The request_id of a page")],
+        request_id: Annotated[str, PathParameter(description="The request_id of a page")],
         ids: Annotated[bool, Parameter(description="With ids and scores after every stage; for admins")] = False,
     ) -> Response[bytes]:
         """Answer candidates per source, drops per filter, every component's time, and the params that held."""
@@ -88,8 +88,8 @@ def request_routes(
     )
     async def why(
         request: Request[Any, Any, Any],
-        request_id: Annotated[str, Parameter(description="The request_id of a page")],
-        post_id: Annotated[str, Parameter(description="Any post's id, percent-encoded")],
+        request_id: Annotated[str, PathParameter(description="The request_id of a page")],
+        post_id: Annotated[str, PathParameter(description="Any post's id, percent-encoded")],
     ) -> Response[bytes]:
         """Answer, for a post that was ranked, its sources, every probability x weight and every step to its score.
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from litestar import Request, Response, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from millrace.app.api.guard import OPEN
 
@@ -34,7 +35,7 @@ def web_routes() -> list[HTTPRouteHandler]:
         return files["index.html"].answer(request)
 
     @get("/web/{name:str}", opt=OPEN, include_in_schema=False, sync_to_thread=False)
-    def file(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
+    def file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         found = files.get(name)
         if found is None:
             raise NotFoundException(detail="no such file of the page")
