@@ -46,7 +46,9 @@ class World:
             *event_routes(
                 lambda lines, _caller: self.door.submit_json(lines), self.metrics, gate, 10, self.codec.json_schema()
             ),
-            *timeline_routes(self.page("home"), self.page("following"), self.viewers, self.next_request_id, gate, HomeConfig()),
+            *timeline_routes(
+                self.page("home"), self.page("following"), self.viewers, self.next_request_id, gate, HomeConfig()
+            ),
             *health_routes(self.readiness, self.metrics, gate),
         ]
         app = make_app(routes, self.metrics, gate, max_body_bytes=20_000)

@@ -198,7 +198,8 @@ def test_rules_without_a_time_come_first_at_the_earliest_time(tmp_path: Path) ->
 
 
 def test_a_row_with_two_times_is_told_in_two_places_or_not_at_all(tmp_path: Path) -> None:
-    rule = '[[events]]\ntype = "Engagement"\ntime = {{ column = "{0}", unit = "s" }}\n[events.fields]\n' + (
+    rule = (
+        '[[events]]\ntype = "Engagement"\ntime = {{ column = "{0}", unit = "s" }}\n[events.fields]\n'
         'viewer_id = "who"\npost_id = "item"\naction = {{ value = "{1}" }}\n'
     )
     rows = b"who,item,liked,shared\n1,p,30,10\n2,p,20,20\n3,p,5,never\n4,,1,2\n"

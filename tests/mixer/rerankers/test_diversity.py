@@ -60,7 +60,7 @@ def test_what_is_too_much_like_a_better_one_comes_after_all_others_but_before_no
 
 
 def test_without_vectors_the_order_is_that_of_scores() -> None:
-    batch = re_ranked(NoVectors(), [0.1, 0.9, 0.5, 0.9])
+    batch = re_ranked(Table({}), [0.1, 0.9, 0.5, 0.9])
     assert batch[DIVERSITY].tolist() == [1, 1, 1, 1]
     assert batch[PAGE_SCORE].tolist() == [1, 4, 2, 3]
 

@@ -17,7 +17,7 @@ class Look:
 
     def __init__(self, world: FeedWorld, name: str, viewer: str | int, fields: dict[Any, Any]) -> None:
         (self._source,) = (source for source in world.service.pipeline.stages.sources if source.name == name)
-        request = FeedRequest(viewer_id=str(viewer), request_id="look")
+        request = FeedRequest(viewer_id=str(viewer), request_id="look", is_dry_run=True)
         query: Query = asyncio.run(world.service.execute(request)).query.with_fields(fields)
         batch: Any = self._source.retrieve(query)
         self._world = world
