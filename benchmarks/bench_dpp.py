@@ -10,9 +10,9 @@ for every pool, as for every request:
   not choose the same: ``float32_equal_frac`` says how often it does;
 * ``eager``: Chen et al.'s steps compiled by Numba, double precision, no kernel matrix: what laziness and lanes add.
 
-Slates are compared over many pools of four shapes first: ``lognormal`` scores with random directions (the timed one),
-``flat`` scores within one percent, ``clustered`` directions around 20 centres, and ``near_copies``: every third post
-nearly a copy of another. ``ours_<shape>_ms`` are ours on the other shapes.
+Slates are compared over many pools of five shapes first: ``lognormal`` scores with random directions (the timed one),
+``uniform`` scores, ``flat`` scores within one percent, ``clustered`` directions around 20 centres, and ``near_copies``:
+every third post nearly a copy of another. ``ours_<shape>_ms`` are ours on the other shapes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ D: Final = 128
 N_POOLS: Final = 40
 N_CHECKED: Final = 300
 N_ROUNDS: Final = 30
-SHAPES: Final = ("lognormal", "flat", "clustered", "near_copies")
+SHAPES: Final = ("lognormal", "uniform", "flat", "clustered", "near_copies")
 ALPHA: Final = float(THETA.default) / (2 * (1 - float(THETA.default)))
 
 Array = np.ndarray
@@ -50,7 +50,9 @@ def a_pool(shape: str, n: int, seed: int) -> Pool:
     if shape == "near_copies":
         copies = rng.choice(n, n // 3, replace=False)
         vectors[copies] = vectors[rng.integers(0, n, n // 3)] + 1e-3 * rng.standard_normal((n // 3, D))
-    scores = 1 + 0.01 * rng.random(n) if shape == "flat" else rng.lognormal(0, 1, n)
+    scores = rng.lognormal(0, 1, n)
+    if shape in ("uniform", "flat"):
+        scores = rng.random(n) if shape == "uniform" else 1 + 0.01 * rng.random(n)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.sort(scores)[::-1].astype(np.float32), vectors.astype(np.float32)
 
@@ -67,6 +69,7 @@ def chen_numpy(pool: Pool) -> Array:
     kernel = units @ units.T
     kernel *= weights[:, None]
     kernel *= weights
+    np.fill_diagonal(kernel, weights * weights)  # not nearly so: of equal scores the first goes first
     return steps(kernel)
 
 

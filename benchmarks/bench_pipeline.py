@@ -23,6 +23,7 @@ import numpy as np
 from harness import emit, interleave, median_ms, percentile_ms
 from millrace.base.actions import CONTINUOUS, Action, ActionSpace
 from millrace.base.int_table import IntTable, table_get_many
+from millrace.base.order import top_k
 from millrace.base.params import ParamSet
 from millrace.features import columns as c
 from millrace.features import query_fields as q
@@ -41,17 +42,16 @@ from millrace.mixer.filters.same_content import SameContentFilter
 from millrace.mixer.filters.seen import SeenFilter, ServedFilter
 from millrace.mixer.filters.viewer_settings import LanguageFilter, SensitiveFilter
 from millrace.mixer.kinds import ORIGINAL, QUOTE, REPLY, REPOST
-from millrace.mixer.selectors.page import PageSelector
 from millrace.mixer.value_model.multipliers import RecencyMultiplier
 from millrace.mixer.value_model.weighted_sum import WeightedSum
 from millrace.mixer.value_model.weights import Weights
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.blueprint import Stages
-from millrace.pipeline.column import PROVENANCE, AnyColumn
+from millrace.pipeline.column import PROVENANCE, AnyColumn, IntArray
 from millrace.pipeline.pipeline import Pipeline
 from millrace.pipeline.query import Query, QueryField
 from millrace.pipeline.result import PipelineResult
-from millrace.pipeline.stages import ColumnValues, HydratedValues, Hydrator, Ranker, Source
+from millrace.pipeline.stages import ColumnValues, HydratedValues, Hydrator, Ranker, Selector, Source
 
 N = 2_000
 N_POSTS = 50_000
@@ -63,6 +63,7 @@ NOW_MS = 1_800_000_000_000
 HOUR_MS = 3_600_000
 VIEWER = 77
 LIMIT = 35
+MAX_PER_AUTHOR = 3
 ACTIONS = ActionSpace()
 
 FIELDS = (
@@ -190,17 +191,6 @@ class TableHydrator(Hydrator):
         return {column: data.take(rows) for column, data in self._columns.items()}
 
 
-class PlainHydrator(Hydrator):
-    """Says that nothing is known by which the page has rules besides authors: both sides cap authors only."""
-
-    name = "plain"
-    reads = (c.POST_ID,)
-    writes = (c.TOPICS, c.CONVERSATION_ID, c.HEAT, c.PAGE_SCORE)
-
-    def hydrate(self, query: Query, batch: CandidateBatch) -> HydratedValues:  # noqa: ARG002
-        return {column: column.full(batch.n, {}) for column in self.writes}
-
-
 class PreparedRanker(Ranker):
     """Has the predictions of the current request's candidates, in their order after the merge."""
 
@@ -223,8 +213,32 @@ class PreparedRanker(Ranker):
         return {c.ACTION_PROBS: ready}
 
 
+class AuthorCap(Selector):
+    """The best scores, few of an author: the one rule of a page that both sides have."""
+
+    name = "author_cap"
+    reads = (c.SCORE, c.AUTHOR_ID)
+
+    def select(self, query: Query, batch: CandidateBatch, n_wanted: int) -> IntArray:  # noqa: ARG002
+        scores, ids, authors = batch[c.SCORE], batch[c.POST_ID], batch[c.AUTHOR_ID]
+        n_looked = 2 * n_wanted
+        while True:
+            chosen: list[int] = []
+            taken: dict[int, int] = {}
+            order = top_k(scores, ids, n_looked)
+            for row, author in zip(order.tolist(), authors[order].tolist(), strict=True):
+                if taken.get(author, 0) < MAX_PER_AUTHOR:
+                    taken[author] = taken.get(author, 0) + 1
+                    chosen.append(row)
+                    if len(chosen) == n_wanted:
+                        break
+            if len(chosen) == n_wanted or n_looked >= batch.n:
+                return np.array(chosen, dtype=np.intp)
+            n_looked *= 4
+
+
 class Ours:
-    """The real pipeline."""
+    """The real pipeline, but for the page's further rules."""
 
     def __init__(self, world: World, requests: list[Request]) -> None:
         ids = world.columns[c.POST_ID]
@@ -237,7 +251,7 @@ class Ours:
         self._prepared = (*sources, ranker)
         stages = Stages(
             sources=sources,
-            hydrators=(TableHydrator(world), PlainHydrator()),
+            hydrators=(TableHydrator(world),),
             filters=(
                 HydrationFilter(),
                 AgeFilter(),
@@ -256,7 +270,7 @@ class Ours:
                 SameContentFilter(),
             ),
             rankers=(ranker, WeightedSum(ACTIONS), RecencyMultiplier()),
-            selector=PageSelector(),
+            selector=AuthorCap(),
         )
         dims = {c.N_ACTIONS_DIM: len(ACTIONS)}
         self.pipeline = Pipeline("bench", stages, key=c.POST_ID, dims=dims, given=FIELDS)
@@ -436,7 +450,7 @@ class PerObject:
         page: list[Candidate] = []
         taken: dict[int, int] = {}
         for candidate in sorted(kept, key=lambda x: (-x.score, x.post_id)):
-            if taken.get(candidate.author_id, 0) < 3:
+            if taken.get(candidate.author_id, 0) < MAX_PER_AUTHOR:
                 taken[candidate.author_id] = taken.get(candidate.author_id, 0) + 1
                 page.append(candidate)
                 if len(page) == LIMIT:

@@ -47,12 +47,12 @@ LEAST_VARIANCE: Final = 1e-6
 LEAST_REST: Final = 1e-10
 """Of whom less than this share is left, nothing is: large weights (theta near 1) would make more of rounding."""
 
-TOLERANCE: Final = 2e-5
+TOLERANCE: Final = 1e-5
 """How far off a variance in single precision is at most, over the largest weight and the root of its own over that.
 
 An entry is off by the rounding of a cosine over the pivot's root, and at most as large as the root of what is left of
 its candidate. The pivot is the largest variance, so that what the roots do not cancel is the weights'. The largest
-error found in random, clustered and nearly singular pools is an eighth of this.
+error found in random, clustered and nearly singular pools is a quarter of this.
 """
 
 _SMALL_REST: Final = 1e-4
