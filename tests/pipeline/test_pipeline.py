@@ -6,6 +6,7 @@ import pytest
 from millrace.base.params import Param
 from millrace.features.columns import AUTHOR_ID, HAS_CONTENT, HEAT, POST_ID, SCORE
 from millrace.features.query_fields import BLOCKED, FOLLOWING
+from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.blueprint import Stages
 from millrace.pipeline.column import PROVENANCE, Attachment
 from millrace.pipeline.outcome import Fate
@@ -131,6 +132,25 @@ def test_a_last_resort_takes_part_where_the_filters_leave_less_than_a_page() -> 
     assert result.slate[POST_ID].tolist() == [2]
     fates = [(c.component, c.fate) for c in result.report.components if c.stage == "source"]
     assert fates == [("first", Fate.OK), ("last", Fate.DISABLED)]
+
+
+def test_a_late_filter_that_dropped_something_says_what_is_not_worth_choosing_any_more() -> None:
+    class Taken(FakeFilter):
+        n_turns = 0
+
+        def keep(self, query: Query, batch: CandidateBatch) -> np.ndarray:  # type: ignore[override]
+            self.n_turns += 1
+            return batch[POST_ID] > 5
+
+        async def foresee(self, query: Query, reserve: CandidateBatch) -> np.ndarray:
+            return reserve[POST_ID] == 8  # of those that passed, too: they stay
+
+    taken = Taken(len, name="taken")
+    pipeline = a_pipeline(sources=[FakeSource({POST_ID: [9, 1, 2, 3, 4, 5, 6, 8]})], late_filters=[taken])
+    result = execute(pipeline, a_query(limit=2))
+    assert result.slate[POST_ID].tolist() == [9, 8]
+    assert taken.n_turns == 2
+    assert result.n_dropped_by_name() == {"taken": 6}
 
 
 def test_a_pre_ranker_keeps_the_best_and_leaves_their_order() -> None:
