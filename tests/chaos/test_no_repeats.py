@@ -68,7 +68,7 @@ class Album:
         self._lock = threading.Lock()
         self.pages: dict[str, bytes] = {}
         self.n_shown = 0
-        self.short: list[tuple[int, int]] = []
+        self.short: list[tuple[int, int, dict[str, Any]]] = []
 
     def take(self, data: bytes) -> dict[str, Any]:
         """Keep an answer and return it read; the same page must be the same bytes."""
@@ -77,7 +77,7 @@ class Album:
             if page["request_id"] not in self.pages:
                 self.n_shown += len(page["posts"])
                 if len(page["posts"]) < PAGE:
-                    self.short.append((self.n_shown, len(page["posts"])))
+                    self.short.append((self.n_shown, len(page["posts"]), page["debug_info"]))
             assert self.pages.setdefault(page["request_id"], data) == data, "one page, two contents"
         return page
 
@@ -179,7 +179,7 @@ def check_ends(album: Album, n_contents: int, n_lost_at_most: int) -> None:
     album.check()
     n_shown = len(album.shown())
     assert n_contents - n_lost_at_most <= n_shown <= n_contents
-    early = [(n_before, n) for n_before, n in album.short if n_before < n_contents - n_lost_at_most - 4 * PAGE * 4]
+    early = [page for page in album.short if page[0] < n_contents - n_lost_at_most - 16 * PAGE]
     assert early == []
 
 

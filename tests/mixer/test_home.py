@@ -517,6 +517,24 @@ def test_the_age_of_a_repost_is_that_of_its_original_and_unknown_without_one(a_w
     assert created == {1: NOW_MS - 3 * HOUR_MS - 1, 2: NOW_MS - 3 * HOUR_MS - 1, 3: 0, 4: NOW_MS - HOUR_MS - 4}
 
 
+def test_a_page_is_full_after_one_refill_however_many_posts_others_claimed_meanwhile(a_world: World) -> None:
+    class OthersAreFaster(MemoryClaims):
+        has_run = False
+
+        def claim(self, viewer_id: int, content_ids: Any, created_ms: Any, **more: Any) -> Any:
+            if not self.has_run:  # another worker makes many pages between our look at the claims and our own
+                self.has_run = True
+                ids = np.array([world.post_id(author + 1_000) for author in range(100, 180)], dtype=np.int64)
+                super().claim(viewer_id, ids, np.full(80, NOW_MS), **{**more, "owner": "others"})
+            return super().claim(viewer_id, content_ids, created_ms, **more)
+
+    world = a_world(many_authors(100), claims=OthersAreFaster())
+    page, result = world.page_with_result(limit=10)
+    assert len(page.posts) == 10
+    assert result.report.n_refills == 1
+    assert result.n_dropped_by_name() == {"claims": 80}
+
+
 def test_what_leaves_a_page_while_it_is_refilled_is_not_lost(a_world: World) -> None:
     """The cap of three posts an author is applied anew each round; what is passed over then was never sent."""
 

@@ -134,6 +134,25 @@ def test_a_last_resort_takes_part_where_the_filters_leave_less_than_a_page() -> 
     assert fates == [("first", Fate.OK), ("last", Fate.DISABLED)]
 
 
+def test_a_late_filter_that_dropped_something_says_what_is_not_worth_choosing_any_more() -> None:
+    class Taken(FakeFilter):
+        n_turns = 0
+
+        def keep(self, query: Query, batch: CandidateBatch) -> np.ndarray:  # type: ignore[override]
+            self.n_turns += 1
+            return batch[POST_ID] > 5
+
+        async def foresee(self, query: Query, reserve: CandidateBatch) -> np.ndarray:
+            return reserve[POST_ID] == 8  # of those that passed, too: they stay
+
+    taken = Taken(len, name="taken")
+    pipeline = a_pipeline(sources=[FakeSource({POST_ID: [9, 1, 2, 3, 4, 5, 6, 8]})], late_filters=[taken])
+    result = execute(pipeline, a_query(limit=2))
+    assert result.slate[POST_ID].tolist() == [9, 8]
+    assert taken.n_turns == 2
+    assert result.n_dropped_by_name() == {"taken": 6}
+
+
 def test_a_pre_ranker_keeps_the_best_and_leaves_their_order() -> None:
     class Cheap(PreRanker):
         name = "cheap"

@@ -52,6 +52,7 @@ class Run:
         self.n_refills = 0
         self._found: dict[int, CandidateBatch] = {}
         self._last_resorts: list[int] = []
+        self._droppers: list[tuple[int, Filter]] = []
 
     async def hydrate_query(self) -> None:
         """Run the query hydrators; what a failed one would have written is remembered as missing."""
@@ -156,6 +157,7 @@ class Run:
             if not can_refill or self.n_refills >= self._max_refills or self.query.is_out_of_time():
                 break
             self.n_refills += 1
+            await self._foresee(alive, passed)
         self.slate_rows, self.slate = rows, slate
 
     def blend(self) -> None:
@@ -280,6 +282,7 @@ class Run:
         """Return the rows that passed, and whether choosing others could help (not if a filter itself failed)."""
         can_refill = True
         first = 1 + len(self._stages.filters) + len(self._stages.pre_rankers)
+        self._droppers.clear()
         for code, stage in enumerate(self._stages.late_filters, start=first):
             keep = self._blind(stage, slate.n, slate.n)
             if keep is not None:
@@ -293,7 +296,19 @@ class Run:
             if keep is not None and not keep.all():
                 self.dropped_by[self.ranked_rows[rows[~keep]]] = code
                 rows, slate = rows[keep], slate.compact(keep)
+                self._droppers.append((code, stage))
         return rows, can_refill
+
+    async def _foresee(self, alive: BoolArray, passed: IntArray) -> None:
+        """Leave out of the next round what the filters that dropped something know they would drop as well."""
+        for code, stage in self._droppers:
+            keep = await stage.foresee(self.query, self.ranked)
+            if keep is None:
+                continue
+            dropped = alive & ~keep
+            dropped[passed] = False
+            alive &= ~dropped
+            self.dropped_by[self.ranked_rows[dropped]] = code
 
 
 class LateColumns:

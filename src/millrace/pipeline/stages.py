@@ -174,6 +174,14 @@ class Filter(Stage):
     def keep(self, query: Query, batch: CandidateBatch) -> BoolArray | Awaitable[BoolArray]:
         """Return for each candidate whether it may stay, shape (n,). Only late filters may wait."""
 
+    async def foresee(self, query: Query, reserve: CandidateBatch) -> BoolArray | None:
+        """Return which ranked candidates are worth choosing, after the filter has dropped some of a page; None: all.
+
+        For late filters whose verdicts others bring about meanwhile: without it a refill would choose what is gone
+        as well, round after round. A guess: what it keeps is judged as ever. Must not raise.
+        """
+        return None
+
     def explain(self, query: Query, batch: CandidateBatch, row: int) -> str:
         """Say why the filter dropped this row, with the values that decided. Called when somebody asks."""
         return (type(self).__doc__ or self.name).strip().split("\n")[0]

@@ -93,6 +93,21 @@ class ClaimFilter(Filter):
         )
         return await asyncio.get_running_loop().run_in_executor(self._thread, claim)
 
+    async def foresee(self, query: Query, reserve: CandidateBatch) -> BoolArray | None:
+        """Return which contents nobody has claimed by now: requests that meet choose the same ones."""
+        look = partial(self._claims.claimed, query.viewer_id, query.now_ms)
+        try:
+            if self._claims.is_remote:
+                found = await asyncio.wait_for(asyncio.to_thread(look), self.timeout_ms / 1000)
+            else:
+                found = look()
+        except Exception:
+            logger.exception("what others have claimed could not be read; the refill chooses without it")
+            return None
+        is_young = reserve[CONTENT_CREATED_MS] >= found.floor_ms
+        keep: BoolArray = is_young & ~is_member(reserve[CONTENT_ID], found.content_ids)
+        return keep
+
     def abandon(self, query: Query) -> None:
         """Give the request's claims back, soon."""
         self._thread.submit(self._release, query.viewer_id, query.request_id)
