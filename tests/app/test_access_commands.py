@@ -123,7 +123,7 @@ def test_doctor_finds_files_that_others_can_read(home: Path, run: Any, name: str
     assert problem["remedy"].startswith("chmod 600 ")
 
 
-@pytest.mark.parametrize(("name", "remedy"), [("secret.key", "put the right file"), ("keys.json", "mend the file")])
+@pytest.mark.parametrize(("name", "remedy"), [("secret.key", "put the right one back"), ("keys.json", "mend the file")])
 def test_doctor_finds_damaged_files(home: Path, run: Any, name: str, remedy: str) -> None:
     (home / name).write_text("x")
     (home / name).chmod(0o600)

@@ -23,6 +23,7 @@ from millrace.testing.builders import (
     NOW_MS,
     a_block,
     a_follow,
+    a_label_changed,
     a_mute,
     a_post_created,
     a_post_deleted,
@@ -113,8 +114,17 @@ def test_what_was_shown_there_is_not_on_the_ranked_feed_a_moment_later(a_world: 
 
 @pytest.mark.parametrize(
     "event",
-    [a_block(20, 10), a_block(10, 20), a_mute(20, 10), a_post_deleted(1), a_follow(20, 10, is_following=False)],
-    ids=["blocks", "is blocked", "mutes", "deleted", "unfollows"],
+    [
+        a_block(20, 10),
+        a_block(10, 20),
+        a_mute(20, 10),
+        a_mute(20, keyword="text"),
+        a_post_deleted(1),
+        a_label_changed("spam", post_id=1),
+        a_label_changed("suspended", user_id=10),
+        a_follow(20, 10, is_following=False),
+    ],
+    ids=["blocks", "is blocked", "mutes", "mutes a word", "deleted", "unsafe", "by a suspended account", "unfollows"],
 )
 def test_what_a_viewer_must_not_get_is_not_there(a_world: World, event: AnyEvent) -> None:
     assert ids(a_world([a_follow(20, 10), post(1)]).following()) == ["1"]

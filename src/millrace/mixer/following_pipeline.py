@@ -18,7 +18,8 @@ from millrace.features.columns import (
 )
 from millrace.features.query_fields import BEGINNING, BOUNDARY, CONTEXT, VIEWER, Boundary
 from millrace.mixer.config import HomeConfig
-from millrace.mixer.filters.existence import ContentFilter, DeletedFilter, DeletedParentFilter
+from millrace.mixer.filters.existence import ContentFilter, DeletedFilter, DeletedParentFilter, HydrationFilter
+from millrace.mixer.filters.muted_keywords import MutedKeywordFilter
 from millrace.mixer.filters.own import OwnPostsFilter
 from millrace.mixer.filters.relations import (
     BlockedAuthorFilter,
@@ -27,11 +28,13 @@ from millrace.mixer.filters.relations import (
     MutedAuthorFilter,
     MutedParentFilter,
 )
+from millrace.mixer.filters.safety import UnsafeFilter
 from millrace.mixer.filters.timeline import BehindFilter, FirstAppearanceFilter
 from millrace.mixer.filters.viewer_settings import SensitiveFilter
 from millrace.mixer.home_pipeline import HomeParts
 from millrace.mixer.hydrators.content import ContentHydrator, NamesHydrator
 from millrace.mixer.hydrators.core import CoreHydrator
+from millrace.mixer.hydrators.labels import LabelsHydrator
 from millrace.mixer.hydrators.viewer import InNetworkHydrator
 from millrace.mixer.paging import End, PoolEnd
 from millrace.mixer.query_hydrators.follows import FollowsQueryHydrator
@@ -48,7 +51,7 @@ from millrace.pipeline.result import PipelineResult
 NAME = "following"
 
 
-def following_stages(parts: HomeParts) -> Stages:
+def following_stages(parts: HomeParts, config: HomeConfig) -> Stages:
     """Return the stages of the following timeline."""
     state, content = parts.state, parts.content
     return Stages(
@@ -58,8 +61,13 @@ def following_stages(parts: HomeParts) -> Stages:
             ProfileQueryHydrator(state.profiles),
         ),
         sources=(TimelineSource(state.posts),),
-        hydrators=(CoreHydrator(state.posts), InNetworkHydrator()),
+        hydrators=(
+            CoreHydrator(state.posts),
+            InNetworkHydrator(),
+            LabelsHydrator(state.labels, config.unsafe_labels, config.unsafe_for_strangers_labels),
+        ),
         filters=(
+            HydrationFilter(),
             DeletedFilter(),
             OwnPostsFilter(),
             DeletedParentFilter(),
@@ -69,12 +77,13 @@ def following_stages(parts: HomeParts) -> Stages:
             BlockedParentFilter(),
             MutedParentFilter(),
             SensitiveFilter(),
+            UnsafeFilter(state.codes.labels.name),
             FirstAppearanceFilter(),  # over everything from the top of the scroll that the viewer may see
             BehindFilter(),
         ),
         selector=NewestSelector(),
         late_hydrators=(ContentHydrator(content), NamesHydrator(content, AUTHOR_ID, PARENT_AUTHOR_ID)),
-        late_filters=(ContentFilter(),),
+        late_filters=(ContentFilter(), MutedKeywordFilter()),
         side_effects=(LogServed(parts.served_logger, NAME, scores=()),),
     )
 
@@ -84,7 +93,7 @@ def following_pipeline(parts: HomeParts, config: HomeConfig, observer: PipelineO
     n_actions = len(parts.actions)
     return Pipeline(
         NAME,
-        following_stages(parts),
+        following_stages(parts, config),
         key=POST_ID,
         dims={N_ACTIONS_DIM: n_actions, N_COUNTERS_DIM: n_actions + 1},
         clock=parts.clock,
