@@ -141,6 +141,7 @@ def _show(address: Address, viewer: str | None, console: Console) -> None:
     page = msgspec.json.decode(_get(url), type=FeedResponse)
     print_page(console, page, build_clock().now_ms(), _SHOWN_POSTS)
     rows = (
+        ("the feed in a browser", f"{address.url}/?viewer={quote(viewer)}"),
         ("the next page, as JSON", url),
         ("other viewers", f"{address.url}/api/v1/viewers"),
         ("the API", f"{address.url}/schema"),

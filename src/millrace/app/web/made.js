@@ -53,7 +53,7 @@ function renderWaterfall(trace) {
 }
 
 function renderParams(trace) {
-  const names = Object.keys(trace.params);
+  const names = Object.keys(trace.params).filter((name) => name in trace.param_levels);
   if (!names.length) return [el("p", { class: "small" }, "Every param has its default.")];
   const rows = names.map((name) =>
     el("tr", {}, el("td", {}, name), el("td", {}, `${trace.params[name]}`), el("td", {}, trace.param_levels[name] ?? "")));

@@ -5,7 +5,7 @@ import { bar, el, number } from "/web/dom.js";
 const spaced = (name) => name.replaceAll("_", " ");
 
 export function renderWhy(why) {
-  const parts = [el("p", { class: "sum" }, why.summary)];
+  const parts = [el("p", { class: "sum" }, spaced(why.summary))];
   if (why.sources.length) {
     parts.push(el("h3", {}, "Found by"), el("div", { class: "chips" }, ...why.sources.map((s) => el("span", { class: "chip" }, spaced(s)))));
   }
