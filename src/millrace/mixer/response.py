@@ -36,7 +36,7 @@ from millrace.mixer.why import WhyReader
 from millrace.pipeline.result import PipelineResult
 from millrace.stores.content import PostContent, UserContent
 
-MAX_ACTIONS: Final = 5
+MAX_ACTIONS: Final = 3
 """So many heads' parts are told with every post of a page; the trace has all of them."""
 
 

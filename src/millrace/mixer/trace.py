@@ -2,8 +2,8 @@
 
 Packing happens for every request, so it copies arrays and decides nothing; words are found when somebody asks
 (`millrace.mixer.explain`). Heads with a weight of 0 are left out. Predictions are kept as the ranker gave them for
-the page and the best `N_EXACT` others; for the rest in half precision (2e-4), which answers call approximate. Values,
-steps and scores are exact for all.
+the page and the best `N_EXACT` others; for the rest in sixteen bits (2.4e-4 at worst), which answers call
+approximate. Values, steps and scores are exact for all.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy.typing as npt
 from millrace.base.actions import Action
 from millrace.base.errors import StoreError
 from millrace.base.ids import Int64Array
-from millrace.base.order import top_k
 from millrace.base.params import ParamValue
 from millrace.features.columns import ACTION_PROBS, OFFSET_VALUE, SCORE, VALUE
 from millrace.features.query_fields import VIEWER
-from millrace.mixer.trace_halves import from_halves, to_halves
+from millrace.mixer.trace_codes import from_codes, to_codes
 from millrace.mixer.value_model.steps import StepKind, steps_of
 from millrace.mixer.value_model.weighted_sum import WeightedSum, counts_complete
+from millrace.mixer.value_model.weights import Float32Array
 from millrace.pipeline.column import PROVENANCE, Column, IntArray
 from millrace.pipeline.merge import first_appearances
 from millrace.pipeline.outcome import ComponentReport, Outcome
@@ -189,14 +189,16 @@ class TracePacker:
         exact, rest = np.flatnonzero(is_exact), np.flatnonzero(~is_exact)
         probs = ranked[ACTION_PROBS]
         arrays["exact_rows"] = _narrow(exact, ranked.n)
-        arrays["exact_probs"] = probs[np.ix_(exact, columns)]
-        arrays["rest_probs"], arrays["rest_shifts"] = to_halves(probs, rest, columns)
+        arrays["exact_probs"] = probs.take(exact, axis=0).take(columns, axis=1)
+        arrays["rest_probs"], arrays["rest_bases"] = to_codes(probs, rest, columns)
         return tuple((self._names[column], float(weights[column])) for column in columns.tolist())
 
     def _exact_rows(self, result: PipelineResult) -> IntArray:
         """Return rows of ``ranked``: the page and the best others, some of them twice."""
         ranked = result.ranked
-        best = top_k(ranked[SCORE], ranked[result.key], N_EXACT)
+        scores, best = ranked[SCORE], np.arange(ranked.n)
+        if ranked.n > N_EXACT:
+            best = np.flatnonzero(scores >= np.partition(scores, -N_EXACT)[-N_EXACT])[: 2 * N_EXACT]
         row_of = np.zeros(result.candidates.n, dtype=np.intp)
         row_of[result.ranked_rows] = np.arange(ranked.n)
         return np.concatenate((best, row_of[result.slate_rows]))
@@ -267,13 +269,13 @@ class Trace:
             start += n_found
         return found
 
-    def predictions(self, ranked_row: int) -> tuple[npt.NDArray[np.float64], bool]:
+    def predictions(self, ranked_row: int) -> tuple[Float32Array, bool]:
         """Return a ranked candidate's predictions in the order of ``head.heads``, and whether they are exact."""
         place = _first(self["exact_rows"] == ranked_row)
         if place >= 0:
-            return self["exact_probs"][place].astype(np.float64), True
+            return self["exact_probs"][place], True
         place = ranked_row - int(np.count_nonzero(self["exact_rows"] < ranked_row))
-        return from_halves(self["rest_probs"][place], self["rest_shifts"]), False
+        return from_codes(self["rest_probs"][place], self["rest_bases"]), False
 
     def counts_complete(self, ranked_row: int) -> bool:
         """Whether the weight of ``complete`` held for a ranked candidate."""

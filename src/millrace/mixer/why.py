@@ -43,24 +43,21 @@ class WhyReader:
             Tell only so many heads' parts, those that contribute most; by default all heads that weigh something.
         """
         weights = self._sum.weights.read(query.params)
-        heads = np.flatnonzero(weights)
         applied = np.tile(weights, (batch.n, 1))
         applied[:, Action.COMPLETE] *= counts_complete(query, batch)
-        parts = batch[ACTION_PROBS] * applied
+        probs = batch[ACTION_PROBS]
+        parts = probs * applied
+        heads = np.flatnonzero(weights)
         if max_actions is None or max_actions >= len(heads):
-            told, others = np.broadcast_to(heads, (batch.n, len(heads))), [0.0] * batch.n
+            told = np.tile(heads, (batch.n, 1))
         else:
-            told = np.argsort(-np.abs(parts[:, heads]), axis=1, kind="stable")[:, :max_actions]
-            told = heads[told]
-            others = (parts.sum(axis=1) - np.take_along_axis(parts, told, axis=1).sum(axis=1)).tolist()
-        rows = zip(
-            told.tolist(),
-            *(np.take_along_axis(found, told, axis=1).tolist() for found in (batch[ACTION_PROBS], applied, parts)),
-            others,
-            *(batch[column].tolist() for column in (VALUE, OFFSET_VALUE, SCORE)),
-            zip(*(batch[step.column].tolist() for step in self._steps), strict=True) if self._steps else [()] * batch.n,
-            strict=True,
-        )
+            told = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :max_actions]
+        places = told + np.arange(0, probs.size, probs.shape[1])[:, np.newaxis]
+        told_parts = parts.take(places)
+        others = parts.sum(axis=1) - told_parts.sum(axis=1) if told.shape[1] < len(heads) else np.zeros(batch.n)
+        arrays = (told, probs.take(places), applied.take(places), told_parts, others)
+        columns = (*(VALUE, OFFSET_VALUE, SCORE), *(step.column for step in self._steps))
+        rows = zip(*(array.tolist() for array in (*arrays, *(batch[c] for c in columns))), strict=True)
         return [self._why(*row) for row in rows]
 
     def _why(
@@ -73,7 +70,7 @@ class WhyReader:
         value: float,
         offset_value: float,
         score: float,
-        amounts: tuple[float, ...],
+        *amounts: float,
     ) -> Why:
         return Why(
             actions={
