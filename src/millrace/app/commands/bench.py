@@ -14,7 +14,7 @@ from millrace.base.errors import ConfigError, MillraceError
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="Which one: in-network, log, pipeline, fan-out, restart.")],
+    name: Annotated[str, typer.Argument(help="Which one: in-network, log, pipeline, fan-out, restart, why.")],
     as_json: JsonOption = False,
 ) -> None:
     """Run benchmarks/bench_NAME.py of the checkout this is started in and print its figures.
