@@ -39,11 +39,14 @@ from millrace.simulator.config import WorldConfig
 from millrace.stores.claims import MemoryClaims
 from millrace.stores.replica import Replica
 from millrace.stores.state import State
+from millrace.stores.trace_store import FileTraces
 
 N_USERS = 20_000
 N_VIEWERS = 48
 N_ROUNDS = 60
 N_PER_TURN = 8
+RING_BYTES = 10_000_000
+"""Overwritten every hundred pages, so that what is timed is a store that has been full for long, as a server's is."""
 MORE = {"popular.max_posts": 900, "recent.only_below": 100_000}
 """Each of these two sources gives more posts where the home feed has few others, so that pages are as dear."""
 
@@ -60,7 +63,7 @@ class Forgetful(MemoryClaims):
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, a_replica(Path(folder)) as (settings, replica, clock):
-        traces = wiring.build_traces(settings)
+        traces = FileTraces(settings.traces_dir, clock, RING_BYTES)
         declared = {param.name for param in services_params(settings, replica, clock)}
         params = {name: value for name, value in MORE.items() if name in declared}
         settings = with_params(settings, params)
@@ -83,6 +86,8 @@ def main() -> None:
 
             runs = {"with": run(explaining, why=True), "without": run(silent, why=False)}
             equal = same_slates(runs, len(viewers)) and all(adds_up(Trace(traces.read(name))) for name in ids)
+            for number in range(4 * len(viewers)):
+                runs["with"](number)
             seconds = interleaved_cpu(runs)
             request = FeedRequest(viewer_id=viewers[0], request_id=ids[0])
             results = [
