@@ -287,7 +287,7 @@ def test_a_last_resort_that_was_not_needed_says_so(a_world: World) -> None:
     world = a_world([a_post("far", 30, hours_ago=60), *many(3)])
     why = _with_sources(world, SaysWhy([world.post_id(1_000)]), params={ONLY_BELOW: 1})("far")
     reasons = {reason.source: reason.reason for reason in why.not_retrieved}
-    assert reasons["recent"] == "took no part: the others had found enough"
+    assert reasons["recent"] == "took no part: it is a last resort"
 
 
 class Bonus(ValueModel):
