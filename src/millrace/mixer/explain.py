@@ -175,7 +175,7 @@ class Explainer:
 def _reason(source: Source, query: Query, key: int, report: ComponentReport | None, detail: str) -> str:
     """Say why a source did not return a post: how its turn went, or else what the source itself says."""
     if report is None or report.fate is Fate.DISABLED:
-        return "took no part: the others had found enough" if source.only_below is not None else "took no part"
+        return "took no part: it is a last resort" if source.only_below is not None else "took no part"
     if report.fate in _FATES:
         return f"{_FATES[report.fate]} ({detail})" if detail else _FATES[report.fate]
     try:

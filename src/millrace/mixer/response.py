@@ -38,7 +38,7 @@ from millrace.pipeline.column import Column
 from millrace.pipeline.result import PipelineResult
 from millrace.stores.content import PostContent, UserContent
 
-MAX_ACTIONS: Final = 5
+MAX_ACTIONS: Final = 3
 """So many heads' parts are told with every post of a page; the trace has all of them."""
 
 

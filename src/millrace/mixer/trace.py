@@ -2,8 +2,8 @@
 
 Packing happens for every request, so it copies arrays and decides nothing; words are found when somebody asks
 (`millrace.mixer.explain`). Heads with a weight of 0 are left out. Predictions are kept as the ranker gave them for
-the page and the best `N_EXACT` others; for the rest in half precision (2e-4), which answers call approximate. Values,
-steps and scores are exact for all.
+the page and the best `N_EXACT` others; for the rest in sixteen bits (2.4e-4 at worst), which answers call
+approximate. Values, steps and scores are exact for all.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from millrace.base.errors import StoreError
 from millrace.base.ids import Int64Array
-from millrace.base.order import top_k
 from millrace.base.params import ParamValue
 from millrace.features.columns import ACTION_PROBS, OFFSET_VALUE, SCORE, VALUE
 from millrace.features.query_fields import VIEWER
-from millrace.mixer.trace_halves import from_halves, to_halves
+from millrace.mixer.trace_codes import from_codes, to_codes
 from millrace.mixer.value_model.steps import Operation, steps_of
 from millrace.mixer.value_model.weighted_sum import WeightedSum
+from millrace.mixer.value_model.weights import Float32Array
 from millrace.pipeline.column import PROVENANCE, Column, IntArray
 from millrace.pipeline.merge import first_appearances
 from millrace.pipeline.outcome import ComponentReport, Outcome
@@ -179,28 +179,27 @@ class TracePacker:
         if self._sum is None or ACTION_PROBS not in ranked:
             return ()
         weights = self._sum.weights.read(result.query.params)
-        by_row = self._sum.heads_by_row(result.query)
-        columns = np.union1d(np.flatnonzero(weights), np.array(by_row, dtype=np.intp))
-        if by_row:
-            applied = self._sum.applied_weights(result.query, ranked)
-            for head in by_row:
-                values, places = np.unique(applied[:, head], return_inverse=True)
-                arrays[_weights(self._names[head])] = values
-                arrays[_weight_places(self._names[head])] = _narrow(places.reshape(-1), len(values))
+        exceptions = self._sum.exceptions(result.query, ranked)
+        columns = np.union1d(np.flatnonzero(weights), np.array([e.head for e in exceptions], dtype=np.intp))
+        for head, weight, holds in exceptions:
+            arrays[_other_weight(self._names[head])] = np.array([weight])
+            arrays[_other_rows(self._names[head])] = np.packbits(holds)
         exact = self._exact_rows(result)
         is_exact = np.zeros(ranked.n, dtype=np.bool_)
         is_exact[exact] = True
         exact, rest = np.flatnonzero(is_exact), np.flatnonzero(~is_exact)
         probs = ranked[ACTION_PROBS]
         arrays["exact_rows"] = _narrow(exact, ranked.n)
-        arrays["exact_probs"] = probs[np.ix_(exact, columns)]
-        arrays["rest_probs"], arrays["rest_shifts"] = to_halves(probs, rest, columns)
+        arrays["exact_probs"] = probs.take(exact, axis=0).take(columns, axis=1)
+        arrays["rest_probs"], arrays["rest_bases"] = to_codes(probs, rest, columns)
         return tuple((self._names[column], float(weights[column])) for column in columns.tolist())
 
     def _exact_rows(self, result: PipelineResult) -> IntArray:
         """Return rows of ``ranked``: the page and the best others, some of them twice."""
         ranked = result.ranked
-        best = top_k(ranked[SCORE], ranked[result.key], N_EXACT)
+        scores, best = ranked[SCORE], np.arange(ranked.n)
+        if ranked.n > N_EXACT:
+            best = np.flatnonzero(scores >= np.partition(scores, -N_EXACT)[-N_EXACT])[: 2 * N_EXACT]
         row_of = np.zeros(result.candidates.n, dtype=np.intp)
         row_of[result.ranked_rows] = np.arange(ranked.n)
         return np.concatenate((best, row_of[result.slate_rows]))
@@ -271,19 +270,19 @@ class Trace:
             start += n_found
         return found
 
-    def predictions(self, ranked_row: int) -> tuple[npt.NDArray[np.float64], bool]:
+    def predictions(self, ranked_row: int) -> tuple[Float32Array, bool]:
         """Return a ranked candidate's predictions in the order of ``head.heads``, and whether they are exact."""
         place = _first(self["exact_rows"] == ranked_row)
         if place >= 0:
-            return self["exact_probs"][place].astype(np.float64), True
+            return self["exact_probs"][place], True
         place = ranked_row - int(np.count_nonzero(self["exact_rows"] < ranked_row))
-        return from_halves(self["rest_probs"][place], self["rest_shifts"]), False
+        return from_codes(self["rest_probs"][place], self["rest_bases"]), False
 
     def weight(self, head: str, weight: float, ranked_row: int) -> float:
-        """Return the weight that a head had for a ranked candidate, ``weight`` unless it differs by candidate."""
-        if _weights(head) not in self:
-            return weight
-        return float(self[_weights(head)][self[_weight_places(head)][ranked_row]])
+        """Return the weight that a head had for a ranked candidate: ``weight``, or what it weighs by exception."""
+        if _other_rows(head) in self and np.unpackbits(self[_other_rows(head)])[ranked_row]:
+            return float(self[_other_weight(head)][0])
+        return weight
 
     def amount(self, step: int, ranked_row: int) -> float:
         """Return what a step did to a ranked candidate."""
@@ -314,12 +313,12 @@ def _judged(code: int, column: str) -> str:
     return f"judged.{code}.{column}"
 
 
-def _weights(head: str) -> str:
-    return f"weights.{head}"
+def _other_weight(head: str) -> str:
+    return f"other_weight.{head}"
 
 
-def _weight_places(head: str) -> str:
-    return f"weight_places.{head}"
+def _other_rows(head: str) -> str:
+    return f"other_rows.{head}"
 
 
 def _narrow(array: AnyArray, n: int) -> AnyArray:

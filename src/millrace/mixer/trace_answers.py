@@ -142,7 +142,7 @@ class PostWhy(Struct, frozen=True, kw_only=True):
     actions
         Every head that weighs something, the largest part first; they add up to ``value``.
     approximate
-        Whether the predictions were kept in half precision (2e-4): neither shown nor among the best ranked.
+        Whether the predictions were kept in sixteen bits (to 2.4e-4): neither shown nor among the best ranked.
     steps
         From ``offset_value`` to ``score``, in order.
     reranking

@@ -43,35 +43,43 @@ class WhyReader:
         """
         applied = self._sum.applied_weights(query, batch)
         heads = np.flatnonzero((self._sum.weights.read(query.params) != 0) | applied.any(axis=0))
-        parts = batch[ACTION_PROBS] * applied
+        probs = batch[ACTION_PROBS]
+        parts = probs * applied
         if max_actions is None or max_actions >= len(heads):
-            told, others = np.broadcast_to(heads, (batch.n, len(heads))), [0.0] * batch.n
+            told = np.tile(heads, (batch.n, 1))
         else:
-            told = heads[np.argsort(-np.abs(parts[:, heads]), axis=1, kind="stable")[:, :max_actions]]
-            others = (parts.sum(axis=1) - np.take_along_axis(parts, told, axis=1).sum(axis=1)).tolist()
-        rows = zip(
-            told.tolist(),
-            *(np.take_along_axis(found, told, axis=1).tolist() for found in (batch[ACTION_PROBS], applied, parts)),
-            others,
-            self._steps_of(batch),
-            *(batch[column].tolist() for column in (VALUE, OFFSET_VALUE, SCORE)),
-            strict=True,
+            told = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :max_actions]
+        places = told + np.arange(0, probs.size, probs.shape[1])[:, np.newaxis]
+        told_parts = parts.take(places)
+        others = parts.sum(axis=1) - told_parts.sum(axis=1) if told.shape[1] < len(heads) else np.zeros(batch.n)
+        arrays = (told, probs.take(places), applied.take(places), told_parts, others)
+        columns = (batch[VALUE], batch[OFFSET_VALUE], batch[SCORE])
+        rows = zip(*(array.tolist() for array in (*arrays, *columns)), self._steps_of(batch), strict=True)
+        return [self._why(*row) for row in rows]
+
+    def _why(
+        self,
+        heads: list[int],
+        probs: list[float],
+        weights: list[float],
+        parts: list[float],
+        others: float,
+        value: float,
+        offset_value: float,
+        score: float,
+        steps: tuple[WhyStep, ...],
+    ) -> Why:
+        return Why(
+            actions={
+                self._names[head]: WhyAction(probability=prob, weight=weight, contribution=part)
+                for head, prob, weight, part in zip(heads, probs, weights, parts, strict=True)
+            },
+            other_actions=others,
+            value=value,
+            offset_value=offset_value,
+            steps=steps,
+            score=score,
         )
-        names = self._names
-        return [
-            Why(
-                actions={
-                    names[head]: WhyAction(probability=p, weight=w, contribution=c)
-                    for head, p, w, c in zip(*actions, strict=True)
-                },
-                other_actions=other,
-                value=value,
-                offset_value=offset_value,
-                steps=steps,
-                score=score,
-            )
-            for *actions, other, steps, value, offset_value, score in rows
-        ]
 
     def _steps_of(self, batch: CandidateBatch) -> list[tuple[WhyStep, ...]]:
         """Return the steps of each row; the scores after them are computed as the stages did, bit for bit."""

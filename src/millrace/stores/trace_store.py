@@ -38,6 +38,8 @@ _ENTRY_TYPE: Final = np.dtype([("sequence", "<i8"), ("place", "<u8"), ("length",
 _INDEX_START: Final = 4_096
 _BYTES_PER_ENTRY: Final = 2_048
 _SEQUENCES_PER_MS: Final = 1 << 10
+_UNFINISHED: Final = 1 << 16
+"""More ids than a process ever has under way: none of them is given out again, should the clock be set back."""
 _MAX_SLOTS: Final = 4_096
 _ID: Final = re.compile(r"([0-9]{1,4})-([0-9a-f]{12,15})-([0-9a-f]{8})")
 
@@ -242,7 +244,7 @@ class FileTraces:
         index = np.frombuffer(os.pread(file, n_entries * _ENTRY.size, _INDEX_START), dtype=_ENTRY_TYPE)
         self._shape = shape
         self._end = int((index["place"] + index["length"]).max())
-        self._next_sequence = max(self._clock.now_ms() * _SEQUENCES_PER_MS, int(index["sequence"].max()) + 1)
+        self._next_sequence = max(self._clock.now_ms() * _SEQUENCES_PER_MS, int(index["sequence"].max()) + _UNFINISHED)
 
 
 def _read_record(file: int, shape: _Shape, sequence: int, request_id: str) -> bytes:

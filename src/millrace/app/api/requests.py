@@ -79,7 +79,7 @@ def request_routes(
         return _answer(await explainer.request(found, with_ids=ids))
 
     @get(
-        "/api/v1/requests/{request_id:str}/why/{post_id:path}",
+        ["/api/v1/requests/{request_id:str}/why/{post_id:path}", "/api/v1/requests/{request_id:str}/why"],
         summary="Why a post is on a page, or why not",
         tags=["explanations"],
         opt=READ,
@@ -89,7 +89,7 @@ def request_routes(
     async def why(
         request: Request[Any, Any, Any],
         request_id: Annotated[str, PathParameter(description="The request_id of a page")],
-        post_id: Annotated[str, PathParameter(description="Any post's id, percent-encoded")],
+        post_id: Annotated[str | None, PathParameter(description="Any post's id, percent-encoded")] = None,
     ) -> Response[bytes]:
         """Answer, for a post that was ranked, its sources, every probability x weight and every step to its score.
 
@@ -102,10 +102,10 @@ def request_routes(
     return [trace, why]
 
 
-def _post_id(request: Request[Any, Any, Any], routed: str) -> str:
+def _post_id(request: Request[Any, Any, Any], routed: str | None) -> str:
     """Return the post's id as it was sent: routing takes slashes at its ends, and double ones, for nothing."""
     _, marker, raw = request.scope.get("raw_path", b"").decode("latin-1").partition(_WHY)
-    return unquote(raw) if marker else routed.removeprefix("/")
+    return unquote(raw) if marker else (routed or "").removeprefix("/")
 
 
 def _answer(answer: RequestTrace | PostWhy) -> Response[bytes]:

@@ -14,7 +14,10 @@ from millrace.base.errors import ConfigError, MillraceError
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="Which one: in-network, log, pipeline, fan-out, restart, dpp.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="in-network, log, pipeline, sources, dpp, why, fan-out, restart or feed."),
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Run benchmarks/bench_NAME.py of the checkout this is started in and print its figures.

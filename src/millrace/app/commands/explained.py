@@ -94,7 +94,7 @@ def print_why(why: PostWhy) -> None:
 def _print_score(console: Console, why: PostWhy) -> None:
     widest = max(abs(part.contribution) for part in why.actions)
     rows = [
-        (part.name, f"{part.probability:.6g}", f"{part.weight:g}", f"{part.contribution:+.6f}", bar)
+        (part.name, f"{part.probability:.7f}", f"{part.weight:g}", f"{part.contribution:+.6f}", bar)
         for part, bar in zip(why.actions, _bars([p.contribution for p in why.actions], widest), strict=True)
     ]
     about = "prediction x weight" + (" (kept to 2e-4)" if why.approximate else "")

@@ -12,7 +12,7 @@ What weighs only for some posts (a reply to a mutual follow) is left out of N an
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,24 @@ MUTUAL_REPLY_BOOST: Final = Param(
 )
 
 
+class WeightException(NamedTuple):
+    """A head's weight for some candidates.
+
+    Attributes
+    ----------
+    head
+        Which.
+    weight
+        What it weighs there.
+    holds
+        For which candidates, shape (n,), bool.
+    """
+
+    head: Action
+    weight: np.float32
+    holds: npt.NDArray[np.bool_]
+
+
 class WeightedSum(ValueModel):
     """Sums weight x prediction over all heads and applies the offset rule.
 
@@ -63,27 +81,29 @@ class WeightedSum(ValueModel):
         weights = self.weights.read(query.params)
         probs = batch[ACTION_PROBS]
         value = probs @ weights
-        if weights[Action.COMPLETE] != 0:
-            is_short = ~counts_complete(query, batch)
-            value -= probs[:, Action.COMPLETE] * (weights[Action.COMPLETE] * is_short)
-        boost = np.float32(query.params.get_float(MUTUAL_REPLY_BOOST))
-        if boost != 0:
-            value += probs[:, Action.REPLY] * (boost * is_mutual_original(batch))
+        for head, weight, holds in self.exceptions(query, batch):
+            value += probs[:, head] * ((weight - weights[head]) * holds)
         offset = offset_value(value, *self.weights.sums(weights))
         return {VALUE: value, OFFSET_VALUE: offset, SCORE: offset}
+
+    def exceptions(self, query: Query, batch: CandidateBatch) -> list[WeightException]:
+        """Return where a head's weight is another than for all others: `rank` sums with these."""
+        weights = self.weights.read(query.params)
+        found = []
+        boost = np.float32(query.params.get_float(MUTUAL_REPLY_BOOST))
+        if boost != 0:
+            weight = np.float32(weights[Action.REPLY] + boost)
+            found.append(WeightException(Action.REPLY, weight, is_mutual_original(batch)))
+        if weights[Action.COMPLETE] != 0:
+            found.append(WeightException(Action.COMPLETE, np.float32(0.0), ~counts_complete(query, batch)))
+        return found
 
     def applied_weights(self, query: Query, batch: CandidateBatch) -> Float32Array:
         """Return the weight of each head for each candidate, shape (n, n_actions), float32: what `rank` sums with."""
         applied = np.tile(self.weights.read(query.params), (batch.n, 1))
-        applied[:, Action.COMPLETE] *= counts_complete(query, batch)
-        boost = np.float32(query.params.get_float(MUTUAL_REPLY_BOOST))
-        applied[:, Action.REPLY] += boost * is_mutual_original(batch)
+        for head, weight, holds in self.exceptions(query, batch):
+            applied[holds, head] = weight
         return applied
-
-    def heads_by_row(self, query: Query) -> tuple[Action, ...]:
-        """Return the heads whose weight differs between candidates of this request."""
-        weights, boost = self.weights.read(query.params), query.params.get_float(MUTUAL_REPLY_BOOST)
-        return (*([Action.REPLY] if boost else []), *([Action.COMPLETE] if weights[Action.COMPLETE] else []))
 
 
 def counts_complete(query: Query, batch: CandidateBatch) -> npt.NDArray[np.bool_]:
