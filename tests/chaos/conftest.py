@@ -12,7 +12,12 @@ from millrace.app.settings import Settings
 from millrace.testing.server_process import Connection, ServerProcess, until
 
 N_WORKERS = 2
-OFTEN = ("replica.checkpoint_every_records=300", "replica.checkpoint_every_s=0.5")
+# And with time for the disk: a claim that a busy test machine makes late is a page that does not leave.
+OFTEN = (
+    "replica.checkpoint_every_records=300",
+    "replica.checkpoint_every_s=0.5",
+    "home.claim_timeout_ms=30000",
+)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ PATIENCE_S = 100.0
 @pytest.fixture
 def overrides(overrides: tuple[str, ...]) -> tuple[str, ...]:
     """Leave requests their time: how fast they are on a busy test machine is not what is tested."""
-    return (*overrides, "home.deadline_ms=30000", "home.claim_timeout_ms=30000", "home.max_refills=100")
+    return (*overrides, "home.deadline_ms=30000")
 
 
 def a_post(number: int) -> dict[str, Any]:

@@ -28,11 +28,8 @@ HOME = "/api/v1/timeline/home"
 
 @pytest.fixture
 def overrides(overrides: tuple[str, ...]) -> tuple[str, ...]:
-    """Leave requests their time: where the claim store cannot be had in time no page leaves.
-
-    Many refills as well: requests that meet choose the same posts, and each refill gets past one of the others.
-    """
-    return (*overrides, "home.deadline_ms=30000", "home.claim_timeout_ms=30000", "home.max_refills=100")
+    """Leave requests their time: how fast they are on a busy test machine is not what is tested."""
+    return (*overrides, "home.deadline_ms=30000")
 
 
 def the_world() -> list[dict[str, Any]]:

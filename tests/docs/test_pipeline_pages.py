@@ -21,10 +21,12 @@ PIPELINE_PAGE = (DOCS / "pipeline.md").read_text(encoding="utf-8")
 BATCH_PAGE = (DOCS / "batch.md").read_text(encoding="utf-8")
 
 
+PIPELINES = {p.name: describe(p) for p in build_idle_pipelines(Settings(Path("/nonexistent")))}
+
+
 @pytest.fixture(scope="module")
 def home() -> PipelineDescription:
-    (home,) = (p for p in build_idle_pipelines(Settings(Path("/nonexistent"))) if p.name == "home")
-    return describe(home)
+    return PIPELINES["home"]
 
 
 def section(text: str, title: str) -> str:
@@ -59,6 +61,15 @@ def test_the_table_of_the_page_lists_every_other_stage(home: PipelineDescription
     ]
     first = [group.title for group in home.groups].index("rankers")
     assert listed == [component.name for group in home.groups[first:] for component in group.components]
+
+
+def test_the_table_of_the_following_timeline_lists_its_stages_in_order() -> None:
+    listed = [
+        name
+        for row in rows(section(PIPELINE_PAGE, "The following timeline"))
+        for name in re.findall(r"`(\w+)`", row[0])
+    ]
+    assert listed == [c.name for group in PIPELINES["following"].groups for c in group.components]
 
 
 def test_the_policies_of_filters_are_theirs(home: PipelineDescription) -> None:

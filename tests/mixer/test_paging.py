@@ -1,7 +1,10 @@
 """Pages one after the other, and pages asked for again."""
 
 import asyncio
+import threading
+import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,6 +15,7 @@ from millrace.events.envelope import AnyEvent
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.stores.claims import MemoryClaims
+from millrace.stores.redis_claims import RedisClaims
 from millrace.testing.builders import NOW_MS, a_post_created, a_post_deleted
 from millrace.testing.pipeline_world import FeedWorld
 
@@ -185,3 +189,42 @@ def test_cursors_of_others_and_garbage_are_refused(a_world: World) -> None:
     with pytest.raises(SchemaError, match="cursor"):
         world.following(request_id="r2", cursor=page.cursor)
     assert len(world.served.events) == 1
+
+
+class RemoteClaims(MemoryClaims):
+    """A store whose every call must come from a thread: the event loop would stand still."""
+
+    is_remote = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: set[str] = set()
+        for name in ("claimed", "claim", "page", "keep_page"):
+            setattr(self, name, partial(self._in_thread, name, getattr(self, name)))
+
+    def _in_thread(self, name: str, method: Callable[..., Any], *args: Any, **more: Any) -> Any:
+        assert threading.current_thread() is not threading.main_thread(), name
+        self.called.add(name)
+        return method(*args, **more)
+
+
+def test_a_store_behind_a_network_is_never_asked_on_the_event_loop(a_world: World) -> None:
+    claims = RemoteClaims()
+    world = a_world(posts(50), claims=claims)
+    first = world.home(limit=20, correlation_id="c")
+    assert json(world.home(limit=20, correlation_id="c", request_id="r2")) == json(first)
+    rest = scroll(world, world.home(limit=20, cursor=first.cursor, request_id="r3"), limit=20)
+    assert [len(page.posts) for page in (first, *rest)] == [20, 20, 10]
+    assert claims.called == {"claimed", "claim", "page", "keep_page"}
+
+
+@pytest.mark.service
+def test_pages_over_redis_share_nothing_and_come_again(a_world: World, redis_url: str) -> None:
+    claims = RedisClaims(redis_url, prefix=f"millrace-test-{uuid.uuid4().hex}")
+    worlds = [a_world(posts(50), claims=claims) for _ in range(2)]
+    first = worlds[0].home(limit=20, correlation_id="c")
+    assert json(worlds[1].home(limit=20, correlation_id="c", request_id="r2")) == json(first)
+    rest = scroll(worlds[1], worlds[1].home(limit=20, cursor=first.cursor, request_id="r3"), limit=20)
+    shown = [post for page in (first, *rest) for post in ids(page)]
+    assert len(shown) == len(set(shown)) == 50
+    claims.close()

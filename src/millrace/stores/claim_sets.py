@@ -113,9 +113,9 @@ def decide(held: Int64Array, floor_ms: int, asked: Asked) -> Decision:
     n_too_many = len(held) - asked.max_claims
     n_new = len(new)
     if n_too_many > 0:
-        created = held[:, CREATED]
+        created = held[:, CREATED].copy()
         floor_ms = int(np.partition(created, n_too_many - 1)[n_too_many - 1]) + 1
         is_kept = created >= floor_ms
         n_new = int(np.count_nonzero(is_kept[len(held) - n_new :]))
-        held = held[is_kept]
+        held = held.take(np.flatnonzero(is_kept), axis=0)
     return Decision(granted, held, n_new, gives_back, floor_ms)
