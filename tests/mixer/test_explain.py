@@ -33,12 +33,14 @@ from millrace.mixer.home_pipeline import HomeParts, home_stages
 from millrace.mixer.sources.recent import ONLY_BELOW
 from millrace.mixer.trace import Trace, TracePacker
 from millrace.mixer.trace_answers import GONE, PostWhy, RequestTrace
+from millrace.mixer.value_model.steps import Bonus
+from millrace.mixer.value_model.weights import Float32Array
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.pipeline import Pipeline
 from millrace.pipeline.query import Query
 from millrace.pipeline.result import PipelineResult
-from millrace.pipeline.stages import ColumnValues, ReRanker, ValueModel
-from millrace.stores.claims import MemoryClaims
+from millrace.pipeline.stages import ColumnValues, ReRanker
+from millrace.stores.claims import Claimed, MemoryClaims
 from millrace.testing.builders import (
     NOW_MS,
     a_block,
@@ -54,6 +56,13 @@ from millrace.testing.pipeline_world import FeedWorld
 
 HOUR_MS = 3_600_000
 World = Callable[..., FeedWorld]
+STEPS = [
+    ("recency", "multiply"),
+    ("social", "add"),
+    ("new_author_lift", "multiply"),
+    ("author_decay", "multiply"),
+    ("out_of_network", "multiply"),
+]
 
 
 def a_post(post: int | str, author: int, hours_ago: float = 1, **fields: Any) -> AnyEvent:
@@ -98,12 +107,12 @@ def test_a_post_on_the_page_is_explained_to_the_last_multiplier(a_world: World) 
         score = why.offset_value
         assert score is not None
         for step in why.steps:
-            score *= step.amount
+            score = score * step.amount if step.kind == "multiply" else score + step.amount
             assert step.score_after == pytest.approx(score, rel=1e-12)
-        assert [step.name for step in why.steps] == ["recency", "out_of_network"]
+        assert [(step.name, step.kind) for step in why.steps] == STEPS
         assert why.steps[-1].score_after == pytest.approx(post.score, rel=1e-6)
         assert why.score == pytest.approx(post.score, rel=1e-6)
-        assert why.page_score == why.score
+        assert why.page_score == len(asked.page.posts) + 1 - position
     ranks = [asked.why(post.post_id).rank for post in asked.page.posts]
     assert ranks == list(range(1, len(ranks) + 1))
     first = asked.page.posts[0].post_id
@@ -122,10 +131,10 @@ def test_a_post_that_others_came_before_says_so(a_world: World) -> None:
     asked = Asked(a_world(many(40)), limit=10)
     why = asked.why(1_030)
     assert (why.verdict, why.position, why.rank) == ("ranked_below", None, 31)
-    assert "Ranked 31 of 40 by score. The page ended at " in why.summary
+    assert "Ranked 31 of 40 by score. After re-ranking it stood at 31; the page went down to 10." in why.summary
     assert why.score is not None
     assert why.score < asked.page.posts[-1].score
-    assert len(why.steps) == 2
+    assert len(why.steps) == len(STEPS)
 
 
 def test_a_post_that_the_selector_left_out_says_so(a_world: World) -> None:
@@ -134,7 +143,10 @@ def test_a_post_that_the_selector_left_out_says_so(a_world: World) -> None:
     why = asked.why(4)
     assert why.verdict == "ranked_below"
     assert why.rank == 4
-    assert "a rule of the selector left it out (author_cap: takes the best scores, at most page.max_per_" in why.summary
+    assert (
+        "stood at 4, but a rule of the selector left it out (page: takes the best by page score: few of an author"
+        in why.summary
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,14 +179,24 @@ def test_a_dropped_post_names_the_filter_and_its_reason(
 
 
 def test_a_post_that_another_request_claimed_is_dropped_and_still_shows_its_score(a_world: World) -> None:
-    claims = MemoryClaims()
-    world = a_world(many(3), claims=claims)
-    ids = np.array([world.post_id(1_000)])
-    viewer_id = world.state.hasher.users(["20"])[0]
-    claims.claim(int(viewer_id), ids, owner="another", now_ms=NOW_MS, ttl_ms=HOUR_MS)
+    ids = np.array([a_world().post_id(1_000)])
+    created = np.array([NOW_MS - HOUR_MS])
+
+    class Overtaken(MemoryClaims):
+        """Another request gets there between this one's look at the claims and its own claim."""
+
+        def claimed(self, viewer_id: int, now_ms: int) -> Claimed:
+            before = super().claimed(viewer_id, now_ms)
+            self.claim(viewer_id, ids, created, owner="another", now_ms=now_ms, ttl_ms=HOUR_MS, max_claims=99)
+            return before
+
+    world = a_world(many(3), claims=Overtaken())
     why = Asked(world).why(1_000)
     assert (why.verdict, why.dropped_by, why.rank) == ("dropped", "claims", 1)
     assert why.score is not None
+    later = Asked(world, request_id="later").why(1_000)
+    assert later.verdict == "not_retrieved"
+    assert {r.source: r.reason for r in later.not_retrieved}["popular"].startswith("it left for you before")
 
 
 def test_what_could_not_be_checked_is_said_to_be_dropped_for_that(a_world: World) -> None:
@@ -284,24 +306,22 @@ def test_every_source_says_its_own_reason(a_world: World) -> None:
 
 
 def test_a_last_resort_that_was_not_needed_says_so(a_world: World) -> None:
-    world = a_world([a_post("far", 30, hours_ago=60), *many(3)])
-    why = _with_sources(world, SaysWhy([world.post_id(1_000)]), params={ONLY_BELOW: 1})("far")
+    world = a_world([a_post("far", 30, hours_ago=60), *many(50)])
+    why = _with_sources(world, SaysWhy([world.post_id(1_000 + n) for n in range(50)]), params={ONLY_BELOW: 1})("far")
     reasons = {reason.source: reason.reason for reason in why.not_retrieved}
     assert reasons["recent"] == "took no part: it is a last resort"
 
 
-class Bonus(ValueModel):
+class Extra(Bonus):
     """Adds something for those whom the viewer does not follow."""
 
-    name = "bonus"
+    name = "extra"
     reads = (IS_IN_NETWORK, SCORE)
     writes = (SOCIAL_BONUS, SCORE)
-    factor_column = SOCIAL_BONUS
-    step_kind = "add"
+    amount_column = SOCIAL_BONUS
 
-    def rank(self, query: Query, batch: CandidateBatch) -> ColumnValues:
-        bonus = np.where(batch[IS_IN_NETWORK], 0.0, 0.25).astype(np.float32)
-        return {SOCIAL_BONUS: bonus, SCORE: batch[SCORE] + bonus}
+    def amount(self, query: Query, batch: CandidateBatch) -> Float32Array:
+        return np.where(batch[IS_IN_NETWORK], 0.0, 0.25).astype(np.float32)
 
 
 class Reversing(ReRanker):
@@ -322,7 +342,7 @@ def test_steps_that_add_and_re_rankers_are_told(a_world: World) -> None:
     world = a_world([a_follow(20, 10), a_post(1, 10), a_post(2, 30), a_post(3, 31)])
 
     def changed(stages: Any) -> Any:
-        rankers = (*stages.rankers[:3], Bonus(), *stages.rankers[3:])
+        rankers = (*stages.rankers[:3], Extra(), *stages.rankers[4:])
         return replace(stages, rankers=rankers, re_rankers=(Reversing(),), selector=TopSelector(PAGE_SCORE))
 
     result, why = _explained(world, _pipeline(world, changed, is_strict=True), limit=1)
@@ -331,8 +351,8 @@ def test_steps_that_add_and_re_rankers_are_told(a_world: World) -> None:
         found = why(post)
         assert [(step.name, step.kind) for step in found.steps] == [
             ("recency", "multiply"),
-            ("bonus", "add"),
-            ("out_of_network", "multiply"),
+            ("extra", "add"),
+            *STEPS[2:],
         ]
         assert found.steps[1].amount == (0.0 if post == 1 else 0.25)
         assert found.steps[-1].score_after == pytest.approx(found.score, rel=1e-6)
@@ -342,7 +362,7 @@ def test_steps_that_add_and_re_rankers_are_told(a_world: World) -> None:
     assert sorted(ranks) == [1, 2, 3]
     best = next(post for post in (1, 2, 3) if why(post).rank == 1)
     assert why(best).verdict == "ranked_below"  # the re-ranker turned the order round
-    assert "The page ended at " in why(best).summary
+    assert "the page went down to 1." in why(best).summary
 
 
 # ------------------------------------------------------------------------------------- the whole request
@@ -363,7 +383,8 @@ def test_a_request_tells_its_funnel_params_and_ids(a_world: World) -> None:
     assert trace.stages is None
     sources = {source.name: source for source in trace.sources}
     assert (sources["in_network"].n_found, sources["in_network"].n_unique) == (1, 0)
-    assert (sources["recent"].n_found, sources["recent"].n_unique) == (7, 6)
+    assert (sources["recent"].n_found, sources["new_authors"].n_found) == (7, 6)
+    assert (sources["recent"].n_unique, sources["new_authors"].n_unique) == (1, 0)
     filters = {found.name: found for found in trace.filters}
     assert (filters["own_posts"].n_in, filters["own_posts"].n_dropped) == (7, 1)
     assert (filters["seen"].n_in, filters["seen"].fate) == (6, "ok")
@@ -387,7 +408,8 @@ def test_ids_and_scores_after_every_stage(a_world: World) -> None:
 
 def test_a_page_that_went_wrong_says_so(a_world: World) -> None:
     world = a_world(many(2), config=HomeConfig(deadline_ms=30_000))
-    world.service.pipeline.stages.sources[2]._counters = None  # type: ignore[attr-defined]
+    (popular,) = (source for source in world.service.pipeline.stages.sources if source.name == "popular")
+    popular._counters = None  # type: ignore[attr-defined]
     trace = Asked(world).request()
     assert trace.degraded
     assert [(o.component, o.fate) for o in trace.outcomes] == [("popular", "failed")]
@@ -413,7 +435,7 @@ def test_a_dry_run_claims_logs_and_keeps_nothing(a_world: World) -> None:
     assert [post.post_id for post in sent.posts] == [post.post_id for post in dry.posts]
     assert kept == ["sent"]
     assert len(world.served.events) == 1
-    assert world.page(request_id="dry again", is_dry_run=True).posts  # and does not mind what others claimed
+    assert world.page(request_id="dry again", is_dry_run=True).posts == ()  # what would come next
 
 
 def test_a_page_can_leave_out_why(a_world: World) -> None:

@@ -50,7 +50,13 @@ def test_the_head_tells_how_the_page_was_made(packed: tuple[PipelineResult, Trac
     assert dict(head.heads) == pytest.approx(
         {action.label: weight for action, weight in X_WEIGHTS.items() if weight != 0}, rel=1e-6
     )
-    assert head.steps == (("recency", "multiply"), ("out_of_network", "multiply"))
+    assert head.steps == (
+        ("recency", "multiply"),
+        ("social", "add"),
+        ("new_author_lift", "multiply"),
+        ("author_decay", "multiply"),
+        ("out_of_network", "multiply"),
+    )
 
 
 def test_every_candidate_comes_back_with_its_fate(packed: tuple[PipelineResult, Trace]) -> None:
@@ -103,7 +109,7 @@ def test_a_dropped_candidate_keeps_what_its_filter_needs_to_explain(packed: tupl
     created = result.candidates[CREATED_MS]
     for row in dropped:
         kept = trace.judged(row)
-        assert list(kept) == ["created_ms"]
+        assert sorted(kept) == ["created_ms", "has_post"]
         assert kept["created_ms"].tolist() == [created[row]]
     muted = int(np.flatnonzero(result.dropped_by == result.drop_names.index("muted_author"))[0])
     assert trace.judged(muted) == {}

@@ -249,5 +249,5 @@ def _stages(trace: Trace, id_of: Mapping[int, str]) -> tuple[StagePosts, ...]:
     return (
         StagePosts(stage="retrieved", posts=scored(np.arange(len(trace.keys)), "")),
         StagePosts(stage="ranked", posts=scored(reading.best_first(), "score")),
-        StagePosts(stage="page", posts=scored(trace.page_rows, "page_score")),
+        StagePosts(stage="page", posts=scored(trace.page_rows, "score")),
     )

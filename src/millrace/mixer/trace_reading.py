@@ -207,13 +207,17 @@ class TraceReading:
 
     def _below(self, page_score: float | None) -> str:
         """Say why a post that passed everything is not on the page."""
-        last = next(reversed(self.scores(self._trace.page_rows, PAGE_SCORE.name)), None)
+        trace = self._trace
+        last = next(reversed(self.scores(trace.page_rows, PAGE_SCORE.name)), None)
         if last is None or page_score is None:
             return "Others came first."
-        if page_score < last:
-            return f"The page ended at {last:.4g}; it had {page_score:.4g}."
+        # In places, not in page scores: those mean something to the selector alone.
+        all_scores = trace[PAGE_SCORE.name if PAGE_SCORE.name in trace else SCORE.name]
+        place, last_place = (1 + int(np.count_nonzero(all_scores > score)) for score in (page_score, last))
+        if place > last_place:
+            return f"After re-ranking it stood at {place:,}; the page went down to {last_place:,}."
         rule = "" if self._pipeline is None else self._rule(self._pipeline.stages.selector)
-        return f"It had {page_score:.4g}, the page ended at {last:.4g}: a rule of the selector left it out{rule}."
+        return f"After re-ranking it stood at {place:,}, but a rule of the selector left it out{rule}."
 
     @staticmethod
     def _rule(selector: Stage) -> str:
