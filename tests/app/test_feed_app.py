@@ -278,7 +278,10 @@ def test_an_edit_of_the_params_takes_effect_without_a_restart_and_is_stamped(wor
     viewers = map(str, itertools.count())
 
     def weight() -> float:
-        return worker.page(next(viewers)).posts[0].why.actions["like"].weight
+        """Return the weight of likes of a page made now, 0.5 by X's profile."""
+        page = worker.page(next(viewers))
+        why = worker.client.get(f"/api/v1/requests/{page.request_id}/why/p1").json()
+        return next(part["weight"] for part in why["actions"] if part["name"] == "like")
 
     assert weight() == pytest.approx(0.5)
     file = worker.settings.config_path

@@ -11,14 +11,13 @@ from urllib.parse import quote
 
 import msgspec
 import pytest
-from litestar import Request
 from litestar.testing import TestClient
 
 from millrace.app import wiring
 from millrace.app.api.requests import request_routes
 from millrace.app.commands.init import make_home
 from millrace.app.http import make_app
-from millrace.app.settings import CONFIG_NAME
+from millrace.app.settings import CONFIG_NAME, load_settings
 from millrace.mixer.feed import FeedResponse
 from millrace.mixer.trace import Trace
 from millrace.mixer.trace_answers import PostWhy, RequestTrace
@@ -208,40 +207,24 @@ def test_a_state_that_has_not_caught_up_explains_nothing(tmp_path: Path) -> None
     worker.close()
 
 
-def test_who_may_not_read_a_viewers_pages_gets_neither_trace_nor_why(worker: Worker) -> None:
+def test_with_tokens_viewers_ask_about_their_own_pages_only_and_never_for_ids(worker: Worker) -> None:
     page = worker.page("vic")
-    settings, _ = make_home(worker.settings.home)
-    traces = wiring.build_traces(settings)
+    settings = load_settings(worker.settings.home, overrides=[("auth.mode", "tokens")])
+    traces, gate, tokens = (build(settings) for build in (wiring.build_traces, wiring.build_gate, wiring.build_tokens))
+    routes = request_routes(lambda name: Trace(traces.read(name)), lambda: None, gate)  # type: ignore[arg-type, return-value]
+    app = make_app(routes, wiring.build_metrics(settings), gate, max_body_bytes=1_000)
 
-    asked: list[str] = []
+    def asks(viewer: str, path: str) -> tuple[int, str]:
+        answer = client.get(f"/api/v1/requests/{path}", headers={"Authorization": f"Bearer {tokens.make(viewer, 60)}"})
+        return answer.status_code, answer.json().get("error", {}).get("message", "")
 
-    def may_read(viewer_id: str, _request: Request[Any, Any, Any]) -> bool:
-        asked.append(viewer_id)
-        return False
-
-    routes = request_routes(lambda name: Trace(traces.read(name)), lambda: None, may_read)  # type: ignore[arg-type,return-value]
-    app = make_app(routes, wiring.build_metrics(settings), max_body_bytes=1_000)
     with TestClient(app, base_url="http://127.0.0.1") as client:
         for path in (page.request_id, f"{page.request_id}/why/p1"):
-            answer = client.get(f"/api/v1/requests/{path}")
-            assert answer.status_code == 403
-            assert "somebody else's" in answer.json()["error"]["message"]
-    assert asked == ["vic", "vic"]
-
-
-def test_ids_are_for_admins(worker: Worker) -> None:
-    page = worker.page("vic")
-    traces = wiring.build_traces(worker.settings)
-    routes = request_routes(
-        lambda name: Trace(traces.read(name)),
-        lambda: None,  # type: ignore[arg-type,return-value]
-        is_admin=lambda _request: False,
-    )
-    app = make_app(routes, wiring.build_metrics(worker.settings), max_body_bytes=1_000)
-    with TestClient(app, base_url="http://127.0.0.1") as client:
-        answer = client.get(f"/api/v1/requests/{page.request_id}?ids=1")
-        assert answer.status_code == 403
-        assert answer.json()["error"]["message"] == "ids: for admins only"
+            status, message = asks("bob", path)
+            assert (status, "is somebody else's" in message) == (403, True)
+            assert client.get(f"/api/v1/requests/{path}").status_code == 401
+        status, message = asks("vic", f"{page.request_id}?ids=true")
+        assert (status, message) == (403, "ids: is for operators")
 
 
 def test_the_openapi_document_describes_both(worker: Worker) -> None:
