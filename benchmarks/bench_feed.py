@@ -29,7 +29,6 @@ import feed_world
 import harness
 from bench_restart import Server, append_events, pss_bytes, run
 from millrace.app.commands.init import make_home
-from millrace.app.settings import load_settings
 
 _HOME = "/api/v1/timeline/home"
 _BUDGET_MS = 20.0
@@ -61,8 +60,7 @@ def bench(folder: Path, sizes: feed_world.Sizes, args: argparse.Namespace) -> No
         started_s = time.perf_counter()
         append_events(settings, feed_world.events(sizes, feed_world.now_ms()))
         harness.note(f"written in {time.perf_counter() - started_s:.0f} s; folding it")
-        run(home, "checkpoint")
-    load_settings(home)
+    run(home, "checkpoint")
     server = Server(home, n_workers=2)
     try:
         harness.note(f"ready after {server.wait_ready(600):.1f} s")
