@@ -19,6 +19,8 @@ import os
 import subprocess
 import tempfile
 import time
+import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,7 @@ def bench(folder: Path, sizes: feed_world.Sizes, args: argparse.Namespace) -> No
     server = Server(home, n_workers=2)
     try:
         harness.note(f"ready after {server.wait_ready(600):.1f} s")
+        wait_all_ready(server)
         asyncio.run(Load(server, sizes, args).run())
     finally:
         if server.process.poll() is None:
@@ -84,15 +87,21 @@ class Load:
         self.took_s: list[float] = []
         self.n_posts: list[int] = []
         self.n_failed = 0
+        self.failures: Counter[str] = Counter()
 
     async def run(self) -> None:
         sample = await self._sample(40)
         await self._drive(_WARM_S)
         self.took_s, self.n_posts, self.n_failed = [], [], 0
+        self.failures.clear()
         harness.note(f"{self._args.rate:g} pages/s and {self._args.events:g} events/s for {self._args.seconds:g} s")
         before_s, began_s = cpu_seconds(self._server), time.perf_counter()
         await self._drive(self._args.seconds)
-        cpu_s, lasted_s = cpu_seconds(self._server) - before_s, time.perf_counter() - began_s
+        after_s, lasted_s = cpu_seconds(self._server), time.perf_counter() - began_s
+        by_process_s = {pid: after_s[pid] - before_s.get(pid, 0.0) for pid in after_s}
+        cpu_s = sum(by_process_s.values())
+        for failure, n in self.failures.most_common(3):
+            harness.note(f"{n} failed: {failure}")
         took = np.array(self.took_s)
         cpu_ms = 1e3 * cpu_s / max(len(took), 1)
         pss = sum(pss_bytes(process.pid) for process in self._server.processes()) / 1e6
@@ -101,6 +110,7 @@ class Load:
             equal=sample["equal"],
             ratio={"budget_of_20_ms": _BUDGET_MS / cpu_ms},
             cpu_ms_per_request=cpu_ms,
+            cpu_ms_by_process=[1e3 * seconds / max(len(took), 1) for seconds in by_process_s.values()],
             p50_ms=harness.percentile_ms(took, 50),
             p95_ms=harness.percentile_ms(took, 95),
             p99_ms=harness.percentile_ms(took, 99),
@@ -147,8 +157,9 @@ class Load:
     async def _visit(self, viewer: str, due_s: float) -> None:
         try:
             page = json.loads(await self._get(f"{_HOME}?viewer={viewer}&debug=false"))
-        except (OSError, ValueError, asyncio.IncompleteReadError):
+        except (OSError, ValueError, asyncio.IncompleteReadError) as error:
             self.n_failed += 1
+            self.failures[str(error)[:160]] += 1
             return
         self.took_s.append(time.perf_counter() - due_s)
         self.n_posts.append(len(page["posts"]))
@@ -168,6 +179,8 @@ class Load:
         return await self._ask("GET", path, b"", request_id)
 
     async def _ask(self, method: str, path: str, body: bytes, request_id: str = "") -> bytes:
+        while self._idle and self._idle[-1].is_closed():  # the server closes what was idle for some seconds
+            self._idle.pop()
         connection = self._idle.pop() if self._idle else await Connection.open(self._server.port)
         answer = await connection.ask(method, path, body, request_id)
         self._idle.append(connection)
@@ -185,6 +198,9 @@ class Connection:
     async def open(cls, port: int) -> Connection:
         return cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 22))
 
+    def is_closed(self) -> bool:
+        return self._reader.at_eof()
+
     async def ask(self, method: str, path: str, body: bytes, request_id: str) -> bytes:
         head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
         head += "Content-Type: application/json\r\n" if body else ""
@@ -198,16 +214,28 @@ class Connection:
         return answer
 
 
-def cpu_seconds(server: Server) -> float:
-    """Return user and system time of all processes of the server so far."""
-    total = 0.0
+def wait_all_ready(server: Server) -> None:
+    """Return once each worker is ready: the kernel deals new connections out among the workers by chance."""
+    url, n_in_row = f"http://127.0.0.1:{server.port}/readyz", 0
+    while n_in_row < 12:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                n_in_row = n_in_row + 1 if answer.status == 200 else 0
+        except OSError:
+            n_in_row = 0
+            time.sleep(0.05)
+
+
+def cpu_seconds(server: Server) -> dict[int, float]:
+    """Return user and system time so far of the supervisor, the keeper and the workers, by process id."""
+    found: dict[int, float] = {}
     for process in server.processes():
         try:
             times = process.cpu_times()
         except psutil.NoSuchProcess:
             continue
-        total += times.user + times.system
-    return total
+        found[process.pid] = times.user + times.system
+    return found
 
 
 if __name__ == "__main__":

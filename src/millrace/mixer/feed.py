@@ -50,7 +50,7 @@ class FeedRequest(Struct, frozen=True, kw_only=True):
     context: Context = Context()
 
 
-class FeedUser(Struct, frozen=True, kw_only=True):
+class FeedUser(Struct, frozen=True, kw_only=True, gc=False):
     """A user as a page names them; ``name`` is the id where there is no name."""
 
     user_id: str
@@ -67,7 +67,7 @@ class FeedParent(Struct, frozen=True, kw_only=True):
     media: tuple[Media, ...] = ()
 
 
-class WhyAction(Struct, frozen=True, kw_only=True):
+class WhyAction(Struct, frozen=True, kw_only=True, gc=False):
     """One head's part in the value: ``probability`` x ``weight``. ``dwell_time`` is in seconds, not a probability."""
 
     probability: float
@@ -75,7 +75,7 @@ class WhyAction(Struct, frozen=True, kw_only=True):
     contribution: float
 
 
-class WhyStep(Struct, frozen=True, kw_only=True):
+class WhyStep(Struct, frozen=True, kw_only=True, gc=False):
     """One step from the offset value to the score.
 
     Attributes
@@ -94,7 +94,7 @@ class WhyStep(Struct, frozen=True, kw_only=True):
     score_after: float
 
 
-class Why(Struct, frozen=True, kw_only=True):
+class Why(Struct, frozen=True, kw_only=True, gc=False):
     """How a post's score came about.
 
     ``value`` is the sum of the contributions; ``offset_value`` taken through all steps in their order is ``score``.

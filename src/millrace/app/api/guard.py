@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from litestar import Request
@@ -26,10 +26,10 @@ ADMIN: Final = {"access": Access.ADMIN}
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
-def make_guard(gate: Gate) -> Callable[[Connection, BaseRouteHandler], None]:
+def make_guard(gate: Gate) -> Callable[[Connection, BaseRouteHandler], Awaitable[None]]:
     """Return the guard that lets callers through to the routes that are for them."""
 
-    def guard(connection: Connection, handler: BaseRouteHandler) -> None:
+    async def guard(connection: Connection, handler: BaseRouteHandler) -> None:  # a plain one would get a thread
         access = handler.opt.get("access", Access.ADMIN)
         if access is Access.OPEN:
             return

@@ -13,7 +13,7 @@ from millrace.base.errors import SchemaError
 _NOT_QUERIED: Final = frozenset({"request", "return"})
 
 
-def check_query(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+async def check_query(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Refuse parameters that a route of the API does not know, or that are given twice; a guard.
 
     Raises

@@ -24,7 +24,7 @@ from millrace.stores.post_store import PostStore
 from millrace.stores.profiles import ProfileStore
 
 MAX_POSTS: Final = Param("new_authors.max_posts", 100, 0, 2_000, "most posts by new authors, newest first")
-MAX_POOL: Final = Param("new_authors.max_pool", 4_096, 0, 65_536, "how many of the newest originals it looks at")
+MAX_POOL: Final = Param("new_authors.max_pool", 2_048, 0, 65_536, "how many of the newest originals it looks at")
 MAX_AUTHOR_AGE_D: Final = Param(
     "new_authors.max_age_d", 7.0, 0.0, 3_650.0, "how long ago an author was first seen who counts as new, days"
 )

@@ -15,8 +15,8 @@ from millrace.pipeline.stages import Source
 from millrace.stores.counters import Counters
 from millrace.stores.post_store import PostStore
 
-MAX_POOL = Param("popular.max_pool", 2_048, 0, 65_536, "how far down the list of popular posts it looks")
-MAX_POSTS = Param("popular.max_posts", 500, 0, 5_000, "most popular posts, hottest first")
+MAX_POOL = Param("popular.max_pool", 1_024, 0, 65_536, "how far down the list of popular posts it looks")
+MAX_POSTS = Param("popular.max_posts", 300, 0, 5_000, "most popular posts, hottest first")
 
 
 class PopularSource(Source):

@@ -13,7 +13,7 @@ from millrace.pipeline.query import Query
 from millrace.pipeline.stages import Source
 from millrace.stores.engagement_index import EngagementIndex, SecondDegree
 
-MAX_POSTS = Param("second_degree.max_posts", 500, 0, 5_000, "most posts that followed accounts engaged with")
+MAX_POSTS = Param("second_degree.max_posts", 400, 0, 5_000, "most posts that followed accounts engaged with")
 MAX_PER_SEED = Param("second_degree.max_per_seed", 30, 1, 1_000, "most engagements read per followed account")
 WINDOW_H = Param("second_degree.window_h", 48.0, 0.1, 720.0, "how old an engagement may be, hours")
 
