@@ -100,7 +100,9 @@ def findings(run: Any, *argv: str, code: int = 0) -> list[dict[str, str]]:
 
 def test_doctor_tells_the_mode(run: Any) -> None:
     assert "development mode: this machine only" in findings(run)[0]["detail"]
-    access, server = findings(run, "--set", "auth.mode=tokens", "--set", "server.host=0.0.0.0", "--set", "server.port=0")
+    access, server = findings(
+        run, "--set", "auth.mode=tokens", "--set", "server.host=0.0.0.0", "--set", "server.port=0"
+    )
     assert (access["verdict"], server["verdict"]) == ("warning", "ok")
     assert "0 API keys; 0.0.0.0 is reachable from outside" in access["detail"]
     assert access["remedy"] == "millrace keys add NAME --role admin"
