@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from millrace.app.commands.init import make_home
 _HOME = "/api/v1/timeline/home"
 _BUDGET_MS = 20.0
 _WARM_S = 8.0
+_N_CONNECTIONS = 32  # taken in turn, as many visitors' are, so that all workers get their share
 
 
 def main() -> None:
@@ -82,7 +83,7 @@ class Load:
         self._args = args
         self._viewers = feed_world.viewers(sizes)
         self._rng = np.random.default_rng(int(time.time()))
-        self._idle: list[Connection] = []
+        self._idle: deque[Connection] = deque()
         self._run = os.urandom(4).hex()
         self.took_s: list[float] = []
         self.n_posts: list[int] = []
@@ -91,6 +92,8 @@ class Load:
 
     async def run(self) -> None:
         sample = await self._sample(40)
+        for _ in range(_N_CONNECTIONS):
+            self._idle.append(await Connection.open(self._server.port))
         await self._drive(_WARM_S)
         self.took_s, self.n_posts, self.n_failed = [], [], 0
         self.failures.clear()
@@ -179,9 +182,9 @@ class Load:
         return await self._ask("GET", path, b"", request_id)
 
     async def _ask(self, method: str, path: str, body: bytes, request_id: str = "") -> bytes:
-        while self._idle and self._idle[-1].is_closed():  # the server closes what was idle for some seconds
-            self._idle.pop()
-        connection = self._idle.pop() if self._idle else await Connection.open(self._server.port)
+        while self._idle and self._idle[0].is_closed():  # the server closes what was idle for some seconds
+            self._idle.popleft()
+        connection = self._idle.popleft() if self._idle else await Connection.open(self._server.port)
         answer = await connection.ask(method, path, body, request_id)
         self._idle.append(connection)
         return answer
