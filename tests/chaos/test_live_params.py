@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+from typing import Any
 
 import psutil
 import pytest
@@ -37,13 +38,22 @@ def connect(server: ServerProcess, n_workers: int) -> dict[int, http.client.HTTP
     return found
 
 
+def ask(connection: http.client.HTTPConnection, path: str) -> Any:
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    body = json.loads(answer.read())
+    assert answer.status == 200, body
+    return body
+
+
 def like_weight(connection: http.client.HTTPConnection) -> float | None:
     """Return the weight of P(like) in one more viewer's page; None where the page is empty."""
-    connection.request("GET", f"/api/v1/timeline/home?viewer=v{next(VIEWERS)}")
-    answer = connection.getresponse()
-    page = json.loads(answer.read())
-    assert answer.status == 200, page
-    return round(page["posts"][0]["why"]["actions"]["like"]["weight"], 6) if page["posts"] else None
+    viewer = f"v{next(VIEWERS)}"
+    page = ask(connection, f"/api/v1/timeline/home?viewer={viewer}")
+    if not page["posts"]:
+        return None
+    why = ask(connection, f"/api/v1/requests/{page['request_id']}/why/{page['posts'][0]['post_id']}")
+    return next(round(action["weight"], 6) for action in why["actions"] if action["name"] == "like")
 
 
 def test_an_edit_reaches_every_worker_and_those_started_after_it(

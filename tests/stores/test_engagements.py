@@ -204,6 +204,17 @@ def test_an_action_counts_once_whatever_the_event_ids() -> None:
     assert len(live.store.histories.history(user(20)).post_ids) == 1
 
 
+def test_a_day_of_scrolling_does_not_push_out_what_a_user_did() -> None:
+    liked = [an_engagement(20, i, "like", at_ms=NOW_MS + i) for i in range(4)]
+    seen = [an_impression(20, 100 + i, dwell_ms=100, at_ms=NOW_MS + 100 + i) for i in range(50)]
+    config = EngagementConfig(max_history=10)
+    kept = Live(config).apply([*liked, *seen]).store.histories.history(user(20))
+    assert kept.post_ids.tolist() == [post(i) for i in (0, 1, 2, 3, *range(144, 150))]
+    more = [an_engagement(20, 200 + i, "like", at_ms=NOW_MS + 200 + i) for i in range(20)]
+    kept = Live(config).apply([*liked, *seen, *more]).store.histories.history(user(20))
+    assert kept.post_ids.tolist() == [post(210 + i) for i in range(10)]
+
+
 def test_an_undo_that_arrives_first_cancels_its_do() -> None:
     undo = an_engagement(20, 1, "like", is_undo=True, at_ms=NOW_MS + 5)
     do = an_engagement(20, 1, "like", at_ms=NOW_MS)

@@ -85,7 +85,9 @@ class EngagementConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ("like", "reply", "repost", "quote", "share", "bookmark")
     max_engagers: Annotated[int, Meta(ge=1, le=65_536, description="newest indexed actions kept per post")] = 128
     max_engaged: Annotated[int, Meta(ge=1, le=65_536, description="newest indexed actions kept per user")] = 128
-    max_history: Annotated[int, Meta(ge=1, le=65_536, description="newest actions kept per user")] = 1_024
+    max_history: Annotated[
+        int, Meta(ge=1, le=65_536, description="actions kept per user: the newest, deliberate ones longest")
+    ] = 1_024
     affinity_half_life_ms: Annotated[
         int, Meta(ge=60_000, description="half-life of a viewer's affinity to an author")
     ] = 7 * 24 * HOUR_MS

@@ -12,8 +12,11 @@ The naive model that tests hold this against is `millrace.testing.engagement_mod
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
+from millrace.base.actions import Action
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array, table_get, table_put
 from millrace.base.kernels import njit
@@ -67,7 +70,12 @@ from millrace.stores.engagement_upkeep import free_statistics, take_row
 from millrace.stores.hot_posts import heat_change
 from millrace.stores.marks import mark_key, marks_have_room
 from millrace.stores.rings import ring_find_pair, ring_push, rings_have_room
-from millrace.stores.slab_lists import Slab, slab_clear, slab_remove
+from millrace.stores.slab_lists import COUNT, Slab, slab_clear, slab_remove, slab_slot
+
+_DWELL: Final = int(Action.DWELL)
+_DWELL_TIME: Final = int(Action.DWELL_TIME)
+_COMPLETE: Final = int(Action.COMPLETE)
+_NOT_DWELLED: Final = int(Action.NOT_DWELLED)
 
 
 @njit(cache=True)
@@ -194,6 +202,7 @@ def fold_ops(s: EngagementArrays, ops: Int64Array, start: int) -> int:  # noqa: 
                 _drop(engagers, stat, user_id, forgotten)
                 _drop(engaged, user, post_id, forgotten)
         if remembered >= 0:
+            _make_way(histories, max_history, user)
             slot = _push(histories, max_history, user, post_id, entry[DWELL_MS] << 8 | remembered)
             histories.words[slot, 1] = author_id
             histories.words[slot, 2] = at_ms
@@ -230,6 +239,24 @@ def _push(rings: Slab, max_len: int, row: int, first: int, last: int) -> int:
     rings.words[slot, 0] = first
     rings.words[slot, rings.words.shape[1] - 1] = last
     return slot
+
+
+@njit(cache=True)
+def _make_way(histories: Slab, max_len: int, row: int) -> None:
+    """Where a history is full, drop the oldest dwelled-on post of its older half, if there is one.
+
+    A page scrolled by leaves an entry per post, a like is rare: without this a day of scrolling would push out
+    everything that a user ever did. Deliberate actions keep half of the room to themselves, and the newest of
+    whatever kind keep the other half.
+    """
+    if histories.rows[row, COUNT] < max_len:
+        return
+    last = histories.words.shape[1] - 1
+    for k in range(max_len // 2):
+        action = histories.words[slab_slot(histories, row, k), last] & 0xFF
+        if action in (_DWELL, _DWELL_TIME, _COMPLETE, _NOT_DWELLED):
+            slab_remove(histories, row, k)
+            return
 
 
 @njit(cache=True)

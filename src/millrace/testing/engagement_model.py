@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from millrace.base.actions import SOCIAL_PROOF, Action, ActionSpace
+from millrace.base.actions import DERIVED, SOCIAL_PROOF, Action, ActionSpace
 from millrace.base.ids import IdKind, hash_id
 from millrace.events.content_events import CountsObserved, PostAnnotated, PostCreated, PostDeleted
 from millrace.events.envelope import AnyEvent
@@ -232,8 +232,11 @@ class EngagementModel:
 
     def _remember(self, post_id: int, user_id: int, action: int, at_ms: int, dwell_ms: int) -> None:
         history = self.histories.setdefault(user_id, [])
+        if len(history) == self.config.max_history:
+            older = history[: len(history) // 2]
+            glances = [place for place, entry in enumerate(older) if entry[2] in DERIVED]
+            del history[glances[0] if glances else 0]
         history.append((post_id, self.posts[post_id].author, int(action), at_ms, dwell_ms))
-        del history[: -self.config.max_history]
 
     def _forget(self, post_id: int, user_id: int, action: int) -> None:
         history = self.histories.get(user_id, [])
