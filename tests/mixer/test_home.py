@@ -430,7 +430,11 @@ def test_without_labels_nothing_is_shown(a_world: World) -> None:
     page = world.page(debug=True)
     assert page.posts == ()
     assert page.debug_info is not None
-    assert {(o.component, o.fate) for o in page.debug_info.outcomes} == {("labels", "failed"), ("unsafe", "blind")}
+    assert {(o.component, o.fate) for o in page.debug_info.outcomes} == {
+        ("labels", "failed"),
+        ("unsafe", "blind"),
+        ("carried", "blind"),
+    }
 
 
 def test_without_reputations_the_page_stays(a_world: World) -> None:

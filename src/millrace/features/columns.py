@@ -44,7 +44,7 @@ IS_PARENT_DELETED: Final = Column(
 )
 HAS_VIDEO: Final = Column("has_video", _FLAG, 0, doc="a video is attached")
 DURATION_MS: Final = Column("duration_ms", np.dtype(np.int32), 0, doc="length of its video or audio; 0 for none")
-IS_SENSITIVE: Final = Column("is_sensitive", _FLAG, 1, doc="marked as sensitive by its author or a moderator")
+IS_SENSITIVE: Final = Column("is_sensitive", _FLAG, 1, doc="it or the post that it carries is marked as sensitive")
 IS_UNSAFE: Final = Column("is_unsafe", _FLAG, 1, doc="carries a safety label that hides it from everybody")
 IS_UNSAFE_FOR_STRANGERS: Final = Column(
     "is_unsafe_for_strangers", _FLAG, 1, doc="carries a safety label that hides it from those who do not follow"
