@@ -36,7 +36,7 @@ class CarriedFilter(Filter):
         keep = np.ones(batch.n, dtype=np.bool_)
         for rule in self._rules:
             if rule.is_enabled(query):
-                keep &= cast(BoolArray, rule.keep(query, batch))
+                keep &= cast("BoolArray", rule.keep(query, batch))
         return keep
 
     def explain(self, query: Query, batch: CandidateBatch, row: int) -> str:
