@@ -1,11 +1,14 @@
 """What is found out about candidates, over the real stores."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from millrace.base.actions import Action
 from millrace.base.ids import IdKind
 from millrace.features.columns import (
+    AUTHOR_COUNTS,
     AUTHOR_FOLLOWERS,
     AUTHOR_ID,
     AUTHOR_REPUTATION,
@@ -17,8 +20,10 @@ from millrace.features.columns import (
     IS_SENSITIVE,
     IS_UNSAFE,
     IS_UNSAFE_FOR_STRANGERS,
+    OBSERVED_COUNTS,
     PARENT_AUTHOR_ID,
     PARENT_ID,
+    POST_COUNTS,
     POST_ID,
     SAFETY_LABELS,
     TOPICS,
@@ -26,6 +31,7 @@ from millrace.features.columns import (
 from millrace.features.query_fields import FOLLOWING
 from millrace.mixer.hydrators.authors import AuthorHydrator, MutualHydrator, ReputationHydrator
 from millrace.mixer.hydrators.core import CoreHydrator
+from millrace.mixer.hydrators.counts import CountsHydrator
 from millrace.mixer.hydrators.labels import LabelsHydrator
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.query import Query
@@ -35,13 +41,16 @@ from millrace.stores.state import State
 from millrace.testing.builders import (
     NOW_MS,
     a_batch_of,
+    a_counts_observed,
     a_follow,
     a_label_changed,
     a_post_annotated,
     a_post_created,
     a_post_deleted,
+    an_engagement,
 )
 from millrace.testing.pipeline_builders import a_batch, a_query
+from millrace.testing.pipeline_world import FeedWorld
 
 
 def a_state(*events: Any) -> State:
@@ -148,3 +157,23 @@ def test_what_is_shown_of_a_parent_comes_from_its_row_where_there_is_one() -> No
     assert found[IS_SENSITIVE] == [True, True, True, False, True, False]
     cats = state.codes.topics.code("cats")
     assert [topics[0] for topics in found[TOPICS]] == [cats, 0, cats, 0, 0, 0]
+
+
+def test_a_repost_is_known_by_what_was_done_to_the_reposted_post(tmp_path: Path) -> None:
+    world = FeedWorld(
+        tmp_path,
+        [
+            a_post_created(1, 10),
+            a_post_created(2, 11, kind="repost", parent_id=1, parent_author_id=10),
+            *(an_engagement(viewer, 1, "like") for viewer in (31, 32, 33)),
+            an_engagement(31, 2, "like"),
+            a_counts_observed(1, like=70, impression=900),
+        ],
+    )
+    state = world.state
+    batch = a_batch({CONTENT_ID: posts(state, 1, 1), AUTHOR_ID: users(state, 10, 11), TOPICS: [[0, 0, 0]] * 2})
+    found = hydrated(CountsHydrator(state.engagements.counters), batch)
+    assert [counts[Action.LIKE] for counts in found[POST_COUNTS]] == [3.0, 3.0]
+    assert found[OBSERVED_COUNTS][1][Action.LIKE] == 70.0
+    assert [counts[Action.LIKE] for counts in found[AUTHOR_COUNTS]] == [3.0, 1.0]
+    world.close()
