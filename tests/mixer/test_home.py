@@ -430,7 +430,11 @@ def test_without_labels_nothing_is_shown(a_world: World) -> None:
     page = world.page(debug=True)
     assert page.posts == ()
     assert page.debug_info is not None
-    assert {(o.component, o.fate) for o in page.debug_info.outcomes} == {("labels", "failed"), ("unsafe", "blind")}
+    assert {(o.component, o.fate) for o in page.debug_info.outcomes} == {
+        ("labels", "failed"),
+        ("unsafe", "blind"),
+        ("carried", "blind"),
+    }
 
 
 def test_without_reputations_the_page_stays(a_world: World) -> None:
@@ -655,3 +659,16 @@ def test_few_pages_are_made_at_a_time_so_that_folding_gets_its_turns(a_world: Wo
 
 def test_claims_that_hang_hold_the_state_for_a_quarter_of_a_second_at_most() -> None:
     assert HomeConfig().claim_timeout_ms <= 250
+
+
+def test_reposts_of_one_topic_take_the_topics_places(a_world: World) -> None:
+    events: list[AnyEvent] = []
+    for n in range(8):
+        events += [
+            a_follow(20, 100 + n),
+            a_post_created(1000 + n, 500 + n, text=f"cat {n}", at_ms=NOW_MS - HOUR_MS),
+            a_post_annotated(1000 + n, topics=("cats",)),
+            a_post_created(2000 + n, 100 + n, kind="repost", text="", parent_id=1000 + n, parent_author_id=500 + n),
+        ]
+    page = a_world(events, params={"popular.max_posts": 0, "recent.only_below": 0, "new_authors.max_posts": 0}).page()
+    assert [post.kind for post in page.posts] == ["repost"] * 5

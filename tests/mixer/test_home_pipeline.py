@@ -62,6 +62,7 @@ def test_what_protects_people_fails_closed(a_world: World) -> None:
         "sensitive",
         "unsafe",
         "content",
+        "carried",
         "muted_keyword",
         "claims",
     }

@@ -44,7 +44,7 @@ IS_PARENT_DELETED: Final = Column(
 )
 HAS_VIDEO: Final = Column("has_video", _FLAG, 0, doc="a video is attached")
 DURATION_MS: Final = Column("duration_ms", np.dtype(np.int32), 0, doc="length of its video or audio; 0 for none")
-IS_SENSITIVE: Final = Column("is_sensitive", _FLAG, 1, doc="marked as sensitive by its author or a moderator")
+IS_SENSITIVE: Final = Column("is_sensitive", _FLAG, 1, doc="it or the post that it carries is marked as sensitive")
 IS_UNSAFE: Final = Column("is_unsafe", _FLAG, 1, doc="carries a safety label that hides it from everybody")
 IS_UNSAFE_FOR_STRANGERS: Final = Column(
     "is_unsafe_for_strangers", _FLAG, 1, doc="carries a safety label that hides it from those who do not follow"
@@ -56,7 +56,7 @@ SAFETY_LABELS: Final = Column(
     doc="one bit a label code: the safety labels of it, its author and its parent",
 )
 LANGUAGE: Final = Column("language", _CODE, 0, doc="language code; 0 unknown")
-TOPICS: Final = Column("topics", _CODE, 0, (MAX_TOPICS,), doc="topic codes, strongest first; 0 none")
+TOPICS: Final = Column("topics", _CODE, 0, (MAX_TOPICS,), doc="topic codes of the content, strongest first; 0 none")
 AUTHOR_FOLLOWERS: Final = Column("author_followers", _CODE, 0, doc="how many follow its author")
 AUTHOR_REPUTATION: Final = Column(
     "author_reputation",
@@ -83,7 +83,7 @@ RETRIEVAL_SCORE: Final = Column(
 # ---------------------------------------------------------------------------- evidence, predictions, value
 HEAT: Final = Column("heat", _SCORE, 0.0, doc="decayed weighted positive actions of everybody; 0 if not popular")
 POST_COUNTS: Final = Column(
-    "post_counts", _SCORE, 0.0, (N_COUNTERS_DIM,), doc="viewers who did each action to the post; impressions last"
+    "post_counts", _SCORE, 0.0, (N_COUNTERS_DIM,), doc="viewers who did each action to the content; impressions last"
 )
 AUTHOR_COUNTS: Final = Column(
     "author_counts", _SCORE, 0.0, (N_COUNTERS_DIM,), doc="the same over all posts of its author"
@@ -92,7 +92,7 @@ TOPIC_COUNTS: Final = Column(
     "topic_counts", _SCORE, 0.0, (N_COUNTERS_DIM,), doc="the same over all posts of its strongest topic"
 )
 OBSERVED_COUNTS: Final = Column(
-    "observed_counts", _SCORE, 0.0, (N_COUNTERS_DIM,), doc="totals of the post known from elsewhere"
+    "observed_counts", _SCORE, 0.0, (N_COUNTERS_DIM,), doc="totals of the content known from elsewhere"
 )
 ACTION_PROBS: Final = Column(
     "action_probs",

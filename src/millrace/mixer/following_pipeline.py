@@ -18,6 +18,7 @@ from millrace.features.columns import (
 )
 from millrace.features.query_fields import BEGINNING, BOUNDARY, CONTEXT, VIEWER, Boundary
 from millrace.mixer.config import HomeConfig
+from millrace.mixer.filters.carried import CarriedFilter
 from millrace.mixer.filters.existence import ContentFilter, DeletedFilter, DeletedParentFilter, HydrationFilter
 from millrace.mixer.filters.muted_keywords import MutedKeywordFilter
 from millrace.mixer.filters.own import OwnPostsFilter
@@ -82,8 +83,22 @@ def following_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             BehindFilter(),
         ),
         selector=NewestSelector(),
-        late_hydrators=(ContentHydrator(content), NamesHydrator(content, AUTHOR_ID, PARENT_AUTHOR_ID)),
-        late_filters=(ContentFilter(), MutedKeywordFilter()),
+        late_hydrators=(
+            ContentHydrator(content, state.hasher),
+            LabelsHydrator(state.labels, config.unsafe_labels, config.unsafe_for_strangers_labels),
+            NamesHydrator(content, AUTHOR_ID, PARENT_AUTHOR_ID),
+        ),
+        late_filters=(
+            ContentFilter(),
+            CarriedFilter(
+                OwnPostsFilter(),
+                BlockedParentFilter(),
+                MutedParentFilter(),
+                SensitiveFilter(),
+                UnsafeFilter(state.codes.labels.name),
+            ),
+            MutedKeywordFilter(),
+        ),
         side_effects=(LogServed(parts.served_logger, NAME, scores=()),),
     )
 

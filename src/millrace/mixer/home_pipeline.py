@@ -15,6 +15,7 @@ from millrace.features.query_fields import CONTEXT, VIEWER
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed_state import FeedState
 from millrace.mixer.filters.age import AgeFilter
+from millrace.mixer.filters.carried import CarriedFilter
 from millrace.mixer.filters.claims import ClaimedFilter, ClaimFilter, FloorFilter
 from millrace.mixer.filters.existence import ContentFilter, DeletedFilter, DeletedParentFilter, HydrationFilter
 from millrace.mixer.filters.muted_keywords import MutedKeywordFilter
@@ -185,12 +186,21 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         re_rankers=(DiversityReRanker(state.texts),),
         selector=PageSelector(),
         late_hydrators=(
-            ContentHydrator(content),
+            ContentHydrator(content, state.hasher),
+            # Again, and after it: of the page it may know better whose posts are carried.
+            LabelsHydrator(state.labels, config.unsafe_labels, config.unsafe_for_strangers_labels),
             NamesHydrator(content),
             ProofActionsHydrator(index),
         ),
         late_filters=(
             ContentFilter(),
+            CarriedFilter(
+                OwnPostsFilter(),
+                BlockedParentFilter(),
+                MutedParentFilter(),
+                SensitiveFilter(),
+                UnsafeFilter(state.codes.labels.name),
+            ),
             MutedKeywordFilter(),
             ClaimFilter(
                 parts.claims,

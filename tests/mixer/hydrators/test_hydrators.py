@@ -1,11 +1,14 @@
 """What is found out about candidates, over the real stores."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from millrace.base.actions import Action
 from millrace.base.ids import IdKind
 from millrace.features.columns import (
+    AUTHOR_COUNTS,
     AUTHOR_FOLLOWERS,
     AUTHOR_ID,
     AUTHOR_REPUTATION,
@@ -14,24 +17,40 @@ from millrace.features.columns import (
     HAS_POST,
     IS_DELETED,
     IS_MUTUAL,
+    IS_SENSITIVE,
     IS_UNSAFE,
     IS_UNSAFE_FOR_STRANGERS,
+    OBSERVED_COUNTS,
     PARENT_AUTHOR_ID,
     PARENT_ID,
+    POST_COUNTS,
     POST_ID,
     SAFETY_LABELS,
+    TOPICS,
 )
 from millrace.features.query_fields import FOLLOWING
 from millrace.mixer.hydrators.authors import AuthorHydrator, MutualHydrator, ReputationHydrator
 from millrace.mixer.hydrators.core import CoreHydrator
+from millrace.mixer.hydrators.counts import CountsHydrator
 from millrace.mixer.hydrators.labels import LabelsHydrator
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import Hydrator
 from millrace.stores.config import StoresConfig
 from millrace.stores.state import State
-from millrace.testing.builders import NOW_MS, a_batch_of, a_follow, a_label_changed, a_post_created, a_post_deleted
+from millrace.testing.builders import (
+    NOW_MS,
+    a_batch_of,
+    a_counts_observed,
+    a_follow,
+    a_label_changed,
+    a_post_annotated,
+    a_post_created,
+    a_post_deleted,
+    an_engagement,
+)
 from millrace.testing.pipeline_builders import a_batch, a_query
+from millrace.testing.pipeline_world import FeedWorld
 
 
 def a_state(*events: Any) -> State:
@@ -121,3 +140,40 @@ def test_a_label_that_is_taken_off_counts_no_more() -> None:
     state = a_state(a_label_changed("spam", post_id=1), a_label_changed("spam", post_id=1, is_set=False))
     batch = a_batch({POST_ID: posts(state, 1), AUTHOR_ID: [0], PARENT_ID: [0], PARENT_AUTHOR_ID: [0]})
     assert hydrated(LabelsHydrator(state.labels, ["spam"], []), batch)[IS_UNSAFE] == [False]
+
+
+def test_what_is_shown_of_a_parent_comes_from_its_row_where_there_is_one() -> None:
+    state = a_state(
+        a_post_created(2, 11, kind="quote", parent_id=1, parent_author_id=11),
+        a_post_created(3, 11, kind="repost", parent_id=1),
+        a_post_created(4, 11, kind="reply", parent_id=99, parent_author_id=12),
+        a_post_created(1, 10, is_sensitive=True),
+        a_post_annotated(1, topics=("cats",)),
+        a_post_created(5, 11, kind="repost", parent_id=6, parent_author_id=12, is_sensitive=True),
+        a_post_created(6, 12),
+    )
+    found = hydrated(CoreHydrator(state.posts), a_batch({POST_ID: posts(state, 1, 2, 3, 4, 5, 7)}))
+    assert found[PARENT_AUTHOR_ID] == users(state, 0, 10, 10, 12, 12, 0)
+    assert found[IS_SENSITIVE] == [True, True, True, False, True, False]
+    cats = state.codes.topics.code("cats")
+    assert [topics[0] for topics in found[TOPICS]] == [cats, 0, cats, 0, 0, 0]
+
+
+def test_a_repost_is_known_by_what_was_done_to_the_reposted_post(tmp_path: Path) -> None:
+    world = FeedWorld(
+        tmp_path,
+        [
+            a_post_created(1, 10),
+            a_post_created(2, 11, kind="repost", parent_id=1, parent_author_id=10),
+            *(an_engagement(viewer, 1, "like") for viewer in (31, 32, 33)),
+            an_engagement(31, 2, "like"),
+            a_counts_observed(1, like=70, impression=900),
+        ],
+    )
+    state = world.state
+    batch = a_batch({CONTENT_ID: posts(state, 1, 1), AUTHOR_ID: users(state, 10, 11), TOPICS: [[0, 0, 0]] * 2})
+    found = hydrated(CountsHydrator(state.engagements.counters), batch)
+    assert [counts[Action.LIKE] for counts in found[POST_COUNTS]] == [3.0, 3.0]
+    assert found[OBSERVED_COUNTS][1][Action.LIKE] == 70.0
+    assert [counts[Action.LIKE] for counts in found[AUTHOR_COUNTS]] == [3.0, 1.0]
+    world.close()

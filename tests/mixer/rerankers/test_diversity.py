@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from millrace.base.clock import ManualClock
 from millrace.base.ids import Int64Array
 from millrace.base.params import Param, ParamValue
-from millrace.features.columns import AUTHOR_ID, CONVERSATION_ID, DIVERSITY, HEAT, PAGE_SCORE, POST_ID, SCORE, TOPICS
+from millrace.features.columns import (
+    AUTHOR_ID,
+    CONTENT_ID,
+    CONVERSATION_ID,
+    DIVERSITY,
+    HEAT,
+    PAGE_SCORE,
+    POST_ID,
+    SCORE,
+    TOPICS,
+)
 from millrace.mixer.rerankers import dpp, mmr
 from millrace.mixer.rerankers.diversity import DiversityReRanker
 from millrace.mixer.rerankers.vectors import usable_vectors
@@ -46,9 +56,14 @@ TWINS = Table({1: [1, 0], 2: [1, 0], 3: [0, 1]})
 
 
 def re_ranked(
-    vectors: Any, scores: list[float], params: dict[Param, ParamValue] | None = None, ids: list[int] | None = None
+    vectors: Any,
+    scores: list[float],
+    params: dict[Param, ParamValue] | None = None,
+    ids: list[int] | None = None,
+    contents: list[int] | None = None,
 ) -> CandidateBatch:
-    batch = a_batch({SCORE: scores, **({POST_ID: ids} if ids else {})})
+    ids = ids or list(range(1, len(scores) + 1))
+    batch = a_batch({SCORE: scores, POST_ID: ids, CONTENT_ID: contents or ids})
     return ranked(DiversityReRanker(vectors), a_query(params=params), batch)
 
 
@@ -57,6 +72,11 @@ def test_what_is_too_much_like_a_better_one_comes_after_all_others_but_before_no
     assert batch[DIVERSITY].tolist() == [1, -1, 1, 0]
     assert batch[PAGE_SCORE].tolist() == [4, 2, 3, 1]
     assert batch[SCORE].tolist() == pytest.approx([0.9, 0.8, 0.1, 0.05])
+
+
+def test_a_repost_is_about_what_it_repeats() -> None:
+    batch = re_ranked(TWINS, [0.9, 0.8, 0.1], ids=[11, 12, 13], contents=[1, 2, 3])
+    assert batch[DIVERSITY].tolist() == [1, -1, 1]
 
 
 def test_without_vectors_the_order_is_that_of_scores() -> None:
@@ -138,6 +158,7 @@ def a_pipeline(vectors: Any, scores: dict[int, float]) -> Pipeline:
         {
             POST_ID: list(scores),
             SCORE: list(scores.values()),
+            CONTENT_ID: list(scores),
             AUTHOR_ID: list(range(n)),
             CONVERSATION_ID: [0] * n,
             HEAT: [0] * n,

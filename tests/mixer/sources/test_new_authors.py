@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from millrace.events.envelope import AnyEvent
 from millrace.features.columns import POST_ID
 from millrace.features.query_fields import LANGUAGES, SEEN
@@ -15,7 +13,6 @@ from millrace.mixer.sources.new_authors import (
     MAX_POOL,
     MAX_POSTS,
     NewAuthorsSource,
-    _place_by_author,
 )
 from millrace.pipeline.query import Query
 from millrace.testing.builders import NOW_MS, a_follow, a_post_annotated, a_post_created, a_profile_updated
@@ -94,8 +91,3 @@ def test_it_says_why_a_post_is_not_there(a_world: World) -> None:
     assert explain(a_query(), world.post_id(2)).startswith("its author is new, but newer posts took the places")
     assert explain(a_query({SEEN: [world.post_id(4)]}), world.post_id(4)) == "the viewer has had it"
     assert explain(a_query(), 12345) == "the post store does not have it"
-
-
-def test_places_are_counted_by_author() -> None:
-    assert _place_by_author(np.array([7, 8, 7, 7, 8])).tolist() == [0, 0, 1, 2, 1]
-    assert _place_by_author(np.empty(0, dtype=np.int64)).tolist() == []

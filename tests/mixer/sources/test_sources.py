@@ -123,6 +123,18 @@ def test_second_degree_scores_by_how_many_engaged(a_world: World, look: Look) ->
     assert found.why_not(3).startswith("none of the 2 accounts that you follow engaged with it within 48 hours")
 
 
+@pytest.mark.parametrize("unwanted", [a_mute(20, 10), a_block(20, 10), a_block(10, 20)], ids=["mute", "block", "by"])
+def test_second_degree_names_nobody_whom_the_viewer_mutes_or_blocks_or_who_blocks_the_viewer(
+    a_world: World, look: Look, unwanted: AnyEvent
+) -> None:
+    events = [a_follow(20, 10), a_follow(20, 11), *posts_by(30, 1, 2), *likes((10, 1), (10, 2), (11, 2))]
+    world = a_world([*events, unwanted])
+    found = look(world, "second_degree")
+    assert (found.ids([1, 2]), found.scores) == (["2"], [1.0])
+    assert found.why_not(1).startswith("none of the 1 account that you follow engaged with it")
+    assert {post.reason for post in world.page().posts if post.post_id == "2"} == {"Liked by 11, whom you follow"}
+
+
 # -------------------------------------------------------------------------------------- friends of friends
 
 

@@ -24,7 +24,7 @@ IS_CROSS_LINGUAL: Final = Param(
 
 
 class SensitiveFilter(Filter):
-    """Drops posts marked as sensitive, unless the viewer's setting shows them."""
+    """Drops posts marked as sensitive, and what carries such posts, unless the viewer's setting shows them."""
 
     name = "sensitive"
     reads = (IS_SENSITIVE, SHOWS_SENSITIVE)
@@ -40,7 +40,7 @@ class SensitiveFilter(Filter):
 
     def explain(self, query: Query, batch: CandidateBatch, row: int) -> str:
         """Say which setting decides."""
-        return "marked as sensitive, and the viewer's setting sensitive_media is not show"
+        return "it or what it carries is marked as sensitive, and the viewer's setting sensitive_media is not show"
 
 
 class LanguageFilter(Filter):

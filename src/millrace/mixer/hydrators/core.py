@@ -26,14 +26,18 @@ from millrace.features.columns import (
 )
 from millrace.mixer.kinds import REPOST
 from millrace.pipeline.batch import CandidateBatch
-from millrace.pipeline.column import IntArray
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import HydratedValues, Hydrator
-from millrace.stores.post_store import PostStore
+from millrace.stores.post_store import PostColumns, PostStore
 
 
 class CoreHydrator(Hydrator):
-    """Reads the post store; posts it no longer has (deleted, expired) get ``has_post`` False and zeros."""
+    """Reads the post store; posts it no longer has (deleted, expired) get ``has_post`` False and zeros.
+
+    What a reply, repost or quote shows of its parent comes from the parent's own row: whose it is, whether it is
+    sensitive, a repost's time and topics. Events can be wrong about that, or come in before the parent. Where the row
+    is gone `ContentHydrator` finds out what the page would show.
+    """
 
     name = "core"
     reads = (POST_ID,)
@@ -65,6 +69,7 @@ class CoreHydrator(Hydrator):
         rows = self._posts.find(post_ids)
         found = self._posts.gather(rows)
         is_repost = found.kind == REPOST
+        content_created_ms = self._take_from_parents(found)
         return {
             HAS_POST: rows >= 0,
             IS_DELETED: self._posts.is_deleted(post_ids),
@@ -75,7 +80,7 @@ class CoreHydrator(Hydrator):
             PARENT_AUTHOR_ID: found.parent_author_id,
             CONVERSATION_ID: found.conversation_id,
             CONTENT_ID: np.where(is_repost, found.parent_id, post_ids),
-            CONTENT_CREATED_MS: self._content_created_ms(found.created_ms, found.parent_id, np.flatnonzero(is_repost)),
+            CONTENT_CREATED_MS: content_created_ms,
             IS_PARENT_DELETED: self._posts.is_deleted(found.parent_id),
             HAS_VIDEO: found.has_video,
             DURATION_MS: found.duration_ms,
@@ -84,10 +89,18 @@ class CoreHydrator(Hydrator):
             TOPICS: found.topics,
         }
 
-    def _content_created_ms(self, created_ms: Int64Array, parent_ids: Int64Array, reposts: IntArray) -> Int64Array:
-        """Return when what a viewer would see was published: of reposts the reposted post's time, 0 if unknown."""
-        if not len(reposts):
-            return created_ms
-        content_ms = created_ms.copy()
-        content_ms[reposts] = self._posts.gather(self._posts.find(parent_ids[reposts])).created_ms
+    def _take_from_parents(self, found: PostColumns) -> Int64Array:
+        """Correct in place what parents' rows know better; return when what a viewer would see was published."""
+        children = np.flatnonzero(found.parent_id)
+        if not len(children):
+            return found.created_ms
+        parents = self._posts.gather(self._posts.find(found.parent_id[children]))
+        is_known = parents.post_id != 0
+        is_repost = found.kind[children] == REPOST
+        known, reposts = children[is_known], children[is_known & is_repost]
+        found.parent_author_id[known] = parents.author_id[is_known]
+        found.is_sensitive[known] |= parents.is_sensitive[is_known]
+        found.topics[reposts] = parents.topics[is_known & is_repost]
+        content_ms = found.created_ms.copy()
+        content_ms[children[is_repost]] = parents.created_ms[is_repost]  # 0 where nobody knows any more
         return content_ms

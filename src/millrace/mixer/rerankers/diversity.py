@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from millrace.base.order import top_k
-from millrace.features.columns import DIVERSITY, PAGE_SCORE, POST_ID, SCORE
+from millrace.features.columns import CONTENT_ID, DIVERSITY, PAGE_SCORE, POST_ID, SCORE
 from millrace.mixer.rerankers import dpp, mmr
 from millrace.mixer.rerankers.vectors import PostVectors, usable_vectors
 from millrace.pipeline.batch import CandidateBatch
@@ -22,11 +22,11 @@ class DiversityReRanker(ReRanker):
     The pool is the best by score. What it chooses comes first: by score (DPP) or in the order of choice (MMR). All
     others follow by score, so nothing is lost and no page gets short. ``page_score`` is the place, counted from the
     last: of n candidates the first has n, the last 1; all are different. Where both ways are switched off, the order is
-    the score's.
+    the score's. A repost is about what the reposted post is about.
     """
 
     name = "diversity"
-    reads = (POST_ID, SCORE)
+    reads = (POST_ID, CONTENT_ID, SCORE)
     writes = (DIVERSITY, PAGE_SCORE)
     params = (dpp.IS_ON, dpp.MAX_POOL, dpp.MAX_CHOSEN, dpp.THETA, mmr.IS_ON, mmr.LAMBDA)
 
@@ -63,7 +63,7 @@ class DiversityReRanker(ReRanker):
         """Return rows of the pool."""
         params = query.params
         scores = batch[SCORE][pool]
-        vectors, has = usable_vectors(self._vectors, batch[POST_ID][pool])
+        vectors, has = usable_vectors(self._vectors, batch[CONTENT_ID][pool])
         max_chosen = params.get_int(dpp.MAX_CHOSEN)
         if params.get_bool(mmr.IS_ON):
             neutral = dpp.neutral_cosine(vectors, has)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from millrace.base.ids import Int64Array
 from millrace.base.params import Param
 from millrace.features.columns import POST_ID, RETRIEVAL_SCORE
 from millrace.features.query_fields import LIKED_POSTS
-from millrace.mixer.filters.age import MAX_AGE_H, max_age_ms
-from millrace.mixer.sources.facts import HAD, best, is_new, why_not
+from millrace.mixer.filters.age import MAX_AGE_H
+from millrace.mixer.sources.facts import HAD, best, engaged_with, is_unmet, why_not
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import BoolArray
-from millrace.pipeline.membership import is_member
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import Source
 from millrace.stores.engagement_index import EngagementIndex
@@ -49,7 +47,7 @@ class CoEngagementSource(Source):
     def retrieve(self, query: Query) -> CandidateBatch:
         """Return posts, those that go best with liked ones first."""
         found = self._found(query)
-        rows = best(found.scores, found.post_ids, len(found.post_ids), self._is_in(query, found))
+        rows = best(found.scores, found.post_ids, len(found.post_ids), self._is_unmet(query, found))
         turns = take_turns(found.best_seed[rows].astype(np.int64), query.params.get_int(MAX_POSTS))
         rows = rows[turns]
         return CandidateBatch({POST_ID: found.post_ids[rows], RETRIEVAL_SCORE: found.scores[rows].astype(np.float32)})
@@ -58,7 +56,7 @@ class CoEngagementSource(Source):
         """Say how many users it shares with a post that the viewer liked."""
         if unfit := why_not(query, self._posts, key):
             return unfit
-        if key in self._own(query):
+        if key in engaged_with(query, self._index):
             return "you engaged with it yourself"
         n_seeds = min(len(query[LIKED_POSTS]), query.params.get_int(MAX_SEEDS))
         if not n_seeds:
@@ -68,7 +66,7 @@ class CoEngagementSource(Source):
         if not len(place):
             min_common = query.params.get_int(MIN_COMMON)
             return f"it shares fewer than {min_common} users with each of the {n_seeds} posts that you liked last"
-        n_better = int((self._is_in(query, found) & (found.scores > found.scores[place[0]])).sum())
+        n_better = int((self._is_unmet(query, found) & (found.scores > found.scores[place[0]])).sum())
         return (
             f"it shares {found.n_common[place[0]]} users with a post that you liked; {n_better} posts share more, and "
             f"the cap is {query.params.get_int(MAX_POSTS)}"
@@ -85,10 +83,5 @@ class CoEngagementSource(Source):
             exclude_user=query.viewer_id,
         )
 
-    def _is_in(self, query: Query, found: CoEngaged) -> BoolArray:
-        is_in = is_new(query, found.post_ids) & ~is_member(found.post_ids, self._own(query))
-        return is_in & self._posts.is_fresh_original(found.post_ids, query.now_ms, max_age_ms(query))
-
-    def _own(self, query: Query) -> Int64Array:
-        """Return what the viewer engaged with."""
-        return np.concatenate([query[LIKED_POSTS], self._index.engaged(query.viewer_id).post_ids])
+    def _is_unmet(self, query: Query, found: CoEngaged) -> BoolArray:
+        return is_unmet(query, found.post_ids, self._index, self._posts)

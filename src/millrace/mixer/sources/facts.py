@@ -8,13 +8,14 @@ import numpy as np
 
 from millrace.base.ids import Int64Array
 from millrace.base.order import top_k
-from millrace.features.query_fields import CLAIMED, SEEN, SERVED
+from millrace.features.query_fields import CLAIMED, LIKED_POSTS, SEEN, SERVED
 from millrace.mixer.filters.age import MAX_AGE_H, max_age_ms
 from millrace.mixer.kinds import KIND_NAMES, REPLY, REPOST
 from millrace.pipeline.column import BoolArray
 from millrace.pipeline.membership import is_member
 from millrace.pipeline.query import Query
 from millrace.stores.decayed_rows import Float64Array
+from millrace.stores.engagement_index import EngagementIndex
 from millrace.stores.post_store import PostStore
 
 HAD: Final = (SEEN, SERVED, CLAIMED)
@@ -39,6 +40,17 @@ def had(query: Query) -> Int64Array:
 def n_had(query: Query) -> int:
     """Return how many posts at most `is_new` may leave out."""
     return sum(len(query[field]) for field in HAD)
+
+
+def engaged_with(query: Query, index: EngagementIndex) -> Int64Array:
+    """Return the posts that the viewer liked or engaged with, shape (n,), int64, repeats included."""
+    return np.concatenate([query[LIKED_POSTS], index.engaged(query.viewer_id).post_ids])
+
+
+def is_unmet(query: Query, post_ids: Int64Array, index: EngagementIndex, posts: PostStore) -> BoolArray:
+    """Return which posts a stranger may show and the viewer has neither had nor engaged with."""
+    is_in = is_new(query, post_ids) & ~is_member(post_ids, engaged_with(query, index))
+    return is_in & posts.is_fresh_original(post_ids, query.now_ms, max_age_ms(query))
 
 
 def best(scores: Float64Array, post_ids: Int64Array, max_posts: int, is_in: BoolArray) -> Int64Array:

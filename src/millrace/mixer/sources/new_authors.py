@@ -19,6 +19,7 @@ from millrace.pipeline.column import BoolArray
 from millrace.pipeline.membership import is_member
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import Source
+from millrace.stores.fair_share import rank_in_group
 from millrace.stores.follow_graph import FollowGraph
 from millrace.stores.post_store import PostStore
 from millrace.stores.profiles import ProfileStore
@@ -65,7 +66,7 @@ class NewAuthorsSource(Source):
         if judges_languages(query):
             language = self._posts.gather(self._posts.find(post_ids[rows])).language
             rows = rows[understands(query, language)]
-        rows = rows[_place_by_author(author_ids[rows]) < query.params.get_int(MAX_PER_AUTHOR)]
+        rows = rows[rank_in_group(author_ids[rows]) < query.params.get_int(MAX_PER_AUTHOR)]
         return CandidateBatch({POST_ID: post_ids[rows[: query.params.get_int(MAX_POSTS)]]})
 
     def explain(self, query: Query, key: int) -> str:
@@ -88,15 +89,3 @@ class NewAuthorsSource(Source):
         if max_followers > 0:
             is_new |= self._graph.n_followers(author_ids) <= max_followers
         return is_new
-
-
-def _place_by_author(author_ids: Int64Array) -> Int64Array:
-    """Return for each row how many rows before it have the same author, shape (n,), int64."""
-    order = np.argsort(author_ids, kind="stable")
-    ordered = author_ids[order]
-    is_first = np.ones(len(order), dtype=np.bool_)
-    is_first[1:] = ordered[1:] != ordered[:-1]
-    starts = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order)) - starts
-    return place

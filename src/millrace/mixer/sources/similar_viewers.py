@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from millrace.base.ids import Int64Array
 from millrace.base.params import Param
 from millrace.features.columns import POST_ID, RETRIEVAL_SCORE
 from millrace.features.query_fields import LIKED_POSTS
-from millrace.mixer.filters.age import MAX_AGE_H, max_age_ms
-from millrace.mixer.sources.facts import HAD, best, is_new, why_not
+from millrace.mixer.filters.age import MAX_AGE_H
+from millrace.mixer.sources.facts import HAD, best, engaged_with, is_unmet, why_not
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import BoolArray
-from millrace.pipeline.membership import is_member
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import Source
 from millrace.stores.engagement_index import EngagementIndex
@@ -49,14 +47,14 @@ class SimilarViewersSource(Source):
     def retrieve(self, query: Query) -> CandidateBatch:
         """Return posts, those first that the most similar viewers engaged with."""
         found = self._engaged_by(query, self._viewers(query))
-        rows = best(found.weights, found.post_ids, query.params.get_int(MAX_POSTS), self._is_in(query, found))
+        rows = best(found.weights, found.post_ids, query.params.get_int(MAX_POSTS), self._is_unmet(query, found))
         return CandidateBatch({POST_ID: found.post_ids[rows], RETRIEVAL_SCORE: found.weights[rows].astype(np.float32)})
 
     def explain(self, query: Query, key: int) -> str:
         """Say how many viewers with a like taste engaged with it."""
         if unfit := why_not(query, self._posts, key):
             return unfit
-        if key in self._own(query):
+        if key in engaged_with(query, self._index):
             return "you engaged with it yourself"
         n_liked = min(len(query[LIKED_POSTS]), query.params.get_int(MAX_LIKED))
         if not n_liked:
@@ -69,7 +67,7 @@ class SimilarViewersSource(Source):
             return (
                 f"none of the {n_viewers} viewers most like you, by {n_liked} posts you liked, engaged with it lately"
             )
-        n_better = int((self._is_in(query, found) & (found.weights > found.weights[place[0]])).sum())
+        n_better = int((self._is_unmet(query, found) & (found.weights > found.weights[place[0]])).sum())
         return (
             f"{found.n_users[place[0]]} of the {n_viewers} viewers most like you engaged with it; {n_better} posts "
             f"have more to say for them, and the cap is {query.params.get_int(MAX_POSTS)}"
@@ -89,10 +87,5 @@ class SimilarViewersSource(Source):
     def _engaged_by(self, query: Query, viewers: LikeMinded) -> EngagedBy:
         return self._tastes.engaged_by(viewers.user_ids, viewers.similarity, query.params.get_int(MAX_PER_VIEWER))
 
-    def _is_in(self, query: Query, found: EngagedBy) -> BoolArray:
-        is_in = is_new(query, found.post_ids) & ~is_member(found.post_ids, self._own(query))
-        return is_in & self._posts.is_fresh_original(found.post_ids, query.now_ms, max_age_ms(query))
-
-    def _own(self, query: Query) -> Int64Array:
-        """Return what the viewer engaged with."""
-        return np.concatenate([query[LIKED_POSTS], self._index.engaged(query.viewer_id).post_ids])
+    def _is_unmet(self, query: Query, found: EngagedBy) -> BoolArray:
+        return is_unmet(query, found.post_ids, self._index, self._posts)

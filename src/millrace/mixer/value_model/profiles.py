@@ -15,7 +15,8 @@ each explicit dislike       -0.1       ``value.weight_not_interested``, ``_mute_
 every other head            0          the other ``value.weight_...``, ``value.mutual_reply_boost``
 age                         x e^-0.1a  ``recency.rate_per_h`` 0.1
 followed author             + 1.0      ``social.followed_bonus``
-somebody followed liked it  + 0.5      ``social.proof_bonus``
+somebody followed publicly  + 0.5      ``social.proof_bonus``: any of like, reply, repost, quote and share
+engaged with it
 new-author lift             off        ``lift.is_on``
 author decay                none       ``author_decay.decay`` 1.0
 strangers                   x 1.0      ``network.out_of_network_factor``
