@@ -188,7 +188,7 @@ def _compared_kernel(
             n_points, start, last = 0, 0, 0
             first, is_open = n, False
             for place in range(starts[token], ends[token]):
-                point = np.int64(points[place])
+                point = points[place]
                 kind = class_of(point, classes)
                 is_mark, is_left_out = kind == MARK, _is_ornament(point, last, kind)
                 last = point
@@ -215,7 +215,7 @@ def _compared_kernel(
 @njit(cache=True)
 def _is_special(points: UInt32Array, start: int, end: int) -> bool:
     for place in range(start, end):
-        point = np.int64(points[place])
+        point = points[place]
         if point == _DOT_ABOVE or 0x0591 <= point < 0x0900 or _is_hangul(point):
             return True
     return False
