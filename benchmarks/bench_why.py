@@ -64,9 +64,7 @@ class Forgetful(MemoryClaims):
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, a_replica(Path(folder)) as (settings, replica, clock):
         traces = FileTraces(settings.traces_dir, clock, RING_BYTES)
-        declared = {param.name for param in services_params(settings, replica, clock)}
-        params = {name: value for name, value in MORE.items() if name in declared}
-        settings = with_params(settings, params)
+        settings = with_params(settings, MORE)
         explaining = wiring.build_feed_service(settings, replica, claims=Forgetful(), traces=traces, clock=clock)
         silent = wiring.build_feed_service(settings, replica, claims=Forgetful(), clock=clock)
         viewers = [viewer.user_id for viewer in active_viewers(replica, N_VIEWERS)]
@@ -144,10 +142,6 @@ def a_replica(folder: Path) -> Iterator[tuple[Settings, Replica[State], ManualCl
 
 def with_params(settings: Settings, params: Mapping[str, Any]) -> Settings:
     return Settings(settings.home, msgspec.structs.replace(settings.config, params=dict(params)))
-
-
-def services_params(settings: Settings, replica: Replica[State], clock: ManualClock) -> Iterator[Any]:
-    return iter(wiring.build_feed_service(settings, replica, claims=Forgetful(), clock=clock).declared_params.values())
 
 
 def same_slates(runs: Mapping[str, Run], n: int) -> bool:

@@ -85,6 +85,7 @@ WRONG = [
             Bad("two viewers", 400, "viewer: given 2 times", path=path, params=b"viewer=vic&viewer=bob"),
             Bad("two limits", 400, "limit: given 3 times", path=path, params=b"viewer=vic&limit=1&limit=2&limit="),
             Bad("huge cursor", 400, "cursor", path=path, params={**VIC, "cursor": "x" * 5_000}),
+            Bad("cursor longer than any", 400, "length <= 256", path=path, params={**VIC, "cursor": "x" * 257}),
             Bad("cursor with NUL", 400, "cursor", path=path, params={**VIC, "cursor": "a\0b"}),
             Bad("empty cursor", 400, "cursor", path=path, params={**VIC, "cursor": ""}),
             Bad("cursor of other letters", 400, "cursor", path=path, params={**VIC, "cursor": "人"}),

@@ -227,6 +227,29 @@ def test_with_tokens_viewers_ask_about_their_own_pages_only_and_never_for_ids(wo
         assert (status, message) == (403, "ids: is for operators")
 
 
+def test_with_tokens_what_an_error_says_is_for_operators(worker: Worker) -> None:
+    page = worker.page("vic")
+    settings = load_settings(worker.settings.home, overrides=[("auth.mode", "tokens")])
+    traces, gate, tokens = (build(settings) for build in (wiring.build_traces, wiring.build_gate, wiring.build_tokens))
+    told: list[bool] = []
+
+    class Noting:
+        async def request(self, *_: Any, with_errors: bool, **_more: Any) -> None:
+            told.append(with_errors)
+
+        why = request
+
+    routes = request_routes(lambda name: Trace(traces.read(name)), Noting, gate)  # type: ignore[arg-type]
+    app = make_app(routes, wiring.build_metrics(settings), gate, max_body_bytes=1_000)
+    credentials = (tokens.make("vic", 60), wiring.build_api_keys(settings).add("ada", "admin", 0))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        for credential in credentials:
+            for path in (page.request_id, f"{page.request_id}/why/p1"):
+                headers = {"Authorization": f"Bearer {credential}"}
+                assert client.get(f"/api/v1/requests/{path}", headers=headers).status_code == 200
+    assert told == [False, False, True, True]
+
+
 def test_the_openapi_document_describes_both(worker: Worker) -> None:
     document = worker.client.get("/schema/openapi.json").json()
     assert {"RequestTrace", "PostWhy", "StepInfo"} <= set(document["components"]["schemas"])

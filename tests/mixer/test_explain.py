@@ -82,8 +82,8 @@ class Asked:
         self.page, self.result = world.page_with_result(**request)
         self.trace = world.service.traces.of(self.result)
 
-    def why(self, post: int | str) -> PostWhy:
-        return asyncio.run(self.world.service.explainer.why(self.trace, str(post)))
+    def why(self, post: int | str, **more: Any) -> PostWhy:
+        return asyncio.run(self.world.service.explainer.why(self.trace, str(post), **more))
 
     def request(self, **more: Any) -> RequestTrace:
         return asyncio.run(self.world.service.explainer.request(self.trace, **more))
@@ -207,6 +207,18 @@ def test_what_could_not_be_checked_is_said_to_be_dropped_for_that(a_world: World
     assert why.dropped_because == "could not be checked (blocked is missing), and what cannot be checked is not shown"
 
 
+def test_what_an_error_says_is_for_operators(a_world: World) -> None:
+    world = a_world(many(2), config=HomeConfig(deadline_ms=30_000))
+    world.service.pipeline.stages.query_hydrators[1]._relations = None  # type: ignore[attr-defined]
+    asked = Asked(world)
+    operator, viewer = asked.request(), asked.request(with_errors=False)
+    assert any("NoneType" in outcome.detail for outcome in operator.outcomes)
+    assert [outcome.detail for outcome in viewer.outcomes] == [""] * len(operator.outcomes)
+    assert [(o.component, o.fate) for o in viewer.outcomes] == [(o.component, o.fate) for o in operator.outcomes]
+    because = "could not be checked, and what cannot be checked is not shown"
+    assert asked.why(1_000, with_errors=False).dropped_because == because
+
+
 def test_a_post_that_no_source_returned_asks_each_source_as_things_stand_now(a_world: World) -> None:
     world = a_world([a_follow(20, 10), a_post("mine", 10), a_post("other", 30, hours_ago=60)])
     asked = Asked(world)
@@ -276,16 +288,16 @@ def _pipeline(world: FeedWorld, change: Callable[[Any], Any], *, is_strict: bool
     )
 
 
-def _explained(world: FeedWorld, pipeline: Pipeline, **query: Any) -> tuple[PipelineResult, Callable[[Any], PostWhy]]:
+def _explained(world: FeedWorld, pipeline: Pipeline, **query: Any) -> tuple[PipelineResult, Callable[..., PostWhy]]:
     viewer_id = int(world.state.hasher.users(["20"])[0])
     wanted = a_query({VIEWER: "20"}, viewer_id=viewer_id, state_offset=(world.position,), **query)
     result = asyncio.run(pipeline.execute(wanted))
     trace = Trace(TracePacker(pipeline, ActionSpace().names).pack(result))
     explainer = Explainer(world, {"home": pipeline}, world.content, world.state.hasher, world.clock)
-    return result, lambda post: asyncio.run(explainer.why(trace, str(post)))
+    return result, lambda post, **more: asyncio.run(explainer.why(trace, str(post), **more))
 
 
-def _with_sources(world: FeedWorld, *sources: Any, **query: Any) -> Callable[[Any], PostWhy]:
+def _with_sources(world: FeedWorld, *sources: Any, **query: Any) -> Callable[..., PostWhy]:
     pipeline = _pipeline(world, lambda stages: replace(stages, sources=_filling(stages, sources)))
     return _explained(world, pipeline, **query)[1]
 
@@ -298,11 +310,14 @@ def _filling(stages: Any, sources: tuple[Any, ...]) -> tuple[Any, ...]:
 def test_every_source_says_its_own_reason(a_world: World) -> None:
     world = a_world([a_post("far", 30, hours_ago=60), *many(3)])
     ids = [world.post_id(1_000 + k) for k in range(3)]
-    why = _with_sources(world, SaysWhy(ids), Confused(), SlowSource([1], timeout_ms=0.1))("far")
-    reasons = {reason.source: reason.reason for reason in why.not_retrieved}
+    ask = _with_sources(world, SaysWhy(ids), Confused(), SlowSource([1], timeout_ms=0.1))
+    reasons = {reason.source: reason.reason for reason in ask("far").not_retrieved}
     assert reasons["says_why"] == "viewer 20 does not follow its author; it returned its full cap of 2"
     assert reasons["confused"] == "cannot say (LookupError: no idea); it returned 0"
     assert reasons["slow"].startswith("was late, so what it found was not used (no answer after ")
+    for_viewers = {reason.source: reason.reason for reason in ask("far", with_errors=False).not_retrieved}
+    assert for_viewers["confused"] == "cannot say; it returned 0"
+    assert for_viewers["slow"] == "was late, so what it found was not used"
 
 
 def test_a_last_resort_that_was_not_needed_says_so(a_world: World) -> None:

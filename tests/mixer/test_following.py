@@ -313,3 +313,33 @@ def test_pages_of_both_timelines_are_made_side_by_side(a_world: World) -> None:
     assert [ids(page) for page in pages[1::2]] == [["1", "2"]] * 3
     ranked = [post_id for page in pages[::2] for post_id in ids(page)]
     assert sorted(ranked) == ["1", "2", "3"]
+
+
+def test_it_says_why_a_post_is_not_there(a_world: World) -> None:
+    world = a_world(
+        [
+            a_follow(20, 10),
+            *(post(n, 10, n) for n in range(1, 6)),
+            post(6, 10, 60 * 72),
+            post(7, 11, 1),
+            post(8, 11, 9, kind="reply", parent_id=7, parent_author_id=11),
+            post(9, 10, 8, kind="reply", parent_id=8, parent_author_id=11),
+            a_post_deleted(5),
+        ]
+    )
+    viewer_id = world.state.hasher.users(["20"])[0]
+    source = TimelineSource(world.state.posts)
+
+    def why(n: int, boundary: Boundary = BEGINNING, **params: Any) -> str:
+        fields = {FOLLOWING: world.state.follow_graph.following(viewer_id), BOUNDARY: boundary}
+        query = a_query(fields, viewer_id=int(viewer_id), params={MAX_DEPTH: params.get("max_depth", 100)})
+        return source.explain(query, world.post_id(n))
+
+    assert why(7) == "its author is not among the 1 account that you follow"
+    assert why(6) == "it is 72.0 hours old; the limit is 48"
+    assert why(5) == "it was deleted"
+    assert why(9) == "it answers or reposts something that those who follow its author are not shown"
+    assert why(3) == "those you follow published 2 newer ones, and a page looks only as deep as fills it"
+    assert why(3, max_depth=2) == "the timeline is 2 posts deep, and those you follow published as many newer ones"
+    top = Boundary(NOW_MS - 120_000, world.post_id(2), NOW_MS - 120_000, world.post_id(2))
+    assert why(1, top) == "it is newer than the top of this scroll: a reload shows it"

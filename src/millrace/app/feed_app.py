@@ -99,7 +99,7 @@ class FeedApp:
             *request_routes(self.find_trace, self.explainer, gate),
             *event_routes(self.submit, metrics, gate, config.server.max_events_per_post, event_schema),
             *health_routes(self.readiness, metrics, gate),
-            *web_routes(),
+            *web_routes(gate.mode),
         ]
         self.asgi: Litestar = make_app(
             routes, metrics, gate, max_body_bytes=config.server.max_body_bytes, lifespans=(self._lifespan,)

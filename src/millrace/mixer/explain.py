@@ -76,8 +76,11 @@ class Explainer:
         self._hasher = hasher
         self._clock = clock
 
-    async def request(self, trace: Trace, *, with_ids: bool = False) -> RequestTrace:
-        """Return how a page was made; ``with_ids`` adds ids and scores after every stage."""
+    async def request(self, trace: Trace, *, with_ids: bool = False, with_errors: bool = True) -> RequestTrace:
+        """Return how a page was made; ``with_ids`` adds ids and scores after every stage.
+
+        Without ``with_errors`` it says that something went wrong, not what: errors name paths and addresses.
+        """
         async with self._gate.read() as reading:
             wanted = trace.keys if with_ids else trace.keys[trace.page_rows]
             texts = self._content.post_texts(wanted, reading.position)
@@ -102,15 +105,17 @@ class Explainer:
             filters=_filters(trace),
             components=tuple(_component(report) for report in head.components),
             outcomes=tuple(
-                OutcomeInfo(stage=o.stage, component=o.component, fate=o.fate.value, detail=o.detail)
+                OutcomeInfo(
+                    stage=o.stage, component=o.component, fate=o.fate.value, detail=o.detail if with_errors else ""
+                )
                 for o in head.outcomes
             ),
             posts=tuple(id_of[key] for key in trace.keys[trace.page_rows].tolist()),
             stages=_stages(trace, id_of) if with_ids else None,
         )
 
-    async def why(self, trace: Trace, post: str) -> PostWhy:
-        """Return why a post is on the page of a trace, or why not.
+    async def why(self, trace: Trace, post: str, *, with_errors: bool = True) -> PostWhy:
+        """Return why a post is on the page of a trace, or why not; ``with_errors`` as for a request.
 
         Raises
         ------
@@ -124,7 +129,7 @@ class Explainer:
         row = trace.row_of(key)
         pipeline = self._pipelines.get(trace.head.pipeline)
         if row >= 0:
-            return TraceReading(trace, pipeline).why(row, post)
+            return TraceReading(trace, pipeline, with_errors=with_errors).why(row, post)
         async with self._gate.read() as reading:
             (text,) = self._content.post_texts(np.array([key], dtype=np.int64), reading.position)
             if text is None:
@@ -134,7 +139,7 @@ class Explainer:
                     problem="was no candidate of this request, and is not known now",
                     remedy="check the id; a post that was deleted or is past its retention cannot be asked about",
                 )
-            reasons = await self._not_retrieved(trace, pipeline, key, reading)
+            reasons = await self._not_retrieved(trace, pipeline, key, reading, with_errors=with_errors)
         return PostWhy(
             request_id=trace.head.request_id,
             post_id=post,
@@ -144,7 +149,7 @@ class Explainer:
         )
 
     async def _not_retrieved(
-        self, trace: Trace, pipeline: Pipeline | None, key: int, reading: Reading
+        self, trace: Trace, pipeline: Pipeline | None, key: int, reading: Reading, *, with_errors: bool
     ) -> tuple[SourceReason, ...]:
         if pipeline is None:
             return ()
@@ -166,13 +171,22 @@ class Explainer:
         return tuple(
             SourceReason(
                 source=source.name,
-                reason=_reason(source, query, key, fates.get(source.name), details.get(source.name, "")),
+                reason=_reason(
+                    source,
+                    query,
+                    key,
+                    fates.get(source.name),
+                    details.get(source.name, "") if with_errors else "",
+                    with_errors=with_errors,
+                ),
             )
             for source in pipeline.stages.sources
         )
 
 
-def _reason(source: Source, query: Query, key: int, report: ComponentReport | None, detail: str) -> str:
+def _reason(
+    source: Source, query: Query, key: int, report: ComponentReport | None, detail: str, *, with_errors: bool
+) -> str:
     """Say why a source did not return a post: how its turn went, or else what the source itself says."""
     if report is None or report.fate is Fate.DISABLED:
         return "took no part: it is a last resort" if source.only_below is not None else "took no part"
@@ -181,7 +195,7 @@ def _reason(source: Source, query: Query, key: int, report: ComponentReport | No
     try:
         said = source.explain(query, key)
     except Exception as error:  # noqa: BLE001 - one that cannot say must not hide what the others say
-        said = f"cannot say ({type(error).__name__}: {error})"
+        said = f"cannot say ({type(error).__name__}: {error})" if with_errors else "cannot say"
     cap = query.params.get_int(source.cap) if source.cap is not None else None
     if cap is not None and report.n_out >= cap:
         return f"{said}; it returned its full cap of {cap:,}"

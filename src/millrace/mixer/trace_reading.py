@@ -32,9 +32,12 @@ class TraceReading:
         What was kept.
     pipeline
         The pipeline it came from, whose stages give their reasons; None if it is not known here.
+    with_errors
+        Whether to say what went wrong, beside that something did: errors name paths and addresses.
     """
 
-    def __init__(self, trace: Trace, pipeline: Pipeline | None) -> None:
+    def __init__(self, trace: Trace, pipeline: Pipeline | None, *, with_errors: bool = True) -> None:
+        self._with_errors = with_errors
         self._trace = trace
         self._pipeline = pipeline
 
@@ -155,7 +158,8 @@ class TraceReading:
         went_wrong = {o.component: o for o in trace.head.outcomes if o.stage == Filter.kind}
         outcome = went_wrong.get(name)
         if outcome is not None and outcome.fate in (Fate.BLIND, Fate.FAILED):
-            return f"could not be checked ({outcome.detail}), and what cannot be checked is not shown"
+            detail = f" ({outcome.detail})" if self._with_errors else ""
+            return f"could not be checked{detail}, and what cannot be checked is not shown"
         stage = self._stage(name)
         if isinstance(stage, Filter):
             return self._say(stage, row)

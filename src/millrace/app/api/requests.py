@@ -47,17 +47,19 @@ def request_routes(
         Tells whether credentials are asked for.
     """
 
-    def find(request_id: str, request: Request[Any, Any, Any]) -> tuple[Trace, Explainer]:
+    def find(request_id: str, request: Request[Any, Any, Any]) -> tuple[Trace, Explainer, bool]:
+        """Return the trace, what renders it, and whether who asks is an operator."""
         explainer = find_explainer()
         trace = find_trace(request_id)
-        if not caller_of(request).may_read(trace.head.viewer_id):
+        caller = caller_of(request)
+        if not caller.may_read(trace.head.viewer_id):
             raise ForbiddenError(
                 "request",
                 value=request_id,
                 problem="is somebody else's",
                 remedy="viewers may ask about their own pages only",
             )
-        return trace, explainer
+        return trace, explainer, caller.role == "admin"
 
     @get(
         "/api/v1/requests/{request_id:str}",
@@ -73,10 +75,10 @@ def request_routes(
         ids: Annotated[bool, Parameter(description="With ids and scores after every stage; for admins")] = False,
     ) -> Response[bytes]:
         """Answer candidates per source, drops per filter, every component's time, and the params that held."""
-        found, explainer = find(request_id, request)
-        if ids and caller_of(request).role != "admin":
+        found, explainer, is_operator = find(request_id, request)
+        if ids and not is_operator:
             raise ForbiddenError("ids", problem="is for operators", remedy="leave it out, or use an admin key")
-        return _answer(await explainer.request(found, with_ids=ids))
+        return _answer(await explainer.request(found, with_ids=ids, with_errors=is_operator))
 
     @get(
         ["/api/v1/requests/{request_id:str}/why/{post_id:path}", "/api/v1/requests/{request_id:str}/why"],
@@ -96,8 +98,8 @@ def request_routes(
         For one that a filter dropped, the filter and its reason; for one that no source returned, what each source
         says, as things stand now.
         """
-        found, explainer = find(request_id, request)
-        return _answer(await explainer.why(found, _post_id(request, post_id)))
+        found, explainer, is_operator = find(request_id, request)
+        return _answer(await explainer.why(found, _post_id(request, post_id), with_errors=is_operator))
 
     return [trace, why]
 

@@ -18,9 +18,9 @@ from millrace.app.api.problems import problems
 from millrace.app.correlation import correlation_id_of
 from millrace.app.viewers import ActiveViewer
 from millrace.mixer.config import HomeConfig
+from millrace.mixer.cursor import MAX_CURSOR_CHARS
 from millrace.mixer.feed import FeedRequest, FeedResponse
 
-MAX_CURSOR_CHARS: Final = 4_096
 _MAX_VIEWERS: Final = 100
 _ENCODER: Final = msgspec.json.Encoder()
 

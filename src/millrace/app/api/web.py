@@ -11,6 +11,7 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from millrace.app.access import Mode
 from millrace.app.api.guard import OPEN
 
 _TYPES: Final = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript"}
@@ -20,19 +21,23 @@ _POLICY: Final = (
 )
 """The page runs its own scripts and talks to its own server; style attributes place its bars."""
 
+_MODE_MARK: Final = b'data-mode="tokens"'
 
-def web_routes() -> list[HTTPRouteHandler]:
-    """Return the handlers; the files are read once, here."""
+
+def web_routes(mode: Mode) -> list[HTTPRouteHandler]:
+    """Return the handlers; the files are read once, here. The page is told the mode that the server is in."""
     folder = resources.files("millrace.app") / "web"
     files = {
         entry.name: _File(entry.read_bytes(), _TYPES[ending])
         for entry in folder.iterdir()
         if (ending := entry.name.rpartition(".")[2]) in _TYPES
     }
+    told = (folder / "index.html").read_bytes().replace(_MODE_MARK, b'data-mode="%b"' % mode.encode(), 1)
+    index = _File(told, _TYPES["html"])
 
     @get("/", opt=OPEN, include_in_schema=False, sync_to_thread=False)
     def page(request: Request[Any, Any, Any]) -> Response[bytes]:
-        return files["index.html"].answer(request)
+        return index.answer(request)
 
     @get("/web/{name:str}", opt=OPEN, include_in_schema=False, sync_to_thread=False)
     def file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:

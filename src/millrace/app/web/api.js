@@ -15,16 +15,15 @@ export function setToken(value) {
   sessionStorage.setItem("millrace-token", token);
 }
 
-export function hasToken() {
-  return token !== "";
-}
+/** Whether what was pasted is an API key, which belongs to a program or an operator and has no feed of its own. */
+export const isKey = (text) => /^mr_[a-z]+_/.test(text.trim());
 
-/** Who the token names: the page shows it, the server checks it. */
+/** Who the token names: the page shows it, the server checks it. Empty where it is no token. */
 export function tokenViewer() {
   try {
     const body = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
     const bytes = Uint8Array.from(atob(body), (c) => c.charCodeAt(0));
-    return String(JSON.parse(new TextDecoder().decode(bytes)).sub);
+    return String(JSON.parse(new TextDecoder().decode(bytes)).sub ?? "");
   } catch {
     return "";
   }
@@ -65,14 +64,16 @@ export const trace = (request) => call(`/api/v1/requests/${encodeURIComponent(re
 export const why = (request, post) =>
   call(`/api/v1/requests/${encodeURIComponent(request)}/why/${encodeURIComponent(post)}`);
 
-/** Send events; each gets an id of its own, so that sending a batch again is harmless. */
-export async function send(payloads, { keepalive = false } = {}) {
-  const now = Date.now();
-  const events = payloads.map((payload) => ({
-    event_id: `page-${crypto.randomUUID()}`, event_time_ms: now, source: "page", payload,
-  }));
+/** An event that happens now. Its id is drawn here, once, so that sending the same event again is harmless. */
+export const event = (payload) => ({
+  event_id: `page-${crypto.randomUUID()}`, event_time_ms: Date.now(), source: "page", payload,
+});
+
+export async function sendEvents(events, { keepalive = false } = {}) {
   const answer = await call("/api/v1/events", { body: events, keepalive });
   const refused = answer.results.find((result) => result.status === "refused");
   if (refused) throw new ApiError(422, refused.error, "");
   return answer;
 }
+
+export const send = (payloads, options) => sendEvents(payloads.map(event), options);

@@ -15,19 +15,36 @@ const impressions = new Impressions();
 const state = { viewer: "", isNamed: false, timeline: "home", cursor: null, isEnd: false, isLoading: false, request: "", run: 0 };
 
 async function start() {
-  try {
-    const found = await api.viewers();
-    showPicker(found);
-  } catch (error) {
-    if (error.status === 401 || error.status === 403) {
-      $("token-form").hidden = false;
-      if (api.hasToken()) enter(api.tokenViewer());
-      else say("Paste your token to see your feed.");
-    } else {
-      complain(error);
-      setTimeout(start, 2000);
-    }
+  if (document.documentElement.dataset.mode !== "development") {
+    $("token-form").hidden = false;
+    if (api.tokenViewer()) enter(api.tokenViewer());
+    else say("Paste your token to see your feed.");
+    return;
   }
+  try {
+    showPicker(await api.viewers());
+  } catch (error) {
+    complain(error);
+    setTimeout(start, 2000);
+  }
+}
+
+function takeToken(text) {
+  clear(); // what was seen is told under the token that it was seen with
+  const isKey = api.isKey(text);
+  api.setToken(isKey ? "" : text); // a key opens everybody's feed: this page does not keep one
+  state.viewer = api.tokenViewer();
+  if (state.viewer) reload();
+  else say(isKey
+    ? "That is an API key, not a viewer's token. A feed is read with a token: `millrace token VIEWER` makes one."
+    : "That is not a viewer's token: one has three parts with dots between them.", true);
+}
+
+function clear() {
+  impressions.close();
+  Object.assign(state, { cursor: null, isEnd: false, isLoading: false, request: "", run: state.run + 1 });
+  $("how").disabled = true;
+  feed.replaceChildren();
 }
 
 function showPicker(found) {
@@ -54,10 +71,8 @@ function enter(viewer) {
 
 /** A new first page. What is on its way for the page before is not used. */
 function reload() {
-  impressions.close();
-  Object.assign(state, { cursor: null, isEnd: false, isLoading: false, request: "", run: state.run + 1 });
-  $("how").disabled = true;
-  feed.replaceChildren();
+  if (!state.viewer) return;
+  clear();
   scrollTo(0, 0);
   more();
 }
@@ -174,9 +189,8 @@ const complain = (error) => say([error.message, error.remedy].filter(Boolean).jo
 $("viewer").addEventListener("change", (event) => enter(event.target.value));
 $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  api.setToken($("token").value);
+  takeToken($("token").value);
   $("token").value = "";
-  enter(api.tokenViewer());
 });
 $("refresh").addEventListener("click", reload);
 $("how").addEventListener("click", openMade);

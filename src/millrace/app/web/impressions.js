@@ -1,8 +1,9 @@
 // What was on the screen, and for how long: half of a card visible counts, and the tab must be in front.
 
-import { send } from "/web/api.js";
+import { event, sendEvents } from "/web/api.js";
 
 const FLUSH_EVERY_MS = 4000;
+const MOST_WAITING = 500;
 
 export class Impressions {
   constructor() {
@@ -36,9 +37,11 @@ export class Impressions {
     const batch = this.waiting.splice(0);
     if (!batch.length) return;
     try {
-      await send(batch, options);
-    } catch {
-      if (this.waiting.length < 500) this.waiting.unshift(...batch); // the server is away: later
+      await sendEvents(batch, options);
+    } catch (error) {
+      // The server is away or has too much to do: later, under the same ids. What it refuses it will refuse again.
+      const isForLater = !error.status || error.status === 429 || error.status >= 500;
+      if (isForLater && this.waiting.length < MOST_WAITING) this.waiting.unshift(...batch);
     }
   }
 
@@ -72,6 +75,6 @@ export class Impressions {
     this.#left(card);
     this.observer.unobserve(card);
     this.seen.delete(card);
-    if (state.dwell_ms > 0) this.waiting.push({ ...state.payload, dwell_ms: Math.round(state.dwell_ms) });
+    if (state.dwell_ms > 0) this.waiting.push(event({ ...state.payload, dwell_ms: Math.round(state.dwell_ms) }));
   }
 }

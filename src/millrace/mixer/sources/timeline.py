@@ -7,10 +7,12 @@ from typing import Final
 import numpy as np
 
 from millrace.base.ids import Int64Array
+from millrace.base.int_table import Int32Array
 from millrace.base.params import Param
 from millrace.features.columns import POST_ID
 from millrace.features.query_fields import BEGINNING, BOUNDARY, FOLLOWING, Boundary
 from millrace.mixer.filters.age import MAX_AGE_H, max_age_ms
+from millrace.mixer.sources.facts import accounts, why_not
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import BoolArray
 from millrace.pipeline.query import Query
@@ -53,18 +55,11 @@ class TimelineSource(Source):
 
     def retrieve(self, query: Query) -> CandidateBatch:
         """Return posts newest first, ties by id: all from the top on, and enough of what comes after the boundary."""
-        following, boundary = query[FOLLOWING], query[BOUNDARY]
+        boundary = query[BOUNDARY]
         max_depth = query.params.get_int(MAX_DEPTH)
         n_read = min(_FIRST_READ, max_depth)
         while True:
-            rows = self._posts.newest(
-                following,
-                viewer_id=query.viewer_id,
-                now_ms=query.now_ms,
-                max_age_ms=max_age_ms(query),
-                max_posts=n_read,
-                follows=following,
-            )
+            rows = self._newest(query, n_read)
             found = self._posts.gather(rows)
             n_after = int(np.count_nonzero(comes_after(boundary, found.created_ms, found.post_id)))
             if len(rows) < n_read or n_after >= n_wanted(query.limit) or n_read == max_depth:
@@ -72,7 +67,42 @@ class TimelineSource(Source):
             n_read = min(_MORE * n_read, max_depth)
         if boundary == BEGINNING:
             return CandidateBatch({POST_ID: found.post_id})
-        is_new = (found.created_ms > boundary.top_ms) | (
-            (found.created_ms == boundary.top_ms) & (found.post_id < boundary.top_id)
+        return CandidateBatch({POST_ID: found.post_id[~_is_above(boundary, found.created_ms, found.post_id)]})
+
+    def explain(self, query: Query, key: int) -> str:
+        """Say whether its author is followed, and how deep it lies."""
+        if unfit := why_not(query, self._posts, key, for_strangers=False):
+            return unfit
+        following, boundary = query[FOLLOWING], query[BOUNDARY]
+        post = self._posts.gather(self._posts.find(np.array([key])))
+        if post.author_id[0] not in following:
+            return f"its author is not among the {accounts(len(following))} that you follow"
+        if boundary != BEGINNING and _is_above(boundary, post.created_ms, post.post_id)[0]:
+            return "it is newer than the top of this scroll: a reload shows it"
+        max_depth = query.params.get_int(MAX_DEPTH)
+        ids = self._posts.post_ids(self._newest(query, max_depth))
+        if key in ids:
+            before = int(np.flatnonzero(ids == key)[0])
+            return f"those you follow published {before:,} newer ones, and a page looks only as deep as fills it"
+        if len(ids) == max_depth:
+            return f"the timeline is {max_depth:,} posts deep, and those you follow published as many newer ones"
+        return "it answers or reposts something that those who follow its author are not shown"
+
+    def _newest(self, query: Query, max_posts: int) -> Int32Array:
+        following = query[FOLLOWING]
+        return self._posts.newest(
+            following,
+            viewer_id=query.viewer_id,
+            now_ms=query.now_ms,
+            max_age_ms=max_age_ms(query),
+            max_posts=max_posts,
+            follows=following,
         )
-        return CandidateBatch({POST_ID: found.post_id[~is_new]})
+
+
+def _is_above(boundary: Boundary, created_ms: Int64Array, post_ids: Int64Array) -> BoolArray:
+    """Return which posts are newer than the top of the scroll, shape (n,), bool."""
+    is_above: BoolArray = (created_ms > boundary.top_ms) | (
+        (created_ms == boundary.top_ms) & (post_ids < boundary.top_id)
+    )
+    return is_above

@@ -1,0 +1,76 @@
+"""The page in tokens mode: nobody picks a viewer, and an API key is no way in."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from millrace.app import wiring
+from millrace.app.commands.init import make_home
+from millrace.app.settings import Settings, load_settings
+from millrace.testing.server_process import ServerProcess, until
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, Settings]]:
+    settings, _ = make_home(tmp_path_factory.mktemp("tokens") / "home")
+    server = ServerProcess(settings.home, n_workers=1, overrides=("auth.mode=tokens",))
+    server.wait_ready()
+    yield server, load_settings(settings.home, overrides=[("auth.mode", "tokens")])
+    assert server.stop() == 0
+
+
+@pytest.fixture
+def page(server: tuple[ServerProcess, Settings]) -> Iterator[Any]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on this machine: install the package 'chromium'")
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=path, args=list(FLAGS))
+        page = browser.new_page()
+        page.goto(server[0].url)
+        yield page
+        browser.close()
+
+
+def paste(page: Any, credential: str) -> None:
+    page.fill("#token", credential)
+    page.click("#token-form button")
+
+
+def status_is(page: Any, text: str) -> None:
+    until(lambda: text in page.inner_text("#status"), 20)
+
+
+def nothing_to_pick(page: Any) -> bool:
+    return not any(page.is_visible(selector) for selector in ("#mode", "#viewer", "#viewer-label"))
+
+
+def test_an_admin_key_is_said_to_be_no_token_and_opens_nothing(
+    page: Any, server: tuple[ServerProcess, Settings]
+) -> None:
+    status_is(page, "Paste your token")
+    assert nothing_to_pick(page)
+    paste(page, wiring.build_api_keys(server[1]).add("ada", "admin", 0))
+    status_is(page, "That is an API key, not a viewer's token.")
+    assert page.locator(".card").count() == 0
+    page.reload()
+    status_is(page, "Paste your token")
+    assert nothing_to_pick(page)
+    paste(page, "some words")
+    status_is(page, "That is not a viewer's token")
+
+
+def test_a_viewers_token_opens_the_viewers_feed(page: Any, server: tuple[ServerProcess, Settings]) -> None:
+    paste(page, wiring.build_tokens(server[1]).make("vic", 60))
+    status_is(page, "Nothing to show yet.")
+    assert nothing_to_pick(page)
