@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import uuid
+import zlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from millrace.base.errors import NotReadyError, SchemaError, StoreError
 from millrace.events.envelope import AnyEvent
+from millrace.mixer import paging
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.stores.claims import MemoryClaims
@@ -164,11 +166,56 @@ def test_a_page_that_may_have_been_kept_keeps_its_claims(a_world: World) -> None
     world = a_world(posts(30), claims=claims)
     with pytest.raises(NotReadyError, match="the answer was lost"):
         world.home(limit=20, correlation_id="c")
-    assert world.served.events == []
     claims.is_broken = False
-    other = world.home(request_id="r2")
-    kept = world.home(limit=20, correlation_id="c", request_id="r3")
+    kept = world.home(limit=20, correlation_id="c", request_id="r2")
+    # What it was made from is gone by now: what was on it is written down when it may have been kept.
+    assert [event.payload.request_id for event in world.served.events] == [kept.request_id]
+    other = world.home(request_id="r3")
     assert len(set(ids(kept)) | set(ids(other))) == 30
+
+
+def test_a_dry_run_keeps_no_page(a_world: World) -> None:
+    world = a_world(posts(90))
+    first = world.home(limit=20, request_id="r1")
+    for asked in ({"cursor": first.cursor}, {"correlation_id": "c"}):
+        looked_at = world.home(limit=20, request_id="dry", is_dry_run=True, **asked)
+        assert looked_at.request_id == "dry"
+        assert world.home(limit=20, request_id=f"after-{next(iter(asked))}", **asked).request_id != "dry"
+    assert len(world.served.events) == 3
+
+
+@pytest.mark.parametrize("damage", [lambda data: zlib.compress(without_end(data)), lambda data: data[:-9]])
+def test_a_kept_page_that_cannot_be_read_is_made_anew(a_world: World, damage: Callable[[bytes], bytes]) -> None:
+    class Damaged(MemoryClaims):
+        def page(self, *args: Any) -> bytes | None:
+            kept = super().page(*args)
+            return kept and damage(kept)
+
+        def keep_page(self, *args: Any, **more: Any) -> bytes:
+            kept = super().keep_page(*args, **more)
+            return kept if kept == args[2] else damage(kept)
+
+    world = a_world(posts(30), claims=Damaged())
+    first = world.home(limit=20, correlation_id="c", request_id="r1")
+    again = world.home(limit=20, correlation_id="c", request_id="r2")
+    assert len(set(ids(first)) | set(ids(again))) == 30
+
+
+def without_end(data: bytes) -> bytes:
+    page = msgspec.msgpack.decode(zlib.decompress(data))
+    del page["end_of_feed"]
+    return msgspec.msgpack.encode(page)
+
+
+def test_pages_of_another_layout_are_kept_apart(a_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of two releases: neither reads what it does not know."""
+    claims = MemoryClaims()
+    world = a_world(posts(30), claims=claims)
+    first = world.home(limit=20, correlation_id="c", request_id="r1")
+    monkeypatch.setattr(paging, "_LAYOUT", "another")
+    other = world.home(limit=20, correlation_id="c", request_id="r2")
+    assert len(set(ids(first)) | set(ids(other))) == 30
+    assert json(world.home(limit=20, correlation_id="c", request_id="r3")) == json(other)
 
 
 def test_a_store_that_does_not_answer_ends_the_request(a_world: World) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,12 @@ from millrace.stores.claims import ClaimStore
 
 _COMPRESSION: Final = 1  # to a sixth or so within a millisecond; harder saves little and costs more
 _DIGEST_BYTES: Final = 16
+_LAYOUT: Final = hashlib.blake2b(
+    msgspec.json.encode(msgspec.json.schema(FeedResponse)), digest_size=_DIGEST_BYTES
+).hexdigest()
+"""Follows from the fields of a page, so that nobody can forget to raise it."""
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -97,10 +104,12 @@ class Pager:
         """
         if request.cursor is not None:
             cursor = self._cursors.decode(request.cursor, timeline, viewer_id)
-            return Place(cursor, _key(timeline, "cursor", request.cursor))
-        first = Cursor(timeline, viewer_id, hash_id(IdKind.REQUEST, request.request_id), 0)
-        key = _key(timeline, "first", request.correlation_id) if request.correlation_id else ""
-        return Place(first, key)
+            key = _key(timeline, "cursor", request.cursor)
+        else:
+            cursor = Cursor(timeline, viewer_id, hash_id(IdKind.REQUEST, request.request_id), 0)
+            key = _key(timeline, "first", request.correlation_id) if request.correlation_id else ""
+        # What a dry run looks at is not claimed: kept, it would be sent to whoever asks for that page in earnest.
+        return Place(cursor, "" if request.is_dry_run else key)
 
     def cursor_after(self, place: Place, end: End) -> str | None:
         """Return the cursor of the page after this one; None if there is none."""
@@ -121,7 +130,7 @@ class Pager:
             kept = await self._in_thread(look) if self._pages.is_remote else look()
         except StoreError as error:
             raise store_is_silent(str(error)) from error
-        return None if kept is None else self._decode(zlib.decompress(kept))
+        return None if kept is None else self._read(kept)
 
     async def keep(self, place: Place, page: FeedResponse, now_ms: int) -> FeedResponse:
         """Keep a page and return it; or the one that another request has kept meanwhile.
@@ -141,7 +150,15 @@ class Pager:
             kept = await self._in_thread(keep)
         except StoreError as error:
             raise store_is_silent(str(error)) from error
-        return page if kept == data else self._decode(zlib.decompress(kept))
+        return page if kept == data else self._read(kept) or page
+
+    def _read(self, kept: bytes) -> FeedResponse | None:
+        """Return a page as it was kept; None where that cannot be read: it is then as if there were none."""
+        try:
+            return self._decode(zlib.decompress(kept))
+        except (msgspec.DecodeError, zlib.error):
+            logger.exception("a kept page of %d bytes cannot be read; it is made anew", len(kept))
+            return None
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         waiting = asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -188,5 +205,6 @@ def store_is_silent(problem: str) -> NotReadyError:
 
 
 def _key(timeline: str, kind: str, text: str) -> str:
-    digest = hashlib.blake2b(f"{kind}\0{text}".encode(), digest_size=_DIGEST_BYTES).hexdigest()
+    """Return a key that names the layout too: to workers of another release a page that they cannot read is none."""
+    digest = hashlib.blake2b(f"{_LAYOUT}\0{kind}\0{text}".encode(), digest_size=_DIGEST_BYTES).hexdigest()
     return f"{timeline}/{digest}"
