@@ -18,7 +18,14 @@ from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.stores.claims import MemoryClaims
 from millrace.stores.redis_claims import RedisClaims
-from millrace.testing.builders import NOW_MS, a_post_created, a_post_deleted
+from millrace.testing.builders import (
+    NOW_MS,
+    a_mute,
+    a_post_annotated,
+    a_post_created,
+    a_post_deleted,
+    a_profile_updated,
+)
 from millrace.testing.pipeline_world import FeedWorld
 
 World = Callable[..., FeedWorld]
@@ -73,6 +80,33 @@ def test_a_pool_larger_than_all_sources_together_is_shown_to_the_end(a_world: Wo
     pages = scroll(world, world.home(limit=50), limit=50)
     assert {len(page.posts) for page in pages[:-1]} == {50}
     assert len({post for page in pages for post in ids(page)}) == 2_000
+
+
+@pytest.mark.parametrize("is_sensitive", [True, False], ids=["sensitive", "in another language"])
+def test_newer_posts_that_may_not_be_shown_do_not_end_the_feed(a_world: World, is_sensitive: bool) -> None:
+    """More of them than any source takes, all newer than the fifty that may."""
+    unfit = [
+        a_post_created(n, n, text="x", at_ms=NOW_MS - 1_000 * n, is_sensitive=is_sensitive) for n in range(1, 1_501)
+    ]
+    fit = [a_post_created(10_000 + n, 5_000 + n, text="ok", at_ms=NOW_MS - 20 * 3_600_000 - n) for n in range(50)]
+    about = [] if is_sensitive else [a_profile_updated(20, languages=("ja",))]
+    if not is_sensitive:
+        about += [a_post_annotated(n, language="en") for n in range(1, 1_501)]
+        about += [a_post_annotated(10_000 + n, language="ja") for n in range(50)]
+    world = a_world([*unfit, *fit, *about], params={"new_authors.max_age_d": 0.0})
+    pages = scroll(world, world.home(limit=40), limit=40)
+    assert [(len(page.posts), page.end_of_feed) for page in pages] == [(40, False), (10, True)]
+
+
+def test_a_last_resort_that_gave_all_it_may_is_not_at_its_end(a_world: World) -> None:
+    """What late filters drop no source knows of: here a word that the viewer mutes."""
+    muted = [a_post_created(n, n, text="zebra", at_ms=NOW_MS - n) for n in range(1, 6)]
+    events = [*muted, a_post_created(9, 9, text="ok", at_ms=NOW_MS - 9), a_mute(20, keyword="zebra")]
+    params = {"new_authors.max_age_d": 0.0}
+    page = a_world(events, params={**params, "recent.max_posts": 5}).home()
+    assert (ids(page), page.end_of_feed) == ([], False)
+    page = a_world(events, params={**params, "recent.max_posts": 7}).home()
+    assert (ids(page), page.end_of_feed) == (["9"], True)
 
 
 def test_the_same_cursor_gives_the_same_page_for_ten_minutes(a_world: World) -> None:

@@ -180,11 +180,22 @@ class PoolEnd:
     def __init__(self, stages: Stages) -> None:
         filters = (*stages.filters, *stages.late_filters)
         self._closed = {stage.name for stage in filters if stage.on_error is OnError.DROP_ALL}
+        self._last_resorts = {s.name: s.cap for s in stages.sources if s.only_below is not None and s.cap is not None}
 
     def __call__(self, result: PipelineResult) -> End:
-        """Return the end: a short page, nobody left in the reserve, and nothing that could have hidden posts."""
+        """Return the end: a short page, nobody left in reserve, nothing that could have hidden posts, all looked at."""
         n_left = int(np.count_nonzero(result.dropped_by == 0)) - result.slate.n
-        return End(result.slate.n < result.query.limit and n_left <= 0 and not self.may_hide(result))
+        is_short = result.slate.n < result.query.limit and n_left <= 0
+        return End(is_short and not self._has_more(result) and not self.may_hide(result))
+
+    def _has_more(self, result: PipelineResult) -> bool:
+        """Whether a last resort gave all that it may: it then stopped looking before it came to its end."""
+        for name, keys in result.retrieved:
+            if name in self._last_resorts:
+                cap = result.query.params.get_int(self._last_resorts[name])
+                if 0 < cap <= len(keys):
+                    return True
+        return False
 
     def may_hide(self, result: PipelineResult) -> bool:
         """Whether a component failed without which posts are not found, or not shown."""
