@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from millrace.base.errors import StoreError
 from millrace.events.envelope import AnyEvent
 from millrace.events.feed_events import Served
 from millrace.features.columns import CREATED_MS, POST_ID
@@ -19,6 +20,7 @@ from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.mixer.selectors.newest import NewestSelector
 from millrace.mixer.sources.timeline import MAX_DEPTH, TimelineSource
+from millrace.stores.claims import MemoryClaims
 from millrace.testing.builders import (
     NOW_MS,
     a_block,
@@ -110,6 +112,48 @@ def test_what_was_shown_there_is_not_on_the_ranked_feed_a_moment_later(a_world: 
     world.hear([event])
     assert ids(page) == ["2"]
     assert ids(world.home(request_id="r2")) == ["1"]
+
+
+def test_what_was_shown_there_is_not_on_the_ranked_feed_before_anybody_folds_that_it_was(a_world: World) -> None:
+    world = a_world([a_follow(20, 10), post(1, minutes_ago=3), post(2, minutes_ago=2), repost(3, of=2, minutes_ago=1)])
+    assert ids(world.following(limit=1)) == ["3"]
+    assert ids(world.home(request_id="r2")) == ["1"]
+    assert ids(world.following(request_id="r3")) == ["3", "1"]  # what left elsewhere is read there all the same
+    assert world.following(request_id="r4", is_dry_run=True).posts
+    assert ids(world.home(request_id="r5")) == []
+
+
+def test_a_look_at_the_timeline_claims_nothing(a_world: World) -> None:
+    world = a_world([a_follow(20, 10), post(1)])
+    assert ids(world.following(is_dry_run=True)) == ["1"]
+    assert ids(world.home(request_id="r2")) == ["1"]
+
+
+def test_of_two_requests_for_one_page_the_one_that_goes_takes_no_claim_with_it(a_world: World) -> None:
+    world = a_world([a_follow(20, 10), post(1), post(2, 11)])
+
+    async def run() -> None:
+        _, result = await world.service.following_with_result(FeedRequest(viewer_id="20", request_id="goes"))
+        await world.service.following(FeedRequest(viewer_id="20", request_id="stays"))
+        world.service.following_pipeline.abandon(result.query)
+        await world.service.drain()
+
+    asyncio.run(run())
+    assert ids(world.home(request_id="r2")) == ["2"]
+
+
+def test_it_is_read_without_a_claim_store_and_says_so(a_world: World) -> None:
+    class Down(MemoryClaims):
+        def claim(self, *_: Any, **__: Any) -> Any:
+            raise StoreError("claims", problem="down", remedy="none")
+
+    world = a_world([a_follow(20, 10), post(1)], claims=Down(), config=HomeConfig(deadline_ms=30_000))
+    page = world.following(debug=True)
+    assert (ids(page), page.degraded) == (["1"], True)
+    assert page.debug_info is not None
+    (outcome,) = page.debug_info.outcomes
+    assert (outcome.component, outcome.fate) == ("claim_shown", "failed")
+    assert page.end_of_feed
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import uuid
+import zlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,11 +13,19 @@ import pytest
 
 from millrace.base.errors import NotReadyError, SchemaError, StoreError
 from millrace.events.envelope import AnyEvent
+from millrace.mixer import paging
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.stores.claims import MemoryClaims
 from millrace.stores.redis_claims import RedisClaims
-from millrace.testing.builders import NOW_MS, a_post_created, a_post_deleted
+from millrace.testing.builders import (
+    NOW_MS,
+    a_mute,
+    a_post_annotated,
+    a_post_created,
+    a_post_deleted,
+    a_profile_updated,
+)
 from millrace.testing.pipeline_world import FeedWorld
 
 World = Callable[..., FeedWorld]
@@ -71,6 +80,33 @@ def test_a_pool_larger_than_all_sources_together_is_shown_to_the_end(a_world: Wo
     pages = scroll(world, world.home(limit=50), limit=50)
     assert {len(page.posts) for page in pages[:-1]} == {50}
     assert len({post for page in pages for post in ids(page)}) == 2_000
+
+
+@pytest.mark.parametrize("is_sensitive", [True, False], ids=["sensitive", "in another language"])
+def test_newer_posts_that_may_not_be_shown_do_not_end_the_feed(a_world: World, is_sensitive: bool) -> None:
+    """More of them than any source takes, all newer than the fifty that may."""
+    unfit = [
+        a_post_created(n, n, text="x", at_ms=NOW_MS - 1_000 * n, is_sensitive=is_sensitive) for n in range(1, 1_501)
+    ]
+    fit = [a_post_created(10_000 + n, 5_000 + n, text="ok", at_ms=NOW_MS - 20 * 3_600_000 - n) for n in range(50)]
+    about = [] if is_sensitive else [a_profile_updated(20, languages=("ja",))]
+    if not is_sensitive:
+        about += [a_post_annotated(n, language="en") for n in range(1, 1_501)]
+        about += [a_post_annotated(10_000 + n, language="ja") for n in range(50)]
+    world = a_world([*unfit, *fit, *about], params={"new_authors.max_age_d": 0.0})
+    pages = scroll(world, world.home(limit=40), limit=40)
+    assert [(len(page.posts), page.end_of_feed) for page in pages] == [(40, False), (10, True)]
+
+
+def test_a_last_resort_that_gave_all_it_may_is_not_at_its_end(a_world: World) -> None:
+    """What late filters drop no source knows of: here a word that the viewer mutes."""
+    muted = [a_post_created(n, n, text="zebra", at_ms=NOW_MS - n) for n in range(1, 6)]
+    events = [*muted, a_post_created(9, 9, text="ok", at_ms=NOW_MS - 9), a_mute(20, keyword="zebra")]
+    params = {"new_authors.max_age_d": 0.0}
+    page = a_world(events, params={**params, "recent.max_posts": 5}).home()
+    assert (ids(page), page.end_of_feed) == ([], False)
+    page = a_world(events, params={**params, "recent.max_posts": 7}).home()
+    assert (ids(page), page.end_of_feed) == (["9"], True)
 
 
 def test_the_same_cursor_gives_the_same_page_for_ten_minutes(a_world: World) -> None:
@@ -164,11 +200,56 @@ def test_a_page_that_may_have_been_kept_keeps_its_claims(a_world: World) -> None
     world = a_world(posts(30), claims=claims)
     with pytest.raises(NotReadyError, match="the answer was lost"):
         world.home(limit=20, correlation_id="c")
-    assert world.served.events == []
     claims.is_broken = False
-    other = world.home(request_id="r2")
-    kept = world.home(limit=20, correlation_id="c", request_id="r3")
+    kept = world.home(limit=20, correlation_id="c", request_id="r2")
+    # What it was made from is gone by now: what was on it is written down when it may have been kept.
+    assert [event.payload.request_id for event in world.served.events] == [kept.request_id]
+    other = world.home(request_id="r3")
     assert len(set(ids(kept)) | set(ids(other))) == 30
+
+
+def test_a_dry_run_keeps_no_page(a_world: World) -> None:
+    world = a_world(posts(90))
+    first = world.home(limit=20, request_id="r1")
+    for asked in ({"cursor": first.cursor}, {"correlation_id": "c"}):
+        looked_at = world.home(limit=20, request_id="dry", is_dry_run=True, **asked)
+        assert looked_at.request_id == "dry"
+        assert world.home(limit=20, request_id=f"after-{next(iter(asked))}", **asked).request_id != "dry"
+    assert len(world.served.events) == 3
+
+
+@pytest.mark.parametrize("damage", [lambda data: zlib.compress(without_end(data)), lambda data: data[:-9]])
+def test_a_kept_page_that_cannot_be_read_is_made_anew(a_world: World, damage: Callable[[bytes], bytes]) -> None:
+    class Damaged(MemoryClaims):
+        def page(self, *args: Any) -> bytes | None:
+            kept = super().page(*args)
+            return kept and damage(kept)
+
+        def keep_page(self, *args: Any, **more: Any) -> bytes:
+            kept = super().keep_page(*args, **more)
+            return kept if kept == args[2] else damage(kept)
+
+    world = a_world(posts(30), claims=Damaged())
+    first = world.home(limit=20, correlation_id="c", request_id="r1")
+    again = world.home(limit=20, correlation_id="c", request_id="r2")
+    assert len(set(ids(first)) | set(ids(again))) == 30
+
+
+def without_end(data: bytes) -> bytes:
+    page = msgspec.msgpack.decode(zlib.decompress(data))
+    del page["end_of_feed"]
+    return msgspec.msgpack.encode(page)
+
+
+def test_pages_of_another_layout_are_kept_apart(a_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of two releases: neither reads what it does not know."""
+    claims = MemoryClaims()
+    world = a_world(posts(30), claims=claims)
+    first = world.home(limit=20, correlation_id="c", request_id="r1")
+    monkeypatch.setattr(paging, "_LAYOUT", "another")
+    other = world.home(limit=20, correlation_id="c", request_id="r2")
+    assert len(set(ids(first)) | set(ids(other))) == 30
+    assert json(world.home(limit=20, correlation_id="c", request_id="r3")) == json(other)
 
 
 def test_a_store_that_does_not_answer_ends_the_request(a_world: World) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from millrace.base.actions import Action, ActionSpace
-from millrace.base.errors import StoreError
+from millrace.base.errors import GoneError
 from millrace.features.columns import ACTION_PROBS, CREATED_MS, OFFSET_VALUE, RECENCY_FACTOR, SCORE, VALUE
 from millrace.mixer import trace as trace_module
 from millrace.mixer.trace import Trace, TracePacker
@@ -132,5 +132,5 @@ def test_an_empty_page_leaves_a_trace(tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.mark.parametrize("record", [b"", b"\0\0\0\0", b"\x02\0\0\0\xc0\xc0", b"\xff" * 40])
 def test_what_is_no_trace_of_this_version_is_refused(record: bytes) -> None:
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(GoneError, match="cannot be read"):
         Trace(record)

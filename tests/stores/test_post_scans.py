@@ -11,7 +11,7 @@ from millrace.stores.codes import CodeTables
 from millrace.stores.config import StoresConfig
 from millrace.stores.post_store import PostStore
 from millrace.testing import strategies as events_st
-from millrace.testing.builders import NOW_MS, a_batch_of, a_post_created
+from millrace.testing.builders import NOW_MS, a_batch_of, a_post_annotated, a_post_created
 
 HASHER = IdHasher()
 POST_IDS = HASHER.posts(events_st.POSTS)
@@ -54,3 +54,28 @@ def test_nobody_and_nothing_are_valid() -> None:
     assert store.newest_of_each(none, NOW_MS, 1_000, 3).tolist() == []
     assert store.is_fresh_original(none, NOW_MS, 1_000).tolist() == []
     assert a_store([a_post_created("p1", "u1")]).is_fresh_original(np.array([0]), NOW_MS, 1_000).tolist() == [False]
+
+
+def test_the_newest_of_all_in_some_languages_and_without_sensitive_ones() -> None:
+    codes = CodeTables()
+    store = PostStore(StoresConfig(), HASHER, codes)
+    events = [a_post_created(f"p{n}", "u1", at_ms=NOW_MS - n, is_sensitive=n == 3) for n in range(6)]
+    languages = {1: "en", 2: "ja", 3: "ja", 4: "ja", 5: "fr"}
+    events += [a_post_annotated(f"p{n}", language=language) for n, language in languages.items()]
+    batch = a_batch_of(events)
+    codes.apply(batch)
+    store.apply(batch)
+
+    def newest(*languages: str, with_sensitive: bool = True, max_posts: int = 9) -> list[int]:
+        wanted = np.array([codes.languages.code(language) for language in languages], dtype=np.int32)
+        rows = store.newest_overall(
+            max_posts, NOW_MS, 9, languages=wanted if languages else None, with_sensitive=with_sensitive
+        )
+        created_ms: list[int] = store.gather(rows).created_ms.tolist()
+        return [NOW_MS - at_ms for at_ms in created_ms]
+
+    assert newest() == [0, 1, 2, 3, 4, 5]
+    assert newest("ja") == [0, 2, 3, 4]  # that of p0 is not known
+    assert newest("ja", with_sensitive=False) == [0, 2, 4]
+    assert newest("ja", "fr", with_sensitive=False, max_posts=3) == [0, 2, 4]
+    assert newest("en", max_posts=1) == [0]

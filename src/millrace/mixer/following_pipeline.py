@@ -1,7 +1,7 @@
 """The following timeline: what the accounts that the viewer follows published, strictly by time, from the same stores.
 
-Nothing is ranked, and nothing is claimed: a reload shows the newest posts again. Who scrolls down meets each content
-once, and posts that arrive meanwhile do not shift the pages: a page begins where the one before it ended.
+Nothing is ranked, and no claim refuses anything: a reload shows the newest posts again. Who scrolls down meets each
+content once, and posts that arrive meanwhile do not shift the pages: a page begins where the one before it ended.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from millrace.features.columns import (
 from millrace.features.query_fields import BEGINNING, BOUNDARY, CONTEXT, VIEWER, Boundary
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.filters.carried import CarriedFilter
+from millrace.mixer.filters.claims import ClaimShownFilter
 from millrace.mixer.filters.existence import ContentFilter, DeletedFilter, DeletedParentFilter, HydrationFilter
 from millrace.mixer.filters.muted_keywords import MutedKeywordFilter
 from millrace.mixer.filters.own import OwnPostsFilter
@@ -98,6 +99,12 @@ def following_stages(parts: HomeParts, config: HomeConfig) -> Stages:
                 UnsafeFilter(state.codes.labels.name),
             ),
             MutedKeywordFilter(),
+            ClaimShownFilter(
+                parts.claims,
+                ttl_ms=config.claim_ttl_ms,
+                max_claims=config.max_claims,
+                timeout_ms=config.claim_timeout_ms,
+            ),
         ),
         side_effects=(LogServed(parts.served_logger, NAME, scores=()),),
     )

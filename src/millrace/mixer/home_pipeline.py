@@ -58,6 +58,7 @@ from millrace.mixer.sources.in_network import InNetworkSource
 from millrace.mixer.sources.new_authors import NewAuthorsSource
 from millrace.mixer.sources.popular import PopularSource
 from millrace.mixer.sources.recent import RecentSource
+from millrace.mixer.sources.screen import Screen
 from millrace.mixer.sources.second_degree import SecondDegreeSource
 from millrace.mixer.sources.similar_content import SimilarContentSource
 from millrace.mixer.sources.similar_viewers import SimilarViewersSource
@@ -116,6 +117,18 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         engagements.tastes,
     )
     ranked_memory = RankedMemory()
+    core, in_network = CoreHydrator(state.posts), InNetworkHydrator()
+    labels = LabelsHydrator(state.labels, config.unsafe_labels, config.unsafe_for_strangers_labels)
+    unsafe = UnsafeFilter(state.codes.labels.name)
+    relations = (
+        BlockedAuthorFilter(),
+        BlockedByAuthorFilter(),
+        MutedAuthorFilter(),
+        BlockedParentFilter(),
+        MutedParentFilter(),
+    )
+    own, floor = OwnPostsFilter(), FloorFilter()
+    screen = Screen((core, in_network, labels), (own, *relations, floor, unsafe))
     return Stages(
         query_hydrators=(
             FollowsQueryHydrator(state.follow_graph),
@@ -139,38 +152,34 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             NewAuthorsSource(state.texts, state.posts, state.profiles, state.follow_graph),
             EditorialSource(state.editorial, state.posts),
             UnservedSource(ranked_memory),
-            RecentSource(state.posts),
+            RecentSource(state.posts, screen),
         ),
         # Duplicates are gone by now: the framework merges what the sources found.
         hydrators=(
-            CoreHydrator(state.posts),
-            InNetworkHydrator(),
+            core,
+            in_network,
             CountsHydrator(counters),
             AffinityHydrator(histories),
             AuthorHydrator(state.follow_graph),
             MutualHydrator(state.follow_graph),
             ReputationHydrator(),
-            LabelsHydrator(state.labels, config.unsafe_labels, config.unsafe_for_strangers_labels),
+            labels,
         ),
         filters=(
             HydrationFilter(),
             AgeFilter(),
-            OwnPostsFilter(),
+            own,
             DeletedFilter(),
             DeletedParentFilter(),
-            BlockedAuthorFilter(),
-            BlockedByAuthorFilter(),
-            MutedAuthorFilter(),
-            BlockedParentFilter(),
-            MutedParentFilter(),
+            *relations,
             SeenFilter(),
             ServedFilter(),
             ClaimedFilter(),
-            FloorFilter(),
+            floor,
             OutOfNetworkReplyFilter(),
             LanguageFilter(state.codes.languages.name),
             SensitiveFilter(),
-            UnsafeFilter(state.codes.labels.name),
+            unsafe,
             ReputationFilter(),
             SameContentFilter(),  # last: of a post and its reposts, one that passed everything else stays
         ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,12 @@ from millrace.stores.claims import ClaimStore
 
 _COMPRESSION: Final = 1  # to a sixth or so within a millisecond; harder saves little and costs more
 _DIGEST_BYTES: Final = 16
+_LAYOUT: Final = hashlib.blake2b(
+    msgspec.json.encode(msgspec.json.schema(FeedResponse)), digest_size=_DIGEST_BYTES
+).hexdigest()
+"""Follows from the fields of a page, so that nobody can forget to raise it."""
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -97,10 +104,12 @@ class Pager:
         """
         if request.cursor is not None:
             cursor = self._cursors.decode(request.cursor, timeline, viewer_id)
-            return Place(cursor, _key(timeline, "cursor", request.cursor))
-        first = Cursor(timeline, viewer_id, hash_id(IdKind.REQUEST, request.request_id), 0)
-        key = _key(timeline, "first", request.correlation_id) if request.correlation_id else ""
-        return Place(first, key)
+            key = _key(timeline, "cursor", request.cursor)
+        else:
+            cursor = Cursor(timeline, viewer_id, hash_id(IdKind.REQUEST, request.request_id), 0)
+            key = _key(timeline, "first", request.correlation_id) if request.correlation_id else ""
+        # What a dry run looks at is not claimed: kept, it would be sent to whoever asks for that page in earnest.
+        return Place(cursor, "" if request.is_dry_run else key)
 
     def cursor_after(self, place: Place, end: End) -> str | None:
         """Return the cursor of the page after this one; None if there is none."""
@@ -121,7 +130,7 @@ class Pager:
             kept = await self._in_thread(look) if self._pages.is_remote else look()
         except StoreError as error:
             raise store_is_silent(str(error)) from error
-        return None if kept is None else self._decode(zlib.decompress(kept))
+        return None if kept is None else self._read(kept)
 
     async def keep(self, place: Place, page: FeedResponse, now_ms: int) -> FeedResponse:
         """Keep a page and return it; or the one that another request has kept meanwhile.
@@ -141,7 +150,15 @@ class Pager:
             kept = await self._in_thread(keep)
         except StoreError as error:
             raise store_is_silent(str(error)) from error
-        return page if kept == data else self._decode(zlib.decompress(kept))
+        return page if kept == data else self._read(kept) or page
+
+    def _read(self, kept: bytes) -> FeedResponse | None:
+        """Return a page as it was kept; None where that cannot be read: it is then as if there were none."""
+        try:
+            return self._decode(zlib.decompress(kept))
+        except (msgspec.DecodeError, zlib.error):
+            logger.exception("a kept page of %d bytes cannot be read; it is made anew", len(kept))
+            return None
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         waiting = asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -163,11 +180,22 @@ class PoolEnd:
     def __init__(self, stages: Stages) -> None:
         filters = (*stages.filters, *stages.late_filters)
         self._closed = {stage.name for stage in filters if stage.on_error is OnError.DROP_ALL}
+        self._last_resorts = {s.name: s.cap for s in stages.sources if s.only_below is not None and s.cap is not None}
 
     def __call__(self, result: PipelineResult) -> End:
-        """Return the end: a short page, nobody left in the reserve, and nothing that could have hidden posts."""
+        """Return the end: a short page, nobody left in reserve, nothing that could have hidden posts, all looked at."""
         n_left = int(np.count_nonzero(result.dropped_by == 0)) - result.slate.n
-        return End(result.slate.n < result.query.limit and n_left <= 0 and not self.may_hide(result))
+        is_short = result.slate.n < result.query.limit and n_left <= 0
+        return End(is_short and not self._has_more(result) and not self.may_hide(result))
+
+    def _has_more(self, result: PipelineResult) -> bool:
+        """Whether a last resort gave all that it may: it then stopped looking before it came to its end."""
+        for name, keys in result.retrieved:
+            if name in self._last_resorts:
+                cap = result.query.params.get_int(self._last_resorts[name])
+                if 0 < cap <= len(keys):
+                    return True
+        return False
 
     def may_hide(self, result: PipelineResult) -> bool:
         """Whether a component failed without which posts are not found, or not shown."""
@@ -188,5 +216,6 @@ def store_is_silent(problem: str) -> NotReadyError:
 
 
 def _key(timeline: str, kind: str, text: str) -> str:
-    digest = hashlib.blake2b(f"{kind}\0{text}".encode(), digest_size=_DIGEST_BYTES).hexdigest()
+    """Return a key that names the layout too: to workers of another release a page that they cannot read is none."""
+    digest = hashlib.blake2b(f"{_LAYOUT}\0{kind}\0{text}".encode(), digest_size=_DIGEST_BYTES).hexdigest()
     return f"{timeline}/{digest}"

@@ -166,7 +166,12 @@ class FeedService:
             wanted = replace(request, debug=True) if place.key else request
             made, result = await self._make(timeline, wanted, place)
             # From here on the page may be kept: whatever happens, its claims are not given back unless another won.
-            page = await self._pager.keep(place, made, result.query.now_ms)
+            try:
+                page = await self._pager.keep(place, made, result.query.now_ms)
+            except BaseException:
+                # Sent when it is asked for again, if it was kept; then nothing is at hand to write `Served` from.
+                timeline.pipeline.schedule_side_effects(result)
+                raise
             if page is made:
                 timeline.pipeline.schedule_side_effects(result)
             else:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from millrace.base.errors import StoreError
+from millrace.base.errors import GoneError
 from millrace.base.ids import Int64Array
 from millrace.base.params import ParamValue
 from millrace.features.columns import ACTION_PROBS, OFFSET_VALUE, SCORE, VALUE
@@ -215,7 +215,7 @@ class Trace:
 
     Raises
     ------
-    StoreError
+    GoneError
         If the record was written by another version.
 
     Attributes
@@ -337,5 +337,5 @@ def _first(is_it: npt.NDArray[np.bool_]) -> int:
     return row if row >= 0 and is_it[row] else -1
 
 
-def _foreign(problem: str) -> StoreError:
-    return StoreError("trace", problem=f"cannot be read ({problem})", remedy="ask for a newer request")
+def _foreign(problem: str) -> GoneError:
+    return GoneError("trace", problem=f"cannot be read ({problem})", remedy="ask for a newer request")

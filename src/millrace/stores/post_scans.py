@@ -14,6 +14,7 @@ from millrace.base.kernels import njit
 from millrace.stores.post_kernels import (
     FLAGS,
     KIND_BITS,
+    LANGUAGE,
     N_FACTS,
     N_IDS,
     N_RINGS,
@@ -32,21 +33,31 @@ def _is_before(post_ids: Int64Array, created: int, post: int, other_created: int
 
 
 @njit(cache=True)
-def newest_originals(store: PostArrays, oldest_ms: int, max_posts: int) -> Int32Array:
+def newest_originals(
+    store: PostArrays, oldest_ms: int, max_posts: int, is_language_in: npt.NDArray[np.bool_], flags_out: int
+) -> Int32Array:
     """Return the rows of the newest originals and quotes of all authors, newest first; one pass over all posts.
+
+    ``is_language_in`` says by code which languages are wanted (codes beyond its end are not; empty: all are),
+    ``flags_out`` is a mask of flags of which posts must have none.
 
     A heap keeps the best so far, its root the worst of them. The pass goes backwards: later rows are mostly later
     posts, so the heap is nearly right after its first few and the rest is one comparison each.
     """
     post_ids, created_ms, facts = store.posts.keys_by_row, store.created_ms, store.facts
+    max_posts = min(max_posts, int(store.posts.state[N_USED]))
     created = np.empty(max_posts, dtype=np.int64)
     posts = np.empty(max_posts, dtype=np.int32)
+    n_languages = len(is_language_in)
     size = 0
     for post in range(store.posts.state[N_USED] - 1, -1, -1):
         at_ms = created_ms[post]
         if at_ms < oldest_ms or (size == max_posts and at_ms < created[0]) or post_ids[post] == 0:
             continue
-        if facts[post, FLAGS] & KIND_BITS in (REPLY, REPOST):
+        if facts[post, FLAGS] & KIND_BITS in (REPLY, REPOST) or facts[post, FLAGS] & flags_out != 0:
+            continue
+        language = facts[post, LANGUAGE]
+        if n_languages > 0 and (language >= n_languages or not is_language_in[language]):
             continue
         if size < max_posts:
             at = size

@@ -207,11 +207,27 @@ class PostStore:
             VIDEO_RINGS if only_videos else TIMELINE_RINGS,
         )
 
-    def newest_overall(self, max_posts: int, now_ms: int, max_age_ms: int) -> Int32Array:
-        """Return the rows of the newest originals and quotes of all, newest first, ties by post id ascending."""
+    def newest_overall(
+        self,
+        max_posts: int,
+        now_ms: int,
+        max_age_ms: int,
+        *,
+        languages: Int32Array | None = None,
+        with_sensitive: bool = True,
+    ) -> Int32Array:
+        """Return the rows of the newest originals and quotes of all, newest first, ties by post id ascending.
+
+        With ``languages`` only those in one of them, or in one that is not known.
+        """
         if max_posts <= 0:
             return np.empty(0, dtype=np.int32)
-        return newest_originals(self._store, now_ms - max_age_ms, max_posts)
+        is_language_in = np.zeros(0 if languages is None else int(languages.max(initial=0)) + 1, dtype=np.bool_)
+        if languages is not None:
+            is_language_in[0] = True
+            is_language_in[languages] = True
+        flags_out = 0 if with_sensitive else IS_SENSITIVE
+        return newest_originals(self._store, now_ms - max_age_ms, max_posts, is_language_in, flags_out)
 
     def newest_of_each(self, author_ids: Int64Array, now_ms: int, max_age_ms: int, max_per_author: int) -> Int32Array:
         """Return the rows of the newest originals and quotes of each author, author by author, newest first."""

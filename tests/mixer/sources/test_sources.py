@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from millrace.events.envelope import AnyEvent
-from millrace.features.query_fields import CLAIMED, FOLLOWING
+from millrace.features.query_fields import CLAIMED, FLOOR_MS, FOLLOWING
 from millrace.testing.builders import (
     NOW_MS,
     a_block,
     a_follow,
+    a_label_changed,
     a_mute,
     a_post_annotated,
     a_post_created,
@@ -373,6 +374,57 @@ def test_recent_is_a_last_resort_and_says_so(a_world: World, look: Look) -> None
     assert found.why_not(2) == "it is a last resort, and the other sources found 1,000 posts or more"
     fuller = look(world, "recent")
     assert fuller.why_not(3) == "there are 2 newer posts"
+
+
+@pytest.mark.parametrize(
+    ("fields", "of_author", "why_not"),
+    [
+        ({"is_sensitive": True}, [], "it is marked as sensitive, and you do not want to be shown that"),
+        ({}, [a_label_changed("spam", user_id=30)], "unsafe would drop it: labelled spam"),
+        ({}, [a_block(20, 30)], "blocked_author would drop it"),
+        ({}, [a_block(30, 20)], "blocked_by_author would drop it"),
+        ({}, [a_mute(20, 30)], "muted_author would drop it"),
+        (
+            {},
+            [a_profile_updated(20, languages=("ja",)), *(a_post_annotated(n, language="en") for n in range(1, 41))],
+            "it is in a language that you do not read",
+        ),
+        ({"kind": "quote", "parent_id": 99, "parent_author_id": 31}, [a_block(20, 31)], "blocked_parent would drop it"),
+    ],
+    ids=["sensitive", "unsafe", "blocked", "blocked by", "muted", "language", "quotes the blocked"],
+)
+def test_recent_looks_behind_what_may_not_be_shown(
+    a_world: World, look: Look, fields: dict[str, Any], of_author: list[AnyEvent], why_not: str
+) -> None:
+    """Forty newer posts that filters would drop, twenty times as many as it takes."""
+    unfit, fit = posts_by(30, *range(1, 41), **fields), posts_by(40, 51, 52, 53, hours_ago=2)
+    world = a_world([*unfit, *fit, *of_author], params={"recent.max_posts": 2})
+    found = look(world, "recent")
+    assert found.ids([51, 52]) == ["51", "52"]
+    assert found.why_not(1).startswith(why_not)
+    assert found.why_not(53) == "there are 2 newer posts"
+
+
+def test_recent_looks_no_further_than_the_floor(a_world: World, look: Look) -> None:
+    world = a_world(posts_by(30, 1, 2, 3), params={"recent.max_posts": 2})
+    found = look(world, "recent", fields={FLOOR_MS: NOW_MS - HOUR_MS - 1})
+    assert found.ids([1]) == ["1"]
+    assert found.why_not(2).startswith("floor would drop it")
+
+
+def test_recent_shows_sensitive_posts_to_those_who_want_them(a_world: World, look: Look) -> None:
+    events = [*posts_by(30, 1, is_sensitive=True), *posts_by(30, 2), *posts_by(30, 3, is_sensitive=True)]
+    wants = a_profile_updated(20, settings={"sensitive_media": "show"})
+    params = {"recent.max_posts": 2}
+    assert look(a_world(events, params=params), "recent").ids([2]) == ["2"]
+    assert look(a_world([*events, wants], params=params), "recent").ids([1, 2]) == ["1", "2"]
+
+
+def test_recent_takes_all_there_is_where_that_is_little_and_leaves_it_to_the_filters(
+    a_world: World, look: Look
+) -> None:
+    world = a_world([*posts_by(30, 1, is_sensitive=True), *posts_by(20, 2)], params={"recent.max_posts": 2})
+    assert look(world, "recent").ids([1, 2]) == ["1", "2"]
 
 
 def test_explaining_changes_nothing(a_world: World, look: Look) -> None:

@@ -121,3 +121,29 @@ class ClaimFilter(Filter):
             self._claims.release(viewer_id, owner)
         except Exception:
             logger.exception("the claims of request %s could not be given back; they run out by themselves", owner)
+
+
+class ClaimShownFilter(ClaimFilter):
+    """Claims the posts of a page that may leave whatever is claimed, and drops none (late, last).
+
+    For chronological timelines: what is read there is not recommended afterwards, in any worker, at once; what left
+    elsewhere is read there all the same. If the claim store does not answer the page leaves without: until its
+    `Served` event is folded, what it shows may be recommended once more.
+
+    Nothing is given back: of two requests that meet on a post one holds the claim, and both show the post.
+    """
+
+    name = "claim_shown"
+    on_error = OnError.KEEP_ALL
+
+    async def keep(self, query: Query, batch: CandidateBatch) -> BoolArray:
+        """Return that all may stay, once they are claimed."""
+        await super().keep(query, batch)
+        return np.ones(batch.n, dtype=np.bool_)
+
+    async def foresee(self, query: Query, reserve: CandidateBatch) -> BoolArray | None:
+        """Foresee nothing."""
+        return None
+
+    def abandon(self, query: Query) -> None:
+        """Keep the request's claims."""
