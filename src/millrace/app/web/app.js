@@ -16,9 +16,8 @@ const state = { viewer: "", isNamed: false, timeline: "home", cursor: null, isEn
 
 async function start() {
   if (document.documentElement.dataset.mode !== "development") {
-    $("token-form").hidden = false;
-    if (api.tokenViewer()) enter(api.tokenViewer());
-    else say("Paste your token to see your feed.");
+    if (api.tokenViewer()) comeIn();
+    else leave("Paste your token to see your feed.");
     return;
   }
   try {
@@ -33,11 +32,27 @@ function takeToken(text) {
   clear(); // what was seen is told under the token that it was seen with
   const isKey = api.isKey(text);
   api.setToken(isKey ? "" : text); // a key opens everybody's feed: this page does not keep one
-  state.viewer = api.tokenViewer();
-  if (state.viewer) reload();
-  else say(isKey
+  if (api.tokenViewer()) comeIn();
+  else leave(isKey
     ? "That is an API key, not a viewer's token. A feed is read with a token: `millrace token VIEWER` makes one."
     : "That is not a viewer's token: one has three parts with dots between them.", true);
+}
+
+function comeIn() {
+  $("token-form").hidden = true;
+  $("whose").textContent = `Feed of ${api.tokenViewer()}`;
+  $("whose").hidden = $("leave").hidden = $("refresh").hidden = $("how").hidden = false;
+  enter(api.tokenViewer());
+}
+
+/** Out: the token is dropped, and another one can be pasted. */
+function leave(text, isBad = false) {
+  clear();
+  api.setToken("");
+  state.viewer = "";
+  $("token-form").hidden = false;
+  $("whose").hidden = $("leave").hidden = $("refresh").hidden = $("how").hidden = true;
+  say(text, isBad);
 }
 
 function clear() {
@@ -96,6 +111,8 @@ async function more() {
     if (error.status === 503) {
       say("The server is catching up …");
       setTimeout(more, 700);
+    } else if (error.status === 401 && !state.isNamed) {
+      leave(api.worded(error), true); // expired, withdrawn, or of another server
     } else complain(error);
   } finally {
     if (run === state.run) state.isLoading = false;
@@ -160,7 +177,7 @@ async function openWhy(request, post) {
   try {
     openPanel("Why this post?", renderWhy(await api.why(request, post.post_id)));
   } catch (error) {
-    openPanel("Why this post?", el("p", {}, `${error.message}. ${error.remedy ?? ""}`));
+    openPanel("Why this post?", el("p", {}, api.worded(error)));
   }
 }
 
@@ -169,7 +186,7 @@ async function openMade() {
   try {
     openPanel("How this page was made", renderMade(await api.trace(state.request)));
   } catch (error) {
-    openPanel("How this page was made", el("p", {}, `${error.message}. ${error.remedy ?? ""}`));
+    openPanel("How this page was made", el("p", {}, api.worded(error)));
   }
 }
 
@@ -184,13 +201,17 @@ function say(text, isBad = false) {
   $("status").classList.toggle("bad", isBad);
 }
 
-const complain = (error) => say([error.message, error.remedy].filter(Boolean).join("; "), true);
+const complain = (error) => say(api.worded(error), true);
 
 $("viewer").addEventListener("change", (event) => enter(event.target.value));
 $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   takeToken($("token").value);
   $("token").value = "";
+});
+$("leave").addEventListener("click", () => {
+  leave("Paste your token to see your feed.");
+  $("token").focus();
 });
 $("refresh").addEventListener("click", reload);
 $("how").addEventListener("click", openMade);
