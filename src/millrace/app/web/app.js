@@ -1,7 +1,7 @@
 // The page: whose feed, which timeline, more as one scrolls, and what happens when a button is pressed.
 
 import * as api from "/web/api.js";
-import { makeCard } from "/web/card.js";
+import { attempt, makeCard } from "/web/card.js";
 import { el } from "/web/dom.js";
 import { Impressions } from "/web/impressions.js";
 import { renderMade } from "/web/made.js";
@@ -10,7 +10,9 @@ import { renderWhy } from "/web/why.js";
 const $ = (id) => document.getElementById(id);
 const feed = $("feed");
 const panel = $("panel");
+const tabs = [...document.querySelectorAll("[data-timeline]")];
 const impressions = new Impressions();
+const liked = new Set(); // "viewer post": what was liked since the page was loaded; the API does not tell
 
 const state = { viewer: "", isNamed: false, timeline: "home", cursor: null, isEnd: false, isLoading: false, request: "", run: 0 };
 
@@ -80,8 +82,22 @@ function showPicker(found) {
 
 function enter(viewer) {
   state.viewer = viewer;
-  if (state.isNamed) history.replaceState(null, "", `?viewer=${encodeURIComponent(viewer)}`);
+  keepAddress();
   reload();
+}
+
+/** What a reload opens again: whose feed and which timeline. */
+function keepAddress() {
+  const query = new URLSearchParams(location.search);
+  if (state.isNamed) query.set("viewer", state.viewer);
+  query.delete("timeline");
+  if (state.timeline !== "home") query.set("timeline", state.timeline);
+  history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
+}
+
+function choose(timeline) {
+  state.timeline = timeline;
+  for (const tab of tabs) tab.setAttribute("aria-selected", String(tab.dataset.timeline === timeline));
 }
 
 /** A new first page. What is on its way for the page before is not used. */
@@ -125,38 +141,45 @@ async function more() {
 
 function show(post, request, position) {
   const context = { viewer_id: state.viewer, post_id: post.post_id, request_id: request, position };
-  const card = makeCard(post, (what, ...more) => act(what, { ...context }, ...more));
+  const isLiked = liked.has(`${state.viewer} ${post.post_id}`);
+  const card = makeCard(post, (what, ...more) => act(what, { ...context }, ...more), { isLiked });
   feed.append(card);
   impressions.watch(card, { type: "Impression", ...context });
 }
 
+/** Do it; the card tells where it fails. */
 async function act(what, context, post, card, text) {
   const engage = (action, isUndo = false) => ({ type: "Engagement", ...context, action, ...(isUndo ? { is_undo: true } : {}) });
-  try {
-    if (what === "why") await openWhy(context.request_id, post);
-    else if (what === "like") await api.send([engage("like")]);
-    else if (what === "unlike") await api.send([engage("like", true)]);
-    else if (what === "hide") {
-      await api.send([engage("not_interested")]);
-      replace(card, "Hidden. You will see less like this.");
-    } else if (what === "mute") {
-      await api.send([{ type: "MuteChanged", muter_id: state.viewer, muted_id: post.author.user_id }, engage("mute_author")]);
-      for (const other of [...feed.querySelectorAll(".card")]) {
-        if (other.dataset.author === post.author.user_id && other !== card) remove(other);
-      }
-      replace(card, `${post.author.name} is muted.`, ["Undo", async (note) => {
-        await api.send([{ type: "MuteChanged", muter_id: state.viewer, muted_id: post.author.user_id, is_muted: false }, engage("mute_author", true)]);
-        note.replaceChildren(`${post.author.name} is not muted any more.`);
-      }]);
-    } else if (what === "reply") {
-      await api.send([{
-        type: "PostCreated", post_id: `page-${crypto.randomUUID()}`, author_id: state.viewer, kind: "reply", text,
-        parent_id: post.post_id, parent_author_id: post.author.user_id,
-      }, engage("reply")]);
-      card.querySelector(".acts").after(el("p", { class: "small" }, "Your reply is out."));
+  const like = `${state.viewer} ${post.post_id}`;
+  if (what === "why") await openWhy(context.request_id, post);
+  else if (what === "like") {
+    await api.send([engage("like")]);
+    liked.add(like);
+  } else if (what === "unlike") {
+    await api.send([engage("like", true)]);
+    liked.delete(like);
+  } else if (what === "hide") {
+    await api.send([engage("not_interested")]);
+    replace(card, "Hidden. You will see less like this.", async (note) => {
+      await api.send([engage("not_interested", true)]);
+      note.replaceWith(card);
+      card.querySelector("[data-act=hide]").focus();
+    });
+  } else if (what === "mute") {
+    await api.send([{ type: "MuteChanged", muter_id: state.viewer, muted_id: post.author.user_id }, engage("mute_author")]);
+    for (const other of [...feed.querySelectorAll(".card")]) {
+      if (other.dataset.author === post.author.user_id && other !== card) remove(other);
     }
-  } catch (error) {
-    complain(error);
+    replace(card, `${post.author.name} is muted.`, async (note) => {
+      await api.send([{ type: "MuteChanged", muter_id: state.viewer, muted_id: post.author.user_id, is_muted: false }, engage("mute_author", true)]);
+      note.replaceChildren(`${post.author.name} is not muted any more.`);
+    });
+  } else if (what === "reply") {
+    await api.send([{
+      type: "PostCreated", post_id: `page-${crypto.randomUUID()}`, author_id: state.viewer, kind: "reply", text,
+      parent_id: post.post_id, parent_author_id: post.author.user_id,
+    }, engage("reply")]);
+    card.querySelector(".acts").after(el("p", { class: "small" }, "Your reply is out."));
   }
 }
 
@@ -168,7 +191,7 @@ function remove(card) {
 function replace(card, text, undo) {
   impressions.drop(card);
   const note = el("div", { class: "note" }, text);
-  if (undo) note.append(" ", el("button", { click: () => undo[1](note).catch(complain) }, undo[0]));
+  note.append(" ", el("button", { click: () => attempt(note, undo(note)) }, "Undo"));
   card.replaceWith(note);
 }
 
@@ -217,12 +240,14 @@ $("refresh").addEventListener("click", reload);
 $("how").addEventListener("click", openMade);
 $("panel-close").addEventListener("click", () => panel.close());
 panel.addEventListener("click", (event) => { if (event.target === panel) panel.close(); });
-for (const tab of document.querySelectorAll("[data-timeline]")) {
+for (const tab of tabs) {
   tab.addEventListener("click", () => {
-    state.timeline = tab.dataset.timeline;
-    document.querySelectorAll("[data-timeline]").forEach((t) => t.setAttribute("aria-selected", String(t === tab)));
+    choose(tab.dataset.timeline);
+    keepAddress();
     reload();
   });
 }
+const wantedTimeline = new URLSearchParams(location.search).get("timeline");
+if (tabs.some((tab) => tab.dataset.timeline === wantedTimeline)) choose(wantedTimeline);
 new IntersectionObserver((entries) => entries.some((e) => e.isIntersecting) && more(), { rootMargin: "1200px" }).observe($("more"));
 start();
