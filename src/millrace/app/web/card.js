@@ -38,8 +38,8 @@ export function makeCard(post, act, { isLiked = false } = {}) {
     like,
     el("button", { "data-act": "reply", click: () => toggleReply(card, post, act) }, "↩ Reply"),
     el("button", { "data-act": "hide", title: "Not interested in this post", click: () => attempt(card, act("hide", post, card)) }, "Hide"),
-    el("button", { "data-act": "mute", title: `No posts by ${post.author.name} any more`, click: () => attempt(card, act("mute", post, card)) }, "Mute author"),
-    el("button", { "data-act": "why", class: "end", "aria-haspopup": "dialog", click: () => act("why", post, card) }, "Why this post?"),
+    el("button", { "data-act": "mute", title: `No posts by ${post.author.name} any more`, click: () => attempt(card, act("mute", post, card)) }, "Mute", el("span", { class: "wide" }, " author")),
+    el("button", { "data-act": "why", class: "end", "aria-haspopup": "dialog", "aria-label": "Why this post?", click: () => act("why", post, card) }, "Why", el("span", { class: "wide" }, " this post"), "?"),
   ));
   return card;
 }
@@ -77,7 +77,9 @@ function parent(post, language) {
 function media(item) {
   const what = { image: "Picture", video: "Video", audio: "Sound" }[item.kind] ?? item.kind;
   const seconds = item.duration_ms ? `, ${Math.round(item.duration_ms / 1000)} s` : "";
-  return el("div", { class: "media" }, words("span", item.alt_text || `${what}${seconds}`));
+  return el("div", { class: "media" },
+    item.alt_text && words("span", item.alt_text),
+    el("span", { class: item.alt_text ? "small" : null }, `${what}${seconds}`));
 }
 
 function toggleReply(card, post, act) {
