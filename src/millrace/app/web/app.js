@@ -13,6 +13,7 @@ const panel = $("panel");
 const tabs = [...document.querySelectorAll("[data-timeline]")];
 const impressions = new Impressions();
 const liked = new Set(); // "viewer post": what was liked since the page was loaded; the API does not tell
+const replies = new Map(); // those that failed: tried again as the same events, for they may have arrived
 
 const state = { viewer: "", isNamed: false, timeline: "home", cursor: null, isEnd: false, isLoading: false, request: "", run: 0 };
 
@@ -150,14 +151,14 @@ function show(post, request, position) {
 /** Do it; the card tells where it fails. */
 async function act(what, context, post, card, text) {
   const engage = (action, isUndo = false) => ({ type: "Engagement", ...context, action, ...(isUndo ? { is_undo: true } : {}) });
-  const like = `${state.viewer} ${post.post_id}`;
+  const key = `${state.viewer} ${post.post_id}`;
   if (what === "why") await openWhy(context.request_id, post);
   else if (what === "like") {
     await api.send([engage("like")]);
-    liked.add(like);
+    liked.add(key);
   } else if (what === "unlike") {
     await api.send([engage("like", true)]);
-    liked.delete(like);
+    liked.delete(key);
   } else if (what === "hide") {
     await api.send([engage("not_interested")]);
     replace(card, "Hidden. You will see less like this.", async (note) => {
@@ -175,10 +176,15 @@ async function act(what, context, post, card, text) {
       note.replaceChildren(`${post.author.name} is not muted any more.`);
     });
   } else if (what === "reply") {
-    await api.send([{
-      type: "PostCreated", post_id: `page-${crypto.randomUUID()}`, author_id: state.viewer, kind: "reply", text,
-      parent_id: post.post_id, parent_author_id: post.author.user_id,
-    }, engage("reply")]);
+    const reply = `${key} ${text}`;
+    if (!replies.has(reply)) {
+      replies.set(reply, [{
+        type: "PostCreated", post_id: `page-${crypto.randomUUID()}`, author_id: state.viewer, kind: "reply", text,
+        parent_id: post.post_id, parent_author_id: post.author.user_id,
+      }, engage("reply")].map(api.event));
+    }
+    await api.sendEvents(replies.get(reply));
+    replies.delete(reply);
     card.querySelector(".acts").after(el("p", { class: "small" }, "Your reply is out."));
   }
 }
