@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from millrace.app import cli
-from millrace.app.settings import CONFIG_NAME
+from millrace.app.settings import CONFIG_NAME, load_settings
 
 COMMANDS = [
     ["init"],
@@ -295,6 +296,46 @@ def test_doctor_is_content_with_a_new_home(home: Path, capsys: pytest.CaptureFix
     findings = {f["check"]: f["verdict"] for f in msgspec.json.decode(capsys.readouterr().out)["findings"]}
     assert findings["log"] == "warning"
     assert findings["python"] == findings["claims"] == findings["server"] == "ok"
+
+
+def files_of(home: Path) -> dict[str, bytes]:
+    kept = (path for path in home.rglob("*") if path.is_file() and not path.name.endswith(("-wal", "-shm")))
+    return {str(path.relative_to(home)): path.read_bytes() for path in kept}
+
+
+def test_doctor_makes_nothing_and_changes_nothing(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["doctor", "--home", str(home), "--json", "--set", "server.port=0"]
+    shutil.rmtree(home / "data")
+    before = files_of(home)
+    assert cli.run(argv) == 0
+    assert files_of(home) == before
+    assert not (home / "data").exists()
+    file = tmp_path / "more.jsonl"
+    file.write_bytes(msgspec.json.encode({"payload": {"type": "ProfileUpdated", "user_id": "v", "name": "V"}}))
+    assert cli.run(["ingest", str(file), "--home", str(home)]) == 0
+    assert cli.run(["timeline", "v", "--home", str(home)]) == 0
+    before = files_of(home)
+    assert {"data/log.db", "data/claims.db", "data/pages.db"} <= set(before)
+    capsys.readouterr()
+    assert cli.run(argv) == 0
+    assert files_of(home) == before
+    found = {f["check"]: f["detail"] for f in msgspec.json.decode(capsys.readouterr().out)["findings"]}
+    assert "pages.db: good" in found["claims"]
+    assert found["traces"].endswith("MB")
+
+
+def test_doctor_finds_damaged_pages_and_traces(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "data" / "pages.db").write_bytes(b"no pages at all, " * 100)
+    traces = load_settings(home).traces_dir
+    traces.mkdir(parents=True)
+    (traces / "slot-3.traces").write_bytes(b"no traces at all, " * 100)
+    assert cli.run(["doctor", "--home", str(home), "--json", "--set", "server.port=0"]) == 1
+    found = {f["check"]: f for f in msgspec.json.decode(capsys.readouterr().out)["findings"]}
+    assert "pages.db is damaged" in found["claims"]["detail"]
+    assert found["traces"]["verdict"] == "warning"
+    assert "slot-3.traces" in found["traces"]["detail"]
 
 
 @pytest.mark.parametrize(

@@ -209,3 +209,8 @@ def test_the_document_says_what_to_carry(service: Any, make_service: Any) -> Non
     assert "securitySchemes" not in open_document.get("components", {})
     assert "Development mode" in open_document["info"]["description"]
     assert "Development mode" in make_service("development").get("/schema").text
+
+
+@pytest.mark.parametrize("mode", ["development", "tokens"])
+def test_the_page_is_told_the_mode(make_service: Any, mode: str) -> None:
+    assert f'<html lang="en" data-mode="{mode}">' in make_service(mode).client.get("/").text

@@ -50,6 +50,24 @@ def found_in(text: str, *keywords: str) -> int:
         ("c++", "vitamin c", False),
         ("$tsla", "tsla", False),
         ("spoiler", "sp\u200boiler", True),
+        ("كتاب", "هذا كِتَاب جديد", True),
+        ("كِتَاب", "هذا كتاب جديد", True),
+        ("كتاب", "كتـــاب", True),
+        ("كتاب", "كتابة", False),
+        ("שלום", "שָׁלוֹם לך", True),
+        ("서울", "서울에서 만나요", True),
+        ("서울", "서울", True),
+        ("울에", "서울에서", False),
+        ("서울에서", "서울", False),
+        ("서울 타워", "서울 타워에서", True),
+        ("서울 타워", "서울의 타워", False),
+        ("bts", "bts는 좋아", True),
+        ("케이팝", "요즘 케이팝이", True),
+        ("k팝", "K팝을 듣다", True),
+        ("팝", "k팝", False),
+        ("İstanbul", "istanbul", True),
+        ("istanbul", "İSTANBUL'da", True),
+        ("İstanbul", "stanbul", False),
     ],
 )
 def test_which_texts_have_a_keyword(keyword: str, text: str, is_in: bool) -> None:
@@ -84,7 +102,7 @@ def test_very_long_keywords_are_compared_by_their_beginning() -> None:
     assert found_in(" ".join(["x", *beginning[:-1], "y"]), keyword) == -1
 
 
-ALPHABET = "ab 東京🔥.!\u0301\u200d"
+ALPHABET = "abi 東京🔥.!\u0301\u0307\u200d서울ㅋ\u302eكـ\u0650"
 short = st.text(ALPHABET, max_size=5)
 
 

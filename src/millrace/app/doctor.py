@@ -1,6 +1,7 @@
 """What ``millrace doctor`` looks at. Every check answers by itself: one that fails never hides the others.
 
-Nothing is changed: the log is opened as any process opens it, checkpoints are read and their sums checked.
+Nothing is changed and nothing is made: what is not there yet is said to be so. The log is opened as any process opens
+it, checkpoints are read and their sums checked. SQLite may leave an empty ``-wal`` or ``-shm`` beside a file it read.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def examine(settings: Settings, clock: Clock) -> Iterator[Finding]:
         ("content", _content),
         ("warehouse", _warehouse),
         ("claims", _claims),
+        ("traces", _traces),
         ("access", _access),
         ("server", _server),
     )
@@ -115,11 +117,13 @@ def _python(_settings: Settings, _clock: Clock) -> Iterator[Finding]:
 
 
 def _disk(settings: Settings, _clock: Clock) -> Iterator[Finding]:
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    if not os.access(settings.data_dir, os.W_OK):
-        yield Finding("disk", "problem", f"{settings.data_dir} cannot be written", "change its owner or mode")
+    folder = settings.data_dir
+    while not folder.exists() and folder != folder.parent:  # the server makes what is missing
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        yield Finding("disk", "problem", f"{folder} cannot be written", "change its owner or mode")
         return
-    free, needed = shutil.disk_usage(settings.data_dir).free, settings.config.log.min_free_bytes
+    free, needed = shutil.disk_usage(folder).free, settings.config.log.min_free_bytes
     detail = f"{size(free)} free for {settings.data_dir}"
     if free < needed:
         yield Finding("disk", "problem", detail, f"free some: below {size(needed)} appends are refused")
@@ -277,15 +281,52 @@ def _warehouse(settings: Settings, _clock: Clock) -> Iterator[Finding]:
 
 def _claims(settings: Settings, clock: Clock) -> Iterator[Finding]:
     backend = settings.config.claims.backend
-    if backend == "sqlite" and settings.claims_path.exists() and (damage := _damage_of(settings.claims_path)):
-        remedy = "restore a backup; or stop the server and remove the file: viewers may then get posts that they had"
-        yield Finding("claims", "problem", f"{settings.claims_path.name} is damaged: {damage}", remedy)
+    if backend == "sqlite":
+        yield from _claim_files(settings.claims_path)
         return
     store = wiring.build_claims(settings)
-    store.take("doctor", 1_000, 1_000, clock.now_ms())
     store.claimed(0, clock.now_ms())
     store.close()
     yield Finding("claims", "ok", f"{backend} answers")
+
+
+def _claim_files(claims: Path) -> Iterator[Finding]:
+    """Look at the claims, and at the file of pages and limits beside them."""
+    lost_by_path = {
+        claims: "viewers may then get posts that they had",
+        claims.with_name("pages.db"): "pages that are being scrolled then begin anew",
+    }
+    sizes = []
+    for path, lost in lost_by_path.items():
+        if not path.exists():
+            continue
+        if damage := _damage_of(path):
+            remedy = f"restore a backup; or stop the server and remove the file: {lost}"
+            yield Finding("claims", "problem", f"{path.name} is damaged: {damage}", remedy)
+        else:
+            sizes.append(f"{path.name}: good, {size(path.stat().st_size)}")
+    if not any(path.exists() for path in lost_by_path):
+        yield Finding("claims", "ok", "no file yet; the server makes it")
+    elif sizes:
+        yield Finding("claims", "ok", "; ".join(sizes))
+
+
+def _traces(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    from millrace.stores.trace_store import trace_files
+
+    if not settings.config.traces.is_on:
+        yield Finding("traces", "ok", "none are kept (`traces.is_on`)")
+        return
+    is_good_by_path = trace_files(settings.traces_dir)
+    for path in (path for path, is_good in is_good_by_path.items() if not is_good):
+        remedy = "the process that takes its place begins it anew; its requests cannot be asked about"
+        yield Finding("traces", "warning", f"{path.name} is damaged or of another version", remedy)
+    good = [path for path, is_good in is_good_by_path.items() if is_good]
+    if good:
+        n_bytes = sum(path.stat().st_size for path in good)
+        yield Finding("traces", "ok", f"{count(len(good), 'file')}, {size(n_bytes)}")
+    elif not is_good_by_path:
+        yield Finding("traces", "ok", "none yet; a server writes them")
 
 
 def _access(settings: Settings, _clock: Clock) -> Iterator[Finding]:

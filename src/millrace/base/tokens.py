@@ -129,7 +129,7 @@ def tokenise_reference(text: str) -> list[tuple[int, int, str]]:
         elif kind != SPACE:
             found.append((WORD if kind == MARK else kind, character))
         is_open = kind != SPACE
-    return [(_hash_reference(characters), kind, characters) for kind, characters in found]
+    return [(hash_reference(characters), kind, characters) for kind, characters in found]
 
 
 @cache
@@ -209,7 +209,8 @@ def _tokenise(
     return hashes[:n].copy(), kinds[:n].copy(), starts[:n].copy(), ends[:n].copy(), offsets, points[:n_kept].copy()
 
 
-def _hash_reference(characters: str) -> int:
+def hash_reference(characters: str) -> int:
+    """Return what `points_hash` returns, in plain Python."""
     word = int(_FNV_BASIS)
     for character in characters:
         word = (word ^ ord(character)) * int(_FNV_PRIME) & _MASK

@@ -247,6 +247,15 @@ class FileTraces:
         self._next_sequence = max(self._clock.now_ms() * _SEQUENCES_PER_MS, int(index["sequence"].max()) + _UNFINISHED)
 
 
+def trace_files(folder: Path) -> dict[Path, bool]:
+    """Return the files of a home's traces, and whether each begins as one does; nothing is changed."""
+    is_good_by_path = {}
+    for path in sorted(folder.glob("slot-*.traces")):
+        with path.open("rb") as file:
+            is_good_by_path[path] = _read_shape(file.fileno()) is not None
+    return is_good_by_path
+
+
 def _read_record(file: int, shape: _Shape, sequence: int, request_id: str) -> bytes:
     entry = _pread(file, _ENTRY.size, shape.entry_at(sequence))
     found, at, length, crc32 = _ENTRY.unpack(entry) if len(entry) == _ENTRY.size else (0, 0, 0, 0)

@@ -17,7 +17,7 @@ _MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "problem": "[red]✗
 def doctor(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Look at everything that can go wrong here, and say what to do about it.
 
-    Checks packages, disk, config, log, dead letters, every checkpoint's sums, content, claims and the port.
+    Checks packages, disk, config, log, dead letters, every checkpoint's sums, content, claims, traces and the port.
     Ends with code 1 if there is a problem.
 
     Example: millrace doctor
