@@ -12,6 +12,7 @@ const feed = $("feed");
 const panel = $("panel");
 const tabs = [...document.querySelectorAll("[data-timeline]")];
 const impressions = new Impressions();
+const end = new IntersectionObserver((entries) => entries.some((e) => e.isIntersecting) && more(), { rootMargin: "1200px" });
 const liked = new Set(); // "viewer post": what was liked since the page was loaded; the API does not tell
 const replies = new Map(); // those that failed: tried again as the same events, for they may have arrived
 
@@ -112,6 +113,7 @@ function reload() {
 async function more() {
   if (state.isLoading || state.isEnd || !state.viewer) return;
   const run = state.run;
+  let isDone = false;
   state.isLoading = true;
   say("…");
   try {
@@ -123,6 +125,7 @@ async function more() {
     $("how").disabled = false;
     page.posts.forEach((post, position) => show(post, page.request_id, position));
     say(state.isEnd ? (feed.childElementCount ? "That is all for now." : "Nothing to show yet.") : "");
+    isDone = true;
   } catch (error) {
     if (run !== state.run) return;
     if (error.status === 503) {
@@ -134,9 +137,10 @@ async function more() {
   } finally {
     if (run === state.run) state.isLoading = false;
   }
-  // Where the posts do not reach the end of the screen nothing would scroll, and so nothing would be asked for.
-  if (run === state.run && !state.isEnd && !state.isLoading && $("more").getBoundingClientRect().top < 2 * innerHeight && state.cursor) {
-    requestAnimationFrame(more);
+  // Is the end still near? Observing anew tells in any case; else only a change would be told, and the feed could stall.
+  if (run === state.run && !state.isEnd && state.cursor && isDone) {
+    end.unobserve($("more"));
+    end.observe($("more"));
   }
 }
 
@@ -255,5 +259,5 @@ for (const tab of tabs) {
 }
 const wantedTimeline = new URLSearchParams(location.search).get("timeline");
 if (tabs.some((tab) => tab.dataset.timeline === wantedTimeline)) choose(wantedTimeline);
-new IntersectionObserver((entries) => entries.some((e) => e.isIntersecting) && more(), { rootMargin: "1200px" }).observe($("more"));
+end.observe($("more"));
 start();
