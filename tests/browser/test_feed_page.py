@@ -100,6 +100,9 @@ class Tab:
         """Whether nothing more is on its way; asked from here, for the page's own policy forbids `eval`."""
         return bool(self.page.locator(".card").count() or len(self.page.inner_text("#status")) > 1)
 
+    def is_liked(self, place: int) -> bool:
+        return bool(self.page.get_attribute(f".card >> nth={place} >> [data-act=like]", "aria-pressed") == "true")
+
     def posts(self) -> list[str]:
         return [
             str(post) for post in self.page.eval_on_selector_all(".card", "cards => cards.map(c => c.dataset.post)")
@@ -169,7 +172,9 @@ def test_why_and_how_open_with_bars(tab: Callable[[], Tab], tmp_path: Path) -> N
     text = page.page.inner_text("#panel")
     assert "probability × weight" in text
     assert "out of network" in text
-    assert page.page.locator(".why .steps tbody tr").count() >= 4
+    steps = page.page.locator(".why .steps tbody td:nth-child(2)").all_inner_texts()
+    assert len(steps) >= 3
+    assert not {"× 1", "+ 0"} & set(steps)
     page.page.screenshot(path=tmp_path / "why.png")
     page.page.click("#panel-close")
     page.page.click("#how")
@@ -221,6 +226,80 @@ def test_following_is_chronological(tab: Callable[[], Tab]) -> None:
     page.page.wait_for_selector(".card")
     assert {page.page.get_attribute(f".card >> nth={n}", "data-author") for n in range(2)} == {"a1"}
     assert page.posts() == ["p61", "p1"]
+    # A reload shows the same timeline; a like is remembered until then, and can be taken back.
+    assert page.page.url.endswith("/?viewer=wim&timeline=following")
+    page.page.click(".card >> nth=1 >> [data-act=like]")
+    until(lambda: page.is_liked(1), 10)
+    page.page.wait_for_timeout(300)
+    page.page.click("#refresh")
+    until(lambda: page.posts() == ["p61", "p1"] and page.is_liked(1), 10)
+    page.page.click(".card >> nth=1 >> [data-act=like]")
+    until(lambda: not page.is_liked(1), 10)
+    page.page.reload()
+    page.page.wait_for_selector(".card")
+    assert page.page.get_attribute("#tab-following", "aria-selected") == "true"
+    assert page.posts() == ["p61", "p1"]
+    assert not page.is_liked(0)
+    page.page.click("#tab-home")
+    assert page.page.url.endswith("/?viewer=wim")
+
+
+def test_what_fails_is_told_in_the_card_and_taken_back(tab: Callable[[], Tab], tmp_path: Path) -> None:
+    page = tab()
+    page.expected = "Failed to load resource"  # what the browser says of no answer
+    page.open("unlucky")
+    page.page.route("**/api/v1/events", lambda route: route.abort())
+    card = page.page.locator(".card").first
+    failed = card.locator("[role=alert]")
+
+    def is_told() -> bool:
+        return failed.count() == 1 and "The server does not answer; is it running?" in failed.inner_text()
+
+    n_cards = len(page.posts())
+    for act in ("like", "hide", "mute"):
+        card.locator(f"[data-act={act}]").click()
+        until(is_told, 10)
+        page.page.evaluate("document.querySelector('.failed').remove()")
+    assert not page.is_liked(0)
+    assert len(page.posts()) == n_cards
+    assert page.page.locator(".note").count() == 0
+    card.locator("[data-act=reply]").click()
+    card.locator("textarea").fill("typed with care")
+    sent: list[Any] = []
+    page.page.on("request", lambda request: sent.append(request.post_data) if "/events" in request.url else None)
+    card.locator(".reply-form button").click()
+    until(is_told, 10)
+    assert card.locator("textarea").input_value() == "typed with care"
+    page.page.screenshot(path=tmp_path / "failed.png")
+    # The server is back: all of it works, and what was said before is gone.
+    page.page.unroute("**/api/v1/events")
+    card.locator(".reply-form button").click()
+    until(lambda: card.locator(".reply-form").count() == 0, 10)
+    assert "Your reply is out." in card.inner_text()
+    # Sent twice, but as the same events: had the first arrived, there would still be one reply.
+    replies = [body for body in sent if "typed with care" in body]
+    assert len(replies) == 2
+    assert replies[0] == replies[1]
+    assert failed.count() == 0
+    card.locator("[data-act=like]").click()
+    until(lambda: page.is_liked(0), 10)
+
+
+def test_a_hidden_post_can_be_had_back_and_a_failing_undo_says_so(tab: Callable[[], Tab]) -> None:
+    page = tab()
+    page.expected = "Failed to load resource"
+    page.open("hider")
+    posts = page.posts()
+    page.page.click(".card >> nth=0 >> [data-act=hide]")
+    page.page.wait_for_selector(".note")
+    assert page.posts()[0] == posts[1]
+    page.page.route("**/api/v1/events", lambda route: route.abort())
+    page.page.click(".note button")
+    page.page.wait_for_selector(".note [role=alert]")
+    page.page.unroute("**/api/v1/events")
+    page.page.click(".note button")
+    until(lambda: page.posts()[0] == posts[0], 10)
+    assert page.page.locator(".note").count() == 0
 
 
 def test_impressions_are_sent_again_as_the_same_events_and_not_when_refused(tab: Callable[[], Tab]) -> None:

@@ -51,6 +51,12 @@ def status_is(page: Any, text: str) -> None:
     until(lambda: text in page.inner_text("#status"), 20)
 
 
+def out(page: Any) -> bool:
+    """Whether a token is asked for, and none is kept."""
+    kept = page.evaluate("sessionStorage.getItem('millrace-token')")
+    return page.is_visible("#token") and not page.is_visible("#leave") and kept is None
+
+
 def nothing_to_pick(page: Any) -> bool:
     return not any(page.is_visible(selector) for selector in ("#mode", "#viewer", "#viewer-label"))
 
@@ -66,11 +72,46 @@ def test_an_admin_key_is_said_to_be_no_token_and_opens_nothing(
     page.reload()
     status_is(page, "Paste your token")
     assert nothing_to_pick(page)
-    paste(page, "some words")
+    assert out(page)
+
+
+@pytest.mark.parametrize("text", ["some words", "a.b.c", "x.e30.y"])
+def test_what_is_no_token_is_said_to_be_none_and_not_kept(page: Any, text: str) -> None:
+    paste(page, text)
     status_is(page, "That is not a viewer's token")
+    assert "bad" in page.get_attribute("#status", "class")
+    assert out(page)
+    page.reload()
+    status_is(page, "Paste your token")
+    assert out(page)
 
 
-def test_a_viewers_token_opens_the_viewers_feed(page: Any, server: tuple[ServerProcess, Settings]) -> None:
+def test_a_viewers_token_opens_the_viewers_feed_until_one_leaves(
+    page: Any, server: tuple[ServerProcess, Settings]
+) -> None:
     paste(page, wiring.build_tokens(server[1]).make("vic", 60))
     status_is(page, "Nothing to show yet.")
     assert nothing_to_pick(page)
+    for _ in range(2):
+        assert page.inner_text("#whose") == "Feed of vic"
+        assert not page.is_visible("#token")
+        page.reload()
+        status_is(page, "Nothing to show yet.")
+    page.click("#leave")
+    status_is(page, "Paste your token")
+    assert out(page)
+    page.reload()
+    status_is(page, "Paste your token")
+    assert out(page)
+
+
+def test_a_token_that_the_server_refuses_is_dropped_and_another_can_be_pasted(
+    page: Any, server: tuple[ServerProcess, Settings]
+) -> None:
+    token = wiring.build_tokens(server[1]).make("vic", 60)
+    paste(page, token[:-6] + ("A" if token[-6] != "A" else "B") * 6)
+    until(lambda: page.is_visible("#token") and "bad" in page.get_attribute("#status", "class"), 20)
+    assert page.inner_text("#status") != ""
+    assert out(page)
+    paste(page, token)
+    status_is(page, "Nothing to show yet.")

@@ -14,11 +14,11 @@ LIKE, REPLY = int(Action.LIKE), int(Action.REPLY)
         ([("Ann", LIKE)], 1, "Liked by Ann, whom you follow"),
         ([("Ann", LIKE), ("Bo", LIKE)], 2, "Liked by Ann and Bo, whom you follow"),
         ([("Ann", LIKE), ("Bo", LIKE), ("Cy", LIKE)], 3, "Liked by Ann and 2 others you follow"),
-        ([("Ann", LIKE), ("Bo", REPLY)], 2, "Noticed by Ann and Bo, whom you follow"),
-        ([("Ann", LIKE), ("Bo", LIKE), ("Cy", LIKE)], 5, "Noticed by Ann and 4 others you follow"),
-        ([("Ann", -1)], 1, "Noticed by Ann, whom you follow"),
-        ([], 1, "Noticed by somebody you follow"),
-        ([], 4, "Noticed by 4 people you follow"),
+        ([("Ann", LIKE), ("Bo", REPLY)], 2, "Liked or answered by Ann and Bo, whom you follow"),
+        ([("Ann", LIKE), ("Bo", LIKE), ("Cy", LIKE)], 5, "Liked or shared by Ann and 4 others you follow"),
+        ([("Ann", -1)], 1, "Liked or shared by Ann, whom you follow"),
+        ([], 1, "Liked or shared by somebody you follow"),
+        ([], 4, "Liked or shared by 4 people you follow"),
     ],
 )
 def test_proof_is_told_as_far_as_it_is_known(proofs: list[tuple[str, int]], n_proofs: int, expected: str) -> None:
@@ -38,7 +38,7 @@ def test_following_the_author_is_the_first_reason() -> None:
 def test_strangers_posts_are_popular_or_new() -> None:
     nothing = {"kind": "original", "author": "X", "is_in_network": False, "proofs": [], "n_proofs": 0}
     assert reason(("popular", "recent"), **nothing) == "Popular now"  # type: ignore[arg-type]
-    assert reason(("similar_content", "popular"), **nothing) == "Like posts that you liked"  # type: ignore[arg-type]
+    assert reason(("similar_content", "popular"), **nothing) == "Similar to posts you liked"  # type: ignore[arg-type]
     assert reason(("new_authors", "recent"), **nothing) == "By somebody new here"  # type: ignore[arg-type]
     assert reason(("recent",), **nothing) == "New"  # type: ignore[arg-type]
 
@@ -46,8 +46,8 @@ def test_strangers_posts_are_popular_or_new() -> None:
 @pytest.mark.parametrize(
     ("sources", "expected"),
     [
-        (("friends_of_friends", "popular"), "Somebody you follow follows Xi"),
-        (("similar_viewers", "co_engagement"), "Noticed by people with your taste"),
+        (("friends_of_friends", "popular"), "Followed by people you follow"),
+        (("similar_viewers", "co_engagement"), "Liked or shared by people with your taste"),
         (("co_engagement", "trending"), "Goes with what you liked"),
         (("editorial", "popular"), "Picked by the editors"),
         (("trending", "popular"), "Popular now"),

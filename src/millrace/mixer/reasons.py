@@ -14,13 +14,13 @@ _VERBS: Final = {
     int(Action.QUOTE): "Quoted",
     int(Action.SHARE): "Shared",
 }
-_MIXED: Final = "Noticed"
+_MIXED: Final = "Liked or shared"
 
 _BY_SOURCE: Final = {
-    "friends_of_friends": "Somebody you follow follows {author}",
-    "similar_viewers": "Noticed by people with your taste",
+    "friends_of_friends": "Followed by people you follow",
+    "similar_viewers": "Liked or shared by people with your taste",
     "co_engagement": "Goes with what you liked",
-    "similar_content": "Like posts that you liked",
+    "similar_content": "Similar to posts you liked",
     "editorial": "Picked by the editors",
     "popular": "Popular now",
     "trending": "Rising now",
@@ -57,12 +57,12 @@ def reason(
     if is_in_network:
         return f"Reposted by {author}, whom you follow" if kind == "repost" else f"You follow {author}"
     if n_proofs > 0:
-        # A verb is said of all of them, so it must be known of all of them.
-        verbs = {_VERBS.get(action, _MIXED) for _, action in proofs}
-        verb = verbs.pop() if len(verbs) == 1 and len(proofs) == n_proofs else _MIXED
+        # Verbs are said of all of them, so they must be known of all of them.
+        verbs = list(dict.fromkeys(_VERBS.get(action, _MIXED) for _, action in proofs))
+        is_known = len(proofs) == n_proofs and _MIXED not in verbs
+        verb = " or ".join(verbs).capitalize() if is_known else _MIXED
         return f"{verb} by {_people([name for name, _ in proofs], n_proofs)}"
-    said = next((said for source, said in _BY_SOURCE.items() if source in sources), "New")
-    return said.replace("{author}", author)
+    return next((said for source, said in _BY_SOURCE.items() if source in sources), "New")
 
 
 def _people(names: Sequence[str], n: int) -> str:

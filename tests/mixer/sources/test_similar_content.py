@@ -130,4 +130,4 @@ def test_a_like_brings_alike_posts_to_the_page(a_world: World) -> None:
     page = world.page()
     post = next(post for post in page.posts if post.post_id == "mill")
     assert "similar_content" in post.sources
-    assert post.reason == "Like posts that you liked"
+    assert post.reason == "Similar to posts you liked"

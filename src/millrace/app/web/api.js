@@ -10,9 +10,13 @@ export class ApiError extends Error {
   }
 }
 
+/** What went wrong and what to do, in one line. */
+export const worded = (error) => [error.message, error.remedy].filter(Boolean).join("; ");
+
 export function setToken(value) {
   token = value.trim();
-  sessionStorage.setItem("millrace-token", token);
+  if (token) sessionStorage.setItem("millrace-token", token);
+  else sessionStorage.removeItem("millrace-token");
 }
 
 /** Whether what was pasted is an API key, which belongs to a program or an operator and has no feed of its own. */

@@ -1,7 +1,7 @@
 // The page: whose feed, which timeline, more as one scrolls, and what happens when a button is pressed.
 
 import * as api from "/web/api.js";
-import { makeCard } from "/web/card.js";
+import { attempt, makeCard } from "/web/card.js";
 import { el } from "/web/dom.js";
 import { Impressions } from "/web/impressions.js";
 import { renderMade } from "/web/made.js";
@@ -10,15 +10,18 @@ import { renderWhy } from "/web/why.js";
 const $ = (id) => document.getElementById(id);
 const feed = $("feed");
 const panel = $("panel");
+const tabs = [...document.querySelectorAll("[data-timeline]")];
 const impressions = new Impressions();
+const end = new IntersectionObserver((entries) => entries.some((e) => e.isIntersecting) && more(), { rootMargin: "1200px" });
+const liked = new Set(); // "viewer post": what was liked since the page was loaded; the API does not tell
+const replies = new Map(); // those that failed: tried again as the same events, for they may have arrived
 
 const state = { viewer: "", isNamed: false, timeline: "home", cursor: null, isEnd: false, isLoading: false, request: "", run: 0 };
 
 async function start() {
   if (document.documentElement.dataset.mode !== "development") {
-    $("token-form").hidden = false;
-    if (api.tokenViewer()) enter(api.tokenViewer());
-    else say("Paste your token to see your feed.");
+    if (api.tokenViewer()) comeIn();
+    else leave("Paste your token to see your feed.");
     return;
   }
   try {
@@ -33,11 +36,27 @@ function takeToken(text) {
   clear(); // what was seen is told under the token that it was seen with
   const isKey = api.isKey(text);
   api.setToken(isKey ? "" : text); // a key opens everybody's feed: this page does not keep one
-  state.viewer = api.tokenViewer();
-  if (state.viewer) reload();
-  else say(isKey
+  if (api.tokenViewer()) comeIn();
+  else leave(isKey
     ? "That is an API key, not a viewer's token. A feed is read with a token: `millrace token VIEWER` makes one."
     : "That is not a viewer's token: one has three parts with dots between them.", true);
+}
+
+function comeIn() {
+  $("token-form").hidden = true;
+  $("whose").textContent = `Feed of ${api.tokenViewer()}`;
+  $("whose").hidden = $("leave").hidden = $("refresh").hidden = $("how").hidden = false;
+  enter(api.tokenViewer());
+}
+
+/** Out: the token is dropped, and another one can be pasted. */
+function leave(text, isBad = false) {
+  clear();
+  api.setToken("");
+  state.viewer = "";
+  $("token-form").hidden = false;
+  $("whose").hidden = $("leave").hidden = $("refresh").hidden = $("how").hidden = true;
+  say(text, isBad);
 }
 
 function clear() {
@@ -65,8 +84,22 @@ function showPicker(found) {
 
 function enter(viewer) {
   state.viewer = viewer;
-  if (state.isNamed) history.replaceState(null, "", `?viewer=${encodeURIComponent(viewer)}`);
+  keepAddress();
   reload();
+}
+
+/** What a reload opens again: whose feed and which timeline. */
+function keepAddress() {
+  const query = new URLSearchParams(location.search);
+  if (state.isNamed) query.set("viewer", state.viewer);
+  query.delete("timeline");
+  if (state.timeline !== "home") query.set("timeline", state.timeline);
+  history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
+}
+
+function choose(timeline) {
+  state.timeline = timeline;
+  for (const tab of tabs) tab.setAttribute("aria-selected", String(tab.dataset.timeline === timeline));
 }
 
 /** A new first page. What is on its way for the page before is not used. */
@@ -80,6 +113,7 @@ function reload() {
 async function more() {
   if (state.isLoading || state.isEnd || !state.viewer) return;
   const run = state.run;
+  let isDone = false;
   state.isLoading = true;
   say("…");
   try {
@@ -91,55 +125,71 @@ async function more() {
     $("how").disabled = false;
     page.posts.forEach((post, position) => show(post, page.request_id, position));
     say(state.isEnd ? (feed.childElementCount ? "That is all for now." : "Nothing to show yet.") : "");
+    isDone = true;
   } catch (error) {
     if (run !== state.run) return;
     if (error.status === 503) {
       say("The server is catching up …");
       setTimeout(more, 700);
+    } else if (error.status === 401 && !state.isNamed) {
+      leave(api.worded(error), true); // expired, withdrawn, or of another server
     } else complain(error);
   } finally {
     if (run === state.run) state.isLoading = false;
   }
-  // Where the posts do not reach the end of the screen nothing would scroll, and so nothing would be asked for.
-  if (run === state.run && !state.isEnd && !state.isLoading && $("more").getBoundingClientRect().top < 2 * innerHeight && state.cursor) {
-    requestAnimationFrame(more);
+  // Is the end still near? Observing anew tells in any case; else only a change would be told, and the feed could stall.
+  if (run === state.run && !state.isEnd && state.cursor && isDone) {
+    end.unobserve($("more"));
+    end.observe($("more"));
   }
 }
 
 function show(post, request, position) {
   const context = { viewer_id: state.viewer, post_id: post.post_id, request_id: request, position };
-  const card = makeCard(post, (what, ...more) => act(what, { ...context }, ...more));
+  const isLiked = liked.has(`${state.viewer} ${post.post_id}`);
+  const card = makeCard(post, (what, ...more) => act(what, { ...context }, ...more), { isLiked });
   feed.append(card);
   impressions.watch(card, { type: "Impression", ...context });
 }
 
+/** Do it; the card tells where it fails. */
 async function act(what, context, post, card, text) {
   const engage = (action, isUndo = false) => ({ type: "Engagement", ...context, action, ...(isUndo ? { is_undo: true } : {}) });
-  try {
-    if (what === "why") await openWhy(context.request_id, post);
-    else if (what === "like") await api.send([engage("like")]);
-    else if (what === "unlike") await api.send([engage("like", true)]);
-    else if (what === "hide") {
-      await api.send([engage("not_interested")]);
-      replace(card, "Hidden. You will see less like this.");
-    } else if (what === "mute") {
-      await api.send([{ type: "MuteChanged", muter_id: state.viewer, muted_id: post.author.user_id }, engage("mute_author")]);
-      for (const other of [...feed.querySelectorAll(".card")]) {
-        if (other.dataset.author === post.author.user_id && other !== card) remove(other);
-      }
-      replace(card, `${post.author.name} is muted.`, ["Undo", async (note) => {
-        await api.send([{ type: "MuteChanged", muter_id: state.viewer, muted_id: post.author.user_id, is_muted: false }, engage("mute_author", true)]);
-        note.replaceChildren(`${post.author.name} is not muted any more.`);
-      }]);
-    } else if (what === "reply") {
-      await api.send([{
+  const key = `${state.viewer} ${post.post_id}`;
+  if (what === "why") await openWhy(context.request_id, post);
+  else if (what === "like") {
+    await api.send([engage("like")]);
+    liked.add(key);
+  } else if (what === "unlike") {
+    await api.send([engage("like", true)]);
+    liked.delete(key);
+  } else if (what === "hide") {
+    await api.send([engage("not_interested")]);
+    replace(card, "Hidden. You will see less like this.", async (note) => {
+      await api.send([engage("not_interested", true)]);
+      note.replaceWith(card);
+      card.querySelector("[data-act=hide]").focus();
+    });
+  } else if (what === "mute") {
+    await api.send([{ type: "MuteChanged", muter_id: state.viewer, muted_id: post.author.user_id }, engage("mute_author")]);
+    for (const other of [...feed.querySelectorAll(".card")]) {
+      if (other.dataset.author === post.author.user_id && other !== card) remove(other);
+    }
+    replace(card, `${post.author.name} is muted.`, async (note) => {
+      await api.send([{ type: "MuteChanged", muter_id: state.viewer, muted_id: post.author.user_id, is_muted: false }, engage("mute_author", true)]);
+      note.replaceChildren(`${post.author.name} is not muted any more.`);
+    });
+  } else if (what === "reply") {
+    const reply = `${key} ${text}`;
+    if (!replies.has(reply)) {
+      replies.set(reply, [{
         type: "PostCreated", post_id: `page-${crypto.randomUUID()}`, author_id: state.viewer, kind: "reply", text,
         parent_id: post.post_id, parent_author_id: post.author.user_id,
-      }, engage("reply")]);
-      card.querySelector(".acts").after(el("p", { class: "small" }, "Your reply is out."));
+      }, engage("reply")].map(api.event));
     }
-  } catch (error) {
-    complain(error);
+    await api.sendEvents(replies.get(reply));
+    replies.delete(reply);
+    card.querySelector(".acts").after(el("p", { class: "small" }, "Your reply is out."));
   }
 }
 
@@ -151,7 +201,7 @@ function remove(card) {
 function replace(card, text, undo) {
   impressions.drop(card);
   const note = el("div", { class: "note" }, text);
-  if (undo) note.append(" ", el("button", { click: () => undo[1](note).catch(complain) }, undo[0]));
+  note.append(" ", el("button", { click: () => attempt(note, undo(note)) }, "Undo"));
   card.replaceWith(note);
 }
 
@@ -160,7 +210,7 @@ async function openWhy(request, post) {
   try {
     openPanel("Why this post?", renderWhy(await api.why(request, post.post_id)));
   } catch (error) {
-    openPanel("Why this post?", el("p", {}, `${error.message}. ${error.remedy ?? ""}`));
+    openPanel("Why this post?", el("p", {}, api.worded(error)));
   }
 }
 
@@ -169,7 +219,7 @@ async function openMade() {
   try {
     openPanel("How this page was made", renderMade(await api.trace(state.request)));
   } catch (error) {
-    openPanel("How this page was made", el("p", {}, `${error.message}. ${error.remedy ?? ""}`));
+    openPanel("How this page was made", el("p", {}, api.worded(error)));
   }
 }
 
@@ -184,7 +234,7 @@ function say(text, isBad = false) {
   $("status").classList.toggle("bad", isBad);
 }
 
-const complain = (error) => say([error.message, error.remedy].filter(Boolean).join("; "), true);
+const complain = (error) => say(api.worded(error), true);
 
 $("viewer").addEventListener("change", (event) => enter(event.target.value));
 $("token-form").addEventListener("submit", (event) => {
@@ -192,16 +242,22 @@ $("token-form").addEventListener("submit", (event) => {
   takeToken($("token").value);
   $("token").value = "";
 });
+$("leave").addEventListener("click", () => {
+  leave("Paste your token to see your feed.");
+  $("token").focus();
+});
 $("refresh").addEventListener("click", reload);
 $("how").addEventListener("click", openMade);
 $("panel-close").addEventListener("click", () => panel.close());
 panel.addEventListener("click", (event) => { if (event.target === panel) panel.close(); });
-for (const tab of document.querySelectorAll("[data-timeline]")) {
+for (const tab of tabs) {
   tab.addEventListener("click", () => {
-    state.timeline = tab.dataset.timeline;
-    document.querySelectorAll("[data-timeline]").forEach((t) => t.setAttribute("aria-selected", String(t === tab)));
+    choose(tab.dataset.timeline);
+    keepAddress();
     reload();
   });
 }
-new IntersectionObserver((entries) => entries.some((e) => e.isIntersecting) && more(), { rootMargin: "1200px" }).observe($("more"));
+const wantedTimeline = new URLSearchParams(location.search).get("timeline");
+if (tabs.some((tab) => tab.dataset.timeline === wantedTimeline)) choose(wantedTimeline);
+end.observe($("more"));
 start();

@@ -42,7 +42,8 @@ function renderActions(why) {
 
 function renderSteps(why) {
   const rows = [el("tr", {}, el("td", {}, "sum, brought above zero"), el("td", {}, ""), el("td", {}, number(why.offset_value, 6)))];
-  for (const step of why.steps) {
+  // A step that changed nothing is left out; the others still lead from the first score to the last.
+  for (const step of why.steps.filter((s) => s.amount !== (s.kind === "add" ? 0 : 1))) {
     const sign = step.kind === "add" ? "+" : "×";
     rows.push(el("tr", {}, el("td", {}, spaced(step.name)), el("td", {}, `${sign} ${number(step.amount, 5)}`), el("td", {}, number(step.score_after, 6))));
   }
