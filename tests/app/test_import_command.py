@@ -40,6 +40,26 @@ def test_a_mapped_file_with_a_span_makes_a_page(home: Path, capsys: pytest.Captu
     assert "The wheel turns, day and night" in capsys.readouterr().out
 
 
+def test_what_is_said_to_do_next_names_the_home(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["import", "csv", *FORUM, "--home", str(home), "--span", "48h"]) == 0
+    said = capsys.readouterr()
+    assert f"Next: millrace timeline --home {home}, or millrace serve --home {home}\n" in said.out
+    assert "newest post" not in said.err
+
+
+def test_posts_that_are_too_old_for_any_page_are_told_of(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["import", "csv", *FORUM, "--home", str(home)]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("The newest post is ")
+    assert "d old; pages take posts up to 48 h" in said
+    assert "import again with --span 48h" in said
+    assert cli.run(["import", "csv", *FORUM, "--home", str(home), "--span", "48h"]) == 0  # and that helps
+    assert cli.run(["timeline", "dan", "--home", str(home)]) == 0
+    assert "The wheel turns, day and night" in capsys.readouterr().out
+    assert cli.run(["import", "csv", *FORUM, "--home", str(home), "--dry-run"]) == 0
+    assert "The newest post is " in capsys.readouterr().err
+
+
 def test_a_dry_run_prints_first_events_and_counts_and_writes_nothing(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
