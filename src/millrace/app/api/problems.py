@@ -44,6 +44,7 @@ _MEANINGS: Final = {
 
 _ABOUT_HTTP: Final = {
     404: ("path {path!r}", "see /schema for the paths that there are"),
+    413: ("body", "send less at once, or raise server.max_body_bytes"),
     405: ("method {method!r} of path {path!r}", "see /schema for the methods of each path"),
 }
 """What an error of the framework is about, and what to do."""
@@ -132,7 +133,7 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
         message = "; ".join(str(one).removesuffix(f"; {one.remedy}") for one in wrong)
         answer = problem(error.status_code, message, "; ".join(dict.fromkeys(one.remedy for one in wrong)))
     else:
-        thing, remedy = _ABOUT_HTTP.get(error.status_code, ("", ""))
+        thing, remedy = _ABOUT_HTTP.get(error.status_code, ("", "see /schema for what can be asked"))
         about = f"{thing.format(path=request.url.path[:_MAX_PATH_CHARS], method=request.method)}: " if thing else ""
         answer = problem(error.status_code, about + error.detail, remedy)
     for name, value in (error.headers or {}).items():
