@@ -253,7 +253,7 @@ def test_user_tells_what_all_stores_know(home: Path, capsys: Captured) -> None:
     assert run_json(home, capsys, "user", "ada")["n_live_posts"] == 5
     assert run_json(home, capsys, "user", "mal")["n_blocked_by"] == 1
     said = run(home, capsys, "user", "vic")
-    for part in ("Mühlen", "de, en", "shown", "1; followed by 1", "Likes most", "ada"):
+    for part in ("Mühlen", "de, en", "shown", "1; followed by 1", "Likes most", "ada", "1 account, 1 keyword"):
         assert part in said
 
 

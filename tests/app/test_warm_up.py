@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 def kernels() -> set[str]:
@@ -13,14 +14,14 @@ def kernels() -> set[str]:
     return {f"{name}{signature}" for name, kernel in _dispatchers() for signature in kernel.signatures}
 
 
-def _dispatchers() -> Iterator[tuple[str, object]]:
+def _dispatchers() -> Iterator[tuple[str, Any]]:
     from numba.core.dispatcher import Dispatcher
 
     for module_name, module in list(sys.modules.items()):
         if module_name.startswith("millrace"):
-            for value in list(vars(module).values()):
+            for name, value in list(vars(module).items()):
                 if isinstance(value, Dispatcher) and value.__module__ == module_name:
-                    yield f"{module_name}.{value.__name__}", value
+                    yield f"{module_name}.{name}", value
 
 
 def main(folder: Path) -> None:

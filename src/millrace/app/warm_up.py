@@ -144,8 +144,8 @@ def _payloads() -> Iterator[Payload]:
     yield LabelChanged(label="spam", post_id="p2-1")
     yield BlockChanged(blocker_id="v1", blocked_id="v4")
     yield MuteChanged(muter_id="v1", muted_id="v3")
-    for viewer in ("v1", "v2"):  # of these two only v2 has a page with posts, in which keywords are looked for
-        yield MuteChanged(muter_id=viewer, keyword="dull")
+    for muter in ("v1", "v2"):  # of these two only v2 has a page with posts, in which keywords are looked for
+        yield MuteChanged(muter_id=muter, keyword="dull")
     yield Served(
         request_id="warm-up",
         viewer_id="v1",

@@ -99,7 +99,7 @@ def _footer(page: FeedResponse) -> str:
     info = page.debug_info
     parts = [count(len(page.posts), "post")]
     if info is not None:
-        parts.append(f"out of {info.candidate_count:,} candidates")
+        parts.append(f"out of {count(info.candidate_count, 'candidate')}")
     if page.degraded:
         parts.append("[yellow]degraded[/]")
     if page.end_of_feed:
