@@ -120,7 +120,7 @@ def import_data(
         else:
             _take_in(settings, data_set, events, report, has_span=span is not None, as_json=as_json)
     finally:  # also where some events were refused
-        if warning := newest.warning(settings, options.now_ms):
+        if warning := newest.warning(settings, options.now_ms, is_taken=not dry_run):
             notes().print(warning, style="yellow", markup=False, soft_wrap=True)
     if not (dry_run or as_json):
         where = escape(home_words(home))
