@@ -105,7 +105,7 @@ def test_the_script_prints_its_version() -> None:
         (["nonsense"], "No such command 'nonsense'"),
         (["serve", "--workers", "0"], "Invalid value for '--workers'"),
         (["import", "reddit-posts"], "Missing argument"),
-        (["import", "nonsense", "."], "nonsense"),
+        (["import", "nonsense", "."], "Invalid value for 'DATASET': 'nonsense' is not one of 'reddit-posts'"),
         (["config", "show"], "run `millrace init`"),
         (["config", "show", "--home", "nowhere"], "holds no millrace.toml"),
         (["bench", "nonsense"], "start it in a checkout of Millrace"),

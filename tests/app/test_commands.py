@@ -82,6 +82,23 @@ def test_dead_letters_can_be_dropped_one_by_one_or_all(home: Path, capsys: pytes
     assert "No dead letters" in capsys.readouterr().out
 
 
+def test_each_dead_letter_is_a_block_that_fits_into_a_narrow_terminal(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    ingest(home, b"one\n" + b"x" * 200 + b"\n", code=1)
+    capsys.readouterr()
+    assert cli.run(["dead-letters", "list", "--home", str(home)]) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "2 dead letters, newest first (times in UTC)"
+    heads = [line for line in lines[1:] if line and not line.startswith("    ")]
+    assert [head.split()[0] for head in heads] == ["2", "1"]
+    assert f"    {'x' * 70}…" in lines
+    assert lines[-1] == "    one"
+    assert cli.run(["dead-letters", "list", "--limit", "1", "--home", str(home)]) == 0
+    assert "The newest 1 are shown" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("argv", [[], ["1", "--all"]])
 def test_dropping_takes_ids_or_all(home: Path, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["dead-letters", "drop", *argv, "--home", str(home)]) == 2

@@ -34,10 +34,11 @@ def answer(home: Path, capsys: pytest.CaptureFixture[str], *argv: str, code: int
 
 def test_posts_are_picked_listed_and_taken_out(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer(home, capsys, "list") == {"n_picks": 0, "picks": []}
-    assert answer(home, capsys, "add", "p1", "later") == {"n_done": 2, "refused": []}
-    assert answer(home, capsys, "add", "p2", "--for", "24h", "--note", "good") == {"n_done": 1, "refused": []}
+    assert answer(home, capsys, "add", "p1", "later") == {"n_done": 2, "refused": [], "unknown": ["later"]}
+    sent = answer(home, capsys, "add", "p2", "--for", "24h", "--note", "good")
+    assert sent == {"n_done": 1, "refused": [], "unknown": []}
     picks = answer(home, capsys, "list")["picks"]
-    assert [pick["post_id"] for pick in picks] == ["p2", None, "p1"]  # of "later" nobody has heard yet
+    assert [(pick["post_id"], pick["is_known"]) for pick in picks] == [("p2", True), ("later", False), ("p1", True)]
     assert picks[0]["until_ms"] - picks[0]["picked_at_ms"] == pytest.approx(86_400_000, abs=60_000)
     assert picks[2]["until_ms"] is None
     assert (picks[2]["author_id"], picks[2]["text"]) == ("ada", "Das Rad dreht sich.")
@@ -55,6 +56,19 @@ def test_the_pool_is_shown_to_people(home: Path, capsys: pytest.CaptureFixture[s
     assert cli.run(["timeline", "vera", "--home", str(home), "--json"]) == 0
     page = msgspec.json.decode(capsys.readouterr().out)
     assert {post["post_id"]: "editorial" in post["sources"] for post in page["posts"]} == {"p1": True, "p2": False}
+
+
+def test_a_pick_of_which_nobody_has_heard_is_told_of_and_can_be_taken_out(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["editorial", "add", "nopost", "--home", str(home)]) == 0
+    said = capsys.readouterr()
+    assert "1 post picked" in said.out
+    assert said.err.startswith("nopost: not known; ")
+    assert cli.run(["editorial", "list", "--home", str(home)]) == 0
+    assert "nopost (not known)" in capsys.readouterr().out
+    assert answer(home, capsys, "remove", "nopost") == {"n_done": 1, "refused": [], "unknown": []}
+    assert answer(home, capsys, "list")["n_picks"] == 0
 
 
 def test_what_the_door_refuses_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,6 +127,7 @@ def check(answer: Any, bad: Bad) -> None:
     assert error["status"] == bad.status
     assert bad.message.lower() in error["message"].lower()
     assert error["message"]
+    assert error["remedy"]
     assert "Traceback" not in answer.text
     assert answer.headers["x-content-type-options"] == "nosniff"
 
@@ -137,6 +138,40 @@ def test_a_wrong_request_is_told_what_is_wrong_and_changes_nothing(make_service:
     before = service.written()
     check(request(service, bad), bad)
     assert service.written() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "remedy"),
+    [
+        (
+            f"{HOME}?viewer=vic&limit=0",
+            "query parameter limit '0': not a whole number >= 1",
+            "give a whole number >= 1, or leave it out",
+        ),
+        (
+            f"{HOME}?viewer=vic&limit=99999",
+            "query parameter limit '99999': not a whole number <= 50",
+            "give a whole number <= 50, or leave it out",
+        ),
+        (
+            f"{FOLLOWING}?viewer=vic&limit=abc",
+            "query parameter limit 'abc': not a whole number",
+            "give a whole number, or leave it out",
+        ),
+        (
+            f"{HOME}?viewer=vic&debug=maybe",
+            "query parameter debug 'maybe': not true or false",
+            "give true or false, or leave it out",
+        ),
+        ("/nowhere", "path '/nowhere': Not Found", "see /schema for the paths that there are"),
+        (EVENTS, f"method 'GET' of path '{EVENTS}': Method Not Allowed", "see /schema for the methods of each path"),
+    ],
+)
+def test_what_the_framework_refuses_is_said_in_the_form_of_the_house(
+    make_service: Any, path: str, message: str, remedy: str
+) -> None:
+    error = make_service("development").client.get(path).json()["error"]
+    assert (error["message"], error["remedy"]) == (message, remedy)
 
 
 @pytest.mark.parametrize(

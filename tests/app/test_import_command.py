@@ -40,6 +40,32 @@ def test_a_mapped_file_with_a_span_makes_a_page(home: Path, capsys: pytest.Captu
     assert "The wheel turns, day and night" in capsys.readouterr().out
 
 
+def test_what_is_said_to_do_next_names_the_home(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["import", "csv", *FORUM, "--home", str(home), "--span", "48h"]) == 0
+    said = capsys.readouterr()
+    assert f"Next: millrace timeline --home {home}, or millrace serve --home {home}\n" in said.out
+    assert "newest post" not in said.err
+
+
+def test_posts_that_are_too_old_for_any_page_are_told_of(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["import", "csv", *FORUM, "--home", str(home), "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert "d old; pages take posts up to 48 h (age.max_age_h). To see these on a page, import them with --span" in said
+    assert cli.run(["import", "csv", *FORUM, "--home", str(home)]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("The newest post is ")
+    assert said.endswith("import them again into a new home, with --span 48h\n")
+    new = str(tmp_path / "new")
+    assert cli.run(["init", "--home", new]) == 0
+    assert cli.run(["import", "csv", *FORUM, "--home", new, "--span", "48h"]) == 0  # and that helps
+    assert cli.run(["timeline", "dan", "--home", new]) == 0
+    said = capsys.readouterr()
+    assert "The wheel turns, day and night" in said.out
+    assert said.err == ""
+
+
 def test_a_dry_run_prints_first_events_and_counts_and_writes_nothing(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,6 +120,11 @@ def test_an_edit_that_cannot_be_used_changes_nothing_and_says_so_once(
     assert home.look() == 0.75
     assert not home.is_rejected()
     assert len(home.taken) == 1
+    (_, mended) = caplog.records
+    assert mended.getMessage() == f"{home.path} can be used again; its params are in effect"
+    home.write("[params]\na.rate = 0.5\n")
+    assert home.look() == 0.5
+    assert len(caplog.records) == 2
 
 
 def test_all_problems_of_an_edit_are_in_its_line(a_home: MakeHome, caplog: pytest.LogCaptureFixture) -> None:

@@ -120,6 +120,46 @@ def test_timeline_as_json_keeps_its_form_and_gets_the_trace_beside_it(home: Path
     assert both["trace"]["request_id"] == both["page"]["request_id"] != page["request_id"]
 
 
+def test_a_page_for_somebody_unknown_says_what_it_is(home: Path, capsys: Captured) -> None:
+    assert cli.run(["timeline", "zoe", "--home", str(home)]) == 0
+    said = capsys.readouterr()
+    assert said.err == "Nobody has heard of zoe: this is what is popular\n"
+    assert "For you, zoe" in said.out
+    assert cli.run(["timeline", "vic", "--home", str(home)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_page_names_the_posts_and_the_request_that_can_be_asked_about(
+    home: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run(home, capsys, "timeline", "vic").splitlines()
+    posts = [line.rpartition("  ·  post ")[2] for line in lines if "  ·  post " in line]
+    assert "p1" in posts
+    (request,) = [line.removeprefix("request ") for line in lines if line.startswith("request ")]
+    for post in posts:
+        assert "Shown at place" in run(home, capsys, "why", "vic", post, "--request", request)
+    first = run(home, capsys, "why", "vic", "p1").splitlines()[0]
+    assert first == "p1  was sent to vic lately: how that came about is in `--request ID`"
+    assert run(home, capsys, "why", "vic", "old").startswith("old  found by no source")
+
+
+def test_scores_fit_into_a_narrow_terminal_and_tell_only_what_changed_something(
+    home: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = run(home, capsys, "timeline", "vic", "--debug")
+    assert "x0.9" in said  # recency
+    assert "x1 " not in said
+    assert "+0 " not in said
+    said = run(home, capsys, "why", "bob", "p1")
+    bars = [line for line in said.splitlines() if "█" in line or "░" in line]
+    assert len(bars) > 1
+    assert all(line.count("│") == 6 and line.split("│")[1].strip() for line in bars)  # none goes on in a second line
+    assert "x 1 " not in said
+    assert "other steps changed nothing" in said
+
+
 # why
 
 
@@ -213,7 +253,7 @@ def test_user_tells_what_all_stores_know(home: Path, capsys: Captured) -> None:
     assert run_json(home, capsys, "user", "ada")["n_live_posts"] == 5
     assert run_json(home, capsys, "user", "mal")["n_blocked_by"] == 1
     said = run(home, capsys, "user", "vic")
-    for part in ("Mühlen", "de, en", "shown", "1; followed by 1", "Likes most", "ada"):
+    for part in ("Mühlen", "de, en", "shown", "1; followed by 1", "Likes most", "ada", "1 account, 1 keyword"):
         assert part in said
 
 

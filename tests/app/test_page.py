@@ -62,6 +62,13 @@ def test_a_card_says_who_when_what_and_why() -> None:
         assert part in text
 
 
+def test_a_card_names_its_post_and_the_foot_its_request_uncut() -> None:
+    lines = shown(a_page(a_post(), request_id="r" * 100)).splitlines()
+    assert any(line.endswith("·  post p") for line in lines)
+    assert lines[-2].startswith("1 post ─")
+    assert lines[-1] == "request " + "r" * 100
+
+
 def test_an_author_without_a_name_is_not_named_twice() -> None:
     assert "@u1" not in shown(a_page(a_post(author=FeedUser(user_id="u1", name="u1"))))
 

@@ -125,7 +125,8 @@ def run(argv: Sequence[str]) -> int:
         return FAILURE
     except _UsageError as error:
         if type(error).__name__ != "NoArgsIsHelpError":  # for that one the help has been printed
-            _complain(error.format_message())
+            # Before an enum's complaint stands the type of the exception.
+            _complain(error.format_message().replace(": Value error, ", ": "))
         return USAGE_ERROR
     except ValueError as error:  # also texts that are no UTF-8, no path, no number
         logging.getLogger(__name__).debug("a value could not be used", exc_info=True)

@@ -56,6 +56,7 @@ class LiveParams:
         self._read: Stamp | None = None
         self._looked_at: Stamp | None = None
         self._told: tuple[str, ...] = ()
+        self._is_rejected = False
         self.params = params_of(settings)
 
     def on_change(self, take: Callable[[ParamSet], None]) -> None:
@@ -89,9 +90,14 @@ class LiveParams:
             config, params = await asyncio.to_thread(self._load)
         except ConfigError as error:
             self._metrics.params_rejected(is_rejected=True)
+            self._is_rejected = True
             logger.error("%s; until then the params from before this edit stay in effect", error)
             return
         self._metrics.params_rejected(is_rejected=False)
+        if self._is_rejected:
+            self._is_rejected = False
+            # As loud as a warning: whoever heard that it was rejected hears that it is mended.
+            logger.warning("%s can be used again; its params are in effect", self._settings.config_path)
         if params != self.params:
             logger.info("params changed: %s", _difference(self.params, params))
             self.params = params

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+import numpy as np
+
 from millrace.app import wiring
 from millrace.app.settings import Settings, with_patience
 from millrace.app.viewers import active_viewers
 from millrace.base.errors import SchemaError, StoreError
-from millrace.base.ids import normalise_id
+from millrace.base.ids import IdKind, normalise_id
 
 if TYPE_CHECKING:
     from millrace.events.envelope import AnyEvent
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
     from millrace.mixer.trace_answers import PostWhy, RequestTrace
     from millrace.stores.replica import Replica
 
-_PATIENCE_MS: Final = 20_000
-"""This process serves one page: its kernels may have to be compiled, and no other request waits."""
+_PATIENCE_MS: Final = 600_000
+"""This process serves one page: its kernels may have to be compiled (minutes where the machine is busy), and no other
+request waits."""
 
 Timeline = Literal["home", "following"]
 
@@ -34,6 +37,16 @@ class LocalPage(NamedTuple):
 
     page: FeedResponse
     trace: RequestTrace
+    is_known: bool
+    """Whether anybody has heard of its viewer."""
+
+
+class LocalWhy(NamedTuple):
+    """Why a post is on a page, or why not."""
+
+    why: PostWhy
+    was_sent: bool
+    """Whether the page asked about is one made now, and the post was sent to its viewer before."""
 
 
 class _Kept:
@@ -108,7 +121,8 @@ def serve_page(
             make_page = service.home_with_result if timeline == "home" else service.following_with_result
             page, result = await make_page(request)
             await service.drain()
-            return LocalPage(page, await service.explainer.request(service.traces.of(result)))
+            traced = await service.explainer.request(service.traces.of(result))
+            return LocalPage(page, traced, _is_known(replica, request.viewer_id))
 
         try:
             made = asyncio.run(make())
@@ -124,7 +138,7 @@ def explain_post(
     post: str,
     request_id: str | None = None,
     on_progress: OnProgress | None = None,
-) -> PostWhy:
+) -> LocalWhy:
     """Return why a post is on a viewer's page, or why not.
 
     Parameters
@@ -160,14 +174,29 @@ def explain_post(
     with folded_replica(settings, on_progress) as replica:
         service = wiring.build_feed_service(settings, replica)
 
-        async def explain() -> PostWhy:
-            found = trace
+        async def explain() -> LocalWhy:
+            found, was_sent = trace, False
             if found is None:
                 request = FeedRequest(viewer_id=viewer, request_id="dry-run", is_dry_run=True)
                 found = service.traces.of(await service.execute(request))
-            return await service.explainer.why(found, post)
+                was_sent = _was_sent(replica, viewer, post)
+            return LocalWhy(await service.explainer.why(found, post), was_sent)
 
         return asyncio.run(explain())
+
+
+def _is_known(replica: Replica[FeedState], viewer: str) -> bool:
+    if replica.content is None:
+        return True
+    ids = np.array([replica.state.hasher.one(IdKind.USER, viewer)], dtype=np.int64)
+    return replica.content.users(ids, replica.position)[0] is not None
+
+
+def _was_sent(replica: Replica[FeedState], viewer: str, post: str) -> bool:
+    state = replica.state
+    viewer_id = state.hasher.one(IdKind.USER, viewer)
+    post_id = state.hasher.one(IdKind.POST, normalise_id(post, "post id"))
+    return post_id in state.seen.served(viewer_id, wiring.build_clock().now_ms())
 
 
 def _somebody(replica: Replica[FeedState]) -> str:

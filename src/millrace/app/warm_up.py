@@ -1,8 +1,9 @@
 """Warming up: everything imported and every kernel loaded, before the first child is forked.
 
 A worker that compiled (or just loaded) its kernels at the first request would be late with it, and would hold them
-in memory of its own. The supervisor therefore folds a handful of events into a throwaway state and serves a page
-from it; its children share what that has loaded.
+in memory of its own. The supervisor therefore folds a handful of events into a throwaway state and serves pages
+from it; its children share what that has loaded. These pages have all the time they need: after a fresh install they
+compile every kernel, and a stage that a passed deadline left out would be compiled by somebody's first page instead.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millrace.app import wiring
-from millrace.app.settings import Settings
+from millrace.app.settings import Settings, with_patience
 from millrace.base.clock import ManualClock
 from millrace.base.ids import IdHasher
 from millrace.events.content_events import (
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 
 _NOW_MS = 1_800_000_000_000
 _MINUTE_MS = 60_000
+_PATIENCE_MS = 3_600_000
+"""Compiling everything takes a minute or two; it is never given up."""
+_ASKED_ABOUT = ("p1-1", "p2-4", "p3-4", "r1")
+_MANY = 1_024
+"""So many events do not fit into a duplicate window as it begins."""
 _NOWHERE = Path("/nonexistent")
 
 
@@ -50,6 +56,7 @@ def warm_up(settings: Settings) -> None:
     from millrace.stream.collector import Collector
     from millrace.stream.memory_log import MemoryLog
 
+    settings = with_patience(settings, _PATIENCE_MS)
     clock = ManualClock(_NOW_MS)
     codec = wiring.build_codec(settings)
     log = MemoryLog(clock)
@@ -77,9 +84,28 @@ def warm_up(settings: Settings) -> None:
             page = await service.home(FeedRequest(viewer_id=viewer, request_id=name, correlation_id=name, limit=2))
             await service.home(FeedRequest(viewer_id=viewer, request_id=name + "-2", cursor=page.cursor))
             await service.following(FeedRequest(viewer_id=viewer, request_id=name + "-3"))
+            dry_run = FeedRequest(viewer_id=viewer, request_id=name + "-4", is_dry_run=True)
+            trace = service.traces.of(await service.execute(dry_run))
+            for post in _ASKED_ABOUT:
+                await service.explainer.why(trace, post)
         await service.drain()
 
     asyncio.run(serve())
+    _grow_and_forget(state)
+
+
+def _grow_and_forget(state: FeedState) -> None:
+    """Load what comes up only when much is there, or old: requests would wait while a fold, or the door, compiles."""
+    from millrace.base.int_table import IntTable
+    from millrace.stores.marks import Marks
+    from millrace.stream.dedup import DuplicateWindow, digest_bytes, digests_from
+
+    IntTable().grow()
+    Marks().grow()
+    DuplicateWindow(_MANY).admit(digests_from(digest_bytes(map(str, range(_MANY)))))
+    for fold in state.folds():
+        for months in range(1, 4):
+            fold.tick(_NOW_MS + months * 30 * 1440 * _MINUTE_MS)
 
 
 def _events() -> Iterator[AnyEvent]:
@@ -118,7 +144,8 @@ def _payloads() -> Iterator[Payload]:
     yield LabelChanged(label="spam", post_id="p2-1")
     yield BlockChanged(blocker_id="v1", blocked_id="v4")
     yield MuteChanged(muter_id="v1", muted_id="v3")
-    yield MuteChanged(muter_id="v1", keyword="dull")
+    for muter in ("v1", "v2"):  # of these two only v2 has a page with posts, in which keywords are looked for
+        yield MuteChanged(muter_id=muter, keyword="dull")
     yield Served(
         request_id="warm-up",
         viewer_id="v1",

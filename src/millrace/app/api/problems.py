@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -39,6 +40,17 @@ _MEANINGS: Final = {
     503: "Not now; try again in a moment",
     507: "No room; nothing was taken",
 }
+
+
+_ABOUT_HTTP: Final = {
+    404: ("path {path!r}", "see /schema for the paths that there are"),
+    413: ("body", "send less at once, or raise server.max_body_bytes"),
+    405: ("method {method!r} of path {path!r}", "see /schema for the methods of each path"),
+}
+"""What an error of the framework is about, and what to do."""
+
+_MAX_PATH_CHARS: Final = 120
+_KINDS: Final = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,16 +126,31 @@ def on_millrace_error(_request: Request[Any, Any, Any], error: MillraceError) ->
     return answer
 
 
-def on_http_error(_request: Request[Any, Any, Any], error: HTTPException) -> Response[ProblemAnswer]:
+def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[ProblemAnswer]:
     """Answer an error that the framework found: an unknown path, a wrong query parameter."""
-    message = error.detail
-    if isinstance(error.extra, list):
-        parts = [f"{item.get('key', '')} {item.get('message', '')}".strip() for item in error.extra]
-        message = "; ".join(parts) or message
-    answer = problem(error.status_code, message)
+    if isinstance(error.extra, list) and error.extra:
+        wrong = [_parameter_error(request, item) for item in error.extra]
+        message = "; ".join(str(one).removesuffix(f"; {one.remedy}") for one in wrong)
+        answer = problem(error.status_code, message, "; ".join(dict.fromkeys(one.remedy for one in wrong)))
+    else:
+        thing, remedy = _ABOUT_HTTP.get(error.status_code, ("", "see /schema for what can be asked"))
+        about = f"{thing.format(path=request.url.path[:_MAX_PATH_CHARS], method=request.method)}: " if thing else ""
+        answer = problem(error.status_code, about + error.detail, remedy)
     for name, value in (error.headers or {}).items():
         answer.headers[name] = value
     return answer
+
+
+def _parameter_error(request: Request[Any, Any, Any], item: Mapping[str, Any]) -> SchemaError:
+    """Return what is wrong with a parameter in our words; the framework tells only what it expected."""
+    name, said = str(item.get("key", "")), str(item.get("message", "")).replace("`", "")
+    value = request.query_params.get(name)
+    thing = f"query parameter {name}"
+    if not said.startswith("Expected "):
+        return SchemaError(thing, value=value, problem=said, remedy="see /schema for what it may be")
+    kind, _, rest = said.removeprefix("Expected ").partition(", got ")[0].partition(" ")
+    wanted = f"{_KINDS.get(kind, kind)} {rest}".strip()
+    return SchemaError(thing, value=value, problem=f"not {wanted}", remedy=f"give {wanted}, or leave it out")
 
 
 def on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[ProblemAnswer]:

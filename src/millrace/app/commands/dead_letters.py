@@ -32,7 +32,10 @@ def list_letters(
     from collections import deque
     from datetime import UTC, datetime
 
-    from millrace.app.commands.printing import out, print_json, print_table
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from millrace.app.commands.printing import count, out, plain, print_json
     from millrace.app.wiring import build_log
 
     log = build_log(open_settings(home))
@@ -53,19 +56,17 @@ def list_letters(
     if not letters:
         out().print("No dead letters.")
         return
-    rows = [
-        (
-            letter.letter_id,
-            datetime.fromtimestamp(letter.refused_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"),
-            letter.origin,
-            letter.topic,
-            letter.reason,
-            letter.data[:_SHOWN_CHARS].decode(errors="replace"),
-        )
-        for letter in letters
-    ]
-    title = f"Dead letters: {len(letters)} of {n_letters:,}, newest first (times in UTC)"
-    print_table(title, ("id", "refused at", "origin", "topic", "reason", "begins with"), rows)
+    console = out()
+    console.print(f"[bold]{count(n_letters, 'dead letter')}[/], newest first (times in UTC)")
+    if len(letters) < n_letters:
+        console.print(f"[dim]The newest {len(letters):,} are shown; --limit shows more[/]")
+    for letter in letters:
+        refused_at = datetime.fromtimestamp(letter.refused_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        console.print()
+        console.print(plain(f"{letter.letter_id}  {refused_at}  {letter.topic}, from {letter.origin}"), markup=False)
+        begin = letter.data[:_SHOWN_CHARS].decode(errors="replace")
+        for what in (letter.reason, begin + ("…" if len(letter.data) > _SHOWN_CHARS else "")):
+            console.print(Padding(Text(plain(what)), (0, 0, 0, 4)))
 
 
 @app.command()

@@ -17,6 +17,7 @@ PostsArgument = Annotated[list[str], typer.Argument(metavar="POST...", help="Ids
 NoteOption = Annotated[str, typer.Option("--note", help="Why; kept in the log.", show_default=False)]
 
 _SHOWN_CHARS = 60
+_POLLED = 1_000
 
 
 @app.callback()
@@ -47,7 +48,7 @@ def list_picks(home: HomeOption = None, as_json: JsonOption = False) -> None:
         return
     rows = [
         (
-            pick["post_id"] or "(not known)",
+            (pick["post_id"] or "(its id is not in the log any more)") + ("" if pick["is_known"] else " (not known)"),
             ago(now_ms - pick["picked_at_ms"]),
             datetime.fromtimestamp(pick["until_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M") if pick["until_ms"] else "",
             pick["author_id"] or "",
@@ -116,36 +117,83 @@ def _send(home: Any, now_ms: int, picks: list[dict[str, Any]], done: str, as_jso
         if result.status == "refused"
     ]
     n_done = len(picks) - len(refused)
+    gone = {refusal["post_id"] for refusal in refused}
+    unknown = _unknown(settings, [p["post_id"] for p in picks if p.get("is_picked", True) and p["post_id"] not in gone])
     if as_json:
-        print_json({"n_done": n_done, "refused": refused})
+        print_json({"n_done": n_done, "refused": refused, "unknown": unknown})
     else:
         out().print(f"{count(n_done, 'post')} {done}")
+        for post in unknown:
+            text = f"{plain(post)}: not known; it comes into pages if such a post is made, or take it out again"
+            notes().print(text, style="yellow", markup=False, soft_wrap=True)
         for refusal in refused:
             notes().print(f"{plain(refusal['post_id'])}: {plain(refusal['error'])}", markup=False)
     if refused:
         raise typer.Exit(1)
 
 
+def _unknown(settings: Settings, posts: list[str]) -> list[str]:
+    """Return those of some posts that are not known."""
+    import numpy as np
+
+    from millrace.app.local_feed import folded_replica
+    from millrace.base.ids import IdKind, normalise_id
+
+    if not posts:
+        return []
+    with folded_replica(settings) as replica:
+        if replica.content is None:
+            return []
+        hasher = replica.state.hasher
+        ids = np.array([hasher.one(IdKind.POST, normalise_id(post, "post id")) for post in posts], dtype=np.int64)
+        found = replica.content.posts(ids, replica.position)
+    return [post for post, content in zip(posts, found, strict=True) if content is None]
+
+
 def _picks(settings: Settings, now_ms: int) -> list[dict[str, Any]]:
     """Return the pool with what is known of its posts."""
-    from millrace.app.wiring import build_log, build_replica
+    import numpy as np
+
+    from millrace.app.local_feed import folded_replica
     from millrace.stores.editorial import FOR_EVER
 
-    log = build_log(settings)
-    replica = build_replica(settings, log)
-    replica.restore()
-    replica.catch_up()
-    picks = replica.state.editorial.picks(now_ms)
-    posts = replica.content.posts(picks.post_ids, replica.position) if replica.content is not None else []
-    replica.close()
-    log.close()
+    with folded_replica(settings) as replica:
+        picks = replica.state.editorial.picks(now_ms)
+        posts = replica.content.posts(picks.post_ids, replica.position) if replica.content is not None else []
+    is_unknown = np.array([post is None for post in posts], dtype=np.bool_)
+    id_of = _picked_ids(settings, set(picks.post_ids[is_unknown].tolist()))
     return [
         {
-            "post_id": post.post_id if post else None,
+            "post_id": post.post_id if post else id_of.get(key),
+            "is_known": post is not None,
             "author_id": post.author_id if post else None,
             "text": post.text if post else None,
             "picked_at_ms": picked_ms,
             "until_ms": None if until_ms == FOR_EVER else until_ms,
         }
-        for post, picked_ms, until_ms in zip(posts, picks.picked_ms.tolist(), picks.until_ms.tolist(), strict=True)
+        for key, post, picked_ms, until_ms in zip(
+            picks.post_ids.tolist(), posts, picks.picked_ms.tolist(), picks.until_ms.tolist(), strict=True
+        )
     ]
+
+
+def _picked_ids(settings: Settings, wanted: set[int]) -> dict[int, str]:
+    """Return the outside ids of picked posts that nobody has heard of: only the picks in the log name them."""
+    from millrace.app.wiring import build_codec, build_log
+    from millrace.base.ids import IdHasher, IdKind
+    from millrace.events.content_events import EditorialPicked
+
+    if not wanted:
+        return {}
+    codec, hasher, log = build_codec(settings), IdHasher(), build_log(settings)
+    topic = codec.registry.by_name(EditorialPicked.__name__).topic
+    consumer = log.subscribe("editorial-list", topics=[topic], start=log.begin())
+    id_of: dict[int, str] = {}
+    while records := consumer.poll(_POLLED).data:
+        for data in records:
+            payload = codec.decode(data).payload
+            if isinstance(payload, EditorialPicked):
+                id_of[hasher.one(IdKind.POST, payload.post_id)] = payload.post_id
+    consumer.close()
+    log.close()
+    return {key: post for key, post in id_of.items() if key in wanted}

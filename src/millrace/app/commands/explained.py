@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from millrace.app.commands.printing import out, plain, print_table
+from millrace.app.commands.page import changes_score
+from millrace.app.commands.printing import count, out, plain, print_table, table_width
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from millrace.mixer.feed import FeedPost
     from millrace.mixer.trace_answers import PostWhy, RequestTrace
 
 _VERDICTS: Final = {
@@ -60,25 +60,27 @@ def print_trace(trace: RequestTrace) -> None:
         console.print(plain(line), style="yellow", markup=False)
 
 
-def print_post_reasons(posts: Sequence[FeedPost]) -> None:
-    """Print for each post of a page, in a line, how its score came about."""
-    rows = []
-    for place, post in enumerate(posts, start=1):
-        if post.why is None:
-            continue
-        largest = (f"{name} {action.contribution:+.4f}" for name, action in list(post.why.actions.items())[:3])
-        steps = (f"{'+' if s.kind == 'add' else 'x'}{s.amount:.3g} {s.name}" for s in post.why.steps)
-        rows.append((place, post.post_id, ", ".join(post.sources), f"{post.score:.5f}", "; ".join((*largest, *steps))))
-    out().print()
-    print_table("Why", ("place", "post", "sources", "score", "largest parts; steps"), rows)
+def print_why(why: PostWhy, sent_to: str | None = None) -> None:
+    """Print why a post is on a page, or why not.
 
-
-def print_why(why: PostWhy) -> None:
-    """Print why a post is on a page, or why not."""
+    Parameters
+    ----------
+    why
+        The answer.
+    sent_to
+        The viewer, if it was sent to them before: then that is why they do not get it again.
+    """
     from rich.markup import escape
 
     console = out()
-    console.print(f"[bold]{escape(plain(why.post_id))}[/]  {_VERDICTS[why.verdict]}")
+    verdict = _VERDICTS[why.verdict]
+    if why.verdict not in ("dropped", "not_retrieved"):
+        sent_to = None
+    if sent_to is not None:
+        verdict = f"[yellow]was sent to {escape(plain(sent_to))} lately[/]: how that came about is in `--request ID`"
+    console.print(f"[bold]{escape(plain(why.post_id))}[/]  {verdict}")
+    if sent_to is not None:
+        console.print("[dim]The id stands below that page. On a page made now:[/]")
     console.print(plain(why.summary), markup=False)
     if why.not_retrieved:
         console.print()
@@ -94,24 +96,29 @@ def print_why(why: PostWhy) -> None:
 def _print_score(console: Console, why: PostWhy) -> None:
     widest = max(abs(part.contribution) for part in why.actions)
     rows = [
-        (part.name, f"{part.probability:.7f}", f"{part.weight:g}", f"{part.contribution:+.6f}", bar)
-        for part, bar in zip(why.actions, _bars([p.contribution for p in why.actions], widest), strict=True)
+        (part.name, f"{part.probability:.7f}", f"{part.weight:g}", f"{part.contribution:+.6f}") for part in why.actions
     ]
-    about = "prediction x weight" + (" (kept to 2e-4)" if why.approximate else "")
-    print_table("Value", ("action", "prediction", "weight", about, ""), rows)
+    columns = ("action", "prediction", "weight", "prediction x weight")
+    room = console.width - table_width(columns, rows) - table_width(("",), ())
+    bars = _bars([part.contribution for part in why.actions], widest, min(max(room, 1), _BAR_WIDTH))
+    title = "Value (predictions kept to 2e-4)" if why.approximate else "Value"
+    print_table(title, (*columns, ""), [(*row, bar) for row, bar in zip(rows, bars, strict=True)])
     console.print()
     steps: list[tuple[str, str, str]] = []
     if why.value is not None and why.offset_value is not None:
         steps = [("sum", "", f"{why.value:+.6f}"), ("offset", "", f"{why.offset_value:.6f}")]
-    for step in why.steps:
+    told = [step for step in why.steps if changes_score(step.kind, step.amount)]
+    for step in told:
         sign = "+" if step.kind == "add" else "x"
         steps.append((step.name, f"{sign} {step.amount:.6g}", f"{step.score_after:.6f}"))
     print_table("Score", ("step", "amount", "score after"), steps)
+    if n_idle := len(why.steps) - len(told):
+        console.print(f"[dim]{count(n_idle, 'other step')} changed nothing[/]")
 
 
-def _bars(parts: Sequence[float], widest: float) -> Iterator[str]:
+def _bars(parts: Sequence[float], widest: float, width: int) -> Iterator[str]:
     for part in parts:
-        n = round(abs(part) / widest * _BAR_WIDTH) if widest > 0 else 0
+        n = round(abs(part) / widest * width) if widest > 0 else 0
         yield ("█" if part > 0 else "░") * n
 
 

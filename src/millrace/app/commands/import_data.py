@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 import typer
 
-from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings, settings_or_defaults
+from millrace.app.commands.options import (
+    HomeOption,
+    JsonOption,
+    SetOption,
+    home_words,
+    open_settings,
+    settings_or_defaults,
+)
 from millrace.base.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -91,6 +98,10 @@ def import_data(
 
     Example: millrace import csv orders.csv --map orders.toml --dry-run
     """
+    from rich.markup import escape
+
+    from millrace.app.commands.old_posts import NewestPost
+    from millrace.app.commands.printing import notes, out
     from millrace.app.wiring import build_clock
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
@@ -101,11 +112,19 @@ def import_data(
         now_ms=build_clock().now_ms(), span_ms=None if span is None else parse_span(span), seed=seed, n_viewers=viewers
     )
     report = ImportReport()
-    events = _events(settings, data_set, path, map_file, options, report, check_rows)
-    if dry_run:
-        _rehearse(settings, data_set, events, report, as_json=as_json)
-    else:
-        _take_in(settings, data_set, events, report, has_span=span is not None, as_json=as_json)
+    newest = NewestPost()
+    events = newest.watch(_events(settings, data_set, path, map_file, options, report, check_rows))
+    try:
+        if dry_run:
+            _rehearse(settings, data_set, events, report, as_json=as_json)
+        else:
+            _take_in(settings, data_set, events, report, has_span=span is not None, as_json=as_json)
+    finally:  # also where some events were refused
+        if warning := newest.warning(settings, options.now_ms, is_taken=not dry_run):
+            notes().print(warning, style="yellow", markup=False, soft_wrap=True)
+    if not (dry_run or as_json):
+        where = escape(home_words(home))
+        out().print(f"Next: [bold]millrace timeline{where}[/], or [bold]millrace serve{where}[/]", soft_wrap=True)
 
 
 def parse_span(text: str, option: str = "--span") -> int:
@@ -192,7 +211,6 @@ def _take_in(
     else:
         _print_taken(out(), data_set, intake, took_s)
         _print_report(out(), report, intake.refusals)
-        out().print("Next: [bold]millrace timeline[/], or [bold]millrace serve[/]")
     if intake.n_refused:
         raise typer.Exit(1)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -25,12 +24,13 @@ def init(
     """
     from rich.markup import escape
 
+    from millrace.app.commands.options import home_words
     from millrace.app.commands.printing import out
 
     settings, is_new = make_home(home)
     console = out()
     console.print(f"{'Made' if is_new else 'Found'} [bold]{escape(str(settings.home))}[/] ({CONFIG_NAME}, data/)")
-    where = "" if settings.home == Path.cwd() else f" --home {shlex.quote(str(home))}"
+    where = home_words(home)
     console.print("Next:" if not settings.log_path.exists() else "It holds events already. Next:")
     steps = (
         ("demo", "a made-up world to look at"),

@@ -76,7 +76,7 @@ def user(user: UserArgument, home: HomeOption = None, as_json: JsonOption = Fals
     """
     from rich.markup import escape
 
-    from millrace.app.commands.printing import out, plain, print_json, print_table
+    from millrace.app.commands.printing import count, out, plain, print_json, print_table
 
     with _facts(home) as (facts, now_ms):
         found = facts.user(user)
@@ -99,7 +99,7 @@ def user(user: UserArgument, home: HomeOption = None, as_json: JsonOption = Fals
             ("labels", ", ".join(found.labels)),
             ("follows", f"{found.n_following:,}; followed by {found.n_followers:,}"),
             ("blocks", f"{found.n_blocked:,}; blocked by {found.n_blocked_by:,}"),
-            ("mutes", f"{found.n_muted:,} accounts, {found.n_muted_keywords:,} keywords"),
+            ("mutes", f"{count(found.n_muted, 'account')}, {count(found.n_muted_keywords, 'keyword')}"),
             ("live posts", f"{found.n_live_posts:,}"),
             ("seen, sent", f"{found.n_seen:,}, {found.n_served:,} within their windows"),
             ("last action", _when(found.last_action_ms, now_ms)),
@@ -107,7 +107,7 @@ def user(user: UserArgument, home: HomeOption = None, as_json: JsonOption = Fals
     )
     if found.actions:
         history = sorted(found.actions.items(), key=lambda item: -item[1])
-        print_table(f"History: {found.n_actions:,} actions kept", ("action", "times"), history)
+        print_table(f"History: {count(found.n_actions, 'action')} kept", ("action", "times"), history)
     if found.likes:
         likes = [(_named(liking.author), f"{liking.affinity:.2f}") for liking in found.likes]
         print_table("Likes most", ("author", "affinity"), likes)

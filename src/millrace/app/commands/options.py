@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +54,16 @@ def open_settings(home: Path | None, overrides: list[str] | None = None, *, chec
     if checks_params:
         return load_settings(folder, os.environ, pairs, param_problems)
     return load_settings(folder, os.environ, pairs)
+
+
+def home_words(home: Path | None) -> str:
+    """Return what has to follow the commands that we recommend: `` --home my-feed``; empty where it goes without."""
+    try:
+        without = find_home(None, os.environ, Path.cwd())
+    except ConfigError:
+        without = None
+    is_found = home is None or (Path.cwd() / home).resolve() == without
+    return "" if is_found else f" --home {shlex.quote(str(home))}"
 
 
 def param_problems(settings: Settings) -> tuple[str, ...]:

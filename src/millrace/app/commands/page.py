@@ -11,19 +11,26 @@ from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
-from millrace.app.commands.printing import age, plain, plain_text
+from millrace.app.commands.printing import age, count, plain, plain_text
 
 if TYPE_CHECKING:
-    from millrace.mixer.feed import FeedPost, FeedResponse
+    from millrace.mixer.feed import FeedPost, FeedResponse, Why
 
 _MAX_TEXT_CHARS: Final = 280
 _MAX_LINES: Final = 4
 _VERBS: Final = {"reply": "replied", "repost": "reposted", "quote": "quoted"}
+_SHOWN_PARTS: Final = 3
 _ICONS: Final = {"image": "▣ picture", "video": "▶ video", "audio": "♪ audio"}
 
 
 def print_page(
-    console: Console, page: FeedResponse, now_ms: int, max_posts: int | None = None, title: str = "For you"
+    console: Console,
+    page: FeedResponse,
+    now_ms: int,
+    max_posts: int | None = None,
+    title: str = "For you",
+    *,
+    with_scores: bool = False,
 ) -> None:
     """Print a page, best post first.
 
@@ -39,18 +46,23 @@ def print_page(
         Show only so many, and say how many more there are.
     title
         What kind of page it is.
+    with_scores
+        Also tell under each post which sources found it and how its score came about.
     """
     posts = page.posts if max_posts is None else page.posts[:max_posts]
     console.print()
     console.print(Rule(f"[bold]{escape(title)}[/], {escape(plain(page.viewer_id))}", style="cyan", align="left"))
     for place, post in enumerate(posts, start=1):
         console.print(_card(place, post, now_ms))
+        if with_scores and post.why is not None:
+            console.print(Padding(Text(score_line(post, post.why), style="dim"), (0, 0, 0, 4)))
     n_more = len(page.posts) - len(posts)
     if n_more > 0:
         console.print(Padding(f"[dim]… and {n_more} more on this page[/]", (1, 0, 0, 4)))
     if not posts:
         console.print("[dim]Nothing to show: no live posts that this viewer may see.[/]")
     console.print(Rule(_footer(page), style="cyan", align="left"))
+    console.print(f"[dim]request {escape(plain(page.request_id))}[/]", soft_wrap=True)  # whole, to be copied
 
 
 def _card(place: int, post: FeedPost, now_ms: int) -> Group:
@@ -64,6 +76,7 @@ def _card(place: int, post: FeedPost, now_ms: int) -> Group:
         head.append(f"  ·  {_VERBS[post.kind]}", style="dim")
     if post.language:
         head.append(f"  ·  {plain(post.language)}", style="dim")
+    head.append(f"  ·  post {plain(post.post_id)}", style="dim")
     parts: list[Text | Padding] = [Text(), head]
     if post.text:
         parts.append(Padding(_body(post.text), (0, 0, 0, 4)))
@@ -84,15 +97,31 @@ def _body(text: str) -> Text:
 
 def _footer(page: FeedResponse) -> str:
     info = page.debug_info
-    parts = [f"{len(page.posts)} posts"]
+    parts = [count(len(page.posts), "post")]
     if info is not None:
-        parts.append(f"out of {info.candidate_count:,} candidates")
+        parts.append(f"out of {count(info.candidate_count, 'candidate')}")
     if page.degraded:
         parts.append("[yellow]degraded[/]")
     if page.end_of_feed:
         parts.append("end of feed")
-    parts.append(f"[dim]request {escape(plain(page.request_id))}[/]")
     return " · ".join(parts)
+
+
+def score_line(post: FeedPost, why: Why) -> str:
+    """Return how a score came about: sources, the largest parts of the value, and the steps that changed anything."""
+    parts = (f"{name} {action.contribution:+.4f}" for name, action in list(why.actions.items())[:_SHOWN_PARTS])
+    steps = (
+        f"{'+' if step.kind == 'add' else 'x'}{step.amount:.3g} {step.name}"
+        for step in why.steps
+        if changes_score(step.kind, step.amount)
+    )
+    said = (", ".join(post.sources), ", ".join(parts), ", ".join(steps))
+    return plain(f"score {post.score:.5f}: " + "; ".join(filter(None, said)))
+
+
+def changes_score(kind: str, amount: float) -> bool:
+    """Whether a step of the value model does anything: x1 and +0 do not."""
+    return amount != (0.0 if kind == "add" else 1.0)
 
 
 def shorten(text: str) -> str:

@@ -24,6 +24,10 @@ Letters that run from right to left need no controls, and the joiners of emoji a
 """
 
 
+_BORDERS: Final = 3
+"""Around a cell: a line to its left, and a blank on either side."""
+
+
 class Step(Protocol):
     """One line of progress."""
 
@@ -70,6 +74,14 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for row in shown:
         table.add_row(*row)
     out().print(table)
+
+
+def table_width(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
+    """Return how many characters wide `print_table` makes a table that has the room, without its right border."""
+    from rich.cells import cell_len
+
+    cells = [[*map(_cell, row)] for row in rows]
+    return sum(max(map(cell_len, (name, *(row[i] for row in cells)))) + _BORDERS for i, name in enumerate(columns)) + 1
 
 
 @contextmanager

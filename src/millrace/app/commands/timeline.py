@@ -58,19 +58,22 @@ def show_page(
     """Make a page of one of a viewer's timelines in this process, and print it."""
     import msgspec
 
-    from millrace.app.commands.explained import print_post_reasons, print_trace
+    from millrace.app.commands.explained import print_trace
     from millrace.app.commands.folding import folding
     from millrace.app.commands.page import print_page
-    from millrace.app.commands.printing import out
+    from millrace.app.commands.printing import notes, out, plain
     from millrace.app.local_feed import serve_page
     from millrace.app.wiring import build_clock
 
     with folding() as on_progress:
-        page, trace = serve_page(settings, viewer, limit, on_progress, timeline=which)
+        page, trace, is_known = serve_page(settings, viewer, limit, on_progress, timeline=which)
     if as_json:
         typer.echo(msgspec.json.encode({"page": page, "trace": trace} if debug else page))
         return
-    print_page(out(), page, build_clock().now_ms(), title=_TITLES[which])
+    if not is_known:
+        shown_instead = ": this is what is popular" if which == "home" else ", so they follow nobody"
+        text = f"Nobody has heard of {plain(page.viewer_id)}{shown_instead}"
+        notes().print(text, style="yellow", markup=False, soft_wrap=True)
+    print_page(out(), page, build_clock().now_ms(), title=_TITLES[which], with_scores=debug)
     if debug:
-        print_post_reasons(page.posts)
         print_trace(trace)

@@ -36,8 +36,8 @@ def why(
 
     settings = open_settings(home, overrides, checks_params=True)
     with folding() as on_progress:
-        found = explain_post(settings, viewer, post, request, on_progress)
+        found, was_sent = explain_post(settings, viewer, post, request, on_progress)
     if as_json:
         print_json(found)
     else:
-        print_why(found)
+        print_why(found, viewer if was_sent else None)
