@@ -112,7 +112,7 @@ def test_popular_posts_reach_those_who_follow_nobody(a_world: World) -> None:
     world = a_world([*posts_by(30, 1), *posts_by(31, 2), *likes])
     page = world.page()
     assert ids(page) == ["1", "2"]
-    assert [post.reason for post in page.posts] == ["Popular now", "By somebody new here"]
+    assert [post.reason for post in page.posts] == ["Popular now", "By an author first seen here lately"]
 
 
 def test_an_author_has_at_most_three_posts_on_a_page(a_world: World) -> None:

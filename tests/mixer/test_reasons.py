@@ -39,7 +39,7 @@ def test_strangers_posts_are_popular_or_new() -> None:
     nothing = {"kind": "original", "author": "X", "is_in_network": False, "proofs": [], "n_proofs": 0}
     assert reason(("popular", "recent"), **nothing) == "Popular now"  # type: ignore[arg-type]
     assert reason(("similar_content", "popular"), **nothing) == "Similar to posts you liked"  # type: ignore[arg-type]
-    assert reason(("new_authors", "recent"), **nothing) == "By somebody new here"  # type: ignore[arg-type]
+    assert reason(("new_authors", "recent"), **nothing) == "By an author first seen here lately"  # type: ignore[arg-type]
     assert reason(("recent",), **nothing) == "New"  # type: ignore[arg-type]
 
 

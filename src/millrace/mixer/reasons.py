@@ -24,7 +24,7 @@ _BY_SOURCE: Final = {
     "editorial": "Picked by the editors",
     "popular": "Popular now",
     "trending": "Rising now",
-    "new_authors": "By somebody new here",
+    "new_authors": "By an author first seen here lately",
 }
 """Of a stranger's post, by the first of these that found it."""
 
