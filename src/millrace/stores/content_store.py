@@ -115,6 +115,7 @@ def connect(path: Path, *, is_writer: bool) -> sqlite3.Connection:
         else:
             connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=30.0)
             connection.execute("PRAGMA query_only = ON")
+            connection.execute("PRAGMA cache_size = -16384")  # the upper pages of every index stay at hand
         found = connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
     except sqlite3.Error as error:
         raise StoreError(
