@@ -21,6 +21,7 @@ from millrace.base.actions import Action, ActionSpace
 from millrace.base.clock import ManualClock
 from millrace.features.query_fields import CLAIMED, FOLLOWING, LIKED_POSTS, SEEN, SERVED
 from millrace.mixer.config import HomeConfig
+from millrace.mixer.feed_state import FeedState
 from millrace.mixer.home_pipeline import HomeParts, home_stages
 from millrace.pipeline.blueprint import Stages
 from millrace.pipeline.query import Query
@@ -30,7 +31,6 @@ from millrace.stores.engagement_arrays import OP_ANNOTATE, OP_CREATE, OP_ENGAGE
 from millrace.stores.engagement_kernels import fold_ops
 from millrace.stores.follow_walks import friends_of_friends, friends_of_friends_reference
 from millrace.stores.post_store import PostColumns
-from millrace.stores.state import State
 from millrace.stores.taste_references import co_engaged_reference, like_minded_reference
 
 N_USERS: Final = 100_000
@@ -43,13 +43,13 @@ HOUR_MS: Final = 3_600_000
 NOW_MS: Final = 1_800_000_000_000
 
 
-def a_state(rng: np.random.Generator) -> tuple[State, np.ndarray]:
+def a_state(rng: np.random.Generator) -> tuple[FeedState, np.ndarray]:
     """Return the filled state and the viewers to ask for: the most active of some."""
     users = rng.permutation(np.unique(rng.integers(1, 2**62, 2 * N_USERS))[: 2 * N_USERS])[:N_USERS]
     home = rng.integers(0, N_COMMUNITIES, N_USERS)
     members = [np.flatnonzero(home == community) for community in range(N_COMMUNITIES)]
     share = rng.pareto(1.2, N_USERS) + 0.1
-    state = State(StoresConfig())
+    state = FeedState(StoresConfig())
 
     note("posts")
     author = rng.choice(N_USERS, N_POSTS, p=share / share.sum())
@@ -132,7 +132,7 @@ def hydrated(stages: Stages, viewer: int, had: dict[Any, Any]) -> Query:
     return query.with_fields(had)
 
 
-def walks(state: State, query: Query) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+def walks(state: FeedState, query: Query) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
     """Return ours and plain Python's walk over each graph, both with the sources' default bounds."""
     engagements, me = state.engagements, query.viewer_id
     tastes, index, liked = engagements.tastes, engagements.index, query[LIKED_POSTS]
