@@ -81,11 +81,11 @@ class Home:
             config=self.config,
             listeners=(content,),
         )
-        keeper = Keeper(self.log, replica, content, self.warehouse, CODEC, self.clock, self.config, self.forget_claims)
+        keeper = Keeper(self.log, replica, content, self.warehouse, CODEC, self.clock, self.config, self.forget_pages)
         keeper.start()
         return keeper
 
-    def forget_claims(self, user: str) -> None:
+    def forget_pages(self, user: str) -> None:
         self.claims.forget(HASHER.one(IdKind.USER, user))
 
     def show(self, viewer: str, *texts: bytes) -> None:
@@ -418,7 +418,7 @@ def test_posts_learnt_from_the_log_are_remembered_over_a_kill(home: Home) -> Non
     connection.close()
     for killed_after in range(3):
         content = ContentStore(home.folder / "content.db", HASHER)
-        eraser = Eraser(home.log, content, home.warehouse, CODEC, lambda: (3,), home.forget_claims, records_per_step=1)
+        eraser = Eraser(home.log, content, home.warehouse, CODEC, lambda: (3,), home.forget_pages, records_per_step=1)
         eraser.step()
         content.close()
         assert records_left(home) == [False, killed_after < 1, True]

@@ -7,7 +7,7 @@ from millrace.base.actions import Action, ActionSpace
 from millrace.base.errors import GoneError
 from millrace.features.columns import ACTION_PROBS, CREATED_MS, OFFSET_VALUE, RECENCY_FACTOR, SCORE, VALUE
 from millrace.mixer import trace as trace_module
-from millrace.mixer.trace import Trace, TracePacker
+from millrace.mixer.trace import Trace, TracePacker, viewer_mark
 from millrace.mixer.trace_codes import PRECISION
 from millrace.mixer.value_model.weights import X_WEIGHTS
 from millrace.pipeline.column import PROVENANCE
@@ -33,7 +33,10 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[PipelineResult, Tr
     others = [a_mute(20, 361), a_mute(20, 362), an_impression(20, 2000), an_impression(20, 2010)]
     world = FeedWorld(tmp_path_factory.mktemp("world"), [*posts, *follows, *likes, *others])
     _, result = world.page_with_result(limit=30)
-    trace = Trace(TracePacker(world.service.pipeline, ActionSpace().names).pack(result))
+    record = TracePacker(world.service.pipeline, ActionSpace().names).pack(result)
+    assert viewer_mark("20") in record
+    assert viewer_mark("2") not in record
+    trace = Trace(record)
     world.close()
     return result, trace
 

@@ -42,8 +42,8 @@ class Eraser:
         Decodes the log's records.
     renew_checkpoints
         Writes a checkpoint of the state as it is now, removes all older ones, returns its position.
-    forget_claims
-        Removes a user's claims and floor, and all kept pages; given an outside id. See `ClaimStore.forget`.
+    forget_pages
+        Removes a user's claims and floor, all kept pages, and traces of the user's; given an outside id.
     records_per_step
         Log records looked at in one step.
     """
@@ -55,7 +55,7 @@ class Eraser:
         warehouse: Warehouse,
         codec: EventCodec,
         renew_checkpoints: Callable[[], Position],
-        forget_claims: Callable[[str], None],
+        forget_pages: Callable[[str], None],
         *,
         records_per_step: int = 20_000,
     ) -> None:
@@ -64,7 +64,7 @@ class Eraser:
         self._warehouse = warehouse
         self._codec = codec
         self._renew_checkpoints = renew_checkpoints
-        self._forget_claims = forget_claims
+        self._forget_pages = forget_pages
         self._records_per_step = records_per_step
         self._rules: dict[int, SubjectRule] = {}
         self._topics_about_posts = {codec.registry.by_name(kind.__name__).topic for kind in ABOUT_POSTS}
@@ -83,7 +83,7 @@ class Eraser:
             rule = self._rule(erasure)
             n_rows = self._warehouse.erase(erasure.user, rule.posts, before=erasure.at)
             logger.info("erasure at log offset %d: %d warehouse rows removed or rewritten", erasure.at, n_rows)
-            self._forget_claims(erasure.user)
+            self._forget_pages(erasure.user)
         self._clean_dead_letters({erasure.user for erasure in waiting})
         self._content.note_purged(waiting, self._renew_checkpoints())
         return True
@@ -111,7 +111,7 @@ class Eraser:
         self._purge_late_pages([self._rule(erasure) for erasure in done], done[0].at)
         for erasure in done:
             self._warehouse.erase(erasure.user, self._rule(erasure).posts, before=erasure.at)
-            self._forget_claims(erasure.user)
+            self._forget_pages(erasure.user)
         self._log.purge(np.array([erasure.at for erasure in done], dtype=np.int64))
         self._content.forget_erasures(done)
         for erasure in done:

@@ -59,8 +59,8 @@ class Keeper:
         Where the log is exported to.
     config
         Intervals, sizes, retention.
-    forget_claims
-        Removes what is claimed for a user, and kept pages: for erasures.
+    forget_pages
+        Removes what is claimed for a user, kept pages, and traces of the user's pages: for erasures.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Keeper:
         codec: EventCodec,
         clock: Clock,
         config: ReplicaConfig,
-        forget_claims: Callable[[str], None],
+        forget_pages: Callable[[str], None],
     ) -> None:
         self._log = log
         self._replica = replica
@@ -82,7 +82,7 @@ class Keeper:
         self._clock = clock
         self._config = config
         self._group = log.subscribe(GROUP, start=log.end())
-        self._eraser = Eraser(log, content, warehouse, codec, self._renew_checkpoints, forget_claims)
+        self._eraser = Eraser(log, content, warehouse, codec, self._renew_checkpoints, forget_pages)
         self._newest: Position = (0,)  # the newest checkpoint that exists
         self._tried_at: Position = (0,)  # where writing one was tried last, with success or without
         self._tried_s = self._committed_s = self._chores_s = clock.monotonic_s()
@@ -330,6 +330,8 @@ def run_keeper(
 def open_keeper(settings: Settings) -> Keeper:
     """Build the keeper of a home; call it in the process that runs it, and hold `keeper_lock`."""
     from millrace.app import wiring
+    from millrace.mixer.trace import viewer_mark
+    from millrace.stores.trace_erasure import forget_traces
 
     log = wiring.build_log(settings)
     codec = wiring.build_codec(settings)
@@ -339,12 +341,13 @@ def open_keeper(settings: Settings) -> Keeper:
     replica = wiring.build_replica(settings, log, listeners=(content,), has_content_reads=False, hasher=hasher)
     warehouse = Warehouse(settings.warehouse_dir, codec)
 
-    def forget_claims(user: str) -> None:
+    def forget_pages(user: str) -> None:
         # Opened for the purpose: erasures are rare, and the keeper needs no claims (nor a claim server) otherwise.
         with closing(wiring.build_claims(settings)) as claims:
             claims.forget(hasher.one(IdKind.USER, user))
+        forget_traces(settings.traces_dir, viewer_mark(user))
 
-    return Keeper(log, replica, content, warehouse, codec, clock, settings.config.replica, forget_claims)
+    return Keeper(log, replica, content, warehouse, codec, clock, settings.config.replica, forget_pages)
 
 
 @contextmanager

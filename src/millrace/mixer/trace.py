@@ -92,6 +92,11 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(TraceHead)
 
 
+def viewer_mark(viewer_id: str) -> bytes:
+    """Return the bytes that records of a viewer's pages hold, and no others'; what erasure looks for."""
+    return _ENCODER.encode("viewer_id") + _ENCODER.encode(viewer_id)
+
+
 class TracePacker:
     """Makes traces of one pipeline's results.
 

@@ -34,8 +34,8 @@ _HEAD: Final = struct.Struct("<8sQQ16s")
 """Magic, bytes of the ring, entries of the index, the key of the words in ids."""
 _ENTRY: Final = struct.Struct("<qQII")
 """Sequence number, place in the endless stream of records, length, CRC-32; the index holds one per sequence number."""
-_ENTRY_TYPE: Final = np.dtype([("sequence", "<i8"), ("place", "<u8"), ("length", "<u4"), ("crc32", "<u4")])
-_INDEX_START: Final = 4_096
+INDEX_ENTRY: Final = np.dtype([("sequence", "<i8"), ("place", "<u8"), ("length", "<u4"), ("crc32", "<u4")])
+INDEX_START: Final = 4_096
 _BYTES_PER_ENTRY: Final = 2_048
 _SEQUENCES_PER_MS: Final = 1 << 10
 _UNFINISHED: Final = 1 << 16
@@ -106,10 +106,10 @@ class _Shape(NamedTuple):
 
     @property
     def ring_start(self) -> int:
-        return _INDEX_START + self.n_entries * _ENTRY.size
+        return INDEX_START + self.n_entries * _ENTRY.size
 
     def entry_at(self, sequence: int) -> int:
-        return _INDEX_START + sequence % self.n_entries * _ENTRY.size
+        return INDEX_START + sequence % self.n_entries * _ENTRY.size
 
     def word(self, slot: int, sequence: int) -> str:
         return hashlib.blake2b(struct.pack("<qq", slot, sequence), digest_size=4, key=self.key).hexdigest()
@@ -173,7 +173,7 @@ class FileTraces:
         except FileNotFoundError:
             raise _unknown(request_id) from None
         try:
-            shape = _read_shape(file)
+            shape = read_shape(file)
             if shape is None or shape.word(place.slot, place.sequence) != place.word:
                 raise _unknown(request_id)
             return _read_record(file, shape, place.sequence, request_id)
@@ -234,14 +234,14 @@ class FileTraces:
 
     def _continue_or_begin(self, file: int) -> None:
         n_entries = max(self._max_bytes // _BYTES_PER_ENTRY, 16)
-        shape = _read_shape(file)
+        shape = read_shape(file)
         if shape is None or shape[:2] != (self._max_bytes, n_entries):
             # Another size, or no file of ours. A reader that looks meanwhile finds nothing, which is true.
             shape = _Shape(self._max_bytes, n_entries, os.urandom(16))
             os.ftruncate(file, 0)
             os.ftruncate(file, shape.ring_start)  # the index, all zeros
             _write_all(file, _HEAD.pack(_MAGIC, *shape), 0)
-        index = np.frombuffer(os.pread(file, n_entries * _ENTRY.size, _INDEX_START), dtype=_ENTRY_TYPE)
+        index = np.frombuffer(os.pread(file, n_entries * _ENTRY.size, INDEX_START), dtype=INDEX_ENTRY)
         self._shape = shape
         self._end = int((index["place"] + index["length"]).max())
         self._next_sequence = max(self._clock.now_ms() * _SEQUENCES_PER_MS, int(index["sequence"].max()) + _UNFINISHED)
@@ -252,7 +252,7 @@ def trace_files(folder: Path) -> dict[Path, bool]:
     is_good_by_path = {}
     for path in sorted(folder.glob("slot-*.traces")):
         with path.open("rb") as file:
-            is_good_by_path[path] = _read_shape(file.fileno()) is not None
+            is_good_by_path[path] = read_shape(file.fileno()) is not None
     return is_good_by_path
 
 
@@ -287,7 +287,8 @@ def _unknown(request_id: str) -> NotFoundError:
     )
 
 
-def _read_shape(file: int) -> _Shape | None:
+def read_shape(file: int) -> _Shape | None:
+    """Return the head of an open file; None if it does not begin as a slot's does."""
     head = _pread(file, _HEAD.size, 0)
     if len(head) < _HEAD.size or not head.startswith(_MAGIC):
         return None
