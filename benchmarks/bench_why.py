@@ -57,8 +57,8 @@ encode = msgspec.json.Encoder().encode
 class Forgetful(MemoryClaims):
     """Grants everything and remembers nothing: the same request gives the same page again."""
 
-    def claim(self, viewer_id: int, post_ids: Any, **_more: Any) -> Any:  # noqa: ARG002
-        return np.ones(len(post_ids), dtype=np.bool_)
+    def claim(self, viewer_id: int, content_ids: Any, created_ms: Any, **_more: Any) -> Any:  # noqa: ARG002
+        return np.ones(len(content_ids), dtype=np.bool_)
 
 
 def main() -> None:
