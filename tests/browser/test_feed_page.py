@@ -223,9 +223,8 @@ def test_following_is_chronological(tab: Callable[[], Tab]) -> None:
     page.page.goto(f"{page.server.url}/?viewer=wim")
     until(page.is_settled, 20)
     page.page.click("#tab-following")
-    page.page.wait_for_selector(".card")
+    until(lambda: page.posts() == ["p61", "p1"], 20)
     assert {page.page.get_attribute(f".card >> nth={n}", "data-author") for n in range(2)} == {"a1"}
-    assert page.posts() == ["p61", "p1"]
     # A reload shows the same timeline; a like is remembered until then, and can be taken back.
     assert page.page.url.endswith("/?viewer=wim&timeline=following")
     page.page.click(".card >> nth=1 >> [data-act=like]")
@@ -236,9 +235,8 @@ def test_following_is_chronological(tab: Callable[[], Tab]) -> None:
     page.page.click(".card >> nth=1 >> [data-act=like]")
     until(lambda: not page.is_liked(1), 10)
     page.page.reload()
-    page.page.wait_for_selector(".card")
+    until(lambda: page.posts() == ["p61", "p1"], 20)
     assert page.page.get_attribute("#tab-following", "aria-selected") == "true"
-    assert page.posts() == ["p61", "p1"]
     assert not page.is_liked(0)
     page.page.click("#tab-home")
     assert page.page.url.endswith("/?viewer=wim")
