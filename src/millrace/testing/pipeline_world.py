@@ -27,7 +27,7 @@ from millrace.stores.claims import ClaimStore, MemoryClaims
 from millrace.stores.config import StoresConfig
 from millrace.stores.content_overlay import ContentReader
 from millrace.stores.content_store import ContentStore
-from millrace.testing.builders import NOW_MS, a_batch_of
+from millrace.testing.builders import NOW_MS, a_batch_of, a_post_created
 
 _KEY: Final = b"the same cursors in every world!"
 
@@ -163,3 +163,14 @@ class FeedWorld:
         """Close the content file."""
         self.content.close()
         self._content.close()
+
+
+def posts_by(author: int, *post_ids: int, hours_ago: float = 1, **fields: Any) -> list[AnyEvent]:
+    """Posts of one author, a millisecond apart by their ids."""
+    at_ms = NOW_MS - int(hours_ago * 3_600_000)
+    return [a_post_created(p, author, text=f"text {p}", at_ms=at_ms - p, **fields) for p in post_ids]
+
+
+def many_authors(n: int, first: int = 100) -> list[AnyEvent]:
+    """One post each by ``n`` authors: author 100 wrote post 1100."""
+    return [event for author in range(first, first + n) for event in posts_by(author, author + 1_000)]
