@@ -72,6 +72,14 @@ def test_an_action_after_the_last_impression_belongs_to_it() -> None:
     assert is_answered(shown, (column(1), column(8), column(90_000))).tolist() == [False, True]
 
 
+def test_counts_of_equal_rates_have_no_spread_behind_them_whatever_their_level() -> None:
+    rng = np.random.default_rng(6)
+    assert popularity(rng.poisson(2.0, 50_000))["cv of the rate"] < 0.1
+    for level in (0.5, 5.0):
+        uneven = popularity(rng.poisson(level * rng.gamma(1.0, 1.0, 50_000)))
+        assert uneven["cv of the rate"] == pytest.approx(1.0, abs=0.07)
+
+
 def test_popularity_counts_posts_that_got_nothing() -> None:
     found = popularity(column(0, 0, 0, 4))
     assert found["none at all"] == 0.75

@@ -30,7 +30,7 @@ COMPARED = {
     "clicks per user": {"mind-subset"},
     "reposts per user": {"cascades-android"},
     "original text, characters": {"reddit-posts", "tweeteval"},
-    "reply text, words": {"tweeteval"},
+    "reply text, words": {"tweeteval", "xlm-t"},
     "original text, es, words": {"xlm-t", "langid17"},
     "original text, ar, characters": {"xlm-t", "langid17"},
     "posts per visit": {"mind-subset"},

@@ -51,12 +51,18 @@ def by_position(page: Int64Array, position: Int64Array, is_clicked: Column) -> S
 
 
 def popularity(values: Column) -> Statistics:
-    """Return how many posts get none of something, and how unequally it is spread over all of them."""
+    """Return how many posts get none of something, and how unequally it is spread over all of them.
+
+    ``cv of the rate`` is the coefficient of variation of what lies behind small counts: of the rates, if each count
+    is Poisson about its own. It compares logs of different size, where quantiles of small counts cannot.
+    """
     if len(values) == 0:
         return {}
+    mean, variance = float(values.mean()), float(values.var())
     return {
         **spread(values),
         "none at all": float((values == 0).mean()),
+        **({"cv of the rate": max(variance - mean, 0.0) ** 0.5 / mean} if mean > 0 else {}),
         **concentration(values),
         **tail_of(values),
     }

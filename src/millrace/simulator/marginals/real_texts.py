@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from millrace.simulator.marginals.real_files import lines, records
 from millrace.simulator.marginals.statistics import Marginals, Statistics, day_profile, rhythm
 from millrace.simulator.marginals.texts import lengths_of
 
+_ADDRESSEES: Final = re.compile(r"^(@user\s*)+")
 _TWEET_TASKS: Final = ("emotion", "hate", "irony", "offensive", "sentiment")
 _XLM_T: Final = {
     "arabic": "ar",
@@ -72,27 +74,35 @@ def reddit_posts(folder: Path, window_ms: int | None = None) -> Marginals:
     }
 
 
+def _parted(tweets: list[str]) -> tuple[list[str], list[str]]:
+    """Return tweets that answer nobody, and those that do, without the names that they begin with."""
+    answers = [_ADDRESSEES.sub("", text) for text in tweets if text.startswith("@user")]
+    return [text for text in tweets if not text.startswith("@user")], answers
+
+
 def _chosen(found: Statistics) -> Statistics:
     """Return what can be said of posts that were chosen for doing well: not how many got nothing."""
     return {name: value for name, value in found.items() if name != "none at all"}
 
 
 def tweeteval(folder: Path, _window_ms: int | None = None) -> Marginals:
-    """Return English tweets of five tasks, most from the time of 140 characters; many answer somebody."""
+    """Return English tweets of five tasks, most from the time of 140 characters."""
     texts = [text for task in _TWEET_TASKS for text in lines(folder / task, "test_text.txt")]
-    answers = [text for text in texts if text.startswith("@user")]
-    own = [text for text in texts if not text.startswith("@user")]
+    own, answers = _parted(texts)
     return {**lengths_of("original", own), **lengths_of("original", own, "en"), **lengths_of("reply", answers)}
 
 
 def xlm_t(folder: Path, _window_ms: int | None = None) -> Marginals:
     """Return tweets in eight languages."""
     found: Marginals = {}
+    everybodys: list[str] = []
     for name, tag in _XLM_T.items():
         if (folder / name).is_dir():
             texts = [text for part in ("train", "val", "test") for text in lines(folder / name, f"{part}_text.txt")]
-            found |= lengths_of("original", texts, tag)
-    return found
+            own, answers = _parted(texts)
+            found |= lengths_of("original", own, tag)
+            everybodys += answers
+    return lengths_of("reply", everybodys) | found
 
 
 def langid17(folder: Path, _window_ms: int | None = None) -> Marginals:

@@ -30,7 +30,8 @@ HEADLINES: Final = frozenset(
     {
         "median", "p90/median", "gini", "top 1% share", "exponent of top 10%", "reciprocity", "local", "transitivity",
         "none at all", "never passed on", "of 5 and more", "largest", "passed on by a follower",
-        "done by half its life", "rate", "plain at 4-5", "plain at 11-20", "plain decay", "at 1", "at 4-5", "at 11-20",
+        "done by half its life", "cv of the rate", "rate", "plain at 4-5", "plain at 11-20", "plain decay", "at 1", "at 4-5", "at 11-20",
+        
         "decay", "decay se", "likes per impression", "negative per 1,000 impressions", "engagements per impression",
         "who never post", "who neither post nor act", "p10 s", "median s", "p90 s", "within a day", "burstiness",
         "busiest hour", "quietest hour",
