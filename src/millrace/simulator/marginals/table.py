@@ -30,11 +30,10 @@ HEADLINES: Final = frozenset(
     {
         "median", "p90/median", "gini", "top 1% share", "exponent of top 10%", "reciprocity", "local", "transitivity",
         "none at all", "never passed on", "of 5 and more", "largest", "passed on by a follower",
-        "done by half its life", "cv of the rate", "rate", "plain at 4-5", "plain at 11-20", "plain decay", "at 1", "at 4-5", "at 11-20",
-        
-        "decay", "decay se", "likes per impression", "negative per 1,000 impressions", "engagements per impression",
-        "who never post", "who neither post nor act", "p10 s", "median s", "p90 s", "within a day", "burstiness",
-        "busiest hour", "quietest hour",
+        "done by half its life", "cv of the rate", "rate", "plain at 4-5", "plain at 11-20", "plain decay",
+        "at 1", "at 4-5", "at 11-20", "decay", "decay se", "likes per impression", "negative per 1,000 impressions",
+        "engagements per impression", "who never post", "who neither post nor act", "p10 s", "median s", "p90 s",
+        "within a day", "burstiness", "busiest hour", "quietest hour",
     }
 )  # fmt: skip
 """What a short table shows."""
@@ -43,21 +42,15 @@ _ALIKE: Final = 1.5
 _NEAR: Final = 3.0
 """Ratios up to which, either way, two numbers are called so."""
 
-_BY_DIFFERENCE: Final = {
-    "decay": 0.1,
-    "plain decay": 0.1,
-    "burstiness": 0.15,
-    "tail exponent": 0.3,
-    "exponent of top 10%": 0.3,
-    "at": 0.15,
-}
+_BY_DIFFERENCE: Final = {"burstiness": 0.15, "tail exponent": 0.3, "exponent of top 10%": 0.3}
 """Statistics for which a ratio would mislead: differences up to this are alike, up to three times as much near."""
 
 _LEVELS: Final = frozenset({"mean", "p10", "median", "p90", "p99", "largest", "tail from"})
 _GROWS: Final = (" per user", " per post", " per author")
 """Levels of these grow with the length of a log and the number of people: shown, not judged."""
 
-_UNJUDGED: Final = frozenset({"decay se", "tail from"})
+_UNJUDGED: Final = ("decay", "decay se", "plain decay", "tail from", "at ", "plain at ")
+"""Beginnings of what has no verdict: no public set here measures position (docs/simulator.md), so none can judge it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +62,8 @@ class Row:
     real, data_set, ratio
         None and empty where no set has it; the ratio is world over real, None where real is 0.
     verdict
-        ``alike``, ``near`` or ``unlike``; ``scale`` for what depends on how long and how large a log is.
+        ``alike``, ``near`` or ``unlike``; ``scale`` for what depends on how long and how large a log is; empty where
+        no set can judge.
     """
 
     quantity: str
@@ -133,7 +127,7 @@ def beside(world: Marginals, reals: Sequence[tuple[str, Marginals]]) -> list[Row
 def short_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """Return the short table, in the order of `SHORT_COLUMNS`: headlines only, one line for all sets of a statistic.
 
-    The verdict is ``within`` where the world lies among the real values, else that of the closest set.
+    The verdict is that of the closest set; ``within`` where it is like none and yet lies among them.
     """
     shown: list[tuple[str, ...]] = []
     above = ""
@@ -143,7 +137,7 @@ def short_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             continue
         world, reals = sets[0].world, [row.real for row in sets if row.real is not None]
         verdict: str = min((row.verdict for row in sets), key=_BEST_FIRST.index)
-        if len(reals) > 1 and verdict in ("alike", "near", "unlike") and min(reals) <= world <= max(reals):
+        if len(reals) > 1 and verdict in ("near", "unlike") and min(reals) <= world <= max(reals):
             verdict = "within"
         shown.append(
             (
@@ -165,12 +159,11 @@ def _row(quantity: str, statistic: str, world: float, real: float, data_set: str
 
 
 def _verdict(quantity: str, statistic: str, world: float, real: float) -> Verdict:
-    if statistic in _UNJUDGED:
+    if statistic.startswith(_UNJUDGED):
         return ""
     if statistic in _LEVELS and quantity.endswith(_GROWS):
         return "scale"
-    tolerance = _BY_DIFFERENCE.get("at" if statistic.startswith(("at ", "plain at ")) else statistic)
-    if tolerance is not None:
+    if (tolerance := _BY_DIFFERENCE.get(statistic)) is not None:
         apart = abs(world - real)
         return "alike" if apart <= tolerance else "near" if apart <= 3 * tolerance else "unlike"
     if world == real:
