@@ -82,12 +82,15 @@ class WorldConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     link_frac: Annotated[float, Meta(ge=0, le=1, description="Original posts with a link")] = 0.10
     edited_frac: Annotated[float, Meta(ge=0, le=1, description="Originals corrected within the hour")] = 0.015
     deleted_frac: Annotated[float, Meta(ge=0, le=1, description="Originals taken back within hours")] = 0.012
-    follows_median: Annotated[float, Meta(gt=0, description="Median number of follows; log-normal")] = 26.0
+    follows_median: Annotated[
+        float, Meta(gt=0, description="Median number of follows; log-normal, as wide as Yelp's friends")
+    ] = 18.0
+    follows_nobody_frac: Annotated[float, Meta(ge=0, le=1, description="People who follow nobody by themselves")] = 0.05
     homophily_frac: Annotated[
         float, Meta(ge=0, le=1, description="Follows within the follower's languages and interests")
     ] = 0.75
-    triangle_frac: Annotated[float, Meta(ge=0, le=1, description="Follows that close a triangle")] = 0.2
-    reciprocity_frac: Annotated[float, Meta(ge=0, le=1, description="Follows that are returned")] = 0.15
+    triangle_frac: Annotated[float, Meta(ge=0, le=1, description="Follows that close a triangle")] = 0.08
+    reciprocity_frac: Annotated[float, Meta(ge=0, le=1, description="Follows that are returned")] = 0.08
     late_follow_frac: Annotated[
         float, Meta(ge=0, le=1, description="Follows made during the history, and per as much time after it")
     ] = 0.04

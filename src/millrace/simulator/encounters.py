@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from millrace.simulator.people import BoolArray, People
 from millrace.simulator.posts import PostTable
 from millrace.simulator.topics import Stories
 from millrace.simulator.truth import WEIGHTS, Utility, examination, expected_utility, realised_utility
+
+_AROUSAL: Final = 99
+"""Key of this facet; the mechanisms' own are small numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,8 @@ class Encounters:
             n_proofs=self._memory.n_proofs(viewer, row, self.follow_keys, n_users),
             age_ms=np.maximum(time_ms - posts["created_ms"][row], 0),
             story_heat=self._stories.heat(posts["story"][row].astype(np.int64), time_ms),
+            arousal=self._draws.normal(Purpose.FACET, key, _AROUSAL) if len(viewer) else np.empty(0),
+            is_silent=people.is_silent[viewer],
             kind=posts["kind"][row],
             media=posts["media"][row],
             duration_ms=posts["duration_ms"][row],

@@ -148,7 +148,7 @@ class Recorder:
                 "language": people.language,
                 "joined_ms": world.joined_ms,
                 "is_spammer": people.is_spammer,
-                "is_silent": people.originals_per_day == 0,
+                "is_silent": people.is_silent,
                 "n_following": np.bincount(follower, minlength=n).astype(np.int32),
                 "n_followers": np.bincount(followee, minlength=n).astype(np.int32),
                 "sessions_per_day": people.sessions_per_day,

@@ -43,6 +43,7 @@ class GateMechanism:
         self._friendly = np.array(rates(self.law, WORLD_ACTIONS[:N_FRIENDLY]))
         self._dislikes = np.array(rates(self.law, DISLIKES))
         self._group_of = np.zeros(N_FRIENDLY, dtype=np.int64)
+        self._arousal = {COLUMN[Action[name.upper()]]: sigma for name, sigma in self.law.arousal.items()}
         self._powers = np.array([self.law.powers.get(a.label, 1.0) for a in WORLD_ACTIONS[:N_FRIENDLY]])
 
     def affinity(self, situation: Situation) -> Float64Array:
@@ -66,6 +67,7 @@ class GateMechanism:
         friendly = probs[:, :N_FRIENDLY]
         np.multiply(by_action, situation.propensity[:, None], out=friendly)
         friendly *= self._friendly
+        self._rouse(friendly, situation)
         _forbid_impossible(friendly, situation)
         np.minimum(friendly, _MAX_PROBABILITY, out=friendly)
         reluctance = (1.0 - liking) * np.where(situation.is_spam, self.law.spam_factor, 1.0)
@@ -92,6 +94,12 @@ class GateMechanism:
             - law.foreign * ~situation.reads_language
             - law.spam * situation.is_spam
         )
+
+    def _rouse(self, friendly: Float64Array, situation: Situation) -> None:
+        """Let some posts call for answers far more than others, the mean kept; silent people hardly give any."""
+        for action, sigma in self._arousal.items():
+            friendly[:, action] *= np.exp(sigma * situation.arousal - 0.5 * sigma * sigma)
+            friendly[:, action] *= np.where(situation.is_silent, self.law.silent_factor, 1.0)
 
     def _gate(self, affinity: Float64Array) -> Float64Array:
         x = self.law.steepness * (affinity - self.law.midpoint)

@@ -68,6 +68,8 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dislikes: dict[str, float]
     spam_factor: float
     followed_dislike_factor: float
+    arousal: dict[str, float]
+    silent_factor: Share
     powers: dict[str, float] = {}
     engaged_frac: Share
     engaged_ratio: float

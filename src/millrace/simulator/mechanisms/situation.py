@@ -67,6 +67,10 @@ class Situation:
         Since its publication.
     story_heat
         How hot the story is that it belongs to; 0 for none.
+    arousal
+        How much the post calls for an answer; standard normal.
+    is_silent
+        The viewer hardly ever writes.
     """
 
     viewer: Int64Array
@@ -82,6 +86,8 @@ class Situation:
     n_proofs: Int64Array
     age_ms: Int64Array
     story_heat: Float64Array
+    arousal: Float64Array
+    is_silent: BoolArray
     kind: npt.NDArray[np.int8]
     media: npt.NDArray[np.int8]
     duration_ms: Int64Array
