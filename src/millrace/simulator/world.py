@@ -19,7 +19,7 @@ from millrace.base.actions import Action
 from millrace.events.envelope import AnyEvent
 from millrace.simulator.config import DAY_MS, HOUR_MS, WorldConfig
 from millrace.simulator.draws import Draws, Float64Array, Int64Array, Purpose
-from millrace.simulator.encounters import Encounters, Looks, Slates
+from millrace.simulator.encounters import Encounters, Looks, Slates, sums
 from millrace.simulator.follows import Follows, make_schedule
 from millrace.simulator.graph import make_graph
 from millrace.simulator.mechanisms import make_mechanism
@@ -202,9 +202,8 @@ class World:
         """
         n = len(sessions.viewer)
         satisfaction = self.encounters.realised(looks).satisfaction
-        total = np.bincount(session_of_item, weights=satisfaction, minlength=n)
-        n_looks = np.bincount(session_of_item, weights=looks.is_examined, minlength=n)
-        return self.felt(sessions, total, n_looks)
+        n_looks = sums(session_of_item, looks.is_examined.astype(np.float64), n)
+        return self.felt(sessions, sums(session_of_item, satisfaction, n), n_looks)
 
     def felt(self, sessions: Sessions, total: Float64Array, n_looks: Float64Array) -> Float64Array:
         """Let sessions change moods by their summed satisfaction and number of looks, shape (n_sessions,) each."""
