@@ -11,7 +11,7 @@ from scipy import stats
 
 from millrace.base.errors import MillraceError
 from millrace.simulator.judge import extras
-from millrace.simulator.judge.intervals import bootstrap_ratio, holm, mean, mean_by, ratio, ratio_by
+from millrace.simulator.judge.intervals import as_share, bootstrap_ratio, holm, mean, mean_by, ratio, ratio_by
 
 
 def test_a_mean_has_students_interval() -> None:
@@ -58,6 +58,21 @@ def test_the_bootstrap_agrees_with_the_delta_method_and_with_itself() -> None:
     assert drawn.value == exact.value
     assert drawn.error == pytest.approx(exact.error, rel=0.1)
     assert drawn.low == pytest.approx(exact.low, abs=exact.error / 3)
+
+
+def test_a_share_of_independent_people_has_wilsons_interval() -> None:
+    got = as_share(mean([1.0] * 30 + [0.0] * 70))
+    expected = stats.binomtest(30, 100).proportion_ci(method="wilson")
+    assert (got.low, got.high) == (pytest.approx(expected.low, abs=0.003), pytest.approx(expected.high, abs=0.003))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_share_at_the_end_is_not_certain(value: float) -> None:
+    got = as_share(mean([value] * 20))
+    assert got.value == value
+    assert 0 <= got.low < got.high <= 1
+    assert value in {got.low, got.high}
+    assert got.high - got.low > 0.1
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from millrace.simulator.judge.intervals import Estimate, mean_by, ratio_by
+from millrace.simulator.judge.intervals import Estimate, as_share, mean_by, ratio_by
 from millrace.simulator.judge.tables import HOUR_MS, RULES, table
 from millrace.simulator.records import RunRecords
 
@@ -82,12 +82,12 @@ def diversity(records: RunRecords) -> Diversity:
             for q in AGE_QUANTILES
             if (age_ms := items["age_ms"].quantile(q, "linear")) is not None
         },
-        in_network_frac=mean_by(items, "is_followed"),
+        in_network_frac=as_share(mean_by(items, "is_followed")),
         source_frac=source_shares(records),
-        repeated_frac=ratio_by(pages, "n_repeated", "n_items"),
+        repeated_frac=as_share(ratio_by(pages, "n_repeated", "n_items")),
         items_per_page=mean_by(pages, "n_items"),
-        empty_frac=mean_by(pages, "is_empty"),
-        degraded_frac=mean_by(pages, "is_degraded"),
+        empty_frac=as_share(mean_by(pages, "is_empty")),
+        degraded_frac=as_share(mean_by(pages, "is_degraded")),
         rules=broken_rules(records),
     )
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from millrace.simulator.judge.intervals import Estimate, Floats, mean, mean_by
+from millrace.simulator.judge.intervals import Estimate, Floats, as_share, mean, mean_by
 from millrace.simulator.judge.tables import DAY_MS, is_new, table
 from millrace.simulator.records import RunRecords
 
@@ -165,8 +165,8 @@ def _heard(records: RunRecords, posts: pl.DataFrame, seen: pl.DataFrame) -> pl.D
 def _shares(heard: pl.DataFrame) -> Heard:
     authors = heard.group_by("author").agg(pl.col("is_heard").any()).sort("author")
     return Heard(
-        posts=mean_by(heard, "is_heard", key="author"),
-        authors=mean(authors["is_heard"].to_numpy()),
+        posts=as_share(mean_by(heard, "is_heard", key="author")),
+        authors=as_share(mean(authors["is_heard"].to_numpy())),
         n_posts=len(heard),
         n_authors=len(authors),
     )

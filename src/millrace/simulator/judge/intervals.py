@@ -87,6 +87,23 @@ def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike, level: float = L
     return around(value, float(residual.std(ddof=1) / math.sqrt(n)), n - 1, n, level)
 
 
+def as_share(estimate: Estimate, level: float = LEVEL) -> Estimate:
+    """Return the estimate of a share with Wilson's interval, which stays within 0 and 1 and is honest at both ends.
+
+    The number of independent trials is the one that would give the estimate's error; at 0 and 1, where there is no
+    error, it is the number of people (Korn and Graubard 1998, with Wilson's interval for the exact one).
+    """
+    p, n = estimate.value, estimate.n
+    if n < 2 or not math.isfinite(estimate.error):
+        return estimate
+    trials = p * (1 - p) / estimate.error**2 if 0 < p < 1 and estimate.error > 0 else n
+    z = float(require("scipy.special").stdtrit(n - 1, 0.5 + level / 2))
+    centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * math.sqrt(max(p * (1 - p) / trials, 0.0) + z**2 / (4 * trials**2))
+    low, high = min(max(centre - half, 0.0), p), max(min(centre + half, 1.0), p)
+    return msgspec.structs.replace(estimate, low=low, high=high)
+
+
 def bootstrap_ratio(
     numerator: npt.ArrayLike, denominator: npt.ArrayLike, *, seed: int, n_draws: int = 2_000, level: float = LEVEL
 ) -> Estimate:

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from millrace.simulator.judge.intervals import NOTHING, Estimate, bootstrap_ratio, mean, ratio
+from millrace.simulator.judge.intervals import NOTHING, Estimate, as_share, bootstrap_ratio, mean, ratio
 from millrace.simulator.judge.tables import DAY_MS, table, viewers
 from millrace.simulator.records import RunRecords
 
@@ -106,7 +106,7 @@ def utility(records: RunRecords, *, bootstrap_seed: int | None = None) -> Utilit
             for measure in MEASURES
         },
         sessions_per_viewer_day=rate(people, "n_sessions", "days_present"),
-        return_frac=rate(returns, "returned", "days") if len(returns) else NOTHING,
+        return_frac=as_share(rate(returns, "returned", "days")) if len(returns) else NOTHING,
         median_gap_h=float(gap) / 3_600_000 if isinstance(gap, int | float) else float("nan"),
         negatives_per_1000=rate(came.with_columns(pl.col("n_negative") * 1000.0), "n_negative", "n_examined"),
     )
