@@ -105,7 +105,11 @@ def _regret(plan: RunPlan, pages: Frame) -> Frame:
     """A sample of the pages against an oracle; each stage loses its share of the best page, a third more or less."""
     rng = np.random.default_rng([plan.seed, 3, plan.feed_seed])
     held = np.flatnonzero(np.random.default_rng([plan.seed, 4]).random(len(pages["page"])) < plan.held_frac)
-    fracs = np.array([plan.stage_loss_frac.get(stage, _HEALTHY_LOSS_FRAC[stage]) for stage in STAGES])
+    fracs = np.array([_HEALTHY_LOSS_FRAC[stage] for stage in STAGES])
+    for stage, frac in plan.stage_loss_frac.items():
+        if stage not in STAGES:
+            raise KeyError(stage)
+        fracs[STAGES.index(stage)] = frac
     served = pages["value"][held]
     # Lognormal with mean 1, so that what is planted is right in expectation.
     losses = (served / (1 - fracs.sum()))[:, None] * fracs * rng.lognormal(-0.045, 0.3, (len(held), len(STAGES)))
