@@ -12,6 +12,7 @@ from millrace.base.errors import MillraceError
 from millrace.simulator.judge import extras
 from millrace.simulator.judge.findings import comparisons_of, policies_of
 from millrace.simulator.judge.report import FIGURES, PAGE, Report, report_page, write_report
+from millrace.simulator.judge.tables import viewers
 from millrace.testing.run_records import RunPlan, a_run
 from millrace.testing.run_tables import small_run
 
@@ -134,6 +135,8 @@ def test_arms_are_policies_and_are_compared() -> None:
     old, new = policies_of(run).values()
     assert len(old["pages"]) + len(new["pages"]) == len(run["pages"])
     assert len(old["posts"]) == len(run["posts"])
+    assert len(old["users"]) == len(run["users"]), "an author's readers may be in the other arm"
+    assert len(viewers(old)) + len(viewers(new)) == len(viewers(run))
 
 
 def test_runs_of_two_worlds_stand_side_by_side_without_a_comparison() -> None:

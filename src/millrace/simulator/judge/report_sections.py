@@ -160,7 +160,8 @@ def exposure(policies: Policies) -> Markup:
     """Return how impressions are shared among creators."""
     about = (
         "How impressions are shared among the authors who posted. A post is heard if, within 24 h, it was looked at "
-        "ten times by people who truly like it; only posts whose 24 h lie within the run are asked."
+        "ten times by people who truly like it; only posts whose 24 h lie within the run are asked. Of the arms of one "
+        "run, each counts its own people alone."
     )
     rows: list[tuple[Piece, Cell]] = [
         ("Gini of impressions", lambda f: number(f.exposure.gini)),

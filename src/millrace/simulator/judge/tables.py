@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 import polars as pl
 
 from millrace.simulator.mechanism import WORLD_ACTIONS
@@ -131,12 +132,15 @@ def is_new(meta: RunMeta) -> pl.Expr:
 
 
 def viewers(records: RunRecords) -> pl.DataFrame:
-    """Return everybody who might have come, by ``viewer``: columns of ``users``, ``is_new`` and ``days_present``.
+    """Return everybody who might have come (to this arm): the columns of ``users``, ``is_new`` and ``days_present``.
 
+    The column ``user`` is called ``viewer``, as elsewhere.
     ``users`` is written when a run ends; before that the people are those who have fetched a page, of whom only the
     arm is known. ``days_present`` (float64) is how long each could have come within the run, in days.
     """
     meta, users = records.meta, table(records, "users")
+    if isinstance(records, ArmRecords):
+        users = users.filter(pl.col("arm") == records.arm)
     length = max(meta.ended_ms - meta.began_ms, 1) / DAY_MS
     if users.is_empty():
         seen = table(records, "pages").group_by("viewer").agg(pl.col("arm").first())
@@ -150,20 +154,27 @@ def viewers(records: RunRecords) -> pl.DataFrame:
     )
 
 
-def by_policy(records: RunRecords, name: str | None = None) -> dict[str, RunRecords]:
-    """Split a run into one run per arm, by the arm's name (after ``name``, where given).
+class ArmRecords(RunRecords):
+    """What one arm's people were served and did; posts and people belong to the world and stay whole.
 
-    Posts belong to the world and stay whole; every other table keeps its arm's rows.
+    Parameters
+    ----------
+    records
+        The run.
+    arm
+        Code of the arm.
     """
-    meta = records.meta
-    if len(meta.arms) < 2:
-        return {name or (meta.arms[0] if meta.arms else "feed"): records}
-    split = {}
-    for arm, label in enumerate(meta.arms):
-        frames = {
-            key: frame if key == "posts" else frame.filter(pl.col("arm") == arm)
-            for key in SCHEMAS
-            for frame in [table(records, key)]
-        }
-        split[label if name is None else f"{name} · {label}"] = RunRecords(meta, frames)
-    return split
+
+    def __init__(self, records: RunRecords, arm: int) -> None:
+        frames = {name: table(records, name) for name in SCHEMAS}
+        served = {name: frames[name].filter(pl.col("arm") == arm) for name in ("pages", "items", "regret", "sessions")}
+        super().__init__(msgspec.structs.replace(records.meta, arms=(records.meta.arms[arm],)), frames | served)
+        self.arm = arm
+
+
+def by_policy(records: RunRecords, name: str | None = None) -> dict[str, RunRecords]:
+    """Return a run's arms as runs of their own, by the arm's name (after ``name``, where given)."""
+    arms = records.meta.arms
+    if len(arms) < 2:
+        return {name or (arms[0] if arms else "feed"): records}
+    return {label if name is None else f"{name} · {label}": ArmRecords(records, arm) for arm, label in enumerate(arms)}
