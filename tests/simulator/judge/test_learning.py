@@ -62,6 +62,13 @@ def test_reached_means_reached_and_kept(values: tuple[float, ...], start: float 
     assert reached(tuple(a_step(float(i), value) for i, value in enumerate(values)), 0.9) == start
 
 
+def test_steps_of_too_few_people_do_not_decide() -> None:
+    steps = (Step(start=0, ratio=mean([0.5] * 5)), Step(start=1, ratio=mean([1.0] * 5)), a_step(2, 0.1))
+    assert reached(steps, 0.9, min_people=5) == 1
+    assert reached(steps, 0.9) is None
+    assert reached(steps[2:], 0.9, min_people=5) is None
+
+
 def test_an_unknown_ratio_is_not_reached() -> None:
     assert reached((a_step(0, 1.0), a_step(1, math.nan)), 0.9) is None
 
@@ -73,7 +80,7 @@ def test_new_viewers_beside_the_older_ones_of_the_same_day() -> None:
     ]
     pages += [{"page": 9, "viewer": 2, "time_ms": BEGAN_MS + HOUR_MS, "value": 10.0}]
     held = [{"page": 0, "served": 1.0, "best_all": 4.0}, {"page": 9, "served": 5.0, "best_all": 10.0}]
-    got = new_viewers(small_run(a_meta(), users=[NEW, OLD], pages=pages, regret=held))
+    got = new_viewers(small_run(a_meta(), users=[NEW, OLD], pages=pages, regret=held), min_people=1)
     assert [step.ratio.value for step in got.value_by_pages] == [0.2, 0.6, 0.9]
     assert got.pages == 2.0
     assert got.hours is None, "hours 1 and 2 are one step, whose pages are worth three quarters"

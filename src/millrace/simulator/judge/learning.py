@@ -109,13 +109,15 @@ def new_authors(records: RunRecords, *, window: int = 50, tolerance_frac: float 
     )
 
 
-def new_viewers(records: RunRecords, *, target: float = 0.9) -> NewViewers:
+def new_viewers(records: RunRecords, *, target: float = 0.9, min_people: int = 5) -> NewViewers:
     """Return how soon new viewers' pages are worth what older viewers' pages are.
 
     Parameters
     ----------
     target
         Share of the older viewers' value that counts as reached.
+    min_people
+        Steps with fewer people tell nothing about whether it was reached; they are shown all the same.
     """
     pages = _pages_since_first(records)
     new = pages.filter("is_new")
@@ -132,18 +134,18 @@ def new_viewers(records: RunRecords, *, target: float = 0.9) -> NewViewers:
     return NewViewers(
         n_new=new["viewer"].n_unique(),
         target=target,
-        hours=reached(by_hours, target),
-        pages=reached(by_pages, target),
+        hours=reached(by_hours, target, min_people),
+        pages=reached(by_pages, target, min_people),
         value_by_hours=by_hours,
         value_by_pages=by_pages,
         served_by_pages=_steps(new_held, "number", VIEWER_PAGES, "served", "usual", "viewer"),
     )
 
 
-def reached(steps: tuple[Step, ...], target: float) -> float | None:
+def reached(steps: tuple[Step, ...], target: float, min_people: int = 1) -> float | None:
     """Return the start of the first step from which all ratios are at least ``target``; None if the last is not."""
     start = None
-    for step in reversed(steps):
+    for step in reversed([step for step in steps if step.ratio.n >= min_people]):
         if not step.ratio.value >= target:
             break
         start = step.start

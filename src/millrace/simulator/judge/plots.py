@@ -26,6 +26,8 @@ INK, SOFT, LINE = "#010201", "#010202", "#010203"
 _DASHES: Final = ("-", "--", "-.", ":")
 _MAX_NAME: Final = 22
 _N_ACTIONS_SHOWN: Final = 4
+_MIN_PEOPLE: Final = 5
+"""An interval from fewer is so wide that it would hide everything else."""
 
 Policies = Mapping[str, Findings]
 
@@ -143,7 +145,7 @@ def _steps(axes: Any, steps: tuple[Step, ...], starts: tuple[int, ...], number: 
     """Steps get longer and longer: they are drawn side by side, each at its place among all that there could be."""
     at = [starts.index(int(step.start)) for step in steps]
     _line(axes, at, [step.ratio.value for step in steps], number, marker="o")
-    known = [i for i, step in enumerate(steps) if math.isfinite(step.ratio.low)]
+    known = [i for i, step in enumerate(steps) if step.ratio.n >= _MIN_PEOPLE]
     low, high = ([getattr(steps[i].ratio, bound) for i in known] for bound in ("low", "high"))
     axes.fill_between([at[i] for i in known], low, high, color=policy_colour(number), alpha=0.13, linewidth=0)
     axes.set_xticks(range(len(starts)), [f"{start}+" for start in starts])

@@ -7,7 +7,7 @@ from typing import Final
 
 from millrace.simulator.judge import plots
 from millrace.simulator.judge.calibration import EVERYTHING
-from millrace.simulator.judge.findings import Comparison
+from millrace.simulator.judge.findings import Comparison, Findings
 from millrace.simulator.judge.markup import Markup, Piece, chance, estimate, folded, join, name_of, number, table, tag
 from millrace.simulator.judge.regret import STAGES
 from millrace.simulator.judge.report_parts import (
@@ -210,7 +210,7 @@ def learning(policies: Policies) -> Markup:
         "worth nine tenths of the older viewers' and stay so. What was not reached is said to be not reached."
     )
     rows: list[tuple[Piece, Cell]] = [
-        ("New authors: median hours until right", lambda f: reached(f.new_authors.hours)),
+        ("New authors: median hours until right", _until_right),
         ("New authors: right, of those judged", lambda f: f"{f.new_authors.n_right} / {f.new_authors.n_judged}"),
         ("New authors who posted", lambda f: f"{f.new_authors.n_new:,}"),
         ("New viewers: hours until caught up", lambda f: reached(f.new_viewers.hours)),
@@ -218,6 +218,10 @@ def learning(policies: Policies) -> Markup:
         ("New viewers who came", lambda f: f"{f.new_viewers.n_new:,}"),
     ]
     return section("learning", "Newcomers", about, figure(plots.learning_plot(policies)), side_by_side(policies, rows))
+
+
+def _until_right(found: Findings) -> Piece:
+    return reached(found.new_authors.hours) if found.new_authors.n_judged else "nobody to judge"
 
 
 def rules(policies: Policies) -> Markup:
