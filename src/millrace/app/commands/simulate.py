@@ -97,7 +97,9 @@ def run(
     url: Annotated[
         str | None,
         typer.Option(
-            "--url", help="A server of `millrace serve --virtual-time` to use instead of this process.", show_default=False
+            "--url",
+            help="A server of `millrace serve --virtual-time` to use instead of this process.",
+            show_default=False,
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -140,10 +140,10 @@ def running_all(what: str) -> Iterator[Callable[[float], None]]:
 
 def summary_rows(runs: Sequence[RunRecords]) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
     """Return the columns and rows of the table of some runs: one row an arm."""
-    from millrace.app.simulation.figures import SUMMARY, run_figures
+    from millrace.app.simulation.figures import SUMMARY, cell, run_figures
 
     rows: list[tuple[object, ...]] = []
     for records in runs:
-        for arm in run_figures(records)["arms"]:
-            rows.append(tuple(arm.get(key, "") for key, _ in SUMMARY))
+        arms = run_figures(records)["arms"]
+        rows.extend(tuple(cell(arm.get(key, "")) for key, _ in SUMMARY) for arm in arms)
     return tuple(title for _, title in SUMMARY), rows

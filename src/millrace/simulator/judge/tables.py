@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from millrace.simulator.mechanism import WORLD_ACTIONS
+from millrace.simulator.mechanisms.situation import WORLD_ACTIONS
 from millrace.simulator.records import RunMeta, RunRecords
 
 DAY_MS: Final = 86_400_000
