@@ -429,10 +429,3 @@ def build_event_check(settings: Settings) -> EventCheck:
     from millrace.stream.checks import EventCheck
 
     return EventCheck(build_codec(settings), max_event_bytes=settings.config.log.max_event_bytes)
-
-
-def build_world(settings: Settings, now_ms: int) -> Iterator[AnyEvent]:
-    """Return the events of the demo's world, oldest first, ending now."""
-    from millrace.simulator.world import simulate_history
-
-    return iter(simulate_history(settings.config.world, now_ms))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from millrace.app.commands import simulate_describe
+from millrace.app.commands import simulate_describe, simulate_judge
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption
 from millrace.app.commands.simulate_options import (
     HoursOption,
@@ -31,6 +31,8 @@ app = typer.Typer(
     help="A world with known truth, to judge the whole feed by.", no_args_is_help=True, rich_markup_mode="rich"
 )
 app.command("describe")(simulate_describe.describe)
+app.command("policies")(simulate_judge.policies)
+app.command("report")(simulate_judge.report)
 
 _PolicyOption = Annotated[
     list[str] | None,

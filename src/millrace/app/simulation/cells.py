@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -58,7 +58,7 @@ def _alone(spec: RunSpec, number: int, n: int, on_progress: Callable[[float], No
     return RunRecords.read(Path(spec.folder))
 
 
-def _wait(futures: Sequence[Future[object]], look: Callable[[], None]) -> None:
+def _wait(futures: Sequence[Future[Any]], look: Callable[[], None]) -> None:
     while not all(future.done() for future in futures):
         if any(future.done() and future.exception() for future in futures):
             break

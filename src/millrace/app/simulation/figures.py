@@ -16,12 +16,12 @@ from millrace.simulator.records import RunRecords
 SUMMARY: Final = (
     ("policy", "policy"),
     ("n_pages", "pages"),
-    ("value", "true value a page"),
-    ("satisfaction", "satisfaction a page"),
-    ("value_per_viewer_day", "value a person and day"),
-    ("sessions_per_viewer_day", "visits a person and day"),
-    ("negatives_per_1000", "dislikes a 1,000 looks"),
-    ("regret_frac", "lost of the best"),
+    ("value", "value/page"),
+    ("satisfaction", "satisf./page"),
+    ("value_per_viewer_day", "value/day"),
+    ("sessions_per_viewer_day", "visits/day"),
+    ("negatives_per_1000", "dislikes/1,000"),
+    ("regret_frac", "regret"),
 )
 """Keys of an arm's figures, and their titles."""
 
@@ -106,7 +106,9 @@ def ab_figures(records: RunRecords) -> Figures:
 def ab_rows(figures: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
     """Return the columns and rows of an A/B test's table."""
     units: Sequence[str] = ("per_viewer", "per_page")
-    rows = [(measure, unit, *_effect_cells(figures[measure][unit])) for measure in _MEASURES for unit in units]
+    rows: list[tuple[object, ...]] = [
+        (measure, unit, *_effect_cells(figures[measure][unit])) for measure in _MEASURES for unit in units
+    ]
     return ("measure", "", "relative effect", "95 %", "p"), rows
 
 
