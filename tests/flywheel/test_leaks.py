@@ -40,7 +40,11 @@ def a_log(seed: int, n: int = 20_000, n_posts: int = 3_000) -> Log:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_counter_that_holds_the_future_is_above_the_truth(seed: int) -> None:
     log = a_log(seed)
-    scores = {"likes before": log.likes_before, "rate before": log.rate_before, "likes in the end": log.likes_in_the_end}
+    scores = {
+        "likes before": log.likes_before,
+        "rate before": log.rate_before,
+        "likes in the end": log.likes_in_the_end,
+    }
     found = find_leaks(scores, log.labels, log.viewers, ceiling=log.truth)
     assert [(leak.score, leak.rule) for leak in found] == [("likes in the end", "above truth")]
     assert "the true probabilities themselves reach" in str(found[0])

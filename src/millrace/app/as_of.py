@@ -2,7 +2,7 @@
 
 Slates come in the order of their cuts. Before a record is folded that a slate must not know of, the slate's posts go
 through the home pipeline's hydrators and rankers, over the same state that a server would have had. Several slates may
-share one position of the state (at most ``step_records`` behind): a prediction may be a little stale, never too fresh.
+share one position of the state (at most ``behind_ms`` old): a prediction may be a little stale, never too fresh.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def predict_as_of(
     slates: Slates,
     sampled_rows: Int64Array,
     *,
-    step_records: int,
+    behind_ms: int,
     on_progress: OnProgress,
 ) -> AsOf:
     """Return the predictions for every row, and the recall of the sampled ones.
@@ -91,7 +91,7 @@ def predict_as_of(
         first, last = total(replica.position), int(slates.cuts[-1])
         feed = _FeedAsOf(settings, replica.state, slates)
         with asyncio.Runner() as runner:
-            for group in _groups(slates.cuts, step_records):
+            for group in _groups(slates, behind_ms):
                 cut = int(slates.cuts[group.start])
                 while (missing := cut - total(replica.position)) > 0:
                     if not len(replica.step(min(missing, replica.config.catch_up_records)).records):
@@ -117,13 +117,15 @@ def _begin(replica: Replica[FeedState], first_cut: int) -> None:
         ) from error
 
 
-def _groups(cuts: Int64Array, step_records: int) -> Iterator[range]:
+def _groups(slates: Slates, behind_ms: int) -> Iterator[range]:
     """Yield stretches of slates that share a position of the state: that of the first one's cut."""
     start = 0
-    while start < len(cuts):
-        stop = int(np.searchsorted(cuts, cuts[start] + step_records, side="left"))
-        yield range(start, max(stop, start + 1))
-        start = max(stop, start + 1)
+    cuts, began_ms = slates.cuts.tolist(), slates.began_ms.tolist()
+    for slate in range(1, len(cuts) + 1):
+        is_behind = slate == len(cuts) or abs(began_ms[slate] - began_ms[start]) > behind_ms
+        if is_behind or (behind_ms == 0 and cuts[slate] != cuts[start]):
+            yield range(start, slate)
+            start = slate
 
 
 class _FeedAsOf:

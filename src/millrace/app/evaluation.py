@@ -56,8 +56,8 @@ class EvalOptions(Struct, frozen=True, kw_only=True):
         Names; empty for all that have a positive.
     n_recall
         Posts that were acted on, to be looked for in the whole corpus.
-    step_records
-        How far behind its cut the state of a slate may be.
+    behind_s
+        How old the state may be that a slate is predicted from; 0: not at all.
     takes_all
         Also evaluate impressions that name neither request nor position.
     shuffles_labels
@@ -71,7 +71,7 @@ class EvalOptions(Struct, frozen=True, kw_only=True):
     scores: Scores = "predicted"
     actions: tuple[str, ...] = ()
     n_recall: int = 200
-    step_records: int = 200
+    behind_s: float = 60.0
     takes_all: bool = False
     shuffles_labels: bool = False
 
@@ -149,7 +149,7 @@ def evaluate_home(settings: Settings, options: EvalOptions, show_progress: ShowP
                 hasher,
                 slates,
                 sampled,
-                step_records=options.step_records,
+                behind_ms=int(options.behind_s * 1000),
                 on_progress=_moving(step),
             )
     finally:

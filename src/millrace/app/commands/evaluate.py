@@ -46,9 +46,9 @@ def evaluate(
     recall: Annotated[
         int, typer.Option(min=0, help="Posts acted on that are looked for in the whole corpus; 0: none.")
     ] = 200,
-    step: Annotated[
-        int, typer.Option(min=1, help="Log records that a prediction's state may be behind; 1: none.")
-    ] = 200,
+    behind: Annotated[
+        float, typer.Option(min=0, help="Seconds by which the state may be behind its page; 0: none, and slower.")
+    ] = 60.0,
     takes_all: Annotated[
         bool, typer.Option("--all", help="Also take impressions that name no page (request or position).")
     ] = False,
@@ -84,7 +84,7 @@ def evaluate(
         scores=scores.value,
         actions=tuple(name.strip() for name in (actions or "").split(",") if name.strip()),
         n_recall=recall,
-        step_records=step,
+        behind_s=behind,
         takes_all=takes_all,
         shuffles_labels=shuffle_labels,
     )
