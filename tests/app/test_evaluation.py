@@ -95,8 +95,9 @@ def test_the_small_world_is_measured_by_action_and_slice(home: Settings, capsys:
 def test_the_tables_are_printed_with_what_was_left_out(home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     code, said, _ = run(home, capsys, *COMMAND, "--actions", "like,report", "--recall", "0")
     assert code == 0
-    assert "Everybody (95 % intervals)" in said
+    assert "Order (95 % intervals)" in said
     assert "By slice" in said
+    assert "Probabilities" in said
     assert "No numbers: report (too few positives" in said
     assert "Leaks: no alarm" in said
 

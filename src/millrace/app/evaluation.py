@@ -18,7 +18,7 @@ from millrace.base.ids import IdHasher, Int64Array
 from millrace.flywheel.evaluation import EvaluationOptions, EvaluationRow, evaluate
 from millrace.flywheel.leaks import Leak, ShuffleControl, find_leaks, shuffle_control, shuffled_rows
 from millrace.flywheel.metrics import BoolArray
-from millrace.flywheel.retrieval import RecallRow, recall_table, sample_positives
+from millrace.flywheel.retrieval import ANY, RecallRow, recall_table, sample_positives
 from millrace.flywheel.samples import Head
 from millrace.flywheel.slates import HOUR_MS, Float32Array, SlateJoin, Slates
 from millrace.stores.applier import decode_records
@@ -27,9 +27,6 @@ from millrace.stream.log import Log, total
 
 if TYPE_CHECKING:
     from millrace.app.commands.printing import Step
-
-ANY: Final = "any"
-"""The head of all deliberate positive actions together, ranked by what the feed sorts by."""
 
 _POLL_RECORDS: Final = 50_000
 
@@ -87,8 +84,8 @@ class EvalReport(Struct, frozen=True, kw_only=True):
         What was evaluated.
     n_gone
         Rows whose post the post store did not have at that moment: predicted from nothing.
-    scores, is_shuffled
-        As asked for.
+    scores, is_shuffled, is_chosen
+        As asked for: what is ranked by, whether labels were shuffled, whether actions were named.
     rows, recall
         The tables.
     leaks, controls
@@ -106,6 +103,7 @@ class EvalReport(Struct, frozen=True, kw_only=True):
     n_open: int
     scores: Scores
     is_shuffled: bool
+    is_chosen: bool
     rows: list[EvaluationRow]
     recall: list[RecallRow]
     leaks: list[Leak]
@@ -233,6 +231,7 @@ def _report(
         n_open=slates.n_open,
         scores=options.scores,
         is_shuffled=options.shuffles_labels,
+        is_chosen=bool(codes),
         rows=evaluate(heads, found.facts, found.language_names, options.metrics),
         recall=recall_table(found.retrievals, names, found.language_names, options.metrics),
         leaks=_leaks(heads, np.max(labels[:, deliberate], axis=1) > 0, slates, found, options),

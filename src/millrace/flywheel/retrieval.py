@@ -19,6 +19,9 @@ from millrace.flywheel.evaluation import Estimate, EvaluationOptions
 from millrace.flywheel.metrics import BoolArray, Float64Array, IntArray, recall_at
 from millrace.flywheel.samples import SampleFacts, slices_of
 
+ANY: Final = "any"
+"""All deliberate positive actions together."""
+
 CUTOFFS: Final = (10, 100, 1000)
 
 
@@ -78,7 +81,7 @@ def recall_table(
         return []
     bootstrap = ViewerBootstrap(found.facts.viewers, options.n_resamples, options.seed)
     slices = slices_of(found.facts, language_names)
-    wanted: dict[str, BoolArray] = {"any": np.ones(len(found.ranks), dtype=np.bool_)}
+    wanted: dict[str, BoolArray] = {ANY: np.ones(len(found.ranks), dtype=np.bool_)}
     wanted |= {name: found.labels[:, column] for column, name in actions.items()}
     table = []
     for action, is_wanted in wanted.items():

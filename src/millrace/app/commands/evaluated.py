@@ -1,4 +1,4 @@
-"""How an evaluation is printed: one table of metrics, AUC by slice, recall, then controls and alarms."""
+"""How an evaluation is printed: order, probabilities, slices and recall as tables, then controls and alarms."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from millrace.app.commands.printing import count, notes, out, plain, print_table
+from millrace.flywheel.retrieval import ANY
 
 if TYPE_CHECKING:
     from millrace.app.evaluation import EvalReport
@@ -19,13 +20,15 @@ _SHORT: Final = {
     "calibration": "calib.",
     "calibration_error": "ECE",
 }
+_OF_PROBABILITIES: Final = ("normalised_entropy", "calibration", "calibration_error")
+_MAX_SLICED: Final = 4
 
 
 def print_report(report: EvalReport) -> None:
     """Print an evaluation; alarms go to stderr as well as into the exit code."""
     _print_head(report)
     _print_metrics(report.rows)
-    _print_slices(report.rows)
+    _print_slices(report)
     _print_recall(report)
     _print_controls(report)
 
@@ -55,42 +58,42 @@ def _print_head(report: EvalReport) -> None:
 def _print_metrics(rows: Sequence[EvaluationRow]) -> None:
     everybody = [row for row in rows if row.slice == "all"]
     names = list(dict.fromkeys(name for row in everybody for name in row.metrics))
-    columns = ("action", "positive", "rate", *(_SHORT.get(name, name.upper()) for name in names))
-    print_table(
-        "Everybody (95 % intervals)",
-        columns,
-        [
-            (
-                row.action,
-                row.n_positive,
-                f"{row.positive_rate:.4f}",
-                *(_number(row.metrics.get(name)) for name in names),
-            )
-            for row in everybody
-            if row.metrics
-        ],
-    )
+    for title, chosen in (
+        ("Order (95 % intervals)", [name for name in names if name not in _OF_PROBABILITIES]),
+        ("Probabilities", [name for name in names if name in _OF_PROBABILITIES]),
+    ):
+        told = [row for row in everybody if any(name in row.metrics for name in chosen)]
+        if told:
+            columns = ("action", "positive", "rate", *(_SHORT.get(name, name.upper()) for name in chosen))
+            cells = [(row, [_number(row.metrics.get(name)) for name in chosen]) for row in told]
+            print_table(title, columns, [(r.action, r.n_positive, f"{r.positive_rate:.4f}", *c) for r, c in cells])
     silent = [f"{row.action} ({row.note})" for row in everybody if not row.metrics]
     if silent:
         out().print(f"No numbers: {'; '.join(map(plain, silent))}", style="dim", markup=False, soft_wrap=True)
 
 
-def _print_slices(rows: Sequence[EvaluationRow]) -> None:
-    slices = [name for name in dict.fromkeys(row.slice for row in rows) if name != "all"]
-    shown = []
+def _print_slices(report: EvalReport) -> None:
+    """Print AUC and NDCG by slice: of the actions that were asked for, or else of the most frequent ones."""
+    everybody = [row for row in report.rows if row.slice == "all" and "auc" in row.metrics]
+    everybody.sort(key=lambda row: -row.n_positive)
+    actions = [row.action for row in everybody][: None if report.is_chosen else _MAX_SLICED]
+    slices = [name for name in dict.fromkeys(row.slice for row in report.rows) if name != "all"]
+    by_place = {(row.slice, row.action): row for row in report.rows}
+    shown: list[Sequence[object]] = []
+    silent = []
     for name in slices:
-        mine = [row for row in rows if row.slice == name and "auc" in row.metrics]
-        ndcg = next((key for row in mine for key in row.metrics if key.startswith("ndcg")), "")
-        shown += [
-            (name, row.action, row.n_positive, _number(row.metrics["auc"]), _number(row.metrics.get(ndcg)))
-            for row in mine
-        ]
+        mine = [by_place[name, action] for action in actions if "auc" in by_place[name, action].metrics]
+        for row in mine:
+            ndcg = next((found for key, found in row.metrics.items() if key.startswith("ndcg")), None)
+            shown.append((name, row.action, row.n_positive, _number(row.metrics["auc"]), _number(ndcg)))
         if not mine:
-            shown.append(
-                (name, "(too few positives)", max(row.n_positive for row in rows if row.slice == name), "", "")
-            )
+            silent.append(name)
     if shown:
         print_table("By slice", ("slice", "action", "positive", "AUC", "NDCG"), _without_repeats(shown))
+    if silent:
+        out().print(f"Too few positives: {', '.join(map(plain, silent))}", style="dim", markup=False, soft_wrap=True)
+    if len(actions) < len(everybody):
+        out().print("Other actions by slice: --actions NAMES, or --json", style="dim", markup=False)
 
 
 def _print_recall(report: EvalReport) -> None:
@@ -106,11 +109,27 @@ def _print_recall(report: EvalReport) -> None:
             soft_wrap=True,
         )
         return
+    if not report.is_chosen:
+        told = [row for row in told if row.action == ANY]
     names = list(told[0].metrics)
-    rows = [(row.slice, row.action, row.n, row.n_live, *(_number(row.metrics[name]) for name in names)) for row in told]
+    columns = (
+        "slice",
+        *(("action",) if report.is_chosen else ()),
+        "wanted",
+        *(name.removeprefix("recall") for name in names),
+    )
+    rows = [
+        (
+            row.slice,
+            *((row.action,) if report.is_chosen else ()),
+            row.n,
+            *(_number(row.metrics[name], 2) for name in names),
+        )
+        for row in told
+    ]
     rows.sort(key=lambda row: (row[0] != "all", row[0]))
-    title = "Recall over the whole corpus; sources: found by any"
-    print_table(title, ("slice", "action", "wanted", "corpus", *names), _without_repeats(rows))
+    title = f"Recall over the whole corpus ({told[0].n_live:,} posts); sources: found by any"
+    print_table(title, columns, _without_repeats(rows))
 
 
 def _print_controls(report: EvalReport) -> None:
@@ -144,11 +163,13 @@ def _without_repeats(rows: Iterable[Sequence[object]]) -> list[Sequence[object]]
     return shown
 
 
-def _number(found: Estimate | None) -> str:
+def _number(found: Estimate | None, n_digits: int = 3) -> str:
     if found is None or found.value is None:
         return ""
-    value = f"{found.value:.3f}"
-    return value if found.low is None or found.high is None else f"{value} {found.low:.3f}–{found.high:.3f}"
+    value = f"{found.value:.{n_digits}f}"
+    if found.low is None or found.high is None:
+        return value
+    return f"{value} {found.low:.{n_digits}f}–{found.high:.{n_digits}f}"
 
 
 def _when(time_ms: int) -> str:
