@@ -24,6 +24,7 @@ from millrace.app.commands import (
     demo,
     doctor,
     editorial,
+    evaluate,
     events,
     following,
     import_data,
@@ -73,6 +74,7 @@ app.command("following", rich_help_panel=_FEED)(following.following)
 app.command("why", rich_help_panel=_FEED)(why.why)
 app.command("post", rich_help_panel=_FEED)(look.post)
 app.command("user", rich_help_panel=_FEED)(look.user)
+app.command("eval", rich_help_panel=_FEED)(evaluate.evaluate)
 app.add_typer(pipeline.app, name="pipeline", rich_help_panel=_FEED)
 app.add_typer(editorial.app, name="editorial", rich_help_panel=_FEED)
 app.command("ingest", rich_help_panel=_DATA)(ingest.ingest)

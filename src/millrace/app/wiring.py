@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from millrace.events.importers.mapped import FileKind
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
+    from millrace.flywheel.slates import SlateJoin
     from millrace.mixer.feed_state import FeedState
     from millrace.mixer.home_pipeline import HomeParts
     from millrace.mixer.service import FeedService
@@ -272,6 +273,22 @@ def _home_parts(
         clock=clock or build_clock(),
         served_logger=served_logger,
     )
+
+
+def build_home_pipeline(settings: Settings, state: FeedState, clock: Clock | None = None) -> Pipeline:
+    """Return the home pipeline over a state, to look with: its claims are its own and empty, and it logs nothing."""
+    from millrace.mixer.home_pipeline import home_pipeline
+    from millrace.stores.claims import MemoryClaims
+
+    return home_pipeline(_home_parts(settings, state, None, claims=MemoryClaims(), clock=clock), settings.config.home)
+
+
+def build_slate_join(settings: Settings, hasher: IdHasher, *, window_ms: int, takes_all: bool) -> SlateJoin:
+    """Return what joins a log's impressions with what was done, by the thresholds of the home."""
+    from millrace.flywheel.slates import SlateJoin
+
+    dwell = settings.config.stores.engagements.dwell
+    return SlateJoin(hasher, build_actions(settings), dwell, window_ms=window_ms, takes_all=takes_all)
 
 
 def build_idle_pipelines(settings: Settings) -> list[Pipeline]:

@@ -143,15 +143,20 @@ class Replica(Generic[StateT]):
         """The next record of the log to apply."""
         return self._position
 
-    def restore(self) -> Checkpoint | None:
+    def restore(self, not_beyond: Position | None = None) -> Checkpoint | None:
         """Load the newest good checkpoint, or begin at the log's beginning; return the checkpoint used.
+
+        Parameters
+        ----------
+        not_beyond
+            Use none that stands beyond this position of the log: for looking back at how things stood.
 
         Raises
         ------
         CheckpointError
             If no checkpoint can be used and the log has been trimmed, so that the state cannot be had.
         """
-        return self._start_from(self._find())
+        return self._start_from(self._find(not_beyond))
 
     async def restore_aside(self) -> Checkpoint | None:
         """Do what `restore` does; reading and checking the files keeps a thread busy and the event loop free."""
@@ -162,7 +167,7 @@ class Replica(Generic[StateT]):
         self._adopt(found.state, found.position)
         return found.checkpoint
 
-    def _find(self) -> _Found[StateT]:
+    def _find(self, not_beyond: Position | None = None) -> _Found[StateT]:
         """Return the state to begin with. Touches nothing that requests look at: it may run in a thread."""
         end = self.log.end()
         begin = self.log.begin()
@@ -170,6 +175,8 @@ class Replica(Generic[StateT]):
         for path in reversed(self.checkpoints.paths()):
             try:
                 checkpoint = self.checkpoints.load(path, end, log_id=self.log.log_id)
+                if not_beyond is not None and total(checkpoint.position) > total(not_beyond):
+                    continue
                 state = self._fill(checkpoint, begin)
             except ForeignCheckpointError:
                 raise
