@@ -210,6 +210,8 @@ def revise(feed: FeedName, state: FeedState, *, oracle: Oracle | None, stale: Fe
         return _ranked_by(_RANKERS[feed]())
     if feed == "random":
         return _plain((RandomSource(state.posts, _MAX_AGE_MS),), RandomRanker(), keep_sources=())
+    if feed == "shuffled":
+        return lambda stages: replace(_top(stages), rankers=(*stages.rankers, RandomRanker()))
     if feed == "chronological":
         return _plain((), ChronologicalRanker(), keep_sources=("in_network", "recent"))
     if feed == "popular":

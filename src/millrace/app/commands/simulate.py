@@ -33,6 +33,7 @@ app = typer.Typer(
 app.command("describe")(simulate_describe.describe)
 app.command("policies")(simulate_judge.policies)
 app.command("report")(simulate_judge.report)
+app.command("validate")(simulate_judge.validate)
 
 _PolicyOption = Annotated[
     list[str] | None,

@@ -109,3 +109,61 @@ def report(
         print_json(made)
     else:
         console().print(f"{out / PAGE}\n{out / FIGURES}", soft_wrap=True)
+
+
+def validate(
+    checks: Annotated[
+        str, typer.Option("--checks", help="Which, by number, with commas; default: all seven.", show_default=False)
+    ] = "1,2,3,4,5,6,7",
+    users: Annotated[
+        int, typer.Option("--users", min=50, max=100_000, help="People of the larger checks' world.")
+    ] = 800,
+    hours: Annotated[float, typer.Option("--hours", min=1, max=200, help="Virtual hours of its runs.")] = 16.0,
+    variants: Annotated[int, typer.Option("--variants", min=5, max=20, help="Variants of the ranker.")] = 20,
+    out: OutOption = Path("simulations"),
+    processes: ProcessesOption = 2,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Judge the judge: does it find what is planted, and nothing where nothing is? Each check with its number.
+
+    Example: millrace simulate validate --checks 1,4
+    """
+    from dataclasses import replace
+
+    import msgspec
+
+    from millrace.app.commands.printing import notes, print_json, print_table
+    from millrace.app.simulation.validation.check import Bench
+    from millrace.app.simulation.validation.suite import CHECKS
+    from millrace.base.errors import ConfigError
+
+    wanted = checks.split(",")
+    for number in wanted:
+        if number not in CHECKS:
+            raise ConfigError(
+                "option --checks", value=number, problem="no such check", remedy=f"use {', '.join(CHECKS)}"
+            )
+    config = msgspec.structs.replace(world_config(home, None, None, None, overrides), n_users=users)
+    bench = Bench(
+        folder=out.resolve() / "validation",
+        world=config,
+        hours=hours,
+        n_processes=processes,
+        n_variants=variants,
+        on_progress=lambda _what, _share: None,
+    )
+    found = []
+    for number in wanted:
+        with running_all(f"check {number}") as tell:
+            found.append(CHECKS[number](replace(bench, on_progress=lambda _what, share: tell(share))))
+        if not as_json:
+            notes().print(f"[dim]{found[-1].name}: {found[-1].number}[/]", soft_wrap=True)
+    if as_json:
+        print_json({"checks": found, "passed": all(check.passed is not False for check in found)})
+    else:
+        verdict = {True: "passed", False: "FAILED", None: "reported"}
+        print_table("the judge judged", ("check", "", "figure"), [(c.name, verdict[c.passed], c.number) for c in found])
+    if any(check.passed is False for check in found):
+        raise typer.Exit(1)

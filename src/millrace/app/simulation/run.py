@@ -19,8 +19,9 @@ from millrace.base.errors import ConfigError
 from millrace.simulator.atlas import Atlas
 from millrace.simulator.client import FeedClient
 from millrace.simulator.config import HOUR_MS, WorldConfig
+from millrace.simulator.draws import Int64Array
 from millrace.simulator.feeds import Revise, revise
-from millrace.simulator.loop import Loop, SliceDone
+from millrace.simulator.loop import Loop, Round, SliceDone
 from millrace.simulator.mechanisms.situation import WORLD_ACTIONS
 from millrace.simulator.oracle import Oracle
 from millrace.simulator.policies import Policy
@@ -105,10 +106,16 @@ class Hooks:
         Hears of every slice.
     on_slice
         The same, with everything at hand; in the first process of the team.
+    on_round
+        Hears of every round of pages, before the world remembers it.
+    shadows
+        Policies that serve nobody, but can be asked what they would have scored.
     """
 
     on_progress: OnProgress = field(default=lambda _progress: None)
     on_slice: Callable[[SliceDone, World, FeedClient], None] | None = None
+    on_round: Callable[[Round, World, LocalFeedClient], None] | None = None
+    shadows: tuple[Policy, ...] = ()
 
 
 def run(spec: RunSpec, n_processes: int = 1, hooks: Hooks | None = None) -> int:
@@ -180,6 +187,7 @@ def _work(team: Team, spec: RunSpec, hooks: Hooks | None) -> int:
         team,
         snapshot.start_ms,
         snapshot.log_position,
+        shadows=hooks.shadows,
     )
     try:
         return _slices(team, spec, hooks, world, atlas, client, snapshot)
@@ -201,7 +209,13 @@ def _slices(
         keeps_items=spec.keeps_items,
     )
     recorder.n_pages, recorder.n_sessions = snapshot.n_pages, snapshot.n_sessions
-    listen = recorder.hear if team.is_first else None
+
+    def listen(round_: Round, arm: Int64Array) -> None:
+        if team.is_first:
+            recorder.hear(round_, arm)
+            if hooks.on_round is not None:
+                hooks.on_round(round_, world, client)
+
     loop = Loop(world, client, spec.policies, atlas=atlas, limit=spec.limit, listen=listen)
     loop.delivery.under_way = [(arrives_ms, codec.decode(data)) for arrives_ms, data in snapshot.under_way]
     writer = RecordWriter(folder) if team.is_first else None
