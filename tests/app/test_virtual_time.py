@@ -13,16 +13,18 @@ from litestar.testing import TestClient
 from millrace.app import wiring
 from millrace.app.backup import make_backup, restore_backup
 from millrace.app.commands.init import make_home
+from millrace.app.commands.page import made_at_ms
 from millrace.app.doctor import examine
-from millrace.app.local_feed import folded_replica
+from millrace.app.local_feed import folded_replica, serve_page
 from millrace.app.settings import Settings, load_settings
 from millrace.app.supervisor import serve
-from millrace.app.virtual_time import enter_virtual_time, has_virtual_time, newest_tick_ms
+from millrace.app.virtual_time import enter_virtual_time, has_virtual_time, newest_tick_ms, tick_rule
 from millrace.base.clock import ManualClock, SystemClock, VirtualClock
 from millrace.base.errors import ConfigError
 from millrace.stream.collector import Collector
+from millrace.stream.dead_letters import replay_dead_letters
 from millrace.stream.memory_log import MemoryLog
-from millrace.testing.builders import a_clock_tick, a_post_created
+from millrace.testing.builders import a_clock_tick, a_follow, a_post_created
 from millrace.testing.server_process import until
 
 T_MS = 1_500_000_000_000
@@ -99,6 +101,19 @@ def test_the_newest_tick_is_found_from_the_end_however_far_it_is(settings: Setti
     assert newest_tick_ms(log, codec) == T_MS - 1
 
 
+def test_a_page_without_a_server_is_of_the_homes_time(virtual: Settings) -> None:
+    take_in(virtual, a_post_created("p1", "ada", at_ms=T_MS), a_follow("vera", "ada", at_ms=T_MS))
+    take_in(virtual, a_clock_tick(T_MS + 60_000))
+    page = serve_page(virtual, "vera", 5).page
+    assert [post.post_id for post in page.posts] == ["p1"]
+    assert made_at_ms(page) == T_MS + 60_000
+    with folded_replica(virtual) as replica:
+        consumer = replica.log.subscribe("test", topics=("events.served",), start=replica.log.begin())
+        (served,) = consumer.poll(10).data
+        consumer.close()
+    assert wiring.build_codec(virtual).decode(served).event_time_ms == T_MS + 60_000
+
+
 @pytest.mark.parametrize("is_virtual", [False, True])
 def test_doctor_tells_of_virtual_time(settings: Settings, *, is_virtual: bool) -> None:
     if is_virtual:
@@ -171,3 +186,19 @@ def test_a_tick_moves_nothing_in_real_time(worker: Worker) -> None:
     assert found["is_time_virtual"] is False
     assert abs(found["now_ms"] - SystemClock().now_ms()) < 60_000
     assert abs(int(worker.client.get("/api/v1/viewers").headers["x-millrace-now"]) - now_ms) < 60_000
+
+
+def test_replaying_does_not_let_a_refused_tick_in(settings: Settings, worker: Worker) -> None:
+    assert worker.tick(SystemClock().now_ms() + 3_600_000)["status"] == "refused"
+    codec, rule = wiring.build_codec(settings), tick_rule(SystemClock())
+    report = replay_dead_letters(worker.log, codec, rule=rule)
+    assert not report.replayed
+    assert "event time is real here" in report.refused[0][1]
+
+
+def test_the_api_says_that_it_tells_the_time(worker: Worker) -> None:
+    paths = worker.client.get("/schema/openapi.json").json()["paths"]
+    for path, operations in paths.items():
+        for operation in operations.values():
+            told = ["X-Millrace-Now" in answer.get("headers", {}) for answer in operation["responses"].values()]
+            assert all(told) if path.startswith("/api/") else not any(told), path

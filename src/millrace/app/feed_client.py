@@ -70,9 +70,15 @@ class HttpFeedClient:
     ------
     FeedClientError
         If the server does not answer or is not in virtual time: a simulation would then mean nothing.
+
+    Attributes
+    ----------
+    url
+        As given.
     """
 
     def __init__(self, url: str, codec: EventCodec, *, n_connections: int = 4, timeout_s: float = 60.0) -> None:
+        self.url = url
         self._encode = codec.encode_json
         self._timeout_s = timeout_s
         self._end = 0  # the log position after everything that was sent
@@ -86,7 +92,7 @@ class HttpFeedClient:
         self._readiness = msgspec.json.Decoder(_Readiness)
         self._responses = msgspec.json.Decoder(FeedResponse)
         try:
-            self._check_virtual(url)
+            self._check_virtual()
         except BaseException:
             self.close()
             raise
@@ -156,7 +162,7 @@ class HttpFeedClient:
         path = f"/api/v1/timeline/home?viewer={quote(request.viewer_id, safe='')}&limit={request.limit}&debug=true"
         if request.cursor is not None:
             path += f"&cursor={quote(request.cursor, safe='')}"
-        answer = self._ask_caught_up(path, {"X-Request-ID": request.request_id})
+        answer = self._ask_caught_up(path, {"X-Request-ID": request.request_id} if request.request_id else {})
         if answer.status != _HTTP_OK:
             raise answer.error()
         found = self._responses.decode(answer.body)
@@ -226,7 +232,7 @@ class HttpFeedClient:
         finally:
             self._free.put(connection)
 
-    def _check_virtual(self, url: str) -> None:
+    def _check_virtual(self) -> None:
         connection = self._free.get()
         try:
             found = self._ready(connection)
@@ -234,6 +240,9 @@ class HttpFeedClient:
             self._free.put(connection)
         if not found.is_time_virtual:
             raise FeedClientError(
-                "server", value=url, problem="is on real time", remedy="start it with `millrace serve --virtual-time`"
+                "server",
+                value=self.url,
+                problem="is on real time",
+                remedy="start it with `millrace serve --virtual-time`",
             )
         self._now_ms = found.now_ms

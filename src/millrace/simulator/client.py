@@ -22,7 +22,8 @@ class PageRequest:
     viewer_id
         Outside id of the reader.
     request_id
-        The client's own id of the request (``X-Request-ID``); the same one gives the same first page for a while.
+        The client's own id of the request (``X-Request-ID``); the same one gives the same first page for a while. Empty:
+        a page that is not kept, and cannot be asked for again.
     now_ms
         Virtual time of the request. Over HTTP the server's clock decides: `FeedClient.advance` moves it.
     limit
