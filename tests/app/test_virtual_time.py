@@ -175,6 +175,21 @@ def test_a_tick_moves_virtual_time_forward_only(virtual: Settings, worker: Worke
     assert worker.replica.take_lag_ms() == 0, "stamps and now are of no real clock"
 
 
+def test_what_stands_behind_a_tick_counts_at_its_own_time(virtual: Settings, worker: Worker) -> None:
+    worker.tick(T_MS)
+    until(lambda: worker.ready()["now_ms"] == T_MS, 10)
+    post = {"type": "PostCreated", "post_id": "p1", "author_id": "ada", "text": "later"}
+    worker.client.post(
+        "/api/v1/events",
+        json=[
+            {"payload": {"type": "ClockTick", "now_ms": T_MS + 9}},
+            {"event_time_ms": T_MS + 9, "payload": post},
+        ],
+    )
+    until(lambda: worker.ready()["now_ms"] == T_MS + 9, 10)
+    assert worker.log.subscribe("test", start=(1,)).poll(9).appended_ms.tolist() == [T_MS + 9, T_MS + 9]
+
+
 def test_a_tick_moves_nothing_in_real_time(worker: Worker) -> None:
     now_ms = SystemClock().now_ms()
     refused = worker.tick(now_ms + 3_600_000)

@@ -33,6 +33,14 @@ def test_virtual_time_goes_by_ticks_and_never_back() -> None:
     assert VirtualClock(7_000).now_ms() == 7_000
 
 
+def test_a_tick_that_is_being_appended_stamps_already_and_moves_nothing_yet() -> None:
+    clock = VirtualClock(5_000)
+    clock.take(6_000)
+    assert (clock.now_ms(), clock.stamps.now_ms()) == (5_000, 6_000)
+    clock.tick_to(6_000)
+    assert (clock.now_ms(), clock.stamps.now_ms()) == (6_000, 6_000)
+
+
 def test_before_the_first_tick_virtual_time_is_where_the_log_stands() -> None:
     clock, events_ms = VirtualClock(), 0
     clock.follow(lambda: events_ms)

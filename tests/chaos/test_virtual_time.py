@@ -67,8 +67,11 @@ def fill(client: HttpFeedClient) -> None:
             for n, author in enumerate(authors)
         ]
     )
-    client.advance(START_MS + HOUR_MS)
+    client.advance(START_MS)
     client.send([a_post_created("p-late", "a0", text="late", at_ms=START_MS + HOUR_MS)])
+    assert client.now_ms == START_MS + HOUR_MS
+    client.advance(START_MS + HOUR_MS - 1)  # less than what was sent already: nothing goes back
+    assert client.now_ms == START_MS + HOUR_MS
     client.advance(START_MS + 2 * HOUR_MS)
 
 

@@ -83,6 +83,8 @@ class HttpFeedClient:
         self._timeout_s = timeout_s
         self._end = 0  # the log position after everything that was sent
         self._now_ms = 0
+        self._advanced_ms = 0
+        self._ticked_ms = 0  # the newest tick of ours: every worker must have heard it
         self._free: SimpleQueue[Connection] = SimpleQueue()
         self._connections = [Connection(url, timeout_s) for _ in range(n_connections)]
         for connection in self._connections:
@@ -96,10 +98,11 @@ class HttpFeedClient:
         except BaseException:
             self.close()
             raise
+        self._advanced_ms = self._now_ms
 
     @property
     def now_ms(self) -> int:
-        """Virtual time as of the last `advance`; before the first one, the server's when the client was made."""
+        """Virtual time as far as this client moved it; else the server's when the client was made, 0 if it had none."""
         return self._now_ms
 
     def pages(self, requests: Sequence[PageRequest]) -> list[Page]:
@@ -115,11 +118,22 @@ class HttpFeedClient:
     def send(self, events: Sequence[AnyEvent]) -> None:
         """Take events in; they are durable when it returns. Sent again after a fault they are the same events.
 
+        What has happened is not in the future: events later than virtual time move it on to the latest of them.
+
         Raises
         ------
         FeedClientError
             If an event is refused (those before it may be in already), or the server does not answer.
         """
+        newest_ms = max((event.event_time_ms for event in events), default=0)
+        if newest_ms > self._now_ms:
+            # Before them, in one append with the first: see `VirtualClock.stamps`.
+            self._post([_tick(newest_ms), *events])
+            self._now_ms = self._ticked_ms = newest_ms
+        else:
+            self._post(events)
+
+    def _post(self, events: Sequence[AnyEvent]) -> None:
         for start in range(0, len(events), _BATCH_EVENTS):
             body = b"\n".join(self._encode(event) for event in events[start : start + _BATCH_EVENTS])
             answer = self._on_any("/api/v1/events", body)
@@ -141,11 +155,11 @@ class HttpFeedClient:
         FeedClientError
             If the tick is refused (time never goes back), or a worker does not get there in time.
         """
-        tick = Event(
-            event_id=f"tick-{uuid4().hex}", event_time_ms=now_ms, source=SOURCE, payload=ClockTick(now_ms=now_ms)
-        )
-        self.send([tick])
-        self._now_ms = now_ms
+        # Events that were sent may have moved time a little further already, within the step that ends here.
+        if not self._advanced_ms <= now_ms < self._now_ms:
+            self._post([_tick(now_ms)])
+            self._now_ms = self._ticked_ms = now_ms
+        self._advanced_ms = now_ms
         for connection in [self._free.get() for _ in self._connections]:
             try:
                 self._let_catch_up(connection)
@@ -211,7 +225,7 @@ class HttpFeedClient:
                 raise FeedClientError(
                     "server state",
                     value=(sum(found.state_offset), found.now_ms),
-                    problem=f"has not come to log position {self._end} and event time {self._now_ms} within "
+                    problem=f"has not come to log position {self._end} and event time {self._ticked_ms} within "
                     f"{self._timeout_s} s {found.reason}".rstrip(),
                     remedy="see the server's log, and /readyz; a busy machine takes a larger timeout_s",
                 )
@@ -219,7 +233,7 @@ class HttpFeedClient:
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     def _is_current(self, connection: Connection) -> bool:
-        return connection.reached >= self._end and connection.reached_ms >= self._now_ms
+        return connection.reached >= self._end and connection.reached_ms >= self._ticked_ms
 
     def _ready(self, connection: Connection) -> _Readiness:
         answer = connection.ask("/readyz", retries=False)
@@ -245,4 +259,9 @@ class HttpFeedClient:
                 problem="is on real time",
                 remedy="start it with `millrace serve --virtual-time`",
             )
-        self._now_ms = found.now_ms
+        self._now_ms = found.now_ms if sum(found.state_offset) else 0
+
+
+def _tick(now_ms: int) -> AnyEvent:
+    payload = ClockTick(now_ms=now_ms)
+    return Event(event_id=f"tick-{uuid4().hex}", event_time_ms=now_ms, source=SOURCE, payload=payload)

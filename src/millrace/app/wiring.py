@@ -8,7 +8,8 @@ that ``--help`` and small commands start at once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,10 @@ from millrace.events.registry import EventRegistry
 
 if TYPE_CHECKING:
     from litestar import Litestar
+
+    from millrace.pipeline.blueprint import Stages
+
+    Revise = Callable[[Stages], Stages]
 
     from millrace.app.access import Gate
     from millrace.app.api_keys import ApiKeys
@@ -249,6 +254,7 @@ def build_feed_service(
     observer: PipelineObserver | None = None,
     traces: TraceStore | None = None,
     clock: Clock | None = None,
+    revise: Revise | None = None,
 ) -> FeedService:
     """Return the feed service over a restored replica; its stages are listed in `millrace.mixer.home_pipeline`.
 
@@ -263,6 +269,8 @@ def build_feed_service(
     claims, observer, traces, clock
         Shared or replaced where somebody else needs them too; without ``traces`` none are kept. The clock is the
         replica's, if not said otherwise.
+    revise
+        Changes the home pipeline's stages; simulations alone give one.
     """
     from millrace.app.secret import load_or_make_secret, subkey
     from millrace.mixer.service import FeedService
@@ -271,7 +279,10 @@ def build_feed_service(
     config = settings.config
     return FeedService(
         replica,
-        _home_parts(settings, replica.state, replica.content, served_logger, claims, clock or replica.clock),
+        replace(
+            _home_parts(settings, replica.state, replica.content, served_logger, claims, clock or replica.clock),
+            revise=revise,
+        ),
         replica.state.hasher,
         config.home,
         params=values_in_effect(config.home.value_profile, config.profiles, config.params),

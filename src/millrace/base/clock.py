@@ -76,6 +76,7 @@ class VirtualClock:
 
     def __init__(self, tick_ms: int = 0) -> None:
         self._tick_ms = tick_ms
+        self._taken_ms = tick_ms
         self._events_ms: Callable[[], int] = lambda: 0
 
     @property
@@ -87,15 +88,16 @@ class VirtualClock:
     def stamps(self) -> Clock:
         """The clock that stamps appends.
 
-        A stamp bounds the times of events from above. Before the first tick nothing else does: a history may be taken
-        in then, and is bounded by real time as everywhere.
+        A stamp bounds the times of events from above. It is the newest tick that was heard or is just being appended,
+        so that what stands behind a tick in one append counts at its own time. Before the first tick a history may be
+        taken in: it is bounded by real time, as everywhere.
         """
         return _Stamps(self)
 
     @property
-    def tick_ms(self) -> int:
-        """The newest tick; 0 before the first."""
-        return self._tick_ms
+    def stamp_ms(self) -> int:
+        """The newest tick, heard or taken; 0 before the first."""
+        return max(self._tick_ms, self._taken_ms)
 
     def now_ms(self) -> int:
         """Return the newest tick; before the first one, what `follow` was given, or else the machine's time."""
@@ -109,6 +111,10 @@ class VirtualClock:
         """Move event time on to ``now_ms``; an older tick changes nothing. For one thread, while all others read."""
         self._tick_ms = max(self._tick_ms, now_ms)
 
+    def take(self, tick_ms: int) -> None:
+        """Stamp with a tick that is about to be appended; event time itself waits until it is heard."""
+        self._taken_ms = max(self._taken_ms, tick_ms)
+
     def follow(self, events_ms: Callable[[], int]) -> None:
         """Ask ``events_ms`` how far the log's events have come, until the first tick; 0 is "no event yet"."""
         self._events_ms = events_ms
@@ -121,7 +127,7 @@ class _Stamps:
         self._clock = clock
 
     def now_ms(self) -> int:
-        return self._clock.tick_ms or time.time_ns() // 1_000_000
+        return self._clock.stamp_ms or time.time_ns() // 1_000_000
 
     def monotonic_s(self) -> float:
         return self._clock.monotonic_s()

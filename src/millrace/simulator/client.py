@@ -1,8 +1,4 @@
-"""`FeedClient`: how a simulation reaches a feed, in this process or over HTTP, and nothing else of it.
-
-A simulation does what people do: it asks for pages and sends events. It also moves virtual time on, which people
-cannot. An event counts at its own time only if virtual time has come that far: move the time, then send.
-"""
+"""`FeedClient`: how the world talks to the feed, in process or over HTTP; nothing else of the feed is known here."""
 
 from __future__ import annotations
 
@@ -10,28 +6,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
+from millrace.base.ids import Int64Array
 from millrace.events.envelope import AnyEvent
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Somebody opens the feed.
+    """One page that is wanted.
 
     Attributes
     ----------
     viewer_id
-        Outside id of the reader.
+        Outside id.
     request_id
-        The client's own id of the request (``X-Request-ID``); the same one gives the same first page for a while. Empty:
-        a page that is not kept, and cannot be asked for again.
+        The client's own id of the request (``X-Request-ID``).
     now_ms
-        Virtual time of the request. Over HTTP the server's clock decides: `FeedClient.advance` moves it.
+        Virtual time of the request.
     limit
-        Posts at most.
+        Posts wanted.
     cursor
-        Of an earlier page: the next one.
+        Of the page, as the page before gave it.
     arm
-        Which policy of the run makes the page; in process only.
+        Which policy of the run; in process only.
     """
 
     viewer_id: str
@@ -43,25 +42,50 @@ class PageRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Inside:
+    """What only a client in this process can tell of a page, for the judge; ids are inside ids.
+
+    Attributes
+    ----------
+    candidates
+        What the sources found, shape (n,).
+    filtered
+        What the filters left, shape (m,).
+    preranked
+        What pre-ranking left; the same as ``filtered`` where there is none.
+    ranked
+        The ranker's own first posts, best first, as many as were wanted.
+    predictions
+        P(action) of the page's posts in `Action` order, shape (n_posts, n_actions); NaN where nothing was predicted.
+    """
+
+    candidates: Int64Array
+    filtered: Int64Array
+    preranked: Int64Array
+    ranked: Int64Array
+    predictions: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """What came back.
+    """One page as it came.
 
     Attributes
     ----------
     post_ids
-        Best first.
-    sources
-        For each post, the sources that found it.
-    scores
-        For each post, what it was ranked by.
+        Outside ids in order.
+    sources, scores
+        Of each post.
     cursor
-        Where the next page begins; None at the end of the feed.
+        Of the next page; None at the end of the feed.
     n_candidates
-        Posts that all sources together found.
+        How many posts the sources found.
     n_outcomes
         Components that failed or were late.
     served_request_id
         The server's id of the request, for `Impression.request_id`.
+    inside
+        For the judge; None over HTTP.
     """
 
     post_ids: tuple[str, ...]
@@ -71,19 +95,20 @@ class Page:
     n_candidates: int
     n_outcomes: int
     served_request_id: str = ""
+    inside: Inside | None = None
 
 
 class FeedClient(Protocol):
-    """A feed, as a simulation uses it."""
+    """A feed, from outside."""
 
     def pages(self, requests: Sequence[PageRequest]) -> list[Page]:
-        """Return a page for each request, in their order; all read the state as it is now."""
+        """Return a page for each request; all read the state as it is now."""
 
     def send(self, events: Sequence[AnyEvent]) -> None:
         """Take events in; they are durable when it returns."""
 
     def advance(self, now_ms: int) -> None:
-        """Move virtual time on; return when the state has everything that was sent."""
+        """Let virtual time go on; the state has everything that was sent when it returns."""
 
     def close(self) -> None:
-        """Let go of what the client holds."""
+        """Let go of the feed."""

@@ -27,6 +27,7 @@ _UTC_OFFSETS_H: Final[dict[str, tuple[int, ...]]] = {
 _MAX_ORIGINALS_PER_DAY: Final = 18.0
 _PARETO_TAIL: Final = 1.5
 _SPAM_PER_DAY: Final = 5.0
+_TOLERANCE: Final = -0.04
 
 Int8Array = npt.NDArray[np.int8]
 Int32Array = npt.NDArray[np.int32]
@@ -53,6 +54,10 @@ class People:
         How readily they act on what they like; log-normal around 1.
     utc_offset_ms
         Their time zone.
+    tolerance
+        The satisfaction per look below which they are bored.
+    patience
+        Positions after which a share of 1/e still looks; log-normal.
     """
 
     language: Int8Array
@@ -67,6 +72,8 @@ class People:
     is_spammer: BoolArray
     is_verified: BoolArray
     shows_sensitive: BoolArray
+    tolerance: Float64Array
+    patience: Float64Array
 
     @property
     def n_users(self) -> int:
@@ -83,7 +90,7 @@ class People:
 def make_people(config: WorldConfig, draws: Draws) -> People:
     """Return the people of a world."""
     size = config.shape()
-    user = np.arange(size.n_users)
+    user = np.arange(config.n_people())
     language = choose(_shares(config), draws.uniform(Purpose.LANGUAGE, user)).astype(np.int8)
     is_spammer = draws.uniform(Purpose.SPAMMER, user) < config.spammer_frac
     activity = np.exp(0.85 * draws.normal(Purpose.ACTIVITY, user))
@@ -101,6 +108,8 @@ def make_people(config: WorldConfig, draws: Draws) -> People:
         is_spammer=is_spammer,
         is_verified=(draws.uniform(Purpose.FLAGS, user, 0) < config.verified_frac) & ~is_spammer,
         shows_sensitive=draws.uniform(Purpose.FLAGS, user, 1) < 0.3,
+        tolerance=_TOLERANCE + 0.06 * draws.normal(Purpose.TOLERANCE, user),
+        patience=config.patience / np.log(2) * np.exp(0.35 * draws.normal(Purpose.PATIENCE, user)),
     )
 
 
