@@ -56,6 +56,11 @@ class World:
         The law of behaviour; None for the one that the config names.
     texts
         Where the words come from; None for the vocabularies.
+
+    Attributes
+    ----------
+    to_come
+        After the history: what was told of times after it, such as deletions.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class World:
             self.vocabulary,
             states_topics=config.states_topics,
         )
+        self.to_come: list[AnyEvent] = []
         self._schedule = make_schedule(config, self.draws, graph, self.joined_ms, self.history_ms)
 
     def history(self) -> Iterator[AnyEvent]:
@@ -101,6 +107,7 @@ class World:
             n_ready = _first_at(held, min(stop_ms, self.now_ms))
             yield from self.narrator.stamp(held[:n_ready])
             held = held[n_ready:]
+        self.to_come = list(self.narrator.stamp(held))
 
     def _history_slice(self, start_ms: int, stop_ms: int) -> Iterator[Told]:
         yield from self.open_slice(start_ms, stop_ms)

@@ -52,12 +52,19 @@ def generate(
     size: SizeOption = None,
     mechanism: MechanismOption = None,
     seed: SeedOption = None,
+    to_home: Annotated[
+        Path | None,
+        typer.Option(
+            "--to-home", help="Also make this home, in virtual time, with the history in it.", show_default=False
+        ),
+    ] = None,
     home: HomeOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Write a world's history as events.
+    """Write a world's history as events, and perhaps a home that holds it.
 
-    What a small network did in the days before a feed takes over; `millrace ingest` takes it in.
+    What a small network did in the days before a feed takes over. `millrace ingest` takes the file in; a home of
+    --to-home is ready for `millrace serve --virtual-time` and `millrace simulate run --url`.
 
     Example: millrace simulate generate history.ndjson --size tiny
     """
@@ -83,6 +90,13 @@ def generate(
             if out is not sys.stdout.buffer:
                 out.close()
     notes().print(f"{count(n_events, 'event')}, seed {config.seed}, mechanism {config.mechanism}")
+    if to_home is not None:
+        from millrace.app.simulation.http_run import server_home
+
+        settings = server_home(
+            run_spec(config, parse_policies(None), 1, to_home.resolve().parent, None, 20, 0), to_home
+        )
+        notes().print(f"home {settings.home}: millrace serve --virtual-time --home {to_home}", soft_wrap=True)
 
 
 @app.command("run")

@@ -17,6 +17,7 @@ from millrace.app.simulation.local_client import LocalFeedClient
 from millrace.app.simulation.run import Hooks, RunSpec, run
 from millrace.app.simulation.validation.check import Bench, Check
 from millrace.flywheel.metrics import auc, ndcg_of_slates
+from millrace.simulator.client import FeedClient
 from millrace.simulator.judge.extras import require
 from millrace.simulator.judge.utility import utility
 from millrace.simulator.loop import Round
@@ -111,8 +112,10 @@ class _ShadowLog:
         self._slate: list[np.ndarray[Any, Any]] = []
         self._n_slates = 0
 
-    def hear(self, round_: Round, world: World, client: LocalFeedClient) -> None:
+    def hear(self, round_: Round, world: World, client: FeedClient) -> None:
         """Take a round, of which some pages are scored by everybody."""
+        if not isinstance(client, LocalFeedClient):
+            return
         looks = round_.looks
         realised = world.encounters.realised(looks).value
         rng = np.random.default_rng(len(self._slate) + self._n_slates)
