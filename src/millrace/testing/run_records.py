@@ -16,7 +16,7 @@ import polars as pl
 from millrace.base.actions import NEGATIVE
 from millrace.simulator.judge.regret import STAGES
 from millrace.simulator.judge.tables import RULES
-from millrace.simulator.mechanism import WORLD_ACTIONS
+from millrace.simulator.mechanisms.situation import WORLD_ACTIONS
 from millrace.simulator.records import Columns, RecordWriter, RunMeta, RunRecords
 from millrace.testing.run_plan import BEGAN_MS, DAY_MS, KINDS, LANGUAGES, SOURCES, TOPICS, RunPlan
 from millrace.testing.run_world import Floats, Frame, make_items, make_posts, make_users, make_visits

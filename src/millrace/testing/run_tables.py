@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from millrace.simulator.judge.tables import SCHEMAS
-from millrace.simulator.mechanism import WORLD_ACTIONS
+from millrace.simulator.mechanisms.situation import WORLD_ACTIONS
 from millrace.simulator.records import RunMeta, RunRecords
 from millrace.testing.run_plan import BEGAN_MS, DAY_MS, KINDS, LANGUAGES, SOURCES, TOPICS
 

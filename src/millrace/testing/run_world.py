@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.base.actions import Action
-from millrace.simulator.mechanism import WORLD_ACTIONS
+from millrace.simulator.mechanisms.situation import WORLD_ACTIONS
 from millrace.testing.run_plan import BEGAN_MS, DAY_MS, HOUR_MS, LANGUAGES, TOPICS, RunPlan
 
 Ints = npt.NDArray[np.int64]
