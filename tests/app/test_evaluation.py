@@ -12,11 +12,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from millrace.app import cli, evaluation, wiring
+from millrace.app import cli, wiring
 from millrace.app.as_of import AsOf, predict_as_of
 from millrace.app.commands.evaluate import parse_time
 from millrace.app.commands.init import make_home
-from millrace.app.evaluation import EvalOptions, evaluate_home
+from millrace.app.eval_report import EvalOptions, EvalReport
+from millrace.app.evaluation import evaluate_home
 from millrace.app.intake import Intake, batches
 from millrace.app.settings import Settings, with_patience
 from millrace.base.clock import ManualClock
@@ -24,7 +25,8 @@ from millrace.base.errors import ConfigError
 from millrace.base.ids import IdHasher
 from millrace.events.envelope import AnyEvent
 from millrace.events.feed_events import Impression, Served, ServedItem
-from millrace.flywheel.slates import SlateJoin, Slates
+from millrace.flywheel.slate_join import SlateJoin
+from millrace.flywheel.slates import Slates
 from millrace.mixer.feed import FeedRequest
 from millrace.mixer.side_effects.served_log import served_event
 from millrace.simulator.config import HOUR_MS, WorldConfig
@@ -77,7 +79,7 @@ def run(home: Settings, capsys: pytest.CaptureFixture[str], *argv: str) -> tuple
 def test_the_small_world_is_measured_by_action_and_slice(home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     code, said, complaints = run(home, capsys, *COMMAND, "--recall", "30", "--json")
     assert (code, complaints) == (0, "")
-    report = msgspec.json.decode(said, type=evaluation.EvalReport)
+    report = msgspec.json.decode(said, type=EvalReport)
     assert report.n_viewers > 50
     assert report.n_rows > 500
     assert report.n_gone < 0.01 * report.n_rows
@@ -87,7 +89,6 @@ def test_the_small_world_is_measured_by_action_and_slice(home: Settings, capsys:
     assert like["auc"].value is not None
     assert 0.5 < like["auc"].value < 0.95
     assert (like["auc"].low or 0) < like["auc"].value < (like["auc"].high or 0)
-    assert rows["block_author", "all"].note.startswith("too few positives") if ("block_author", "all") in rows else True
     (recall,) = [row for row in report.recall if (row.action, row.slice) == ("any", "all")]
     assert 0 < (recall.metrics["sources"].value or 0) <= 1
     assert recall.n_live > 100
@@ -108,7 +109,7 @@ def test_the_tables_are_printed_with_what_was_left_out(home: Settings, capsys: p
 
 def test_shuffled_labels_are_a_coin_flip(home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     code, said, _ = run(home, capsys, *COMMAND, "--recall", "0", "--shuffle-labels", "--json")
-    report = msgspec.json.decode(said, type=evaluation.EvalReport)
+    report = msgspec.json.decode(said, type=EvalReport)
     assert code == 0
     assert report.is_shuffled
     for row in report.rows:
