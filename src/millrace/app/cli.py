@@ -34,6 +34,7 @@ from millrace.app.commands import (
     look,
     pipeline,
     serve,
+    simulate,
     timeline,
     token,
     warehouse,
@@ -62,6 +63,7 @@ app = typer.Typer(
 _START: Final = "Start"
 _FEED: Final = "Feed"
 _DATA: Final = "Data in and out"
+_JUDGE: Final = "Judge"
 _CARE: Final = "Care"
 
 app.command("init", rich_help_panel=_START)(init.init)
@@ -80,6 +82,7 @@ app.command("import", rich_help_panel=_DATA)(import_data.import_data)
 app.add_typer(events.app, name="events", rich_help_panel=_DATA)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=_DATA)
 app.add_typer(warehouse.app, name="warehouse", rich_help_panel=_DATA)
+app.add_typer(simulate.app, name="simulate", rich_help_panel=_JUDGE)
 app.command("token", rich_help_panel=_CARE)(token.token)
 app.add_typer(keys.app, name="keys", rich_help_panel=_CARE)
 app.add_typer(config.app, name="config", rich_help_panel=_CARE)

@@ -6,6 +6,7 @@ To add a stage, write a class in its folder and name it here; the pipeline check
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from millrace.base.actions import ActionSpace
@@ -96,6 +97,8 @@ class HomeParts:
         Event time and monotonic time.
     served_logger
         Takes `Served` events; None logs none.
+    revise
+        Changes the home pipeline's stages: what simulations put in the place of some; None changes nothing.
     """
 
     state: FeedState
@@ -104,6 +107,7 @@ class HomeParts:
     actions: ActionSpace
     clock: Clock
     served_logger: ServedLogger | None = None
+    revise: Callable[[Stages], Stages] | None = None
 
 
 def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
@@ -225,9 +229,10 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
 def home_pipeline(parts: HomeParts, config: HomeConfig, observer: PipelineObserver | None = None) -> Pipeline:
     """Return the home pipeline over the stores of this process."""
     n_actions = len(parts.actions)
+    stages = home_stages(parts, config)
     return Pipeline(
         NAME,
-        home_stages(parts, config),
+        stages if parts.revise is None else parts.revise(stages),
         key=POST_ID,
         dims={N_ACTIONS_DIM: n_actions, N_COUNTERS_DIM: n_actions + 1},
         clock=parts.clock,

@@ -7,12 +7,14 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct, field
 
+_JOINING_DAYS: Final = 7
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 
 DEFAULT_LANGUAGE_SHARES: Final = {"en": 0.46, "es": 0.15, "zh": 0.12, "ja": 0.11, "ar": 0.08, "de": 0.08}
 
 SizeName = Literal["tiny", "demo", "100k"]
+MechanismName = Literal["gate", "multi", "shifted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Size:
 
 SIZES: Final[dict[str, Size]] = {
     "tiny": Size(n_users=80, originals_per_day=2.2, sessions_per_day=2.0, slice_ms=HOUR_MS),
-    "demo": Size(n_users=2_000, originals_per_day=2.1, sessions_per_day=2.8, slice_ms=HOUR_MS // 2),
+    "demo": Size(n_users=2_000, originals_per_day=2.1, sessions_per_day=3.6, slice_ms=HOUR_MS // 2),
     "100k": Size(n_users=100_000, originals_per_day=4.2, sessions_per_day=2.4, slice_ms=HOUR_MS // 2),
 }
 
@@ -50,6 +52,13 @@ class WorldConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     size: Annotated[
         SizeName, Meta(description="tiny (tests), demo (2,000 people, some 10k live posts), 100k (1M live posts)")
     ] = "demo"
+    mechanism: Annotated[
+        MechanismName,
+        Meta(
+            description="The law of behaviour: gate (one affinity drives all), multi (every kind of action has its "
+            "own), shifted (other links, noise between any two; kept out of every tuning)"
+        ),
+    ] = "gate"
     seed: Annotated[int, Meta(ge=0, description="Same seed and time, same events, byte for byte")] = 1
     n_users: Annotated[int, Meta(ge=10, le=5_000_000, description="Overrides the size's number of people")] | None = (
         None
@@ -73,14 +82,58 @@ class WorldConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     link_frac: Annotated[float, Meta(ge=0, le=1, description="Original posts with a link")] = 0.10
     edited_frac: Annotated[float, Meta(ge=0, le=1, description="Originals corrected within the hour")] = 0.015
     deleted_frac: Annotated[float, Meta(ge=0, le=1, description="Originals taken back within hours")] = 0.012
-    follows_median: Annotated[float, Meta(gt=0, description="Median number of follows; log-normal")] = 26.0
+    follows_median: Annotated[
+        float, Meta(gt=0, description="Median number of follows; log-normal, as wide as Yelp's friends")
+    ] = 18.0
+    follows_nobody_frac: Annotated[float, Meta(ge=0, le=1, description="People who follow nobody by themselves")] = 0.05
     homophily_frac: Annotated[
         float, Meta(ge=0, le=1, description="Follows within the follower's languages and interests")
     ] = 0.75
-    triangle_frac: Annotated[float, Meta(ge=0, le=1, description="Follows that close a triangle")] = 0.2
-    reciprocity_frac: Annotated[float, Meta(ge=0, le=1, description="Follows that are returned")] = 0.15
-    late_follow_frac: Annotated[float, Meta(ge=0, le=1, description="Follows made during the history")] = 0.04
-    unfollow_frac: Annotated[float, Meta(ge=0, le=1, description="Follows taken back during the history")] = 0.01
+    triangle_frac: Annotated[float, Meta(ge=0, le=1, description="Follows that close a triangle")] = 0.08
+    reciprocity_frac: Annotated[float, Meta(ge=0, le=1, description="Follows that are returned")] = 0.08
+    late_follow_frac: Annotated[
+        float, Meta(ge=0, le=1, description="Follows made during the history, and per as much time after it")
+    ] = 0.04
+    unfollow_frac: Annotated[
+        float, Meta(ge=0, le=1, description="Follows taken back during the history, and per as much time after it")
+    ] = 0.01
+    joins_per_day_frac: Annotated[
+        float, Meta(ge=0, le=1, description="People who join per day once the history is over: new viewers and authors")
+    ] = 0.02
+    drift: Annotated[
+        float, Meta(ge=0, le=5, description="How far interests wander within days; log scale, 0 keeps them")
+    ] = 0.35
+    stories_per_day: Annotated[
+        float,
+        Meta(ge=0, le=100, description="Stories that break per topic and day; for hours they draw posts and eyes"),
+    ] = 0.5
+    patience: Annotated[
+        float,
+        Meta(gt=0, le=200, description="Median position that a viewer scrolls to; looking falls off exponentially"),
+    ] = 12.0
+    mood_pull: Annotated[
+        float, Meta(ge=0, le=10, description="How much satisfaction changes how soon people come back; 0: not at all")
+    ] = 1.2
+    creator_pull: Annotated[
+        float, Meta(ge=0, le=1, description="How much attention changes how much people post; 0: not at all")
+    ] = 1.0
+    late_frac: Annotated[
+        float, Meta(ge=0, le=1, description="Feedback that arrives seconds to hours late, in a run over a feed")
+    ] = 0.06
+    twice_frac: Annotated[float, Meta(ge=0, le=1, description="Feedback that is sent twice, in a run")] = 0.01
+    lost_frac: Annotated[float, Meta(ge=0, le=1, description="Feedback that never arrives, in a run")] = 0.005
+    states_topics: Annotated[
+        bool,
+        Meta(
+            description="Whether an annotator names each post's topic (the demo's stand-in for content understanding); "
+            "off: topics can only be learned from the texts"
+        ),
+    ] = False
+
+    def n_people(self) -> int:
+        """Return how many people there ever are: those of the history, and those who join later."""
+        n_users = self.shape().n_users
+        return n_users + round(n_users * min(self.joins_per_day_frac * _JOINING_DAYS, 1.0))
 
     def shape(self) -> Size:
         """Return the size with overrides applied."""

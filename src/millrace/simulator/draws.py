@@ -74,6 +74,25 @@ class Purpose(enum.IntEnum):
     ACTION_DELAY = 58
     SEARCH = 59
     KEYWORD_MUTE = 60
+    TOLERANCE = 70
+    PATIENCE = 71
+    DRIFT = 72
+    TREND = 73
+    STORY = 74
+    STORY_POST = 75
+    AUTHOR_TASTE = 76
+    GROUP_INTEREST = 77
+    FACET = 78
+    EXAMINE = 79
+    NOISE = 80
+    ENGAGED = 81
+    ANNOYED = 82
+    NEXT_PAGE = 83
+    AWAY = 84
+    DELIVERY = 85
+    UNFOLLOW_BORED = 86
+    POLICY = 87
+    ARM = 88
 
 
 def mix(values: Uint64Array) -> Uint64Array:

@@ -12,8 +12,11 @@ from millrace.simulator.draws import Draws, Float64Array, Int64Array, Purpose
 from millrace.simulator.people import N_TOPICS, BoolArray, People, choose_by_row
 
 _N_ROUNDS: Final = 4
-_ATTACHMENT: Final = 0.75
-_LOG_SIGMA: Final = 0.75
+_ATTACHMENT: Final = 0.70
+_LOG_SIGMA: Final = 1.4
+_PULL_OF_FOLLOWING: Final = 0.6
+"""Who follows many is followed by many: the two go together in every public graph."""
+
 _MAX_FOLLOWS: Final = 600
 
 
@@ -95,9 +98,16 @@ def make_graph(config: WorldConfig, draws: Draws, people: People) -> Graph:
     """Return the follow graph at the end of the world's history."""
     n = people.n_users
     user = np.arange(n)
-    wanted = np.exp(np.log(config.follows_median) + _LOG_SIGMA * draws.normal(Purpose.N_FOLLOWS, user))
+    z = draws.normal(Purpose.N_FOLLOWS, user)
+    wanted = np.exp(np.log(config.follows_median) + _LOG_SIGMA * z)
     wanted_n = np.clip(wanted, 2, min(_MAX_FOLLOWS, max(2, n // 4))).astype(np.int64)
-    base = people.charisma * (0.1 + people.originals_per_day) ** 0.6 * (0.25 + people.quality) ** 2
+    wanted_n[draws.uniform(Purpose.FOLLOW_MODE, user) < config.follows_nobody_frac] = 0
+    base = (
+        np.exp(_PULL_OF_FOLLOWING * z)
+        * people.charisma
+        * (0.1 + people.originals_per_day) ** 0.6
+        * (0.25 + people.quality) ** 2
+    )
     groups = _AuthorGroups(people)
     keys = np.empty(0, dtype=np.int64)
     in_degree = np.zeros(n, dtype=np.int64)

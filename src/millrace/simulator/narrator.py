@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,10 +14,10 @@ from millrace.events.envelope import AnyEvent, Context, Event, Payload
 from millrace.events.feed_events import Engagement, Impression
 from millrace.events.user_events import BlockChanged, FollowChanged, MuteChanged, ProfileUpdated, Search
 from millrace.simulator.draws import Draws, Int64Array, Purpose
-from millrace.simulator.mechanism import WORLD_ACTIONS
+from millrace.simulator.mechanisms.situation import WORLD_ACTIONS
 from millrace.simulator.people import People
 from millrace.simulator.posts import IMAGE, KIND_NAMES, NEVER, QUOTE, REPLY, REPOST, VIDEO, PostTable
-from millrace.simulator.vocabulary import TOPICS, Vocabulary
+from millrace.simulator.vocabulary import TOPICS, Texts
 
 SOURCE: Final = "demo-world"
 PRODUCER: Final = "demo-world"
@@ -40,23 +40,35 @@ class Narrator:
     tag
         Distinguishes this telling's posts and events from those of other worlds and times; people's ids are
         without it, so that the same people are met again.
+    states_topics
+        Whether topics are told to the system.
     """
 
-    def __init__(self, tag: str, draws: Draws, people: People, posts: PostTable, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        tag: str,
+        draws: Draws,
+        people: People,
+        posts: PostTable,
+        vocabulary: Texts,
+        *,
+        states_topics: bool = False,
+    ) -> None:
         self._tag = tag
         self._people = people
         self._posts = posts
         self._vocabulary = vocabulary
         self._user_ids = [f"u{i}" for i in range(people.n_users)]
         self._name_keys = draws.bits(Purpose.NAME, np.arange(people.n_users)).tolist()
-        self._n_events = 0
+        self._states_topics = states_topics
+        self.n_events = 0
 
     def stamp(self, told: list[Told]) -> Iterator[AnyEvent]:
         """Yield events with ids in order of telling."""
         for time_ms, payload in told:
-            self._n_events += 1
+            self.n_events += 1
             yield Event(
-                event_id=f"w-{self._tag}-{self._n_events}", event_time_ms=time_ms, source=SOURCE, payload=payload
+                event_id=f"w-{self._tag}-{self.n_events}", event_time_ms=time_ms, source=SOURCE, payload=payload
             )
 
     def user_id(self, user: int) -> str:
@@ -65,7 +77,7 @@ class Narrator:
 
     def post_id(self, row: int) -> str:
         """Return a post's outside id."""
-        return f"p-{self._tag}-{row}"
+        return f"p-{self._tag}-{int(self._posts['key'][row]):016x}"
 
     def profiles(self, users: Int64Array, times_ms: Int64Array) -> Iterator[Told]:
         """Tell who joined."""
@@ -79,7 +91,7 @@ class Narrator:
                     user_id=self._user_ids[user],
                     name=vocabulary.name(language, key),
                     bio=vocabulary.bio(language, topics[0], topics[1], key),
-                    interests=tuple(TOPICS[t] for t in topics[:_N_NAMED_TOPICS]),
+                    interests=tuple(TOPICS[t] for t in topics[:_N_NAMED_TOPICS]) if self._states_topics else None,
                     languages=tuple(vocabulary.languages[code] for code in (language, second) if code >= 0),
                     is_verified=bool(people.is_verified[user]),
                     settings={"sensitive_media": "show"} if people.shows_sensitive[user] else None,
@@ -134,7 +146,7 @@ class Narrator:
                     producer=PRODUCER,
                     producer_version=PRODUCER_VERSION,
                     language=vocabulary.languages[language],
-                    topics=() if is_spam else (TOPICS[topic],),
+                    topics=None if not self._states_topics else () if is_spam else (TOPICS[topic],),
                 ),
             )
             if is_spam or posts["is_sensitive"][row]:
@@ -164,11 +176,15 @@ class Narrator:
         times_ms: Int64Array,
         dwell_ms: Int64Array,
         positions: Int64Array,
+        request_ids: Sequence[str | None] | None = None,
     ) -> Iterator[Told]:
-        """Tell what was seen."""
+        """Tell what was seen, and of which request it was."""
         durations = self._posts["duration_ms"][rows].tolist()
-        columns = (viewers.tolist(), rows.tolist(), times_ms.tolist(), dwell_ms.tolist(), positions.tolist(), durations)
-        for viewer, row, time_ms, dwell, position, duration in zip(*columns, strict=True):
+        requests = request_ids or [None] * len(viewers)
+        columns = (viewers, rows, times_ms, dwell_ms, positions)
+        for viewer, row, time_ms, dwell, position, duration, request in zip(
+            *(column.tolist() for column in columns), durations, requests, strict=True
+        ):
             yield (
                 time_ms,
                 Impression(
@@ -177,22 +193,35 @@ class Narrator:
                     dwell_ms=dwell,
                     duration_ms=duration,
                     position=position,
+                    request_id=request,
                     context=_FEED,
                 ),
             )
 
     def actions(
-        self, viewers: Int64Array, rows: Int64Array, columns: Int64Array, times_ms: Int64Array
+        self,
+        viewers: Int64Array,
+        rows: Int64Array,
+        columns: Int64Array,
+        times_ms: Int64Array,
+        request_ids: Sequence[str | None] | None = None,
     ) -> Iterator[Told]:
         """Tell what was done; actions that change who sees whom change that too."""
         ids, authors = self._user_ids, self._posts["author"][rows].tolist()
-        for viewer, row, column, time_ms, author in zip(
-            viewers.tolist(), rows.tolist(), columns.tolist(), times_ms.tolist(), authors, strict=True
+        requests = request_ids or [None] * len(viewers)
+        for viewer, row, column, time_ms, author, request in zip(
+            viewers.tolist(), rows.tolist(), columns.tolist(), times_ms.tolist(), authors, requests, strict=True
         ):
             viewer_id = ids[viewer]
             yield (
                 time_ms,
-                Engagement(viewer_id=viewer_id, post_id=self.post_id(row), action=_ACTION_NAMES[column], context=_FEED),
+                Engagement(
+                    viewer_id=viewer_id,
+                    post_id=self.post_id(row),
+                    action=_ACTION_NAMES[column],
+                    request_id=request,
+                    context=_FEED,
+                ),
             )
             action = WORLD_ACTIONS[column]
             if action is Action.FOLLOW_AUTHOR:
@@ -231,7 +260,9 @@ class Narrator:
             return self._vocabulary.reply(language, topic, key)
         if kind == QUOTE:
             return self._vocabulary.quote(language, key)
-        return "" if kind == REPOST else self._vocabulary.post(language, topic, key)
+        if kind == REPOST:
+            return ""
+        return self._vocabulary.post(language, topic, key, int(self._posts["story"][row]))
 
     def _media(self, row: int, language: int, topic: int) -> tuple[Media, ...]:
         media = int(self._posts["media"][row])

@@ -27,6 +27,7 @@ _UTC_OFFSETS_H: Final[dict[str, tuple[int, ...]]] = {
 _MAX_ORIGINALS_PER_DAY: Final = 18.0
 _PARETO_TAIL: Final = 1.5
 _SPAM_PER_DAY: Final = 5.0
+_TOLERANCE: Final = -0.04
 
 Int8Array = npt.NDArray[np.int8]
 Int32Array = npt.NDArray[np.int32]
@@ -53,6 +54,12 @@ class People:
         How readily they act on what they like; log-normal around 1.
     utc_offset_ms
         Their time zone.
+    is_silent
+        They read and like, write nothing of their own, and hardly ever answer.
+    tolerance
+        The satisfaction per look below which they are bored.
+    patience
+        Positions after which a share of 1/e still looks; log-normal.
     """
 
     language: Int8Array
@@ -64,9 +71,12 @@ class People:
     charisma: Float64Array
     propensity: Float64Array
     utc_offset_ms: Int64Array
+    is_silent: BoolArray
     is_spammer: BoolArray
     is_verified: BoolArray
     shows_sensitive: BoolArray
+    tolerance: Float64Array
+    patience: Float64Array
 
     @property
     def n_users(self) -> int:
@@ -83,9 +93,10 @@ class People:
 def make_people(config: WorldConfig, draws: Draws) -> People:
     """Return the people of a world."""
     size = config.shape()
-    user = np.arange(size.n_users)
+    user = np.arange(config.n_people())
     language = choose(_shares(config), draws.uniform(Purpose.LANGUAGE, user)).astype(np.int8)
     is_spammer = draws.uniform(Purpose.SPAMMER, user) < config.spammer_frac
+    is_silent = draws.uniform(Purpose.SILENT, user) < config.silent_frac
     activity = np.exp(0.85 * draws.normal(Purpose.ACTIVITY, user))
     return People(
         language=language,
@@ -93,14 +104,17 @@ def make_people(config: WorldConfig, draws: Draws) -> People:
         interests=_interests(draws, user),
         # Log-normal: a few people come every hour, many once in two days.
         sessions_per_day=np.clip(size.sessions_per_day * activity / activity.mean(), 0.15, 14.0),
-        originals_per_day=_posting_rates(config, draws, user, is_spammer),
+        originals_per_day=_posting_rates(config, draws, user, is_silent, is_spammer),
         quality=np.where(is_spammer, 0.03, draws.symmetric(Purpose.QUALITY, user)),
         charisma=np.where(is_spammer, 0.02, (1.0 - draws.uniform(Purpose.CHARISMA, user)) ** (-1 / _PARETO_TAIL)),
         propensity=np.exp(0.5 * draws.normal(Purpose.PROPENSITY, user)),
+        is_silent=is_silent,
         utc_offset_ms=_utc_offsets(config, draws, user, language),
         is_spammer=is_spammer,
         is_verified=(draws.uniform(Purpose.FLAGS, user, 0) < config.verified_frac) & ~is_spammer,
         shows_sensitive=draws.uniform(Purpose.FLAGS, user, 1) < 0.3,
+        tolerance=_TOLERANCE + 0.06 * draws.normal(Purpose.TOLERANCE, user),
+        patience=config.patience / np.log(2) * np.exp(0.35 * draws.normal(Purpose.PATIENCE, user)),
     )
 
 
@@ -110,7 +124,7 @@ def hour_curve(times_ms: Int64Array) -> Float64Array:
     evening = np.exp(2.0 * (np.cos((hour - 20.0) * np.pi / 12.0) - 1.0))
     morning = np.exp(6.0 * (np.cos((hour - 8.0) * np.pi / 12.0) - 1.0))
     noon = np.exp(8.0 * (np.cos((hour - 13.0) * np.pi / 12.0) - 1.0))
-    return (0.12 + 1.7 * evening + 0.8 * morning + 0.7 * noon) / 0.878
+    return (0.05 + 1.7 * evening + 0.8 * morning + 0.7 * noon) / 0.808
 
 
 def choose(shares: Float64Array, u: Float64Array) -> Int64Array:
@@ -158,10 +172,12 @@ def _interests(draws: Draws, user: Int64Array) -> Float64Array:
     return normalised
 
 
-def _posting_rates(config: WorldConfig, draws: Draws, user: Int64Array, is_spammer: BoolArray) -> Float64Array:
+def _posting_rates(
+    config: WorldConfig, draws: Draws, user: Int64Array, is_silent: BoolArray, is_spammer: BoolArray
+) -> Float64Array:
     """Silent readers post nothing; the others' rates are heavy-tailed, scaled to the size's mean."""
     rate = (1.0 - draws.uniform(Purpose.POSTING_RATE, user)) ** (-1 / _PARETO_TAIL)
-    rate[draws.uniform(Purpose.SILENT, user) < config.silent_frac] = 0.0
+    rate[is_silent] = 0.0
     target = config.shape().originals_per_day
     for _ in range(3):  # the cap takes from the mean; scaling up again pushes a few more over it
         if (mean := float(rate.mean())) > 0:

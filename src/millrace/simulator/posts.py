@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from millrace.simulator.config import DAY_MS, HOUR_MS, WorldConfig
 from millrace.simulator.draws import Draws, Float64Array, Int64Array, Purpose
 from millrace.simulator.people import People, choose_by_row, hour_curve
+from millrace.simulator.topics import Stories
 
 ORIGINAL: Final = 0
 REPLY: Final = 1
@@ -42,8 +44,10 @@ _DTYPES: Final[dict[str, Any]] = {
     "edited_ms": np.int64,
     "deleted_ms": np.int64,
     "n_likes": np.int32,
+    "story": np.int32,
 }
-_FILL: Final[dict[str, Any]] = {"parent": -1, "root": -1, "edited_ms": NEVER, "deleted_ms": NEVER}
+_FILL: Final[dict[str, Any]] = {"parent": -1, "root": -1, "edited_ms": NEVER, "deleted_ms": NEVER, "story": -1}
+_STORY_PULL: Final = 1.5
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -60,6 +64,16 @@ class PostTable:
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         """Return a writable view of one column, shape (n_posts,)."""
         return self._columns[name][: self.n_posts]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names."""
+        return tuple(self._columns)
+
+    def load(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Become a table of these columns; rows keep their numbers."""
+        self.n_posts = len(columns["key"])
+        self._columns = {name: np.array(columns[name], dtype=dtype) for name, dtype in _DTYPES.items()}
 
     def append(self, columns: Columns) -> Int64Array:
         """Add posts, absent columns filled; return their rows, shape (n,).
@@ -91,14 +105,29 @@ def draw_originals(
     n_written: Int64Array,
     start_ms: int,
     stop_ms: int,
+    *,
+    effort: Float64Array | None = None,
+    trend: Float64Array | None = None,
+    stories: Stories | None = None,
 ) -> Columns:
     """Return the original posts of one slice in order of time; ``n_written`` (per person) is brought forward.
 
     Each person writes at their own rate, bent by their local hour of the day. The post's identity is its
     author and how many that author wrote before, so that twin worlds agree on it.
+
+    Parameters
+    ----------
+    effort
+        How much each person writes relative to their rate, shape (n_users,); 0 for who has not joined yet.
+    trend
+        How much is written about each topic relative to its share, shape (n_topics,).
+    stories
+        What may be written about.
     """
     middle = np.full(people.n_users, (start_ms + stop_ms) // 2)
     mean = people.originals_per_day * hour_curve(middle + people.utc_offset_ms) * ((stop_ms - start_ms) / DAY_MS)
+    if effort is not None:
+        mean = mean * effort
     count = draws.poisson(mean, Purpose.N_POSTS, np.arange(people.n_users), start_ms)
     author = np.repeat(np.arange(people.n_users), count)
     nth = n_written[author] + _running_number(count)
@@ -115,11 +144,14 @@ def draw_originals(
     is_edited = fate < config.edited_frac
     is_deleted = ~is_edited & (fate < config.edited_frac + config.deleted_frac)
     is_spam = people.is_spammer[author]
+    leaning = people.interests[author] if trend is None else people.interests[author] * trend
+    topic = choose_by_row(leaning, draws.uniform(Purpose.POST_TOPIC, key))
     columns: Columns = {
         "key": key,
         "author": author,
         "created_ms": created,
-        "topic": choose_by_row(people.interests[author], draws.uniform(Purpose.POST_TOPIC, key)),
+        "topic": topic,
+        "story": _stories(draws, stories, key, topic, is_spam, (start_ms + stop_ms) // 2),
         "language": np.where(in_second, second, people.language[author]),
         "quality": _quality(draws, people, author, key),
         "attraction": _attraction(draws, people, author, key),
@@ -133,6 +165,23 @@ def draw_originals(
     }
     order = np.argsort(created, kind="stable")
     return {name: values[order] for name, values in columns.items()}
+
+
+def _stories(
+    draws: Draws,
+    stories: Stories | None,
+    key: npt.NDArray[np.uint64],
+    topic: Int64Array,
+    is_spam: npt.NDArray[np.bool_],
+    time_ms: int,
+) -> Int64Array:
+    """Return the story each post is about, shape (n,); -1 for none. The hotter a story, the more is written of it."""
+    if stories is None or not len(key):
+        return np.full(len(key), -1, dtype=np.int64)
+    story = stories.hottest(time_ms)[topic]
+    heat = _STORY_PULL * stories.heat(story, time_ms)
+    takes_part = (draws.uniform(Purpose.STORY_POST, key) < heat / (1.0 + heat)) & ~is_spam
+    return np.where(takes_part, story, -1)
 
 
 def _running_number(count: Int64Array) -> Int64Array:

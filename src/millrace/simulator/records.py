@@ -9,9 +9,9 @@ them. Tables and columns:
     ``n_items`` (int16), ``n_candidates`` (int32), ``n_outcomes`` (int16: components that failed or were late),
     ``n_examined`` (int16), ``value`` and ``satisfaction`` (float64: the page's *expected* true utility, examination
     included), ``did_value`` and ``did_satisfaction`` (float64: realised), ``n_positive`` and ``n_negative`` (int16:
-    actions), ``n_own``, ``n_blocked``, ``n_deleted``, ``n_repeated``, ``n_sensitive`` (int16: posts on the page that must
-    not be there: the viewer's own, of a blocked or muted author, deleted before the slice, shown to the viewer before,
-    sensitive for somebody who does not show such posts).
+    actions), ``n_own``, ``n_blocked``, ``n_deleted``, ``n_repeated``, ``n_sensitive`` (int16: posts on the page that
+    must not be there: the viewer's own, of a blocked or muted author, deleted before the slice, shown to the viewer
+    before, sensitive for somebody who does not show such posts).
 ``items``: one row per served post.
     ``page``, ``position`` (int16, from 0), ``arm``, ``viewer``, ``post`` (int64, row of ``posts``), ``author``
     (int32), ``topic``, ``language``, ``kind`` (int8 codes), ``age_ms`` (int64), ``is_followed`` (bool),
@@ -30,7 +30,8 @@ them. Tables and columns:
     ``session``, ``arm``, ``viewer``, ``started_ms``, ``ended_ms``, ``n_pages``, ``value``, ``satisfaction`` (expected),
     ``did_value``, ``did_satisfaction``, ``n_negative``, ``mood`` (float32, the viewer's after it).
 ``posts``: one row per post of the world (written at the end of a run).
-    ``post``, ``author``, ``created_ms``, ``topic``, ``language``, ``kind``, ``quality``, ``is_spam``, ``story`` (int32, -1).
+    ``post``, ``author``, ``created_ms``, ``topic``, ``language``, ``kind``, ``quality``, ``is_spam``, ``story`` (int32,
+    -1 for none).
 ``users``: one row per person (written at the end of a run).
     ``user``, ``language``, ``joined_ms``, ``is_spammer``, ``is_silent``, ``n_following``, ``n_followers``,
     ``sessions_per_day``, ``arm``.

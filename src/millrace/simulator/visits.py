@@ -14,6 +14,7 @@ import numpy as np
 from millrace.simulator.config import DAY_MS, HOUR_MS
 from millrace.simulator.draws import Draws, Float64Array, Int64Array, Purpose
 from millrace.simulator.graph import Graph
+from millrace.simulator.memory import Memory
 from millrace.simulator.people import N_TOPICS, BoolArray, People, choose_by_row, hour_curve
 from millrace.simulator.posts import REPLY, REPOST, PostTable
 
@@ -23,14 +24,22 @@ WINDOW_MS: Final = 36 * HOUR_MS
 _IN_NETWORK_FRAC: Final = 0.58
 _POPULAR_FRAC: Final = 0.27
 _NEWEST_PER_AUTHOR: Final = 10
-_MEAN_LENGTH: Final = 11.0
+_MEAN_LENGTH: Final = 20.0
 _MAX_LENGTH: Final = 45
 _FRESHNESS_MS: Final = 8 * HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
+class Sessions:
+    """Who comes and when, in order of viewer; columns of shape (n,)."""
+
+    viewer: Int64Array
+    started_ms: Int64Array
+
+
+@dataclass(frozen=True, slots=True)
 class Visits:
-    """Posts that were looked at in one slice, in order of session and position; columns of shape (n,).
+    """Posts that were shown in one slice, in order of session and position; columns of shape (n,).
 
     Attributes
     ----------
@@ -45,7 +54,6 @@ class Visits:
     session: Int64Array
     started_ms: Int64Array
     position: Int64Array
-    is_followed: BoolArray
 
 
 class Shelf:
@@ -105,47 +113,26 @@ class _Groups:
         return np.where(last > first, self._rows[np.minimum(at, len(self._rows) - 1)], -1)
 
 
-class Seen:
-    """Which (viewer, post) pairs have met already; each pair meets once in a history."""
-
-    def __init__(self) -> None:
-        self._keys = np.empty(0, dtype=np.int64)
-
-    def add_new(self, viewer: Int64Array, row: Int64Array) -> BoolArray:
-        """Return which rows are first meetings, shape (n,), and remember them."""
-        keys = (viewer << 32) | row
-        _, first = np.unique(keys, return_index=True)
-        is_first = np.zeros(len(keys), dtype=np.bool_)
-        is_first[first] = True
-        if len(self._keys):
-            at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-            is_first &= self._keys[at] != keys
-        # Two sorted runs: the stable sort merges them in one pass.
-        self._keys = np.sort(np.concatenate([self._keys, np.sort(keys[is_first])]), kind="stable")
-        return is_first
-
-
 def draw_visits(
     draws: Draws,
     people: People,
     graph: Graph,
     posts: PostTable,
     shelf: Shelf,
-    seen: Seen,
+    memory: Memory,
     estranged: Int64Array,
-    slice_ms: tuple[int, int],
+    sessions: Sessions,
 ) -> Visits:
-    """Return what people came across between two moments.
+    """Return the pages that people came across in their sessions.
 
     Parameters
     ----------
+    memory
+        Whom one has met already is not come across again.
     estranged
-        Shape (m,): ``viewer * n_users + author`` of pairs that do not see each other (blocked or muted).
-    slice_ms
-        Beginning and end.
+        Shape (m,), ascending: ``viewer * n_users + author`` of pairs that do not see each other (blocked or muted).
     """
-    start_ms, stop_ms = slice_ms
-    session_user, started = _sessions(draws, people, start_ms, stop_ms)
+    session_user, started = sessions.viewer, sessions.started_ms
     length = _lengths(draws, session_user, started)
     session = np.repeat(np.arange(len(session_user)), length)
     viewer, began = session_user[session], started[session]
@@ -157,35 +144,57 @@ def draw_visits(
         row = np.where((row >= 0) & (posts["kind"][safe] == REPOST), posts["parent"][safe], row)
         safe = np.maximum(row, 0)
         author = posts["author"][safe]
-        pair = viewer * people.n_users + author
-        keep = (row >= 0) & (author != viewer) & (posts["deleted_ms"][safe] > began) & ~np.isin(pair, estranged)
+        keep = (row >= 0) & (author != viewer) & (posts["deleted_ms"][safe] > began)
+        keep &= ~is_among(viewer * people.n_users + author, estranged)
         keep &= ~posts["is_sensitive"][safe] | people.shows_sensitive[viewer]
         keep &= (posts["kind"][safe] != REPLY) | (draws.uniform(Purpose.CANDIDATE_RANK, viewer, began, place, 1) < 0.45)
     else:
         keep = np.zeros(len(row), dtype=np.bool_)
     kept = np.flatnonzero(keep)
-    kept = kept[seen.add_new(viewer[kept], row[kept])]
+    kept = kept[is_first_meeting(memory, viewer[kept], row[kept])]
     viewer, row, session = viewer[kept], row[kept], session[kept]
     _, first, inverse = np.unique(session, return_index=True, return_inverse=True)
-    return Visits(
-        viewer=viewer,
-        row=row,
-        session=session,
-        started_ms=began[kept],
-        position=np.arange(len(kept)) - first[inverse] if len(kept) else np.empty(0, dtype=np.int64),
-        is_followed=graph.is_following(viewer, posts["author"][row]),
-    )
+    position = np.arange(len(kept)) - first[inverse] if len(kept) else np.empty(0, dtype=np.int64)
+    return Visits(viewer=viewer, row=row, session=session, started_ms=began[kept], position=position)
 
 
-def _sessions(draws: Draws, people: People, start_ms: int, stop_ms: int) -> tuple[Int64Array, Int64Array]:
+def is_first_meeting(memory: Memory, viewer: Int64Array, row: Int64Array) -> BoolArray:
+    """Return which rows are the first meeting of a viewer and a post, shape (n,)."""
+    _, first = np.unique((viewer << 32) | row, return_index=True)
+    is_first = np.zeros(len(viewer), dtype=np.bool_)
+    is_first[first] = True
+    is_first &= memory.occasions(viewer, row) == 0
+    return is_first
+
+
+def is_among(values: Int64Array, ascending: Int64Array) -> BoolArray:
+    """Return which values occur among others that are sorted, shape (n,)."""
+    if not len(ascending):
+        return np.zeros(len(values), dtype=np.bool_)
+    at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    found: BoolArray = ascending[at] == values
+    return found
+
+
+def draw_sessions(
+    draws: Draws, people: People, readiness: Float64Array, away_until_ms: Int64Array, start_ms: int, stop_ms: int
+) -> Sessions:
+    """Return who comes in a slice and when; at most one session each.
+
+    Parameters
+    ----------
+    readiness
+        How much more often each comes than usual, shape (n_users,); 0 for who has not joined.
+    away_until_ms
+        Before this moment each stays away, shape (n_users,).
+    """
     user = np.arange(people.n_users)
     local = np.full(people.n_users, (start_ms + stop_ms) // 2) + people.utc_offset_ms
-    mean = people.sessions_per_day * hour_curve(local) * ((stop_ms - start_ms) / DAY_MS)
-    count = draws.poisson(mean, Purpose.N_SESSIONS, user, start_ms)
-    session_user = np.repeat(user, count)
-    nth = np.arange(len(session_user))
-    u = draws.uniform(Purpose.SESSION_TIME, session_user, start_ms, nth - np.repeat(np.cumsum(count) - count, count))
-    return session_user, start_ms + (u * (stop_ms - start_ms)).astype(np.int64)
+    mean = people.sessions_per_day * hour_curve(local) * ((stop_ms - start_ms) / DAY_MS) * readiness
+    comes = draws.uniform(Purpose.N_SESSIONS, user, start_ms) < -np.expm1(-mean)
+    viewer = np.flatnonzero(comes & (away_until_ms <= start_ms))
+    u = draws.uniform(Purpose.SESSION_TIME, viewer, start_ms)
+    return Sessions(viewer=viewer, started_ms=start_ms + (u * (stop_ms - start_ms)).astype(np.int64))
 
 
 def _lengths(draws: Draws, user: Int64Array, started: Int64Array) -> Int64Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from functools import cache
 from importlib import resources
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol
 
 import msgspec
 from msgspec import Meta, Struct
@@ -90,6 +90,36 @@ class _Dice:
         return self.below(1 << 20) < frac * (1 << 20)
 
 
+class Texts(Protocol):
+    """Where the words come from; see `Vocabulary`."""
+
+    languages: tuple[str, ...]
+
+    def post(self, language: int, topic: int, key: int, story: int = -1) -> str:
+        """Return the text of an original post."""
+
+    def reply(self, language: int, topic: int, key: int) -> str:
+        """Return an answer."""
+
+    def quote(self, language: int, key: int) -> str:
+        """Return a comment over a quoted post."""
+
+    def spam(self, language: int, key: int) -> str:
+        """Return an advertisement."""
+
+    def edited(self, language: int, text: str) -> str:
+        """Return a text as its author corrected it."""
+
+    def thing(self, language: int, topic: int, key: int) -> str:
+        """Return the thing that a post is about."""
+
+    def name(self, language: int, key: int) -> str:
+        """Return a person's name."""
+
+    def bio(self, language: int, first: int, second: int, key: int) -> str:
+        """Return a profile text that carries two interests."""
+
+
 class Vocabulary:
     """All languages of one world.
 
@@ -109,11 +139,11 @@ class Vocabulary:
         self._words = tuple(load_language(tag) for tag in languages)
         self._topics = tuple(tuple(words.topic[name] for name in TOPICS) for words in self._words)
 
-    def post(self, language: int, topic: int, key: int) -> str:
-        """Return the text of an original post."""
+    def post(self, language: int, topic: int, key: int, story: int = -1) -> str:
+        """Return the text of an original post; all posts of one ``story`` are about the same thing."""
         words, about = self._words[language], self._topics[language][topic]
         dice = _Dice(key)
-        main = self._sentence(about, dice)
+        main = self._sentence(about, dice, story)
         parts = [main]
         if dice.chance(_EXTRA_FRAC):
             parts.append(dice.pick(about.extras))
@@ -160,8 +190,10 @@ class Vocabulary:
         a, b = topics[first].label, topics[second].label
         return _upper_first(_Dice(key).pick(words.bios).format(a=a, b=b, A=_upper_first(a)))
 
-    def _sentence(self, about: TopicWords, dice: _Dice) -> str:
+    def _sentence(self, about: TopicWords, dice: _Dice, story: int) -> str:
         first = dice.below(len(about.x))  # the first draw, so that `thing` names what the sentence is about
+        if story >= 0:
+            first = story % len(about.x)
         pattern = dice.pick(about.posts)
         second = (first + 1 + dice.below(len(about.x) - 1)) % len(about.x)
         n = 3 + dice.below(37)
