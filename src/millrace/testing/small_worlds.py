@@ -20,7 +20,8 @@ HOME = Policy(name="home")
 
 def a_world_config(**settings: Any) -> WorldConfig:
     """Return a tiny world of sixty people with half a day of history, but for the settings given."""
-    return WorldConfig(**({"size": "tiny", "n_users": 60, "history_ms": 12 * HOUR_MS} | settings))
+    usual: dict[str, Any] = {"size": "tiny", "n_users": 60, "history_ms": 12 * HOUR_MS}
+    return WorldConfig(**(usual | settings))
 
 
 @dataclass
