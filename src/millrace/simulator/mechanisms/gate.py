@@ -84,7 +84,7 @@ class GateMechanism:
 
     def _affinity(self, situation: Situation, interest: Float64Array, quality: Float64Array) -> Float64Array:
         law = self.law.affinity
-        return _powered(interest, law.interest_power) * law.interest + (
+        affinity: Float64Array = _powered(interest, law.interest_power) * law.interest + (
             _powered(quality, law.quality_power) * law.quality
             + law.followed * situation.is_followed
             + law.author_taste * situation.author_taste
@@ -94,6 +94,7 @@ class GateMechanism:
             - law.foreign * ~situation.reads_language
             - law.spam * situation.is_spam
         )
+        return affinity
 
     def _rouse(self, friendly: Float64Array, situation: Situation) -> None:
         """Let some posts call for answers far more than others, the mean kept; silent people hardly give any."""
