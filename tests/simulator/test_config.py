@@ -30,3 +30,9 @@ def test_every_field_is_described() -> None:
 def test_the_size_decides_unless_overridden() -> None:
     assert WorldConfig(size="100k").shape().n_users == 100_000
     assert WorldConfig(size="100k", n_users=300).shape().n_users == 300
+
+
+def test_people_join_for_a_week_after_the_history() -> None:
+    assert WorldConfig(n_users=1_000).n_people() == 1_140
+    assert WorldConfig(n_users=1_000, joins_per_day_frac=0.0).n_people() == 1_000
+    assert WorldConfig(n_users=1_000, joins_per_day_frac=1.0).n_people() == 2_000

@@ -57,3 +57,16 @@ def test_a_row_chooses_only_among_its_positive_weights() -> None:
 def test_one_language_alone_has_no_second_ones() -> None:
     people = make_people(WorldConfig(n_users=20, language_shares={"de": 1.0}), Draws(1))
     assert (people.second_language == -1).all()
+
+
+def test_the_people_of_a_world_do_not_change_when_others_join_later() -> None:
+    few, many = (make_people(WorldConfig(n_users=200, joins_per_day_frac=frac), Draws(1)) for frac in (0.0, 0.1))
+    assert (few.n_users, many.n_users) == (200, 340)
+    for name in ("language", "interests", "quality", "propensity", "tolerance", "patience", "is_spammer"):
+        np.testing.assert_array_equal(getattr(few, name), getattr(many, name)[:200])
+
+
+def test_patience_is_spread_around_the_configured_median_position() -> None:
+    half_looks_at = PEOPLE.patience * np.log(2)
+    assert np.median(half_looks_at) == pytest.approx(CONFIG.patience, rel=0.05)
+    assert 0.3 < np.log(half_looks_at).std() < 0.4

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from millrace.simulator.config import HOUR_MS
+from millrace.simulator.config import HOUR_MS, WorldConfig
+from millrace.simulator.draws import Draws
+from millrace.simulator.memory import Memory
+from millrace.simulator.people import make_people
 from millrace.simulator.posts import REPLY, REPOST, PostTable
-from millrace.simulator.visits import WINDOW_MS, Seen, Shelf
+from millrace.simulator.visits import WINDOW_MS, Shelf, draw_sessions, is_among, is_first_meeting
 
 NOW_MS = 100 * HOUR_MS
-pairs = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=30)
+PEOPLE = make_people(WorldConfig(size="tiny", n_users=2_000), Draws(1))
+STAYS = np.zeros(PEOPLE.n_users, dtype=np.int64)
 
 
 def a_table(**columns: list[object]) -> PostTable:
@@ -20,19 +22,11 @@ def a_table(**columns: list[object]) -> PostTable:
     return table
 
 
-@settings(max_examples=50, deadline=None)
-@given(batches=st.lists(pairs, max_size=4))
-def test_a_pair_is_new_exactly_once(batches: list[list[tuple[int, int]]]) -> None:
-    seen = Seen()
-    model: set[tuple[int, int]] = set()
-    for batch in batches:
-        viewer = np.array([pair[0] for pair in batch], dtype=np.int64)
-        row = np.array([pair[1] for pair in batch], dtype=np.int64)
-        expected = []
-        for pair in batch:
-            expected.append(pair not in model)
-            model.add(pair)
-        assert seen.add_new(viewer, row).tolist() == expected
+def test_a_pair_meets_first_once_and_not_at_all_when_it_has_met_before() -> None:
+    memory = Memory(9)
+    memory.meet(np.array([1]), np.array([4]))
+    viewer, row = np.array([1, 1, 1, 2, 2]), np.array([4, 5, 5, 4, 6])
+    assert is_first_meeting(memory, viewer, row).tolist() == [False, True, False, True, True]
 
 
 def test_the_shelf_leaves_out_old_later_and_deleted_posts() -> None:
@@ -77,3 +71,31 @@ def test_an_empty_world_has_an_empty_shelf() -> None:
     two = np.zeros(2, dtype=np.int64)
     assert shelf.by_author(two, np.zeros(2)).tolist() == [-1, -1]
     assert shelf.popular(two, np.zeros(2)).tolist() == [-1, -1]
+
+
+def come(readiness: float = 1.0, away_until_ms: np.ndarray = STAYS, start_ms: int = NOW_MS) -> np.ndarray:
+    ready = np.full(PEOPLE.n_users, readiness)
+    return draw_sessions(Draws(1), PEOPLE, ready, away_until_ms, start_ms, start_ms + HOUR_MS).viewer
+
+
+def test_nobody_comes_twice_in_a_slice_and_all_come_within_it() -> None:
+    sessions = draw_sessions(Draws(1), PEOPLE, np.full(PEOPLE.n_users, 3.0), STAYS, NOW_MS, NOW_MS + HOUR_MS)
+    assert (np.diff(sessions.viewer) > 0).all()
+    assert ((sessions.started_ms >= NOW_MS) & (sessions.started_ms < NOW_MS + HOUR_MS)).all()
+
+
+def test_a_day_has_about_as_many_sessions_as_people_are_used_to() -> None:
+    n = sum(len(come(start_ms=NOW_MS + hour * HOUR_MS)) for hour in range(24))
+    assert 0.75 < n / PEOPLE.sessions_per_day.sum() < 1.0  # at most one in an hour: the eager come less often
+
+
+def test_who_is_pleased_comes_sooner_and_who_is_away_does_not_come() -> None:
+    assert set(come(0.5)) < set(come()) < set(come(2.0))
+    assert len(come(0.0)) == 0
+    away = np.where(np.arange(PEOPLE.n_users) < 1_000, NOW_MS + 1, NOW_MS)
+    assert come(away_until_ms=away).tolist() == [user for user in come().tolist() if user >= 1_000]
+
+
+def test_is_among_agrees_with_a_set() -> None:
+    assert is_among(np.array([5, 1, 9, 0]), np.array([1, 5, 8])).tolist() == [True, True, False, False]
+    assert is_among(np.array([5]), np.empty(0, dtype=np.int64)).tolist() == [False]

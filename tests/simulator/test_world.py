@@ -12,6 +12,7 @@ from millrace.events.feed_events import Engagement, Impression
 from millrace.events.registry import EventRegistry
 from millrace.events.user_events import BlockChanged, FollowChanged, MuteChanged, ProfileUpdated, Search
 from millrace.simulator.config import HOUR_MS, WorldConfig
+from millrace.simulator.mechanisms.situation import WORLD_ACTIONS
 from millrace.simulator.posts import KIND_NAMES
 from millrace.simulator.vocabulary import load_language
 from millrace.simulator.world import World, simulate_history
@@ -19,12 +20,18 @@ from millrace.simulator.world import World, simulate_history
 NOW_MS = 1_800_000_000_000
 LIVE_FROM_MS = NOW_MS - 48 * HOUR_MS
 CODEC = EventCodec(EventRegistry())
-TINY = WorldConfig(size="tiny")
+TINY = WorldConfig(size="tiny", n_users=60)
+
+
+@pytest.fixture(scope="module")
+def town() -> list[AnyEvent]:
+    """Return the demo with fewer people."""
+    return list(simulate_history(WorldConfig(n_users=600, states_topics=True), NOW_MS))
 
 
 @pytest.fixture(scope="module")
 def demo() -> list[AnyEvent]:
-    return list(simulate_history(WorldConfig(), NOW_MS))
+    return list(simulate_history(WorldConfig(states_topics=True), NOW_MS))
 
 
 def of(events: list[AnyEvent], kind: type) -> list[AnyEvent]:
@@ -41,7 +48,7 @@ def test_the_same_seed_and_time_give_the_same_bytes() -> None:
 
 def test_another_seed_gives_another_world_and_another_time_other_post_ids() -> None:
     first = list(simulate_history(TINY, NOW_MS))
-    other_seed = list(simulate_history(WorldConfig(size="tiny", seed=2), NOW_MS))
+    other_seed = list(simulate_history(WorldConfig(size="tiny", n_users=60, seed=2), NOW_MS))
     later = list(simulate_history(TINY, NOW_MS + 1))
     ids = {event.event_id for event in first}
     assert ids.isdisjoint(event.event_id for event in other_seed)
@@ -51,11 +58,11 @@ def test_another_seed_gives_another_world_and_another_time_other_post_ids() -> N
     assert names != {e.payload.user_id: e.payload.name for e in of(other_seed, ProfileUpdated)}
 
 
-def test_events_come_in_order_of_time_and_end_just_before_now(demo: list[AnyEvent]) -> None:
-    times = [event.event_time_ms for event in demo]
+def test_events_come_in_order_of_time_and_end_just_before_now(town: list[AnyEvent]) -> None:
+    times = [event.event_time_ms for event in town]
     assert times == sorted(times)
     assert NOW_MS - HOUR_MS < times[-1] < NOW_MS
-    assert len({event.event_id for event in demo}) == len(demo)
+    assert len({event.event_id for event in town}) == len(town)
 
 
 def test_every_event_passes_the_door_unchanged() -> None:
@@ -63,6 +70,7 @@ def test_every_event_passes_the_door_unchanged() -> None:
         assert CODEC.decode_json(CODEC.encode_json(event)) == event
 
 
+@pytest.mark.slow
 def test_the_demo_has_the_size_it_promises(demo: list[AnyEvent]) -> None:
     live = [e for e in of(demo, PostCreated) if e.event_time_ms >= LIVE_FROM_MS]
     assert len(live) > 8_000
@@ -71,22 +79,27 @@ def test_the_demo_has_the_size_it_promises(demo: list[AnyEvent]) -> None:
     assert {e.payload.kind for e in live} == set(KIND_NAMES)
     annotated = Counter(e.payload.language for e in of(demo, PostAnnotated))
     assert min(annotated[tag] for tag in ("en", "es", "zh", "ja", "ar", "de")) > 300
-
-
-def test_every_kind_of_event_of_a_lively_network_happens(demo: list[AnyEvent]) -> None:
-    counts = Counter(type(event.payload) for event in demo)
-    rare = (PostEdited, PostDeleted, LabelChanged, BlockChanged, MuteChanged, Search)
-    assert all(counts[kind] > 10 for kind in rare)
-    assert any(not e.payload.is_following for e in of(demo, FollowChanged))
+    assert len(of(demo, BlockChanged)) > 10
     actions = Counter(e.payload.action for e in of(demo, Engagement))
-    assert actions["like"] > actions["repost"] > actions["report"] > 0
-    assert {"reply", "quote", "not_interested", "block_author", "video_view"} <= set(actions)
+    assert set(actions) == {action.label for action in WORLD_ACTIONS}
+    likes = Counter(e.payload.post_id for e in of(demo, Engagement) if e.payload.action == "like")
+    assert max(likes.values()) > 25
 
 
-def test_parents_exist_before_their_answers_and_conversations_have_one_root(demo: list[AnyEvent]) -> None:
+def test_every_kind_of_event_of_a_lively_network_happens(town: list[AnyEvent]) -> None:
+    counts = Counter(type(event.payload) for event in town)
+    rare = (PostEdited, PostDeleted, LabelChanged, MuteChanged, Search)
+    assert all(counts[kind] > 0 for kind in rare)
+    assert any(not e.payload.is_following for e in of(town, FollowChanged))
+    actions = Counter(e.payload.action for e in of(town, Engagement))
+    assert actions["like"] > actions["repost"] > actions["not_interested"] > 0
+    assert {"reply", "quote", "share", "video_view"} <= set(actions)
+
+
+def test_parents_exist_before_their_answers_and_conversations_have_one_root(town: list[AnyEvent]) -> None:
     root: dict[str, str] = {}
     author: dict[str, str] = {}
-    for event in of(demo, PostCreated):
+    for event in of(town, PostCreated):
         post = event.payload
         if post.parent_id is not None:
             assert author[post.parent_id] == post.parent_author_id
@@ -97,10 +110,10 @@ def test_parents_exist_before_their_answers_and_conversations_have_one_root(demo
         author[post.post_id] = post.author_id
 
 
-def test_answers_fit_the_topic_and_language_of_what_they_answer(demo: list[AnyEvent]) -> None:
-    about = {e.payload.post_id: (e.payload.language, e.payload.topics) for e in of(demo, PostAnnotated)}
+def test_answers_fit_the_topic_and_language_of_what_they_answer(town: list[AnyEvent]) -> None:
+    about = {e.payload.post_id: (e.payload.language, e.payload.topics) for e in of(town, PostAnnotated)}
     n_checked = 0
-    for event in of(demo, PostCreated):
+    for event in of(town, PostCreated):
         post = event.payload
         if post.kind == "reply" and (topics := about[post.parent_id][1]):
             language = about[post.parent_id][0]
@@ -108,18 +121,18 @@ def test_answers_fit_the_topic_and_language_of_what_they_answer(demo: list[AnyEv
             words = load_language(language)
             assert post.text.startswith((*words.topic[topics[0]].replies, *words.replies))
             n_checked += 1
-    assert n_checked > 300
+    assert n_checked > 80
 
 
-def test_reposts_have_no_text_and_all_others_have(demo: list[AnyEvent]) -> None:
-    assert all((e.payload.kind == "repost") == (not e.payload.text) for e in of(demo, PostCreated))
+def test_reposts_have_no_text_and_all_others_have(town: list[AnyEvent]) -> None:
+    assert all((e.payload.kind == "repost") == (not e.payload.text) for e in of(town, PostCreated))
 
 
-def test_nobody_sees_a_post_before_it_exists_or_twice_or_their_own(demo: list[AnyEvent]) -> None:
-    created = {e.payload.post_id: e for e in of(demo, PostCreated)}
-    deleted = {e.payload.post_id: e.event_time_ms for e in of(demo, PostDeleted)}
+def test_nobody_sees_a_post_before_it_exists_or_twice_or_their_own(town: list[AnyEvent]) -> None:
+    created = {e.payload.post_id: e for e in of(town, PostCreated)}
+    deleted = {e.payload.post_id: e.event_time_ms for e in of(town, PostDeleted)}
     pairs = set()
-    for event in of(demo, Impression):
+    for event in of(town, Impression):
         impression = event.payload
         post = created[impression.post_id]
         assert post.event_time_ms < event.event_time_ms
@@ -127,25 +140,25 @@ def test_nobody_sees_a_post_before_it_exists_or_twice_or_their_own(demo: list[An
         begun_ms = event.event_time_ms - 30 * 60_000  # a session that began before may still show it
         assert deleted.get(impression.post_id, NOW_MS) > begun_ms - 60 * 60_000
         pairs.add((impression.viewer_id, impression.post_id))
-    assert len(pairs) == len(of(demo, Impression))
+    assert len(pairs) == len(of(town, Impression))
 
 
-def test_an_action_follows_an_impression_of_the_same_post(demo: list[AnyEvent]) -> None:
-    seen = {(e.payload.viewer_id, e.payload.post_id) for e in of(demo, Impression)}
-    missing = [e for e in of(demo, Engagement) if (e.payload.viewer_id, e.payload.post_id) not in seen]
+def test_an_action_follows_an_impression_of_the_same_post(town: list[AnyEvent]) -> None:
+    seen = {(e.payload.viewer_id, e.payload.post_id) for e in of(town, Impression)}
+    missing = [e for e in of(town, Engagement) if (e.payload.viewer_id, e.payload.post_id) not in seen]
     # An action is done before the look ends, and the end of the last looks lies beyond now.
     assert len(missing) < 10
     assert all(e.event_time_ms > NOW_MS - 60 * 60_000 for e in missing)
 
 
-def test_few_posts_get_most_of_the_likes(demo: list[AnyEvent]) -> None:
-    likes = Counter(e.payload.post_id for e in of(demo, Engagement) if e.payload.action == "like")
-    n_posts = len(of(demo, PostCreated))
+def test_few_posts_get_most_of_the_likes(town: list[AnyEvent]) -> None:
+    likes = Counter(e.payload.post_id for e in of(town, Engagement) if e.payload.action == "like")
+    n_posts = len(of(town, PostCreated))
     most = sum(n for _, n in likes.most_common(n_posts // 10))
-    assert most > 0.5 * likes.total()
-    assert max(likes.values()) > 25
+    assert most > 0.4 * likes.total()
 
 
+@pytest.mark.slow
 def test_viewers_have_enough_unseen_posts_of_people_they_follow(demo: list[AnyEvent]) -> None:
     follows, seen, live = defaultdict(set), defaultdict(set), defaultdict(list)
     for event in demo:

@@ -17,7 +17,7 @@ N_VIEWERS = 300
 
 @pytest.fixture(scope="module")
 def home(feed_home: Any) -> Any:
-    return feed_home(simulate_history(WorldConfig(), NOW_MS), NOW_MS)
+    return feed_home(simulate_history(WorldConfig(states_topics=True), NOW_MS), NOW_MS)
 
 
 def test_the_demo_fills_the_first_pages_of_its_people_and_keeps_every_rule(home: Any) -> None:

@@ -16,7 +16,7 @@ from millrace.simulator.memory import Memory, first_of_runs
 from millrace.simulator.people import BoolArray, People
 from millrace.simulator.posts import PostTable
 from millrace.simulator.topics import Stories
-from millrace.simulator.truth import WEIGHTS, Utility, examination, expected_utility, realised_utility
+from millrace.simulator.truth import COST, WEIGHTS, Utility, examination, expected_utility, realised_utility
 
 _AROUSAL: Final = 99
 """Key of this facet; the mechanisms' own are small numbers."""
@@ -163,14 +163,19 @@ class Encounters:
         """Return what each look is worth once it happens, exactly, shape (n,) each."""
         utility = expected_utility(self.mechanism.law, looks.situation, looks.response)
         readiness = looks.slates.readiness
-        # Actions are counted in already; seconds are what is missing, and what was felt.
-        return utility if readiness is None else _scaled(utility, looks.response, readiness)
+        if readiness is None:
+            return utility
+        return _scaled(utility, looks.response.probs @ WEIGHTS, looks.response.liking, readiness)
 
     def realised(self, looks: Looks) -> Utility:
         """Return what each look was worth by what was done, 0 where none happened, shape (n,) each."""
-        utility = realised_utility(looks.situation, looks.response, looks.did, looks.dwell_ms)
-        if looks.slates.readiness is not None:
-            utility = Utility(utility.value, utility.satisfaction * looks.slates.readiness)
+        readiness = looks.slates.readiness
+        if readiness is None:
+            utility = realised_utility(looks.situation, looks.response, looks.did, looks.dwell_ms)
+        else:
+            dwell_ms = np.rint(looks.dwell_ms / readiness).astype(np.int64)  # as the law alone would have it
+            utility = realised_utility(looks.situation, looks.response, looks.did, dwell_ms)
+            utility = _scaled(utility, looks.did @ WEIGHTS, looks.response.liking, readiness)
         return Utility(utility.value * looks.is_examined, utility.satisfaction * looks.is_examined)
 
     def respond(self, situation: Situation, page: Int64Array) -> Response:
@@ -206,10 +211,15 @@ def _readier(response: Response, readiness: Float64Array) -> Response:
     return Response(response.liking, probs, np.minimum(response.annoyed * readiness, 0.9), response.dwell_mu)
 
 
-def _scaled(utility: Utility, response: Response, readiness: Float64Array) -> Utility:
-    """Return the utility under a policy that makes people readier: every part of it grows alike."""
-    by_actions = response.probs @ WEIGHTS
-    return Utility(by_actions + (utility.value - by_actions) * readiness, utility.satisfaction * readiness)
+def _scaled(utility: Utility, by_actions: Float64Array, liking: Float64Array, readiness: Float64Array) -> Utility:
+    """Return the utility under a policy that makes people readier: every part of it grows alike.
+
+    Actions, dislikes among them, are counted in already; what comes of looking and liking is what is missing.
+    """
+    return Utility(
+        by_actions + (utility.value - by_actions) * readiness,
+        utility.satisfaction + (liking - COST) * (readiness - 1.0),
+    )
 
 
 def _running_sum(values: Int64Array, group: Int64Array) -> Int64Array:
