@@ -177,10 +177,10 @@ class Encounters:
         """Return what follows from looks at pages, each post in the surroundings of those above it."""
         affinity = self.mechanism.affinity(situation)
         n = len(situation)
-        alone = self.mechanism.respond(situation, affinity, Surroundings.none(n))
+        alone = self.mechanism.liking(affinity, Surroundings.none(n))
         contrast = np.zeros(n)
         if n:
-            contrast[1:] = alone.liking[:-1] - 0.5
+            contrast[1:] = alone[:-1] - 0.5
             contrast[first_of_runs(page)] = 0.0
         authors, topics = self._memory.surroundings(situation.viewer, situation.author, situation.topic, page)
         return self.mechanism.respond(situation, affinity, Surroundings(authors, topics, contrast))

@@ -127,7 +127,7 @@ def best_slate(
     bound = float(at_most[pool[:k]] @ examine)
     some, some_affinity = situation.take(pool), affinity[pool]
     authors, topics = lately[0][pool].copy(), lately[1][pool].copy()
-    likings = mechanism.respond(some, some_affinity, Surroundings.none(len(pool))).liking
+    likings = mechanism.liking(some_affinity, Surroundings.none(len(pool)))
     shown = None if content is None else content[pool]
     free = np.ones(len(pool), dtype=np.bool_)
     chosen: list[int] = []
