@@ -179,14 +179,14 @@ def _first_at(keys: Int64Array, low: int, high: int, wanted: int) -> int:
 def _merged(old: Int64Array, new: Int64Array) -> Int64Array:
     """Return two ascending arrays as one."""
     out = np.empty(len(old) + len(new), dtype=np.int64)
-    i = 0
-    for j in range(len(new)):
-        # What is new is little beside what is old, so that most is copied in runs.
-        stop = _first_at(old, i, len(old), new[j] + 1)
-        out[i + j : stop + j] = old[i:stop]
-        i = stop
-        out[i + j] = new[j]
-    out[i + len(new) :] = old[i:]
+    i = j = 0
+    for at in range(len(out)):
+        if j == len(new) or (i < len(old) and old[i] <= new[j]):
+            out[at] = old[i]
+            i += 1
+        else:
+            out[at] = new[j]
+            j += 1
     return out
 
 

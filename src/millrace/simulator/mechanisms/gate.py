@@ -41,6 +41,7 @@ class GateMechanism:
         self._dislikes = np.array(rates(self.law, DISLIKES))
         self._roused = np.array([COLUMN[Action[name.upper()]] for name in self.law.arousal], dtype=np.int64)
         self._sigmas = tuple(self.law.arousal.values())
+        self._last_rousing = np.empty(0), np.empty((0, len(self._sigmas)))
         self._factors = np.array(
             [self.law.silent_factor, self.law.spam_factor, self.law.followed_dislike_factor], dtype=np.float64
         )
@@ -107,10 +108,12 @@ class GateMechanism:
 
     def _rousing(self, situation: Situation) -> Float64Array:
         """Return how much more some posts call for answers than others, the mean kept, shape (n, n_roused)."""
-        rousing = np.empty((len(situation), len(self._sigmas)))
-        for i, sigma in enumerate(self._sigmas):
-            rousing[:, i] = np.exp(sigma * situation.arousal - 0.5 * sigma * sigma)
-        return rousing
+        if situation.arousal is not self._last_rousing[0]:  # a best slate asks of the same posts again and again
+            rousing = np.empty((len(situation), len(self._sigmas)))
+            for i, sigma in enumerate(self._sigmas):
+                rousing[:, i] = np.exp(sigma * situation.arousal - 0.5 * sigma * sigma)
+            self._last_rousing = situation.arousal, rousing
+        return self._last_rousing[1]
 
     def _gate(self, affinity: Float64Array) -> Float64Array:
         x = self.law.steepness * (affinity - self.law.midpoint)

@@ -149,4 +149,4 @@ class Response:
 
     def take(self, rows: Int64Array) -> Response:
         """Return some of the rows."""
-        return Response(self.liking[rows], self.probs[rows], self.annoyed[rows], self.dwell_mu[rows])
+        return Response(self.liking[rows], self.probs.take(rows, axis=0), self.annoyed[rows], self.dwell_mu[rows])
