@@ -1,7 +1,7 @@
-"""The closed loop: `simulate run` at ``demo`` size, people of the world before the real home pipeline in one process.
+"""The closed loop: `simulate run` at ``demo`` size, people of the world before the real home pipeline.
 
-`millrace.app.simulation.run.run` itself, for some virtual hours: pages are made, looked at, answered; what happened goes
-through the real door into the real log and is folded; records and regret are kept as in any run. Prints how many
+`millrace.app.simulation.run.run` itself, for some virtual hours: pages are made, looked at, answered; what happened
+goes through the real door into the real log and is folded; records and regret are kept as in any run. Prints how many
 impressions and pages a second that gives, ``pipeline_frac`` (share of the wall time inside `Pipeline.execute`), and a
 profile: ``profile_frac`` by part, each without the parts called within it. Parts are timed by wrapping methods here,
 which costs about a microsecond a call; nothing in ``src`` knows of it.
@@ -165,7 +165,9 @@ def main() -> None:
         note("making the world's history …")
         run_module.prepare(spec)
         note("warming up …")
-        warm = RunSpec(folder=str(Path(folder, "warm")), worlds=spec.worlds, world=spec.world, policies=spec.policies, hours=0.5)
+        warm = RunSpec(
+            folder=str(Path(folder, "warm")), worlds=spec.worlds, world=spec.world, policies=spec.policies, hours=0.5
+        )
         run_module.run(warm)
         note(f"running {chosen.hours} virtual hours from {START_MS} …")
         heard, start_s = timed_run(spec, chosen.processes, watch)

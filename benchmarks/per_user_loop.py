@@ -7,6 +7,8 @@ deques. It draws from `HashedDraws` (the world's own counter-based draws: it the
 or from `FreeDraws` (``random.Random``, the quickest there is: timed).
 """
 
+# ruff: noqa: ARG002 - what draws freely needs no keys
+
 from __future__ import annotations
 
 import math
@@ -159,7 +161,9 @@ class PerUserLoop:
             self._likers[row].append(viewer)
         self._likes = []
 
-    def look(self, viewer: int, rows: list[int], began_ms: int, occasion_key: int) -> list[Look]:
+    def look(  # noqa: C901 - in one piece: a call for every part would cost more than the part
+        self, viewer: int, rows: list[int], began_ms: int, occasion_key: int
+    ) -> list[Look]:
         """Return what one viewer does with one page, and remember it."""
         law, draws = self.law, self.draws
         affinity_law, dwell_law, is_cloglog = law.affinity, law.dwell, law.link == "cloglog"
@@ -318,7 +322,7 @@ def _posts_of(world: World) -> list[tuple[Any, ...]]:
     ]
     records = []
     for row, columns in zip(range(n), fixed, strict=True):
-        impossible = _impossible(kinds[row], columns[6], links[row])
+        impossible = _impossible(kinds[row], columns[6], has_link=links[row])
         actions = tuple(
             (c, rate * (1.0 if s is None else math.exp(s * arousal[row] - 0.5 * s * s)), group, power, s is not None)
             for c, rate, group, power, s in friendly
@@ -328,7 +332,7 @@ def _posts_of(world: World) -> list[tuple[Any, ...]]:
     return records
 
 
-def _impossible(kind: int, media: int, has_link: bool) -> set[int]:
+def _impossible(kind: int, media: int, *, has_link: bool) -> set[int]:
     possible = {
         Action.PHOTO_EXPAND: media == IMAGE,
         Action.VIDEO_VIEW: media == VIDEO,

@@ -41,7 +41,7 @@ class GateMechanism:
         self._dislikes = np.array(rates(self.law, DISLIKES))
         self._roused = np.array([COLUMN[Action[name.upper()]] for name in self.law.arousal], dtype=np.int64)
         self._sigmas = tuple(self.law.arousal.values())
-        self._last_rousing = np.empty(0), np.empty((0, len(self._sigmas)))
+        self._last_rousing: tuple[Float64Array, Float64Array] = np.empty(0), np.empty((0, len(self._sigmas)))
         self._factors = np.array(
             [self.law.silent_factor, self.law.spam_factor, self.law.followed_dislike_factor], dtype=np.float64
         )
@@ -113,7 +113,8 @@ class GateMechanism:
             for i, sigma in enumerate(self._sigmas):
                 rousing[:, i] = np.exp(sigma * situation.arousal - 0.5 * sigma * sigma)
             self._last_rousing = situation.arousal, rousing
-        return self._last_rousing[1]
+        kept: Float64Array = self._last_rousing[1]
+        return kept
 
     def _gate(self, affinity: Float64Array) -> Float64Array:
         x = self.law.steepness * (affinity - self.law.midpoint)
@@ -143,4 +144,5 @@ def _mean(likings: Float64Array) -> Float64Array:
     total = likings[:, 0].copy()
     for group in range(1, likings.shape[1]):
         total += likings[:, group]
-    return total / likings.shape[1]
+    mean: Float64Array = total / likings.shape[1]
+    return mean

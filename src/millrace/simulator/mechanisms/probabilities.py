@@ -1,8 +1,8 @@
-"""From likings to the probability of every action: a kernel, and the NumPy reference that it agrees with bit for bit."""
+"""From likings to the probability of every action: a kernel, and its NumPy reference; they agree bit for bit."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ Int8Array = npt.NDArray[np.int8]
 
 
 @njit(cache=True)
-def probabilities_kernel(
+def probabilities_kernel(  # noqa: C901 - one pass over all actions
     likings: Float64Array,
     source: Int64Array,
     friendly: Float64Array,
@@ -156,20 +156,25 @@ def probabilities(
     """Return what `probabilities_reference` returns, in one pass."""
     n = len(likings)
     probs, annoyed = np.empty((n, len(friendly) + len(dislikes))), np.empty(n)
-    columns: tuple[Any, ...] = tuple(
-        np.ascontiguousarray(column)
-        for column in (
-            situation.propensity,
-            situation.is_silent,
-            situation.is_followed,
-            situation.is_spam,
-            situation.has_link,
-            situation.kind,
-            situation.media,
-        )
-    )
+    contiguous = np.ascontiguousarray  # columns of tests may be broadcast
     probabilities_kernel(
-        likings, source, friendly, rousing, roused, dislikes, factors, liking, *columns, probs, annoyed
+        likings,
+        source,
+        friendly,
+        rousing,
+        roused,
+        dislikes,
+        factors,
+        liking,
+        contiguous(situation.propensity),
+        contiguous(situation.is_silent),
+        contiguous(situation.is_followed),
+        contiguous(situation.is_spam),
+        contiguous(situation.has_link),
+        contiguous(situation.kind),
+        contiguous(situation.media),
+        probs,
+        annoyed,
     )
     return probs, annoyed
 
