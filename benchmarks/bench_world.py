@@ -9,8 +9,10 @@ and topics, likers). The engine computes the whole truth of all posts of a page,
   pages. Telling it as events is not part of it (see `bench_loop.py`).
 * ``per_user_loop`` is `per_user_loop.PerUserLoop` drawing from ``random.Random``. With the world's own draws it must do
   the same actions and dwell as the engine, which is checked first, for every mechanism.
-* Both have two processes, each with half of the viewers and the world as it was before. Times are those of the slower
-  process, both started at one barrier; medians of interleaved rounds.
+* Both have two processes, each with half of the viewers and the world as it was before. Times end with the slower
+  process, both started at once; medians of interleaved rounds.
+
+``cpu_us`` and ``per_user_loop_cpu_us`` are processor time an impression: on a busy machine they tell more than the clock.
 
 The headline is the mechanism ``gate``; ``multi_…`` and ``shifted_…`` are the others.
 """
@@ -116,19 +118,19 @@ def differences(world: World, viewers: np.ndarray, n_rounds: int) -> tuple[int, 
 
 
 def serve(way: Connection, world: World, viewers: np.ndarray) -> None:
-    """Do rounds as asked, in a process of its own: (contender, first page's number, pages) → seconds, impressions."""
+    """Do rounds as asked, in a process of its own: (contender, first page's number, pages) → CPU seconds, impressions."""
     loop = PerUserLoop(world, FreeDraws(int(viewers[0])))
     while (asked := way.recv()) is not None:
         contender, first, n_pages = asked
         slates = [slates_of(world, viewers, first + i) for i in range(n_pages)]
         way.send("ready")
         way.recv()
-        start = time.perf_counter()
+        start = time.process_time()
         if contender == "engine":
             n = sum(remember(world, world.encounters.look(s)) for s in slates)
         else:
             n = sum(len(looks) for s in slates for looks in loop_round(loop, s))
-        way.send((time.perf_counter() - start, n))
+        way.send((time.process_time() - start, n))
 
 
 class Pair:
@@ -144,8 +146,8 @@ class Pair:
             context.Process(target=serve, args=(theirs, world, part), daemon=True).start()
             self._ways.append(ours)
 
-    def run(self, contender: str, first: int, n_pages: int) -> tuple[float, int]:
-        """Return wall-clock seconds of a round, begun by both at once, and its impressions."""
+    def run(self, contender: str, first: int, n_pages: int) -> tuple[float, float, int]:
+        """Return wall-clock seconds of a round, begun by both at once, its CPU seconds, and its impressions."""
         for way in self._ways:
             way.send((contender, first, n_pages))
         for way in self._ways:
@@ -153,8 +155,8 @@ class Pair:
         start = time.perf_counter()
         for way in self._ways:
             way.send("go")
-        n = sum(way.recv()[1] for way in self._ways)
-        return time.perf_counter() - start, n
+        done = [way.recv() for way in self._ways]
+        return time.perf_counter() - start, sum(cpu_s for cpu_s, _ in done), sum(n for _, n in done)
 
     def close(self) -> None:
         for way in self._ways:
@@ -165,15 +167,17 @@ def measured(world: World) -> dict[str, float]:
     """Return figures of one mechanism."""
     pair = Pair(world)
     per_s: dict[str, list[float]] = {"engine": [], "loop": []}
+    cpu_us: dict[str, list[float]] = {"engine": [], "loop": []}
     n_impressions = n_items = 0
     n_users = world.config.shape().n_users
     for number in range(-N_WARMUP, N_ROUNDS):
         for contender in ("engine", "loop") if number % 2 else ("loop", "engine"):
             n_pages = ENGINE_PAGES if contender == "engine" else LOOP_PAGES
-            took_s, n = pair.run(contender, (number + N_WARMUP) * ENGINE_PAGES, n_pages)
+            took_s, cpu_s, n = pair.run(contender, (number + N_WARMUP) * ENGINE_PAGES, n_pages)
             if number < 0:
                 continue
             per_s[contender].append(n / took_s)
+            cpu_us[contender].append(cpu_s / n * 1e6)
             if contender == "engine":
                 n_impressions += n
                 n_items += n_users * PAGE * n_pages
@@ -184,6 +188,8 @@ def measured(world: World) -> dict[str, float]:
         "items_per_s": ours * n_items / n_impressions,
         "per_user_loop_impressions_per_s": loop,
         "ratio": ours / loop,
+        "cpu_us": float(np.median(cpu_us["engine"])),
+        "per_user_loop_cpu_us": float(np.median(cpu_us["loop"])),
         "n_impressions": n_impressions,
     }
 
@@ -205,6 +211,7 @@ def main() -> None:
         equal=n_different == 0,
         ratio={
             "per_user_loop": gate["ratio"],
+            "per_user_loop_cpu": gate["per_user_loop_cpu_us"] / gate["cpu_us"],
             **{f"{m}_per_user_loop": figures[m]["ratio"] for m in MECHANISMS if m != "gate"},
         },
         **{key: value for key, value in gate.items() if key != "ratio"},
