@@ -51,7 +51,7 @@ class World:
             ),
             *health_routes(self.readiness, self.metrics, gate),
         ]
-        app = make_app(routes, self.metrics, gate, max_body_bytes=20_000)
+        app = make_app(routes, self.metrics, gate, self.clock, max_body_bytes=20_000)
         self.client = TestClient(app, base_url="http://127.0.0.1:8000")
 
     def next_request_id(self) -> str:
@@ -78,7 +78,13 @@ class World:
         return [ActiveViewer(user_id="vic", name="", n_actions=n, n_following=0)]
 
     def readiness(self) -> Readiness:
-        return Readiness(is_ready=self.is_ready, lag=0 if self.is_ready else 7, state_offset=self.log.end())
+        return Readiness(
+            is_ready=self.is_ready,
+            lag=0 if self.is_ready else 7,
+            state_offset=self.log.end(),
+            now_ms=self.clock.now_ms(),
+            is_time_virtual=False,
+        )
 
     def send(self, body: bytes, **kwargs: Any) -> Any:
         return self.client.post("/api/v1/events", content=body, **kwargs)
@@ -196,7 +202,14 @@ def test_health_and_readiness(world: World) -> None:
     world.is_ready = False
     answer = world.client.get("/readyz")
     assert answer.status_code == 503
-    assert answer.json() == {"is_ready": False, "lag": 7, "state_offset": [0], "reason": ""}
+    assert answer.json() == {
+        "is_ready": False,
+        "lag": 7,
+        "state_offset": [0],
+        "now_ms": NOW_MS,
+        "is_time_virtual": False,
+        "reason": "",
+    }
 
 
 def test_metrics_count_routes_and_events(world: World) -> None:

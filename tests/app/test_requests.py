@@ -18,6 +18,7 @@ from millrace.app.api.requests import request_routes
 from millrace.app.commands.init import make_home
 from millrace.app.http import make_app
 from millrace.app.settings import CONFIG_NAME, load_settings
+from millrace.base.clock import ManualClock
 from millrace.mixer.feed import FeedResponse
 from millrace.mixer.trace import Trace
 from millrace.mixer.trace_answers import PostWhy, RequestTrace
@@ -212,7 +213,7 @@ def test_with_tokens_viewers_ask_about_their_own_pages_only_and_never_for_ids(wo
     settings = load_settings(worker.settings.home, overrides=[("auth.mode", "tokens")])
     traces, gate, tokens = (build(settings) for build in (wiring.build_traces, wiring.build_gate, wiring.build_tokens))
     routes = request_routes(lambda name: Trace(traces.read(name)), lambda: None, gate)  # type: ignore[arg-type, return-value]
-    app = make_app(routes, wiring.build_metrics(settings), gate, max_body_bytes=1_000)
+    app = make_app(routes, wiring.build_metrics(settings), gate, ManualClock(5), max_body_bytes=1_000)
 
     def asks(viewer: str, path: str) -> tuple[int, str]:
         answer = client.get(f"/api/v1/requests/{path}", headers={"Authorization": f"Bearer {tokens.make(viewer, 60)}"})
@@ -240,7 +241,7 @@ def test_with_tokens_what_an_error_says_is_for_operators(worker: Worker) -> None
         why = request
 
     routes = request_routes(lambda name: Trace(traces.read(name)), Noting, gate)  # type: ignore[arg-type]
-    app = make_app(routes, wiring.build_metrics(settings), gate, max_body_bytes=1_000)
+    app = make_app(routes, wiring.build_metrics(settings), gate, ManualClock(5), max_body_bytes=1_000)
     credentials = (tokens.make("vic", 60), wiring.build_api_keys(settings).add("ada", "admin", 0))
     with TestClient(app, base_url="http://127.0.0.1") as client:
         for credential in credentials:

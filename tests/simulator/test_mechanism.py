@@ -6,7 +6,7 @@ import numpy as np
 
 from millrace.base.actions import Action
 from millrace.simulator.draws import Draws
-from millrace.simulator.mechanism import (
+from millrace.simulator.mechanisms.situation import (
     COLUMN,
     DISLIKES,
     WORLD_ACTIONS,

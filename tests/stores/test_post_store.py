@@ -74,6 +74,13 @@ def test_a_late_creation_does_not_bring_a_deleted_post_back_until_retention_is_o
     assert store.n_posts == 0, "by then it is older than the retention"
 
 
+def test_all_live_posts_can_be_looked_at() -> None:
+    events = [a_post_created(i, "a" if i % 2 else "b", at_ms=NOW_MS + i) for i in range(4)]
+    store = a_store_with(*events, a_post_deleted(2))
+    assert sorted(store.post_ids(store.live()).tolist()) == sorted(ids(0, 1, 3))
+    assert a_store()[0].live().tolist() == []
+
+
 def test_deletions_free_their_space() -> None:
     store, codes = a_store()
     fold(store, codes, *(a_post_created(i, "a") for i in range(3)), *(a_post_deleted(i) for i in range(3)))

@@ -81,6 +81,19 @@ def test_checkpoint_and_tail_equal_a_replay_from_zero(log: MemoryLog, checkpoint
     assert restored.position == replayed.position == (350,)
 
 
+def test_looking_back_begins_from_no_checkpoint_beyond_the_moment(log: MemoryLog, checkpoints: Checkpoints) -> None:
+    live = a_replica(log, checkpoints)
+    for _ in range(2):
+        put(log, some_events(100, first=live.catch_up() + live.position[0]))
+        live.catch_up()
+        live.write_checkpoint(NOW_MS)
+    back = a_replica(log, checkpoints)
+    assert [path.name[-3:] for path in checkpoints.paths()] == ["100", "200"]
+    for moment, begins in ((99, 0), (100, 100), (199, 100), (200, 200)):
+        back.restore(not_beyond=(moment,))
+        assert back.position == (begins,)
+
+
 def test_a_corrupt_checkpoint_is_named_and_the_one_before_used(log: MemoryLog, checkpoints: Checkpoints) -> None:
     live = a_replica(log, checkpoints)
     for first in (0, 100):

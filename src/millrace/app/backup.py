@@ -203,6 +203,8 @@ def _copy_home(settings: Settings, target: Path, on_file: OnFile) -> tuple[int, 
     data.mkdir()
     if settings.config_path.exists():
         shutil.copyfile(settings.config_path, target / CONFIG_NAME)
+    if settings.virtual_time_path.exists():
+        shutil.copyfile(settings.virtual_time_path, data / settings.virtual_time_path.name)
     position = _copy_checkpoint(settings, data / settings.checkpoints_dir.name, on_file)
     content = 0
     if settings.content_path.exists():

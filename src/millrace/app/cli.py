@@ -24,6 +24,7 @@ from millrace.app.commands import (
     demo,
     doctor,
     editorial,
+    evaluate,
     events,
     following,
     import_data,
@@ -33,6 +34,7 @@ from millrace.app.commands import (
     look,
     pipeline,
     serve,
+    simulate,
     timeline,
     token,
     warehouse,
@@ -61,6 +63,7 @@ app = typer.Typer(
 _START: Final = "Start"
 _FEED: Final = "Feed"
 _DATA: Final = "Data in and out"
+_JUDGE: Final = "Judge"
 _CARE: Final = "Care"
 
 app.command("init", rich_help_panel=_START)(init.init)
@@ -71,6 +74,7 @@ app.command("following", rich_help_panel=_FEED)(following.following)
 app.command("why", rich_help_panel=_FEED)(why.why)
 app.command("post", rich_help_panel=_FEED)(look.post)
 app.command("user", rich_help_panel=_FEED)(look.user)
+app.command("eval", rich_help_panel=_FEED)(evaluate.evaluate)
 app.add_typer(pipeline.app, name="pipeline", rich_help_panel=_FEED)
 app.add_typer(editorial.app, name="editorial", rich_help_panel=_FEED)
 app.command("ingest", rich_help_panel=_DATA)(ingest.ingest)
@@ -78,6 +82,7 @@ app.command("import", rich_help_panel=_DATA)(import_data.import_data)
 app.add_typer(events.app, name="events", rich_help_panel=_DATA)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=_DATA)
 app.add_typer(warehouse.app, name="warehouse", rich_help_panel=_DATA)
+app.add_typer(simulate.app, name="simulate", rich_help_panel=_JUDGE)
 app.command("token", rich_help_panel=_CARE)(token.token)
 app.add_typer(keys.app, name="keys", rich_help_panel=_CARE)
 app.add_typer(config.app, name="config", rich_help_panel=_CARE)

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import msgspec
 
-from millrace.app import wiring
 from millrace.app.intake import Intake, batches
 from millrace.app.keeper import running_keeper
 from millrace.app.settings import Settings
 from millrace.base.clock import Clock
 from millrace.base.errors import ConfigError, StoreError
 from millrace.simulator.config import WorldConfig
+from millrace.simulator.world import simulate_history
 
 _NOTE: Final = "demo-world.json"
 STALE_AFTER_MS: Final = 36 * 3_600_000
@@ -68,7 +68,7 @@ def make_world(settings: Settings, clock: Clock, on_progress: Callable[[int], No
     config = settings.config.world
     now_ms = clock.now_ms()
     with Intake(settings, clock) as intake:
-        for batch in batches(wiring.build_world(settings, now_ms)):
+        for batch in batches(simulate_history(config, now_ms)):
             intake.take(batch)
             on_progress(len(batch))
     if intake.refusals:

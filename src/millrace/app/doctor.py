@@ -24,6 +24,7 @@ from millrace.app.http_address import check_address, is_loopback
 from millrace.app.keeper import running_keeper
 from millrace.app.secret import load_or_make_secret
 from millrace.app.settings import CONFIG_NAME, Settings
+from millrace.app.virtual_time import check_virtual_time, has_virtual_time
 from millrace.base.clock import Clock
 from millrace.base.errors import ConfigError, MillraceError
 from millrace.stream.log import total
@@ -75,6 +76,7 @@ def examine(settings: Settings, clock: Clock) -> Iterator[Finding]:
         ("claims", _claims),
         ("traces", _traces),
         ("access", _access),
+        ("time", _time),
         ("server", _server),
     )
     yield from _run(checks, settings, clock)
@@ -347,6 +349,14 @@ def _access(settings: Settings, _clock: Clock) -> Iterator[Finding]:
         yield Finding("access", "ok", detail)
     else:
         yield Finding("access", "warning", f"{detail}; none for an operator", "millrace keys add NAME --role admin")
+
+
+def _time(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    from millrace.mixer.response import iso_time
+
+    if has_virtual_time(settings):
+        check_virtual_time(settings.config)
+        yield Finding("time", "ok", f"virtual: ticks in the log move it; it is {iso_time(clock.now_ms())} there")
 
 
 def _server(settings: Settings, _clock: Clock) -> Iterator[Finding]:

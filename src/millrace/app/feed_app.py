@@ -26,6 +26,7 @@ from millrace.app.own_events import OwnEvents, edited_posts
 from millrace.app.served_writer import ServedWriter
 from millrace.app.settings import MillraceConfig
 from millrace.app.viewers import ActiveViewer, active_viewers
+from millrace.base.clock import Clock, VirtualClock
 from millrace.base.errors import MillraceError, NotReadyError
 from millrace.base.ids import IdKind
 from millrace.base.params import ParamSet
@@ -69,6 +70,8 @@ class FeedApp:
         JSON Schema of an event, for the OpenAPI document.
     traces
         Request ids, and what explains the requests.
+    clock
+        Event time, which every answer tells.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class FeedApp:
         gate: Gate,
         event_schema: dict[str, Any],
         traces: FileTraces | NoTraces,
+        clock: Clock,
     ) -> None:
         self._replica = replica
         self._live = live
@@ -91,6 +95,7 @@ class FeedApp:
         self._door = door
         self._metrics = metrics
         self._traces = traces
+        self._clock = clock
         self._writer = ServedWriter(door.append, metrics, config.server.served_batch_ms)
         routes = [
             *timeline_routes(
@@ -102,7 +107,12 @@ class FeedApp:
             *web_routes(gate.mode),
         ]
         self.asgi: Litestar = make_app(
-            routes, metrics, gate, max_body_bytes=config.server.max_body_bytes, lifespans=(self._lifespan,)
+            routes,
+            metrics,
+            gate,
+            clock,
+            max_body_bytes=config.server.max_body_bytes,
+            lifespans=(self._lifespan,),
         )
 
     async def serve_home(self, request: FeedRequest) -> FeedResponse:
@@ -160,6 +170,8 @@ class FeedApp:
             is_ready=not reason,
             lag=self._replica.lag(),
             state_offset=tuple(self._replica.position),
+            now_ms=self._clock.now_ms(),
+            is_time_virtual=isinstance(self._clock, VirtualClock),
             reason=reason,
         )
 

@@ -30,8 +30,9 @@ from millrace.app.api.query_check import check_query
 from millrace.app.api.schema_page import SchemaPage
 from millrace.app.correlation import correlation_id_of
 from millrace.app.http_address import is_loopback, is_loopback_host
-from millrace.app.http_headers import add_headers
+from millrace.app.http_headers import header_adder
 from millrace.app.metrics import Metrics
+from millrace.base.clock import Clock
 
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -40,6 +41,7 @@ def make_app(
     routes: Sequence[HTTPRouteHandler],
     metrics: Metrics,
     gate: Gate,
+    clock: Clock,
     *,
     max_body_bytes: int,
     lifespans: Sequence[Lifespan] = (),
@@ -54,6 +56,8 @@ def make_app(
         Counts and times requests.
     gate
         Tells who asks.
+    clock
+        Event time, told with every answer of the API.
     max_body_bytes
         Larger bodies are refused with 413.
     lifespans
@@ -73,7 +77,7 @@ def make_app(
         route_handlers=list(routes),
         guards=[make_guard(gate), check_query],
         middleware=[RequestMeter(metrics), *([LoopbackOnly()] if is_development else [])],
-        before_send=[add_headers],
+        before_send=[header_adder(clock)],
         exception_handlers=ON_ERROR,  # type: ignore[arg-type]
         request_max_body_size=max_body_bytes,
         lifespan=[as_lifespan(enter) for enter in lifespans],

@@ -333,12 +333,14 @@ def open_keeper(settings: Settings) -> Keeper:
     from millrace.mixer.trace import viewer_mark
     from millrace.stores.trace_erasure import forget_traces
 
-    log = wiring.build_log(settings)
+    clock = wiring.build_event_clock(settings)
+    log = wiring.build_log(settings, clock)
     codec = wiring.build_codec(settings)
-    clock = wiring.build_clock()
     hasher = IdHasher()
     content = wiring.build_content_store(settings, hasher)
-    replica = wiring.build_replica(settings, log, listeners=(content,), has_content_reads=False, hasher=hasher)
+    replica = wiring.build_replica(
+        settings, log, listeners=(content,), has_content_reads=False, clock=clock, hasher=hasher
+    )
     warehouse = Warehouse(settings.warehouse_dir, codec)
 
     def forget_pages(user: str) -> None:

@@ -62,8 +62,9 @@ class _Kept:
 @contextmanager
 def folded_replica(settings: Settings, on_progress: OnProgress | None = None) -> Iterator[Replica[FeedState]]:
     """Give the home's state as of now, made from the newest checkpoint and the log after it; works beside a server."""
-    log = wiring.build_log(settings)
-    replica = wiring.build_replica(settings, log)
+    clock = wiring.build_event_clock(settings)
+    log = wiring.build_log(settings, clock)
+    replica = wiring.build_replica(settings, log, clock=clock)
     try:
         replica.restore()
         replica.catch_up(on_progress)
@@ -128,7 +129,7 @@ def serve_page(
             made = asyncio.run(make())
         finally:
             traces.close()
-        wiring.build_collector(settings, replica.log, wiring.build_codec(settings)).submit(served.events)
+        wiring.build_collector(settings, replica.log, wiring.build_codec(settings), replica.clock).submit(served.events)
     return made
 
 
@@ -196,7 +197,7 @@ def _was_sent(replica: Replica[FeedState], viewer: str, post: str) -> bool:
     state = replica.state
     viewer_id = state.hasher.one(IdKind.USER, viewer)
     post_id = state.hasher.one(IdKind.POST, normalise_id(post, "post id"))
-    return post_id in state.seen.served(viewer_id, wiring.build_clock().now_ms())
+    return post_id in state.seen.served(viewer_id, replica.clock.now_ms())
 
 
 def _somebody(replica: Replica[FeedState]) -> str:

@@ -111,6 +111,11 @@ class Settings:
         return self.data_dir / "claims.db"
 
     @property
+    def virtual_time_path(self) -> Path:
+        """There where event time is virtual; see `millrace.app.virtual_time`."""
+        return self.data_dir / "virtual-time"
+
+    @property
     def checkpoints_dir(self) -> Path:
         """States of the stores, each with its log position."""
         return self.data_dir / "checkpoints"

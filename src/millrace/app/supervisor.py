@@ -284,15 +284,19 @@ def serve(
     Raises
     ------
     ConfigError
-        If the address cannot be bound.
+        If the address cannot be bound, or is not loopback in a home that lives in virtual time
+        (`millrace.app.virtual_time.enter_virtual_time`).
     MillraceError
         If a process dies again and again before it was ever ready.
     """
     from millrace.app import metrics, wiring
     from millrace.app.keeper import run_keeper
+    from millrace.app.virtual_time import check_virtual_time, has_virtual_time
     from millrace.app.warm_up import warm_up
     from millrace.app.worker import run_worker
 
+    if has_virtual_time(settings):
+        check_virtual_time(settings.config)
     listening = bind(settings.config.server.host, settings.config.server.port)
     host, port = listening.getsockname()[:2]
     shared_dir = wiring.metrics_dir(settings)

@@ -17,7 +17,7 @@ import msgspec
 
 from millrace.app.settings import MillraceConfig, Settings
 from millrace.base.actions import ActionSpace
-from millrace.base.clock import Clock, SystemClock
+from millrace.base.clock import Clock, SystemClock, VirtualClock
 from millrace.base.errors import ConfigError
 from millrace.base.ids import IdHasher
 from millrace.base.params import Param, ParamSet
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from millrace.events.importers.mapped import FileKind
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
+    from millrace.flywheel.slate_join import SlateJoin
     from millrace.mixer.feed_state import FeedState
     from millrace.mixer.home_pipeline import HomeParts
     from millrace.mixer.service import FeedService
@@ -59,8 +60,26 @@ if TYPE_CHECKING:
 
 
 def build_clock() -> Clock:
-    """Return the clock of a live system."""
+    """Return real time: of tokens, keys and whatever else belongs to the machine and not to the feed."""
     return SystemClock()
+
+
+def build_event_clock(settings: Settings) -> Clock:
+    """Return the clock of a home's feed: real, or virtual with what the log tells as of now.
+
+    A virtual one goes on where it is given to a replica (`build_replica`), which then moves it.
+    """
+    from millrace.app.virtual_time import has_virtual_time, newest_tick_ms
+
+    if not has_virtual_time(settings):
+        return SystemClock()
+    if not settings.log_path.exists():
+        return VirtualClock()
+    log = build_log(settings, SystemClock())
+    try:
+        return VirtualClock(newest_tick_ms(log, build_codec(settings)))
+    finally:
+        log.close()
 
 
 def build_codec(settings: Settings) -> EventCodec:
@@ -79,20 +98,25 @@ def build_log(settings: Settings, clock: Clock | None = None) -> Log:
     from millrace.stream.sqlite_log import SqliteLog
 
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return SqliteLog.from_config(settings.log_path, clock or build_clock(), settings.config.log)
+    clock = clock or build_event_clock(settings)
+    stamps = clock.stamps if isinstance(clock, VirtualClock) else clock
+    return SqliteLog.from_config(settings.log_path, stamps, settings.config.log)
 
 
 def build_collector(settings: Settings, log: Log, codec: EventCodec, clock: Clock | None = None) -> Collector:
     """Return the door that every event passes, whoever sends it."""
+    from millrace.app.virtual_time import tick_rule
     from millrace.stream.collector import Collector
 
     config = settings.config.log
+    clock = clock or build_event_clock(settings)
     return Collector(
         log,
         codec,
-        clock or build_clock(),
+        clock,
         max_event_bytes=config.max_event_bytes,
         max_batch_events=config.max_batch_events,
+        rule=tick_rule(clock),
     )
 
 
@@ -109,14 +133,17 @@ def build_claims(settings: Settings) -> ClaimStore:
     return SqliteClaims(settings.claims_path)
 
 
-def build_traces(settings: Settings, clock: Clock | None = None) -> FileTraces | NoTraces:
-    """Return this process's way to the traces of the home's requests; a slot is taken with the first request id."""
+def build_traces(settings: Settings) -> FileTraces | NoTraces:
+    """Return this process's way to the traces of the home's requests; a slot is taken with the first request id.
+
+    Request ids come from its clock and must never come twice: real time, also where event time stands still.
+    """
     from millrace.stores.trace_store import FileTraces, NoTraces
 
     config = settings.config.traces
     if not config.is_on:
         return NoTraces()
-    return FileTraces(settings.traces_dir, clock or build_clock(), config.max_mb * 1_000_000)
+    return FileTraces(settings.traces_dir, build_clock(), config.max_mb * 1_000_000)
 
 
 def build_checkpoints(settings: Settings) -> Checkpoints:
@@ -187,23 +214,31 @@ def build_replica(
     has_content_reads
         Whether this process shows posts, and so reads content.
     clock
-        Tells whether following has stalled.
+        Tells whether following has stalled; a virtual one is moved by the ticks that this replica folds.
     hasher
         Shared with the caller's listeners, where they hash ids too.
     """
+    from millrace.app.virtual_time import TickListener
     from millrace.stores.replica import Replica
 
     shared = hasher or IdHasher()  # one a process: what one store has hashed, the others look up
-    return Replica(
+    clock = clock or build_event_clock(settings)
+    if isinstance(clock, VirtualClock):
+        listeners = (*listeners, TickListener(clock))
+    replica = Replica(
         log,
         build_codec(settings).decode,
         lambda: build_state(settings, shared),
         build_checkpoints(settings),
-        clock=clock or build_clock(),
+        clock=clock,
         config=settings.config.replica,
         content=build_content_reader(settings, shared) if has_content_reads else None,
         listeners=listeners,
+        tells_lag=not isinstance(clock, VirtualClock),
     )
+    if isinstance(clock, VirtualClock):
+        clock.follow(lambda: replica.state.watermark.events_ms)
+    return replica
 
 
 def metrics_dir(settings: Settings) -> Path:
@@ -233,7 +268,8 @@ def build_feed_service(
     served_logger
         Takes `Served` events.
     claims, observer, traces, clock
-        Shared or replaced where somebody else needs them too; without ``traces`` none are kept.
+        Shared or replaced where somebody else needs them too; without ``traces`` none are kept. The clock is the
+        replica's, if not said otherwise.
     revise
         Changes the home pipeline's stages; simulations alone give one.
     """
@@ -244,7 +280,10 @@ def build_feed_service(
     config = settings.config
     return FeedService(
         replica,
-        replace(_home_parts(settings, replica.state, replica.content, served_logger, claims, clock), revise=revise),
+        replace(
+            _home_parts(settings, replica.state, replica.content, served_logger, claims, clock or replica.clock),
+            revise=revise,
+        ),
         replica.state.hasher,
         config.home,
         params=values_in_effect(config.home.value_profile, config.profiles, config.params),
@@ -269,9 +308,25 @@ def _home_parts(
         content=content or build_content_reader(settings),
         claims=claims or build_claims(settings),
         actions=build_actions(settings),
-        clock=clock or build_clock(),
+        clock=clock or build_event_clock(settings),
         served_logger=served_logger,
     )
+
+
+def build_home_pipeline(settings: Settings, state: FeedState, clock: Clock | None = None) -> Pipeline:
+    """Return the home pipeline over a state, to look with: its claims are its own and empty, and it logs nothing."""
+    from millrace.mixer.home_pipeline import home_pipeline
+    from millrace.stores.claims import MemoryClaims
+
+    return home_pipeline(_home_parts(settings, state, None, claims=MemoryClaims(), clock=clock), settings.config.home)
+
+
+def build_slate_join(settings: Settings, hasher: IdHasher, *, window_ms: int, takes_all: bool) -> SlateJoin:
+    """Return what joins a log's impressions with what was done, by the thresholds of the home."""
+    from millrace.flywheel.slate_join import SlateJoin
+
+    dwell = settings.config.stores.engagements.dwell
+    return SlateJoin(hasher, build_actions(settings), dwell, window_ms=window_ms, takes_all=takes_all)
 
 
 def build_idle_pipelines(settings: Settings) -> list[Pipeline]:
@@ -319,9 +374,10 @@ def build_http_app(settings: Settings, replica: Replica[FeedState], clock: Clock
 
     metrics = build_metrics(settings)
     codec = build_codec(settings)
+    clock = clock or build_event_clock(settings)
     collector = build_collector(settings, replica.log, codec, clock)
 
-    traces = build_traces(settings, clock)
+    traces = build_traces(settings)
 
     def make_service(served_logger: ServedLogger) -> FeedService:
         return build_feed_service(
@@ -339,6 +395,7 @@ def build_http_app(settings: Settings, replica: Replica[FeedState], clock: Clock
         gate,
         codec.json_schema(),
         traces,
+        clock,
     ).asgi
 
 
@@ -429,10 +486,3 @@ def build_event_check(settings: Settings) -> EventCheck:
     from millrace.stream.checks import EventCheck
 
     return EventCheck(build_codec(settings), max_event_bytes=settings.config.log.max_event_bytes)
-
-
-def build_world(settings: Settings, now_ms: int) -> Iterator[AnyEvent]:
-    """Return the events of the demo's world, oldest first, ending now."""
-    from millrace.simulator.world import simulate_history
-
-    return iter(simulate_history(settings.config.world, now_ms))

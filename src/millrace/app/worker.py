@@ -60,9 +60,10 @@ async def _work(settings: Settings, listening: socket.socket, lifeline: Lifeline
     loop.add_reader(lifeline.parent_fd, stop.set)
     if lifeline.should_stop():
         stop.set()
-    log = wiring.build_log(settings)
-    replica = wiring.build_replica(settings, log)
-    app = wiring.build_http_app(settings, replica)
+    clock = wiring.build_event_clock(settings)
+    log = wiring.build_log(settings, clock)
+    replica = wiring.build_replica(settings, log, clock=clock)
+    app = wiring.build_http_app(settings, replica, clock)
     server = _Server(
         uvicorn.Config(
             app,

@@ -16,6 +16,7 @@
     │   ├── UnauthenticatedError  no credentials, or none that can be used
     │   └── ForbiddenError        the credentials are good, and not for this
     ├── NotFoundError        what is asked about was never heard of
+    ├── FeedClientError      a server that is asked over HTTP does not answer, or not as it was asked
     ├── GoneError            what is asked about was here, and is not kept any more
     └── DeadlineExceeded     the time given to an operation is over
 """
@@ -117,6 +118,10 @@ class NotFoundError(MillraceError):
 
 class GoneError(MillraceError):
     """What was asked for was there once and is not kept any more."""
+
+
+class FeedClientError(MillraceError):
+    """A server that is asked over HTTP does not answer, or does not do what it is asked."""
 
 
 class DeadlineExceeded(MillraceError):  # noqa: N818 - the field's name for it

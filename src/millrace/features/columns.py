@@ -76,6 +76,9 @@ PROOF_ACTIONS: Final = Column(
 AUTHOR_AFFINITY: Final = Column(
     "author_affinity", _SCORE, 0.0, doc="the viewer's decayed positive actions on the author's posts"
 )
+TEXT_TASTE: Final = Column(
+    "text_taste", _SCORE, 0.0, doc="likeness of its text to those of the viewer's newest likes, 0 to 1"
+)
 RETRIEVAL_SCORE: Final = Column(
     "retrieval_score", _SCORE, 0.0, doc="how well it fits, by the first source that gave a score; comparable within one"
 )

@@ -39,6 +39,7 @@ from millrace.mixer.hydrators.core import CoreHydrator
 from millrace.mixer.hydrators.counts import CountsHydrator
 from millrace.mixer.hydrators.labels import LabelsHydrator
 from millrace.mixer.hydrators.proofs import ProofActionsHydrator
+from millrace.mixer.hydrators.taste import TasteHydrator
 from millrace.mixer.hydrators.viewer import AffinityHydrator, InNetworkHydrator
 from millrace.mixer.query_hydrators.claimed import claimed_query_hydrator
 from millrace.mixer.query_hydrators.follows import FollowsQueryHydrator
@@ -164,6 +165,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             in_network,
             CountsHydrator(counters),
             AffinityHydrator(histories),
+            TasteHydrator(state.texts),
             AuthorHydrator(state.follow_graph),
             MutualHydrator(state.follow_graph),
             ReputationHydrator(),

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from millrace.base.clock import Clock, SystemClock
+from millrace.base.ids import Int64Array
 from millrace.base.params import Param
+from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.blueprint import Blueprint, Stages, is_waiting
 from millrace.pipeline.column import Column
 from millrace.pipeline.outcome import (
@@ -123,6 +125,34 @@ class Pipeline:
         run = Run(self.blueprint, query, turns, self._dims, self._max_refills)
         await run.hydrate_query()
         return run.query
+
+    async def retrieve(self, query: Query) -> tuple[tuple[str, Int64Array], ...]:
+        """Return what each source finds for a query: its name, and the keys, best first. Nothing that follows is run.
+
+        Raises what a stage raises: who asks wants to know what the sources find, not what is served without one.
+        """
+        run = self._strict_run(query)
+        await run.hydrate_query()
+        await run.retrieve()
+        return tuple(run.retrieved)
+
+    async def score(self, query: Query, keys: Int64Array) -> CandidateBatch:
+        """Return given candidates, each once, with all that hydrators and rankers write; nothing is filtered or chosen.
+
+        For looking back at what was shown: who was beside whom may decide a score (author decay), so give what stood
+        together. Raises what a stage raises.
+        """
+        run = self._strict_run(query)
+        await run.hydrate_query()
+        await run.take_given(keys)
+        await run.hydrate()
+        run.keep_all()
+        run.rank()
+        return run.ranked
+
+    def _strict_run(self, query: Query) -> Run:
+        turns = Turns(self._clock, query, self.waiting, is_strict=True)
+        return Run(self.blueprint, query, turns, self._dims, self._max_refills)
 
     def abandon(self, query: Query) -> None:
         """Tell every stage that a request ends without an answer; `execute` does so itself where it raises."""

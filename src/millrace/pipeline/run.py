@@ -96,6 +96,21 @@ class Run:
             self._merge()
         return bool(wanted)
 
+    async def take_given(self, keys: Int64Array) -> None:
+        """Make given keys the candidates, in their order; sources are asked only for columns that later stages read."""
+        stages = self._stages
+        read = {thing for stage in (*stages.hydrators, *stages.pre_rankers, *stages.rankers) for thing in stage.reads}
+        read.discard(self._key)
+        await self._retrieve([bit for bit, source in enumerate(stages.sources) if read.intersection(source.writes)])
+        given = CandidateBatch({self._key: keys.copy()})
+        parts = [(len(stages.sources), given), *sorted(self._found.items())]
+        merged = merge(parts, self._key, self._blueprint.source_columns, self._dims)
+        self.candidates = merged.take(np.arange(len(keys)))
+
+    def keep_all(self) -> None:
+        """Let every candidate pass, unjudged."""
+        self.ranked, self.ranked_rows = self.candidates, np.arange(self.candidates.n)
+
     async def hydrate(self) -> None:
         """Run the hydrators, wave after wave; a failed one's columns get their fill and are remembered."""
         for wave in self._blueprint.hydrator_waves:

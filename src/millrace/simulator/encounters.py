@@ -69,7 +69,7 @@ class Looks:
 
     def page_sum(self, values: Float64Array, n_pages: int) -> Float64Array:
         """Return sums by page, shape (n_pages,)."""
-        return np.bincount(self.slates.page, weights=values, minlength=n_pages)
+        return sums(self.slates.page, values, n_pages)
 
 
 class Encounters:
@@ -204,6 +204,12 @@ class Encounters:
         """Return how often each post's author and topic were met before a page, shape (n,) each."""
         apart = np.arange(len(situation))
         return self._memory.surroundings(situation.viewer, situation.author, situation.topic, apart)
+
+
+def sums(group: Int64Array, values: Float64Array, n: int) -> Float64Array:
+    """Return sums by group, shape (n,)."""
+    total: Float64Array = np.bincount(group, weights=values, minlength=n).astype(np.float64)
+    return total
 
 
 def _readier(response: Response, readiness: Float64Array) -> Response:

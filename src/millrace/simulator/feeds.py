@@ -31,7 +31,7 @@ from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.blueprint import Stages
 from millrace.pipeline.column import BoolArray, IntArray
 from millrace.pipeline.query import Query
-from millrace.pipeline.stages import ColumnValues, Filter, OnError, Ranker, Selector, Source
+from millrace.pipeline.stages import ColumnValues, Filter, Hydrator, OnError, Ranker, Selector, Source
 from millrace.simulator.oracle import Oracle, OracleRanker, OracleSource
 from millrace.simulator.policies import FeedName
 from millrace.stores.post_store import PostStore
@@ -210,6 +210,8 @@ def revise(feed: FeedName, state: FeedState, *, oracle: Oracle | None, stale: Fe
         return _ranked_by(_RANKERS[feed]())
     if feed == "random":
         return _plain((RandomSource(state.posts, _MAX_AGE_MS),), RandomRanker(), keep_sources=())
+    if feed == "shuffled":
+        return lambda stages: replace(_top(stages), rankers=(*stages.rankers, RandomRanker()))
     if feed == "chronological":
         return _plain((), ChronologicalRanker(), keep_sources=("in_network", "recent"))
     if feed == "popular":
@@ -258,7 +260,7 @@ def _stale(frozen: FeedState) -> Revise:
     engagements = frozen.engagements
 
     def change(stages: Stages) -> Stages:
-        hydrators = []
+        hydrators: list[Hydrator] = []
         for hydrator in stages.hydrators:
             if isinstance(hydrator, CountsHydrator):
                 hydrators.append(CountsHydrator(engagements.counters))

@@ -53,7 +53,8 @@ class Oracle:
             keep &= ~posts["is_sensitive"][rows]
         keep &= ~posts["is_spam"][rows]
         keep &= world.memory.occasions(np.full(len(rows), viewer), rows) == 0
-        return rows[keep]
+        shown: Int64Array = rows[keep]
+        return shown
 
     def live(self, time_ms: int) -> Int64Array:
         """Return the posts that are young enough for a feed, as of the beginning of the slice."""

@@ -24,6 +24,7 @@ FeedName = Literal[
     "over_filtered",
     "unfiltered",
     "small_creators",
+    "shuffled",
 ]
 FEEDS: Final[tuple[str, ...]] = get_args(FeedName)
 

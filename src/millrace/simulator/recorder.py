@@ -128,7 +128,7 @@ class Recorder:
         )
         self.n_sessions += n
         self._session_sums = []
-        tables = {
+        tables: dict[str, Columns] = {
             table: {name: np.concatenate(parts) for name, parts in columns.items()}
             for table, columns in self._tables.items()
         }

@@ -34,7 +34,8 @@ def _wander(draws: Draws, purpose: Purpose, days: int, time_ms: int, *keys: Int6
     before = draws.normal(purpose, *keys, days, knot)
     after = draws.normal(purpose, *keys, days, knot + 1)
     # Divided so that the variance is 1 at every moment, not only at the knots.
-    return ((1 - u) * before + u * after) / np.sqrt((1 - u) ** 2 + u**2)
+    value: Float64Array = ((1 - u) * before + u * after) / np.sqrt((1 - u) ** 2 + u**2)
+    return value
 
 
 def interest_now(config: WorldConfig, draws: Draws, people: People, time_ms: int) -> Float64Array:

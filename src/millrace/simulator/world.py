@@ -10,6 +10,7 @@ history is made in the same way over a feed that is simple and stated (`millrace
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +20,7 @@ from millrace.base.actions import Action
 from millrace.events.envelope import AnyEvent
 from millrace.simulator.config import DAY_MS, HOUR_MS, WorldConfig
 from millrace.simulator.draws import Draws, Float64Array, Int64Array, Purpose
-from millrace.simulator.encounters import Encounters, Looks, Slates
+from millrace.simulator.encounters import Encounters, Looks, Slates, sums
 from millrace.simulator.follows import Follows, make_schedule
 from millrace.simulator.graph import make_graph
 from millrace.simulator.mechanisms import make_mechanism
@@ -29,6 +30,7 @@ from millrace.simulator.memory import Arrays, Memory
 from millrace.simulator.narrator import Narrator, Told, telling_tag
 from millrace.simulator.people import N_TOPICS, BoolArray, make_people
 from millrace.simulator.posts import PostTable, draw_originals
+from millrace.simulator.real_texts import RealTexts
 from millrace.simulator.responses import RESPONSE_KINDS, ResponseQueue
 from millrace.simulator.topics import interest_now, make_stories, topic_trend
 from millrace.simulator.visits import Sessions, Shelf, draw_sessions, draw_visits
@@ -56,6 +58,11 @@ class World:
         The law of behaviour; None for the one that the config names.
     texts
         Where the words come from; None for the vocabularies.
+
+    Attributes
+    ----------
+    to_come
+        After the history: what was told of times after it, such as deletions.
     """
 
     def __init__(
@@ -64,7 +71,7 @@ class World:
         self.config = config
         self.now_ms = now_ms
         self.draws = Draws(config.seed)
-        self.vocabulary = texts or Vocabulary(tuple(config.language_shares))
+        self.vocabulary = texts or make_texts(config)
         self.people = make_people(config, self.draws)
         graph = make_graph(config, self.draws, self.people)
         self.posts = PostTable()
@@ -89,6 +96,7 @@ class World:
             self.vocabulary,
             states_topics=config.states_topics,
         )
+        self.to_come: list[AnyEvent] = []
         self._schedule = make_schedule(config, self.draws, graph, self.joined_ms, self.history_ms)
 
     def history(self) -> Iterator[AnyEvent]:
@@ -101,6 +109,7 @@ class World:
             n_ready = _first_at(held, min(stop_ms, self.now_ms))
             yield from self.narrator.stamp(held[:n_ready])
             held = held[n_ready:]
+        self.to_come = list(self.narrator.stamp(held))
 
     def _history_slice(self, start_ms: int, stop_ms: int) -> Iterator[Told]:
         yield from self.open_slice(start_ms, stop_ms)
@@ -202,9 +211,8 @@ class World:
         """
         n = len(sessions.viewer)
         satisfaction = self.encounters.realised(looks).satisfaction
-        total = np.bincount(session_of_item, weights=satisfaction, minlength=n)
-        n_looks = np.bincount(session_of_item, weights=looks.is_examined, minlength=n)
-        return self.felt(sessions, total, n_looks)
+        n_looks = sums(session_of_item, looks.is_examined.astype(np.float64), n)
+        return self.felt(sessions, sums(session_of_item, satisfaction, n), n_looks)
 
     def felt(self, sessions: Sessions, total: Float64Array, n_looks: Float64Array) -> Float64Array:
         """Let sessions change moods by their summed satisfaction and number of looks, shape (n_sessions,) each."""
@@ -311,6 +319,12 @@ class World:
                 np.int64
             )
         return joined
+
+
+def make_texts(config: WorldConfig) -> Texts:
+    """Return where a world's words come from."""
+    languages = tuple(config.language_shares)
+    return RealTexts(languages, Path(config.posts_path)) if config.posts_path else Vocabulary(languages)
 
 
 def occasion_key(started_ms: Int64Array, page_no: Int64Array | int) -> Int64Array:

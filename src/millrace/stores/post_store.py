@@ -241,6 +241,10 @@ class PostStore:
         """Return the rows of posts, shape (n,), int32, -1 for those that are not live."""
         return self._posts.find(_readable(post_ids))
 
+    def live(self) -> Int32Array:
+        """Return the rows of all live posts, in no order; for looking at the whole corpus, not for feeds."""
+        return np.flatnonzero(self._posts.rows.keys_by_row).astype(np.int32)
+
     def rows_of(self, author_id: int) -> Int32Array:
         """Return the rows of all live posts of one author, in no order; for looking at, not for feeds."""
         (author,) = self._authors.find(_readable(np.array([author_id], dtype=np.int64))).tolist()

@@ -99,6 +99,8 @@ class Replica(Generic[StateT]):
         Further listeners.
     group
         Name of the consumer group; nothing but the keeper commits.
+    tells_lag
+        Whether ``clock`` and the stamps of appends are real, so that their difference is how long a record waited.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Replica(Generic[StateT]):
         content: ContentReader | None = None,
         listeners: Sequence[EventListener] = (),
         group: str = "replica",
+        tells_lag: bool = True,
     ) -> None:
         self.log = log
         self.checkpoints = checkpoints
@@ -122,11 +125,12 @@ class Replica(Generic[StateT]):
         self.refused: tuple[CheckpointError, ...] = ()
         self._decode = decode
         self._make_state = make_state
-        self._clock = clock
+        self.clock = clock
         self._listeners = (*((content.overlay,) if content else ()), *listeners)
         self._consumer = log.subscribe(group, start=log.begin())
         self._has_caught_up = False
         self._longest_lag_ms = 0
+        self._tells_lag = tells_lag
         self._broken = ""
         self._polled_at_s = float("-inf")
         self._state: StateT
@@ -143,15 +147,20 @@ class Replica(Generic[StateT]):
         """The next record of the log to apply."""
         return self._position
 
-    def restore(self) -> Checkpoint | None:
+    def restore(self, not_beyond: Position | None = None) -> Checkpoint | None:
         """Load the newest good checkpoint, or begin at the log's beginning; return the checkpoint used.
+
+        Parameters
+        ----------
+        not_beyond
+            Use none that stands beyond this position of the log: for looking back at how things stood.
 
         Raises
         ------
         CheckpointError
             If no checkpoint can be used and the log has been trimmed, so that the state cannot be had.
         """
-        return self._start_from(self._find())
+        return self._start_from(self._find(not_beyond))
 
     async def restore_aside(self) -> Checkpoint | None:
         """Do what `restore` does; reading and checking the files keeps a thread busy and the event loop free."""
@@ -162,7 +171,7 @@ class Replica(Generic[StateT]):
         self._adopt(found.state, found.position)
         return found.checkpoint
 
-    def _find(self) -> _Found[StateT]:
+    def _find(self, not_beyond: Position | None = None) -> _Found[StateT]:
         """Return the state to begin with. Touches nothing that requests look at: it may run in a thread."""
         end = self.log.end()
         begin = self.log.begin()
@@ -170,6 +179,8 @@ class Replica(Generic[StateT]):
         for path in reversed(self.checkpoints.paths()):
             try:
                 checkpoint = self.checkpoints.load(path, end, log_id=self.log.log_id)
+                if not_beyond is not None and total(checkpoint.position) > total(not_beyond):
+                    continue
                 state = self._fill(checkpoint, begin)
             except ForeignCheckpointError:
                 raise
@@ -222,12 +233,12 @@ class Replica(Generic[StateT]):
             if len(records):
                 async with self.gate.write():
                     self._apply(records)
-                if self._has_caught_up:
-                    lag_ms = self._clock.now_ms() - int(records.appended_ms[0])
+                if self._has_caught_up and self._tells_lag:
+                    lag_ms = self.clock.now_ms() - int(records.appended_ms[0])
                     self._longest_lag_ms = max(self._longest_lag_ms, lag_ms)
             else:
                 self._position = records.end
-            now_s = self._polled_at_s = self._clock.monotonic_s()
+            now_s = self._polled_at_s = self.clock.monotonic_s()
             if now_s - content_checked_s > CONTENT_CHECK_S and self.content is not None:
                 self.content.refresh()
                 content_checked_s = now_s
@@ -257,7 +268,7 @@ class Replica(Generic[StateT]):
             return self._broken
         if not self._has_caught_up:
             return "the state has not caught up with the log yet"
-        if self._clock.monotonic_s() - self._polled_at_s > STALE_AFTER_S:
+        if self.clock.monotonic_s() - self._polled_at_s > STALE_AFTER_S:
             return "the log has not been followed for a while"
         if self.content is not None and not self.content.is_covered():
             return "the content store has not caught up with the checkpoint yet"
@@ -272,7 +283,10 @@ class Replica(Generic[StateT]):
         return max(total(self.log.end()) - total(self._position), 0)
 
     def take_lag_ms(self) -> int:
-        """Return how long the record that waited longest was in the log before it was folded, since the last call."""
+        """Return how long the record that waited longest was in the log before it was folded, since the last call.
+
+        In virtual time nobody knows: then it is 0, and `lag` alone tells whether this process is behind.
+        """
         longest_ms, self._longest_lag_ms = self._longest_lag_ms, 0
         return longest_ms
 

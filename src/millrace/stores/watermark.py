@@ -93,6 +93,11 @@ class Watermark:
         """The watermark in epoch milliseconds; 0 until 16 events have been seen."""
         return int(self._witnesses[0])
 
+    @property
+    def events_ms(self) -> int:
+        """How far events have come: the watermark, or the newest of fewer than 16 events; 0 before the first."""
+        return int(self._witnesses[0]) or int(self._witnesses[-1])
+
     def advance(self, times: Int64Array) -> Int64Array:
         """Take in effective event times, shape (n,); return the ticks, shape (n_ticks, 2): (row, watermark)."""
         ticks = np.empty((len(times), 2), dtype=np.int64)

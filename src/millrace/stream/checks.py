@@ -22,6 +22,10 @@ Admit = Callable[[AnyEvent], AnyEvent]
 """Returns an event as its sender may send it; raises `AccessError` where they may not."""
 
 
+Rule = Callable[[AnyEvent], None]
+"""Raises `SchemaError` where an event of a client does not meet it, whoever the client is."""
+
+
 class _HeadPayload(msgspec.Struct):
     type: str = ""
 
@@ -76,10 +80,13 @@ class EventCheck:
         What events are.
     max_event_bytes
         Larger ones are refused.
+    rule
+        What clients' events must meet beyond their schema; raises `SchemaError`.
     """
 
-    def __init__(self, codec: EventCodec, *, max_event_bytes: int) -> None:
+    def __init__(self, codec: EventCodec, *, max_event_bytes: int, rule: Rule | None = None) -> None:
         self._codec = codec
+        self._rule = rule
         self._max_event_bytes = max_event_bytes
 
     def line(self, line: bytes, *, source: str, now_ms: int, admit: Admit | None = None) -> Message | Refusal:
@@ -99,6 +106,8 @@ class EventCheck:
                     problem="written by the server only",
                     remedy="send what the viewer saw and did instead: Impression, Engagement",
                 )
+            if self._rule is not None:
+                self._rule(event)
             return message_of(event if admit is None else admit(event), self._codec)
         except (SchemaError, AccessError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # Not only SchemaError: numbers beyond 64 bits and bottomless nesting end the decoder in other ways.

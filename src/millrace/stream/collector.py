@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeVar, overload
 from millrace.base.clock import Clock
 from millrace.events.codec import EventCodec
 from millrace.events.envelope import AnyEvent
-from millrace.stream.checks import Admit, EventCheck, Refusal
+from millrace.stream.checks import Admit, EventCheck, Refusal, Rule
 from millrace.stream.config import LogConfig
 from millrace.stream.log import Log, Message, Position
 
@@ -108,6 +108,8 @@ class Collector:
         Larger events are refused.
     max_batch_events
         Events appended in one transaction.
+    rule
+        What clients' events must meet beyond their schema.
     """
 
     def __init__(
@@ -118,9 +120,10 @@ class Collector:
         *,
         max_event_bytes: int = _DEFAULTS.max_event_bytes,
         max_batch_events: int = _DEFAULTS.max_batch_events,
+        rule: Rule | None = None,
     ) -> None:
         self._log = log
-        self._check = EventCheck(codec, max_event_bytes=max_event_bytes)
+        self._check = EventCheck(codec, max_event_bytes=max_event_bytes, rule=rule)
         self._clock = clock
         self._max_batch_events = max_batch_events
 

@@ -11,7 +11,7 @@ import msgspec
 
 from millrace.base.errors import SchemaError
 from millrace.events.codec import EventCodec
-from millrace.stream.checks import DOOR, EventCheck
+from millrace.stream.checks import DOOR, EventCheck, Rule
 from millrace.stream.config import LogConfig
 from millrace.stream.log import DeadLetter, Log, Message
 
@@ -47,6 +47,7 @@ def replay_dead_letters(
     ids: Iterable[int] | None = None,
     *,
     max_event_bytes: int = _DEFAULTS.max_event_bytes,
+    rule: Rule | None = None,
 ) -> ReplayReport:
     """Try dead letters again through the door; those that pass are removed.
 
@@ -60,6 +61,8 @@ def replay_dead_letters(
         Which letters; None for all.
     max_event_bytes
         Larger events are refused again.
+    rule
+        What clients' events must meet beyond their schema, as at the door.
 
     Notes
     -----
@@ -67,7 +70,7 @@ def replay_dead_letters(
     of a group holds an event that is in the log already, under an id within the duplicate window; it goes in again
     under an id of its own, ``letter-<letter id>``. A crash between append and removal is repaired by replaying again.
     """
-    check = EventCheck(codec, max_event_bytes=max_event_bytes)
+    check = EventCheck(codec, max_event_bytes=max_event_bytes, rule=rule)
     wanted = None if ids is None else set(ids)
     left = set(wanted or ())
     replayed: list[int] = []

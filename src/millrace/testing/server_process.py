@@ -45,9 +45,13 @@ class ServerProcess:
         Worker processes.
     overrides
         Further ``--set`` options.
+    flags
+        Further options of ``millrace serve``, such as ``--virtual-time``.
     """
 
-    def __init__(self, home: Path, *, n_workers: int = 2, overrides: Sequence[str] = ()) -> None:
+    def __init__(
+        self, home: Path, *, n_workers: int = 2, overrides: Sequence[str] = (), flags: Sequence[str] = ()
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
@@ -55,13 +59,23 @@ class ServerProcess:
         self.home = home
         self._n_workers = n_workers
         self._overrides = (f"server.port={self._port}", *overrides)
+        self._flags = tuple(flags)
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         options = [part for override in self._overrides for part in ("--set", override)]
         with (self.home / "server.log").open("a") as messages:
             return subprocess.Popen(  # noqa: S603 - our own program
-                [*COMMAND, "serve", "--home", str(self.home), "--workers", str(self._n_workers), *options],
+                [
+                    *COMMAND,
+                    "serve",
+                    "--home",
+                    str(self.home),
+                    "--workers",
+                    str(self._n_workers),
+                    *options,
+                    *self._flags,
+                ],
                 stdout=messages,
                 stderr=messages,
                 start_new_session=True,

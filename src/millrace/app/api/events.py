@@ -16,7 +16,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 from millrace.app.access import Caller, Gate
 from millrace.app.api.body import split_events
 from millrace.app.api.guard import SEND, caller_of, security_of
-from millrace.app.api.operations import inlined
+from millrace.app.api.operations import TimedOperation, inlined
 from millrace.app.api.problems import problem, problems
 from millrace.app.metrics import Metrics
 from millrace.stream.collector import LineResult, Receipt
@@ -109,8 +109,9 @@ def _operation_of(schema: dict[str, Any]) -> type[Operation]:
     body = {"anyOf": [{"type": "array", "items": event}, event]}
 
     @dataclass
-    class EventsOperation(Operation):
+    class EventsOperation(TimedOperation):
         def __post_init__(self) -> None:
+            super().__post_init__()
             self.request_body = RequestBody(
                 description="A JSON array of events, one event, or NDJSON (one event a line). None is fine too.",
                 content={

@@ -26,6 +26,10 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
         Records of the log not folded yet.
     state_offset
         The log position that all stores are at.
+    now_ms
+        Event time.
+    is_time_virtual
+        Whether `ClockTick` events move it, and nothing else.
     reason
         Why it may not serve; empty if it may.
     """
@@ -33,6 +37,8 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     is_ready: bool
     lag: int
     state_offset: tuple[int, ...]
+    now_ms: int
+    is_time_virtual: bool
     reason: str = ""
 
 

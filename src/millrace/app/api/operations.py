@@ -5,17 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from litestar.openapi.spec import Operation, Parameter, Schema
+from litestar.openapi.spec import OpenAPIHeader, OpenAPIResponse, Operation, Parameter, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 
 _NULL: Final = OpenAPIType.NULL
+_NOW: Final = OpenAPIHeader(
+    schema=Schema(type=OpenAPIType.INTEGER),
+    required=True,
+    description="The server's event time in epoch milliseconds: ages and the times of events are relative to it",
+)
 
 
 @dataclass
-class PlainOperation(Operation):
+class TimedOperation(Operation):
+    """An operation whose answers tell event time, as all under ``/api/`` do."""
+
+    def __post_init__(self) -> None:
+        for response in (self.responses or {}).values():
+            if isinstance(response, OpenAPIResponse):
+                response.headers = {**(response.headers or {}), "X-Millrace-Now": _NOW}
+
+
+@dataclass
+class PlainOperation(TimedOperation):
     """An operation whose parameters are there or not, and never null: a query has no null."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.parameters = [_without_null(parameter) for parameter in self.parameters or ()] or None
 
 

@@ -14,6 +14,7 @@ from litestar.params import Parameter, PathParameter
 
 from millrace.app.access import Gate
 from millrace.app.api.guard import READ, caller_of, security_of
+from millrace.app.api.operations import TimedOperation
 from millrace.app.api.problems import problems
 from millrace.base.errors import ForbiddenError
 from millrace.mixer.explain import Explainer
@@ -67,6 +68,7 @@ def request_routes(
         tags=["explanations"],
         opt=READ,
         security=security_of(gate, READ),
+        operation_class=TimedOperation,
         responses={200: ResponseSpec(RequestTrace, description="The trace", generate_examples=False), **_PROBLEMS},
     )
     async def trace(
@@ -86,6 +88,7 @@ def request_routes(
         tags=["explanations"],
         opt=READ,
         security=security_of(gate, READ),
+        operation_class=TimedOperation,
         responses={200: ResponseSpec(PostWhy, description="The reasons", generate_examples=False), **_PROBLEMS},
     )
     async def why(

@@ -24,7 +24,7 @@ def checkpoint(
     """
     from millrace.app.checkpoints import write_now
     from millrace.app.commands.printing import age, out, print_json, print_table, progress, size
-    from millrace.app.wiring import build_checkpoints, build_clock
+    from millrace.app.wiring import build_checkpoints, build_event_clock
 
     settings = open_settings(home)
     if not only_list:
@@ -56,7 +56,7 @@ def checkpoint(
     if not found:
         out().print("No checkpoints.")
         return
-    now_ms = build_clock().now_ms()
+    now_ms = build_event_clock(settings).now_ms()
     rows = [
         (
             status.path.name,

@@ -82,13 +82,19 @@ def replay(
     Example: millrace dead-letters replay 17 18
     """
     from millrace.app.commands.printing import count, out, plain, print_json
-    from millrace.app.wiring import build_codec, build_log
+    from millrace.app.virtual_time import tick_rule
+    from millrace.app.wiring import build_codec, build_event_clock, build_log
     from millrace.stream.dead_letters import replay_dead_letters
 
     settings = open_settings(home)
-    log = build_log(settings)
+    clock = build_event_clock(settings)
+    log = build_log(settings, clock)
     report = replay_dead_letters(
-        log, build_codec(settings), letter_ids or None, max_event_bytes=settings.config.log.max_event_bytes
+        log,
+        build_codec(settings),
+        letter_ids or None,
+        max_event_bytes=settings.config.log.max_event_bytes,
+        rule=tick_rule(clock),
     )
     log.close()
     if as_json:

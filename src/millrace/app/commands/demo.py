@@ -131,15 +131,14 @@ def _with_free_port(settings: Settings) -> Settings:
 def _show(address: Address, viewer: str | None, console: Console) -> None:
     import msgspec
 
-    from millrace.app.commands.page import print_page
-    from millrace.app.wiring import build_clock
+    from millrace.app.commands.page import made_at_ms, print_page
     from millrace.mixer.feed import FeedResponse
 
     if viewer is None:
         viewer = json.loads(_get(f"{address.url}/api/v1/viewers?limit=1"))[0]["user_id"]
     url = f"{address.url}/api/v1/timeline/home?viewer={quote(viewer)}"
     page = msgspec.json.decode(_get(url), type=FeedResponse)
-    print_page(console, page, build_clock().now_ms(), _SHOWN_POSTS)
+    print_page(console, page, made_at_ms(page), _SHOWN_POSTS)
     rows = (
         ("the feed in a browser", f"{address.url}/?viewer={quote(viewer)}"),
         ("the next page, as JSON", url),

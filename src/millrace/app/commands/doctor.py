@@ -9,7 +9,7 @@ import typer
 
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption, as_pairs
 from millrace.app.settings import find_home, load_settings
-from millrace.base.errors import ConfigError
+from millrace.base.errors import ConfigError, LogError
 
 _MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "problem": "[red]✗[/]"}
 
@@ -26,11 +26,16 @@ def doctor(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
 
     from millrace.app.commands.printing import out, plain, print_json
     from millrace.app.doctor import examine, examine_broken
-    from millrace.app.wiring import build_clock
+    from millrace.app.wiring import build_clock, build_event_clock
 
     folder, pairs = find_home(home, os.environ, Path.cwd()), as_pairs(overrides)
     try:
-        findings = list(examine(load_settings(folder, os.environ, pairs), build_clock()))
+        settings = load_settings(folder, os.environ, pairs)
+        try:
+            clock = build_event_clock(settings)
+        except (LogError, OSError):  # a virtual clock is read from the log; what is wrong with that is found below
+            clock = build_clock()
+        findings = list(examine(settings, clock))
     except ConfigError as error:
         findings = list(examine_broken(folder, error, build_clock()))
     if as_json:

@@ -36,10 +36,11 @@ def list_picks(home: HomeOption = None, as_json: JsonOption = False) -> None:
     from datetime import UTC, datetime
 
     from millrace.app.commands.printing import ago, out, print_json, print_table
-    from millrace.app.wiring import build_clock
+    from millrace.app.wiring import build_event_clock
 
-    now_ms = build_clock().now_ms()
-    picks = _picks(open_settings(home), now_ms)
+    settings = open_settings(home)
+    now_ms = build_event_clock(settings).now_ms()
+    picks = _picks(settings, now_ms)
     if as_json:
         print_json({"n_picks": len(picks), "picks": picks})
         return
@@ -77,9 +78,9 @@ def add(
     Example: millrace editorial add p17 p18 --for 24h
     """
     from millrace.app.commands.import_data import parse_span
-    from millrace.app.wiring import build_clock
+    from millrace.app.wiring import build_event_clock
 
-    now_ms = build_clock().now_ms()
+    now_ms = build_event_clock(open_settings(home)).now_ms()
     until_ms = None if span is None else now_ms + parse_span(span, "--for")
     _send(home, now_ms, [{"post_id": post, "until_ms": until_ms, "note": note} for post in posts], "picked", as_json)
 
@@ -90,10 +91,10 @@ def remove(posts: PostsArgument, note: NoteOption = "", home: HomeOption = None,
 
     Example: millrace editorial remove p17
     """
-    from millrace.app.wiring import build_clock
+    from millrace.app.wiring import build_event_clock
 
     picks = [{"post_id": post, "is_picked": False, "note": note} for post in posts]
-    _send(home, build_clock().now_ms(), picks, "taken out", as_json)
+    _send(home, build_event_clock(open_settings(home)).now_ms(), picks, "taken out", as_json)
 
 
 def _send(home: Any, now_ms: int, picks: list[dict[str, Any]], done: str, as_json: bool) -> None:

@@ -102,14 +102,17 @@ def import_data(
 
     from millrace.app.commands.old_posts import NewestPost
     from millrace.app.commands.printing import notes, out
-    from millrace.app.wiring import build_clock
+    from millrace.app.wiring import build_event_clock
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
 
     is_homeless = dry_run and not overrides  # nothing is written, so it takes no home
     settings = settings_or_defaults(home) if is_homeless else open_settings(home, overrides)
     options = ImportOptions(
-        now_ms=build_clock().now_ms(), span_ms=None if span is None else parse_span(span), seed=seed, n_viewers=viewers
+        now_ms=build_event_clock(settings).now_ms(),
+        span_ms=None if span is None else parse_span(span),
+        seed=seed,
+        n_viewers=viewers,
     )
     report = ImportReport()
     newest = NewestPost()
@@ -192,7 +195,7 @@ def _take_in(
     from millrace.app.commands.printing import out, print_json, progress
     from millrace.app.commands.taking_in import fold_ahead, telling_interruptions
     from millrace.app.intake import Intake, batches
-    from millrace.app.wiring import build_clock
+    from millrace.app.wiring import build_event_clock
 
     started_s = time.perf_counter()
     advice = "Running it again continues: what is in is not taken in twice."
@@ -201,7 +204,10 @@ def _take_in(
     parts = batches(events)
     with progress(f"reading {data_set} once through"):
         first = next(parts, [])  # before the log is opened: what cannot be read at all leaves no trace
-    with Intake(settings, build_clock()) as intake, telling_interruptions(lambda: intake.n_accepted, advice):
+    with (
+        Intake(settings, build_event_clock(settings)) as intake,
+        telling_interruptions(lambda: intake.n_accepted, advice),
+    ):
         _pour(f"importing {data_set} (rows)", chain([first], parts), intake, report)
     took_s = time.perf_counter() - started_s
     position = fold_ahead(settings, intake.n_accepted)

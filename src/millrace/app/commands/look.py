@@ -119,11 +119,11 @@ def _facts(home: Path | None) -> Iterator[tuple[Facts, int]]:
     from millrace.app.commands.folding import folding
     from millrace.app.facts import Facts
     from millrace.app.local_feed import folded_replica
-    from millrace.app.wiring import build_actions, build_clock
+    from millrace.app.wiring import build_actions
 
     settings = open_settings(home)
-    now_ms = build_clock().now_ms()
     with folding() as on_progress, folded_replica(settings, on_progress) as replica:
+        now_ms = replica.clock.now_ms()
         yield Facts(replica, build_actions(settings), now_ms), now_ms
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console, Group
@@ -21,6 +22,11 @@ _MAX_LINES: Final = 4
 _VERBS: Final = {"reply": "replied", "repost": "reposted", "quote": "quoted"}
 _SHOWN_PARTS: Final = 3
 _ICONS: Final = {"image": "▣ picture", "video": "▶ video", "audio": "♪ audio"}
+
+
+def made_at_ms(page: FeedResponse) -> int:
+    """Return the event time at which a page was made: its ages are relative to it."""
+    return round(datetime.fromisoformat(page.generated_at).timestamp() * 1000)
 
 
 def print_page(

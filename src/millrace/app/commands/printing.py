@@ -37,6 +37,9 @@ class Step(Protocol):
     def total(self, n: int | None) -> None:
         """Say how many there will be; None: not known."""
 
+    def at(self, n: int, what: str) -> None:
+        """Say that ``n`` are done in all, and what to say beside the bar."""
+
 
 def out() -> Console:
     """Return the console for answers."""
@@ -113,6 +116,9 @@ def progress(what: str, total: int | None = None) -> Iterator[Step]:
 
             def total(self, n: int | None) -> None:
                 bar.update(task, total=n)
+
+            def at(self, n: int, what: str) -> None:
+                bar.update(task, completed=n, description=what)
 
         yield _Step()
 

@@ -17,6 +17,13 @@ def serve(
         int | None, typer.Option("--workers", min=1, max=256, help="Serving processes; default: as configured.")
     ] = None,
     port: PortOption = None,
+    virtual_time: Annotated[
+        bool,
+        typer.Option(
+            "--virtual-time",
+            help="Event time is moved by ClockTick events alone, for simulations on this machine; the home stays so.",
+        ),
+    ] = False,
     home: HomeOption = None,
     overrides: SetOption = None,
 ) -> None:
@@ -36,11 +43,15 @@ def serve(
     from millrace.app.http_address import check_address
     from millrace.app.supervisor import Address
     from millrace.app.supervisor import serve as run_server
+    from millrace.app.virtual_time import enter_virtual_time, has_virtual_time
     from millrace.app.wiring import build_api_keys
 
     settings = open_settings(home, with_port(overrides, port), checks_params=True)
     check_address(settings.config)
     check_alone(settings)
+    is_virtual = virtual_time or has_virtual_time(settings)
+    if is_virtual:
+        enter_virtual_time(settings)
     start_logging()
     console = notes()
     console.print(f"[dim]starting {escape(str(settings.home))} …[/]", soft_wrap=True)
@@ -51,7 +62,8 @@ def serve(
         console.print(f"[dim]{count(n_to_fold, 'record')} are not in a checkpoint yet and are folded first …[/]")
 
     def announce(address: Address) -> None:
-        console.print(f"Ready: [bold]{address.url}[/]  ({_MODES[settings.config.auth.mode]})", soft_wrap=True)
+        time = "; virtual time: ClockTick events move it" if is_virtual else ""
+        console.print(f"Ready: [bold]{address.url}[/]  ({_MODES[settings.config.auth.mode]}{time})", soft_wrap=True)
 
     run_server(settings, workers, announce)
     console.print("[dim]stopped[/]")

@@ -60,10 +60,9 @@ def show_page(
 
     from millrace.app.commands.explained import print_trace
     from millrace.app.commands.folding import folding
-    from millrace.app.commands.page import print_page
+    from millrace.app.commands.page import made_at_ms, print_page
     from millrace.app.commands.printing import notes, out, plain
     from millrace.app.local_feed import serve_page
-    from millrace.app.wiring import build_clock
 
     with folding() as on_progress:
         page, trace, is_known = serve_page(settings, viewer, limit, on_progress, timeline=which)
@@ -74,6 +73,6 @@ def show_page(
         shown_instead = ": this is what is popular" if which == "home" else ", so they follow nobody"
         text = f"Nobody has heard of {plain(page.viewer_id)}{shown_instead}"
         notes().print(text, style="yellow", markup=False, soft_wrap=True)
-    print_page(out(), page, build_clock().now_ms(), title=_TITLES[which], with_scores=debug)
+    print_page(out(), page, made_at_ms(page), title=_TITLES[which], with_scores=debug)
     if debug:
         print_trace(trace)

@@ -24,7 +24,7 @@ from millrace.simulator.world import World
 START_MS: Final = 1_767_571_200_000
 """Where virtual time begins when a world's history is over: Monday, 5 January 2026, 00:00 UTC."""
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 """Raised when worlds that were kept must be made anew."""
 
 _STATE: Final = "world.npz"
@@ -72,7 +72,10 @@ def base_home(config: WorldConfig, folder: Path, on_progress: Callable[[int], No
     if intake.refusals:
         raise StoreError("world", value=intake.refusals[0], problem="refused at the door", remedy="report it")
     position = _fold(settings, clock)
-    write_snapshot(fresh / _STATE, Snapshot(start_ms=START_MS, log_position=position), world)
+    encode = wiring.build_codec(settings).encode
+    to_come = tuple((event.event_time_ms, encode(event)) for event in world.to_come)
+    snapshot = Snapshot(start_ms=START_MS, log_position=position, under_way=to_come)
+    write_snapshot(fresh / _STATE, snapshot, world)
     shutil.rmtree(home, ignore_errors=True)
     fresh.rename(home)
     return home

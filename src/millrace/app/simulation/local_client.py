@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from millrace.app import wiring
 from millrace.app.settings import Settings, load_settings
 from millrace.app.simulation.team import Team
 from millrace.base.clock import ManualClock
+from millrace.base.ids import IdKind, hash_id
 from millrace.events.envelope import AnyEvent
 from millrace.features.columns import ACTION_PROBS, POST_ID, SCORE
 from millrace.mixer.feed import FeedRequest
@@ -64,6 +66,8 @@ class LocalFeedClient:
         Virtual time to begin with.
     position
         The log offset at which the state is to stand, for a run that is taken up again; None for all there is.
+    shadows
+        Policies that serve nobody; see `shadow_scores`.
     """
 
     def __init__(
@@ -74,9 +78,14 @@ class LocalFeedClient:
         team: Team,
         now_ms: int,
         position: int | None = None,
+        *,
+        shadows: Sequence[Policy] = (),
     ) -> None:
         self._settings_by_arm = [_patient(policy_settings(settings, policy)) for policy in policies]
         self._policies = tuple(policies)
+        self._shadows = tuple(shadows)
+        self._shadow_settings = [_patient(policy_settings(settings, policy)) for policy in shadows]
+        self._shadow_services: list[FeedService] = []
         self._revise_for = revise_for
         self._team = team
         self._clock = ManualClock(now_ms)
@@ -116,6 +125,27 @@ class LocalFeedClient:
         self._served.extend(every[i][1] for i in range(len(requests)))
         return [every[i][0] for i in range(len(requests))]
 
+    def shadow_scores(self, request: PageRequest, post_ids: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return what each shadow would score posts for a request, shape (n_shadows, n_posts); NaN where it drops them.
+
+        Nothing is claimed or logged. Made from the state as it is: to be called before virtual time goes on.
+        """
+        self._clock.set_ms(request.now_ms)
+        insides = np.array([hash_id(IdKind.POST, post_id) for post_id in post_ids], dtype=np.int64)
+        scores = np.full((len(self._shadow_services), len(insides)), np.nan)
+        wanted = FeedRequest(
+            viewer_id=request.viewer_id, request_id=request.request_id, limit=request.limit, is_dry_run=True
+        )
+        for shadow, service in enumerate(self._shadow_services):
+            ranked = self._loop.run_until_complete(service.execute(wanted)).ranked
+            order = np.argsort(ranked[POST_ID], kind="stable")
+            ids = ranked[POST_ID][order]
+            if not len(ids):
+                continue
+            at = np.minimum(np.searchsorted(ids, insides), len(ids) - 1)
+            scores[shadow] = np.where(ids[at] == insides, ranked[SCORE][order][at], np.nan)
+        return scores
+
     def send(self, events: Sequence[AnyEvent]) -> None:
         """Take events in, with the `Served` events of the pages so far; durable when it returns."""
         both = sorted([*self._served, *events], key=_time_of)
@@ -142,19 +172,21 @@ class LocalFeedClient:
 
     def _begin_slice(self) -> None:
         self._kept = _Kept()
-        state = self.replica.state
         # Claims last for a slice: what was served before is in the state by then.
-        self._services = [
-            wiring.build_feed_service(
-                settings,
-                self.replica,
-                self._kept,
-                claims=MemoryClaims(),
-                clock=self._clock,
-                revise=self._revise_for(policy, state),
-            )
-            for settings, policy in zip(self._settings_by_arm, self._policies, strict=True)
+        self._services = [self._service(*both) for both in zip(self._settings_by_arm, self._policies, strict=True)]
+        self._shadow_services = [
+            self._service(*both) for both in zip(self._shadow_settings, self._shadows, strict=True)
         ]
+
+    def _service(self, settings: Settings, policy: Policy) -> FeedService:
+        return wiring.build_feed_service(
+            settings,
+            self.replica,
+            self._kept,
+            claims=MemoryClaims(),
+            clock=self._clock,
+            revise=self._revise_for(policy, self.replica.state),
+        )
 
     def _page(self, request: PageRequest) -> tuple[Page, AnyEvent]:
         self._clock.set_ms(request.now_ms)

@@ -19,8 +19,9 @@ from millrace.base.errors import ConfigError
 from millrace.simulator.atlas import Atlas
 from millrace.simulator.client import FeedClient
 from millrace.simulator.config import HOUR_MS, WorldConfig
+from millrace.simulator.draws import Int64Array
 from millrace.simulator.feeds import Revise, revise
-from millrace.simulator.loop import Loop, SliceDone
+from millrace.simulator.loop import Loop, Round, SliceDone
 from millrace.simulator.mechanisms.situation import WORLD_ACTIONS
 from millrace.simulator.oracle import Oracle
 from millrace.simulator.policies import Policy
@@ -105,10 +106,16 @@ class Hooks:
         Hears of every slice.
     on_slice
         The same, with everything at hand; in the first process of the team.
+    on_round
+        Hears of every round of pages, before the world remembers it.
+    shadows
+        Policies that serve nobody, but can be asked what they would have scored.
     """
 
     on_progress: OnProgress = field(default=lambda _progress: None)
     on_slice: Callable[[SliceDone, World, FeedClient], None] | None = None
+    on_round: Callable[[Round, World, FeedClient], None] | None = None
+    shadows: tuple[Policy, ...] = ()
 
 
 def run(spec: RunSpec, n_processes: int = 1, hooks: Hooks | None = None) -> int:
@@ -167,12 +174,8 @@ def _work(team: Team, spec: RunSpec, hooks: Hooks | None) -> int:
     hooks = hooks or Hooks()
     folder = Path(spec.folder)
     settings = load_settings(folder / _HOME)
-    world = World(spec.world, START_MS)
-    state_file = folder / _STATE if (folder / _STATE).exists() else state_path(folder / _HOME)
-    snapshot = read_snapshot(state_file, world)
+    world, atlas, snapshot = restored(spec)
     team.gather(None)  # nobody writes a newer snapshot before all have read this one
-    atlas = Atlas(world.narrator, world.people.n_users)
-    atlas.extend(world.posts.n_posts)
     client = LocalFeedClient(
         settings,
         spec.policies,
@@ -180,60 +183,90 @@ def _work(team: Team, spec: RunSpec, hooks: Hooks | None) -> int:
         team,
         snapshot.start_ms,
         snapshot.log_position,
+        shadows=hooks.shadows,
     )
     try:
-        return _slices(team, spec, hooks, world, atlas, client, snapshot)
+        return slices(spec, hooks, world, atlas, client, snapshot, client.source_names, is_first=team.is_first)
     finally:
         client.close()
 
 
-def _slices(
-    team: Team, spec: RunSpec, hooks: Hooks, world: World, atlas: Atlas, client: LocalFeedClient, snapshot: Snapshot
+def restored(spec: RunSpec) -> tuple[World, Atlas, Snapshot]:
+    """Return a run's world as it stood after its last whole slice, or at the end of its history."""
+    folder = Path(spec.folder)
+    world = World(spec.world, START_MS)
+    own = folder / _STATE
+    snapshot = read_snapshot(own if own.exists() else state_path(folder / _HOME), world)
+    atlas = Atlas(world.narrator, world.people.n_users)
+    atlas.extend(world.posts.n_posts)
+    return world, atlas, snapshot
+
+
+def slices(
+    spec: RunSpec,
+    hooks: Hooks,
+    world: World,
+    atlas: Atlas,
+    client: FeedClient,
+    snapshot: Snapshot,
+    source_names: tuple[str, ...],
+    *,
+    is_first: bool = True,
 ) -> int:
+    """Let the rest of a run's virtual time pass; return how many pages it has made in all.
+
+    ``is_first`` says whether this process writes what the run leaves.
+    """
     folder = Path(spec.folder)
     codec = wiring.build_codec(load_settings(folder / _HOME))
     recorder = Recorder(
         world,
         atlas,
-        client.source_names,
+        source_names,
         limit=spec.limit,
         regret_frac=spec.regret_frac,
         keeps_items=spec.keeps_items,
     )
     recorder.n_pages, recorder.n_sessions = snapshot.n_pages, snapshot.n_sessions
-    listen = recorder.hear if team.is_first else None
+
+    def listen(round_: Round, arm: Int64Array) -> None:
+        if is_first:
+            recorder.hear(round_, arm)
+            if hooks.on_round is not None:
+                hooks.on_round(round_, world, client)
+
     loop = Loop(world, client, spec.policies, atlas=atlas, limit=spec.limit, listen=listen)
     loop.delivery.under_way = [(arrives_ms, codec.decode(data)) for arrives_ms, data in snapshot.under_way]
-    writer = RecordWriter(folder) if team.is_first else None
+    writer = RecordWriter(folder) if is_first else None
     if writer is not None:
         writer.forget_from(snapshot.n_slices)
     n_slices_in_all = round(spec.hours * HOUR_MS / world.slice_ms)
     start_ms, n_pages = snapshot.start_ms, snapshot.n_pages
     for number in range(snapshot.n_slices, n_slices_in_all):
+        if spec.max_pages and n_pages >= spec.max_pages:
+            break
         done = loop.run_slice(start_ms)
         start_ms = done.stop_ms
         n_pages += sum(len(round_.pages) for round_ in done.rounds)
-        if writer is not None:
-            writer.write(number, recorder.close(done))
-            writer.describe(_meta(spec, client.source_names, start_ms))
-            held = under_way(loop.delivery, codec.encode)
-            write_snapshot(
-                folder / _STATE,
-                Snapshot(
-                    start_ms=start_ms,
-                    log_position=client.position,
-                    n_slices=number + 1,
-                    n_pages=recorder.n_pages,
-                    n_sessions=recorder.n_sessions,
-                    under_way=held,
-                ),
-                world,
-            )
-            hooks.on_progress(_progress(done, number + 1, n_slices_in_all))
-            if hooks.on_slice is not None:
-                hooks.on_slice(done, world, client)
-        if spec.max_pages and n_pages >= spec.max_pages:
-            break
+        if writer is None:
+            continue
+        writer.write(number, recorder.close(done))
+        writer.describe(_meta(spec, source_names, start_ms))
+        write_snapshot(
+            folder / _STATE,
+            Snapshot(
+                start_ms=start_ms,
+                log_position=getattr(client, "position", 0),
+                n_slices=number + 1,
+                n_pages=recorder.n_pages,
+                n_sessions=recorder.n_sessions,
+                under_way=under_way(loop.delivery, codec.encode),
+            ),
+            world,
+        )
+        hooks.on_progress(_progress(done, number + 1, n_slices_in_all))
+        if hooks.on_slice is not None:
+            hooks.on_slice(done, world, client)
     if writer is not None:
         writer.write(0, recorder.census(loop.arm_of_user))
     return n_pages

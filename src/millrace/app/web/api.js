@@ -1,5 +1,11 @@
 // The HTTP API, as the page uses it: one place that knows addresses, the token and how errors look.
 
+// Event time, which need not be this machine's time and may run faster: every answer of the server tells it anew.
+let aheadMs = 0;
+
+/** Event time, in epoch milliseconds. */
+export const now = () => Date.now() + aheadMs;
+
 let token = sessionStorage.getItem("millrace-token") || "";
 
 export class ApiError extends Error {
@@ -47,6 +53,8 @@ async function call(path, { body, keepalive = false, headers = {} } = {}) {
   } catch {
     throw new ApiError(0, "The server does not answer", "is it running?");
   }
+  const told = Number(answer.headers.get("X-Millrace-Now"));
+  if (told) aheadMs = told - Date.now();
   const data = await answer.json().catch(() => ({}));
   if (!answer.ok) {
     throw new ApiError(answer.status, data.error?.message ?? `HTTP ${answer.status}`, data.error?.remedy ?? "");
@@ -70,7 +78,7 @@ export const why = (request, post) =>
 
 /** An event that happens now. Its id is drawn here, once, so that sending the same event again is harmless. */
 export const event = (payload) => ({
-  event_id: `page-${crypto.randomUUID()}`, event_time_ms: Date.now(), source: "page", payload,
+  event_id: `page-${crypto.randomUUID()}`, event_time_ms: now(), source: "page", payload,
 });
 
 export async function sendEvents(events, { keepalive = false } = {}) {

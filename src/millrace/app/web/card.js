@@ -1,6 +1,6 @@
 // One post as a card: who, when, what, why in words, and what one can do with it.
 
-import { worded } from "/web/api.js";
+import { now, worded } from "/web/api.js";
 import { age, el, words } from "/web/dom.js";
 
 const KINDS = { reply: "replied", repost: "reposted", quote: "quoted" };
@@ -63,13 +63,13 @@ function by(author, createdMs, said) {
   return el("div", { class: "by" }, face, el("div", {},
     words("bdi", author.name, { class: "name" }), " ",
     el("span", { class: "kind" }, said), said ? " " : "",
-    el("time", { class: "when", datetime: new Date(createdMs).toISOString() }, age(createdMs))));
+    el("time", { class: "when", datetime: new Date(createdMs).toISOString() }, age(createdMs, now()))));
 }
 
 function parent(post, language) {
   return el("div", { class: "quoted" },
     el("div", {}, words("bdi", post.author.name, { class: "name" }), " ",
-      el("time", { class: "when", datetime: new Date(post.created_at_ms).toISOString() }, age(post.created_at_ms))),
+      el("time", { class: "when", datetime: new Date(post.created_at_ms).toISOString() }, age(post.created_at_ms, now()))),
     words("p", post.text, { class: "text", language }),
     ...(post.media ?? []).map(media));
 }

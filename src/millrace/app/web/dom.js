@@ -16,7 +16,8 @@ export function words(tag, text, { language = "", ...attributes } = {}) {
   return el(tag, { dir: "auto", lang: language || null, ...attributes }, text);
 }
 
-export function age(ms, now = Date.now()) {
+/** How old what happened at `ms` is at `now`, both of the same clock. */
+export function age(ms, now) {
   const minutes = Math.max(0, Math.round((now - ms) / 60000));
   if (minutes < 1) return "now";
   if (minutes < 60) return `${minutes} min`;

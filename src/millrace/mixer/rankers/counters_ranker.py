@@ -1,4 +1,4 @@
-"""The ranker that needs no model: P(action) for every head, from counters and the viewer's affinity to the author."""
+"""The ranker that needs no model: P(action) for every head, from counters, and affinity to the author and the text."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from millrace.features.columns import (
     N_PROOFS,
     OBSERVED_COUNTS,
     POST_COUNTS,
+    TEXT_TASTE,
     TOPIC_COUNTS,
 )
 from millrace.mixer.rankers.rates import Float32Array, smoothed_rates
@@ -78,6 +79,12 @@ PROOF_AFFINITY: Final = Param(
 )
 
 
+TASTE_AFFINITY: Final = Param(
+    "rates.taste_affinity", 10.0, 0.0, 1e4, "affinity per unit of likeness to liked texts, beyond what chance gives"
+)
+LEAST_TASTE: Final = Param("rates.least_taste", 0.2, 0.0, 1.0, "likeness that chance gives")
+
+
 class CountersRanker(Ranker):
     """Predicts every action by smoothed rates; positive ones rise with the viewer's affinity to the author.
 
@@ -91,7 +98,16 @@ class CountersRanker(Ranker):
     """
 
     name = "counters"
-    reads = (POST_COUNTS, AUTHOR_COUNTS, TOPIC_COUNTS, OBSERVED_COUNTS, AUTHOR_AFFINITY, IS_IN_NETWORK, N_PROOFS)
+    reads = (
+        POST_COUNTS,
+        AUTHOR_COUNTS,
+        TOPIC_COUNTS,
+        OBSERVED_COUNTS,
+        AUTHOR_AFFINITY,
+        IS_IN_NETWORK,
+        N_PROOFS,
+        TEXT_TASTE,
+    )
     writes = (ACTION_PROBS,)
     params = (
         BASE_STRENGTH,
@@ -103,6 +119,8 @@ class CountersRanker(Ranker):
         AFFINITY_HALF,
         FOLLOW_AFFINITY,
         PROOF_AFFINITY,
+        TASTE_AFFINITY,
+        LEAST_TASTE,
     )
 
     def __init__(self, actions: ActionSpace) -> None:
@@ -136,6 +154,8 @@ class CountersRanker(Ranker):
             batch[AUTHOR_AFFINITY]
             + batch[IS_IN_NETWORK] * np.float32(params.get_float(FOLLOW_AFFINITY))
             + batch[N_PROOFS] * np.float32(params.get_float(PROOF_AFFINITY))
+            + np.maximum(batch[TEXT_TASTE] - np.float32(params.get_float(LEAST_TASTE)), 0.0)
+            * np.float32(params.get_float(TASTE_AFFINITY))
         )
         liked = np.flatnonzero(affinity > 0)
         if len(liked):

@@ -95,7 +95,7 @@ class GateMechanism:
 
     def _affinity(self, situation: Situation, interest: Float64Array, quality: Float64Array) -> Float64Array:
         law = self.law.affinity
-        return _powered(interest, law.interest_power) * law.interest + (
+        affinity: Float64Array = _powered(interest, law.interest_power) * law.interest + (
             _powered(quality, law.quality_power) * law.quality
             + law.followed * situation.is_followed
             + law.author_taste * situation.author_taste
@@ -105,6 +105,7 @@ class GateMechanism:
             - law.foreign * ~situation.reads_language
             - law.spam * situation.is_spam
         )
+        return affinity
 
     def _rousing(self, situation: Situation) -> Float64Array:
         """Return how much more some posts call for answers than others, the mean kept, shape (n, n_roused)."""

@@ -1,0 +1,53 @@
+"""`Slates`: what was seen together, what was done with it, and how far the log may be read to predict it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.flywheel.metrics import IntArray
+
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Slates:
+    """Rows are posts that were seen, grouped by slate; slates stand in the order of their cuts.
+
+    Attributes
+    ----------
+    starts
+        Shape (n_slates + 1,): the rows of slate ``s`` are ``starts[s]:starts[s + 1]``.
+    viewers, began_ms, cuts
+        Shape (n_slates,): who looked, when, and how far the log may be read.
+    post_ids, labels, served_scores
+        Shape (n,), (n, n_actions) and (n,): what was seen, what was done (seconds for continuous actions), and the
+        score that the page was sent with, NaN where none is logged.
+    n_unplaced
+        Impressions left out because they name neither request nor position: nobody knows what else was there.
+    n_unmatched
+        Actions within the span to which no look was found.
+    n_open
+        Rows whose window had not ended when the log did.
+    """
+
+    starts: IntArray
+    viewers: IntArray
+    began_ms: IntArray
+    cuts: IntArray
+    post_ids: IntArray
+    labels: Float32Array
+    served_scores: Float32Array
+    n_unplaced: int
+    n_unmatched: int
+    n_open: int
+
+    def __len__(self) -> int:
+        return len(self.viewers)
+
+    @property
+    def slate_of(self) -> IntArray:
+        """The slate of each row, shape (n,), int64."""
+        return np.repeat(np.arange(len(self)), np.diff(self.starts))
