@@ -12,7 +12,8 @@ and topics, likers). The engine computes the whole truth of all posts of a page,
 * Both have two processes, each with half of the viewers and the world as it was before. Times end with the slower
   process, both started at once; medians of interleaved rounds.
 
-``cpu_us`` and ``per_user_loop_cpu_us`` are processor time an impression: on a busy machine they tell more than the clock.
+``cpu_us`` and ``per_user_loop_cpu_us`` are processor time an impression: on a busy machine they tell more than the
+clock.
 
 The headline is the mechanism ``gate``; ``multi_…`` and ``shifted_…`` are the others.
 """
@@ -118,7 +119,7 @@ def differences(world: World, viewers: np.ndarray, n_rounds: int) -> tuple[int, 
 
 
 def serve(way: Connection, world: World, viewers: np.ndarray) -> None:
-    """Do rounds as asked, in a process of its own: (contender, first page's number, pages) → CPU seconds, impressions."""
+    """Do rounds as asked, in a process of its own: contender, first page's number, pages; answer CPU seconds, impressions."""
     loop = PerUserLoop(world, FreeDraws(int(viewers[0])))
     while (asked := way.recv()) is not None:
         contender, first, n_pages = asked
