@@ -119,7 +119,7 @@ def differences(world: World, viewers: np.ndarray, n_rounds: int) -> tuple[int, 
 
 
 def serve(way: Connection, world: World, viewers: np.ndarray) -> None:
-    """Do rounds as asked, in a process of its own: contender, first page's number, pages; answer CPU seconds, impressions."""
+    """Do rounds as asked, as a process: contender, first page's number, pages; tell CPU seconds and looks."""
     loop = PerUserLoop(world, FreeDraws(int(viewers[0])))
     while (asked := way.recv()) is not None:
         contender, first, n_pages = asked
