@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from millrace.base.actions import Action
 from millrace.simulator.acts import draw_actions, draw_dwell_ms
@@ -119,7 +120,7 @@ class Encounters:
             propensity=people.propensity[viewer],
             n_proofs=self._memory.n_proofs(viewer, row, self.follow_keys, n_users),
             age_ms=np.maximum(time_ms - posts["created_ms"][row], 0),
-            story_heat=self._stories.heat(posts["story"][row].astype(np.int64), time_ms),
+            story_heat=self._heat(posts["story"][row], time_ms),
             arousal=self._arousal_of_posts()[row],
             is_silent=people.is_silent[viewer],
             kind=posts["kind"][row],
@@ -128,6 +129,13 @@ class Encounters:
             has_link=posts["has_link"][row],
             is_spam=posts["is_spam"][row],
         )
+
+    def _heat(self, story: npt.NDArray[np.int32], time_ms: Int64Array | int) -> Float64Array:
+        """Return the pull of the stories that posts belong to, shape (n,); most belong to none."""
+        heat, told = np.zeros(len(story)), np.flatnonzero(story >= 0)
+        at_ms = time_ms[told] if isinstance(time_ms, np.ndarray) else time_ms
+        heat[told] = self._stories.heat(story[told].astype(np.int64), at_ms)
+        return heat
 
     def _arousal_of_posts(self) -> Float64Array:
         """Return every post's arousal; kept, for it never changes."""
