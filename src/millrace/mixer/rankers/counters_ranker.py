@@ -66,7 +66,7 @@ MAX_OBSERVED: Final = Param(
     "rates.max_observed_views", 200.0, 0.0, 1e6, "views that totals from elsewhere weigh at most"
 )
 AFFINITY_GAIN: Final = Param(
-    "rates.affinity_gain", 2.0, 0.0, 100.0, "how much more a viewer does on posts of a favourite author"
+    "rates.affinity_gain", 6.0, 0.0, 100.0, "how much more a viewer does on posts of a favourite author"
 )
 AFFINITY_HALF: Final = Param("rates.affinity_half", 3.0, 0.01, 1e4, "affinity at which half of that gain is reached")
 

@@ -17,7 +17,7 @@ from millrace.pipeline.query import Query
 _HOUR_MS: Final = 3_600_000.0
 
 RECENCY_RATE: Final = Param(
-    "recency.rate_per_h", 0.1, 0.0, 10.0, "a post of age a hours is multiplied by e^(-rate x a); 0 switches it off"
+    "recency.rate_per_h", 0.05, 0.0, 10.0, "a post of age a hours is multiplied by e^(-rate x a); 0 switches it off"
 )
 
 OUT_OF_NETWORK: Final = Param(
