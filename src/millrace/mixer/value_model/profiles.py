@@ -1,6 +1,6 @@
 """Value profiles: named sets of params, of which the config chooses one (``[home] value_profile``).
 
-``x`` is the defaults: the published values of the X release and e^(-0.1 x age in hours). ``classic`` is the formula
+``x`` is the defaults: the published values of the X release and e^(-0.05 x age in hours). ``classic`` is the formula
 that feeds were ranked by before there were two dozen heads:
 
 ==========================  =========  ===============================================================
