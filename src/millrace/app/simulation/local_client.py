@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from millrace.mixer.service import FeedService
     from millrace.simulator.feeds import Revise
 
-_PATIENCE_MS: Final = 60_000.0
+_PATIENCE_MS: Final = 86_400_000.0
+"""Beyond any page: the first ones may wait for minutes, where kernels are compiled on a busy machine."""
 
 ReviseFor = Callable[[Policy, "FeedState"], "Revise | None"]
 
