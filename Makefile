@@ -50,7 +50,7 @@ format: $(VENV)/.dev  ## rewrite the code in the one format
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev  ## run every benchmark; each prints one JSON line
-	@for bench in in-network log pipeline sources dpp why fan-out restart feed; do \
+	@for bench in in-network log pipeline sources dpp why fan-out restart feed world loop; do \
 		$(BIN)/millrace bench $$bench --json || exit 1; done
 
 constraints: $(VENV)/.dev  ## write constraints.txt anew from this environment (names and versions only)

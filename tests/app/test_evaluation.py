@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,22 +12,27 @@ import msgspec
 import numpy as np
 import pytest
 
-from millrace.app import cli, evaluation, wiring
+from millrace.app import cli, wiring
 from millrace.app.as_of import AsOf, predict_as_of
 from millrace.app.commands.evaluate import parse_time
 from millrace.app.commands.init import make_home
-from millrace.app.evaluation import EvalOptions, evaluate_home
+from millrace.app.eval_report import EvalOptions, EvalReport
+from millrace.app.evaluation import evaluate_home
 from millrace.app.intake import Intake, batches
-from millrace.app.settings import Settings
+from millrace.app.settings import Settings, with_patience
 from millrace.base.clock import ManualClock
 from millrace.base.errors import ConfigError
 from millrace.base.ids import IdHasher
 from millrace.events.envelope import AnyEvent
 from millrace.events.feed_events import Impression, Served, ServedItem
-from millrace.flywheel.slates import SlateJoin, Slates
+from millrace.flywheel.slate_join import SlateJoin
+from millrace.flywheel.slates import Slates
+from millrace.mixer.feed import FeedRequest
+from millrace.mixer.side_effects.served_log import served_event
 from millrace.simulator.config import HOUR_MS, WorldConfig
 from millrace.simulator.world import simulate_history
-from millrace.testing.builders import an_event
+from millrace.stores.claims import MemoryClaims
+from millrace.testing.builders import an_event, an_impression
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -73,7 +79,7 @@ def run(home: Settings, capsys: pytest.CaptureFixture[str], *argv: str) -> tuple
 def test_the_small_world_is_measured_by_action_and_slice(home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     code, said, complaints = run(home, capsys, *COMMAND, "--recall", "30", "--json")
     assert (code, complaints) == (0, "")
-    report = msgspec.json.decode(said, type=evaluation.EvalReport)
+    report = msgspec.json.decode(said, type=EvalReport)
     assert report.n_viewers > 50
     assert report.n_rows > 500
     assert report.n_gone < 0.01 * report.n_rows
@@ -83,7 +89,6 @@ def test_the_small_world_is_measured_by_action_and_slice(home: Settings, capsys:
     assert like["auc"].value is not None
     assert 0.5 < like["auc"].value < 0.95
     assert (like["auc"].low or 0) < like["auc"].value < (like["auc"].high or 0)
-    assert rows["block_author", "all"].note.startswith("too few positives") if ("block_author", "all") in rows else True
     (recall,) = [row for row in report.recall if (row.action, row.slice) == ("any", "all")]
     assert 0 < (recall.metrics["sources"].value or 0) <= 1
     assert recall.n_live > 100
@@ -104,7 +109,7 @@ def test_the_tables_are_printed_with_what_was_left_out(home: Settings, capsys: p
 
 def test_shuffled_labels_are_a_coin_flip(home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     code, said, _ = run(home, capsys, *COMMAND, "--recall", "0", "--shuffle-labels", "--json")
-    report = msgspec.json.decode(said, type=evaluation.EvalReport)
+    report = msgspec.json.decode(said, type=EvalReport)
     assert code == 0
     assert report.is_shuffled
     for row in report.rows:
@@ -180,6 +185,33 @@ def test_scores_that_were_served_are_measured_and_those_that_foresaw_are_found_o
     assert reports[False].leaks == []
     assert [(leak.score, leak.rule) for leak in reports[True].leaks] == [("as served", "hindsight")]
     assert not reports[True].is_sound
+
+
+def test_a_page_is_scored_again_as_it_was_served(world: list[AnyEvent], tmp_path: Path) -> None:
+    settings, clock = a_home(tmp_path, world), ManualClock(NOW_MS)
+    log = wiring.build_log(settings, clock)
+    replica = wiring.build_replica(settings, log, clock=clock)
+    replica.catch_up()
+    service = wiring.build_feed_service(with_patience(settings, 600_000), replica, claims=MemoryClaims(), clock=clock)
+    events: list[AnyEvent] = []
+    for viewer in ("u1", "u2", "u3", "u5", "u8"):
+        request = FeedRequest(viewer_id=viewer, request_id=f"page-of-{viewer}")
+        page, result = asyncio.run(service.home_with_result(request))
+        events.append(served_event("home", result))
+        events += [
+            an_impression(viewer, post.post_id, request_id=page.request_id, position=place, at_ms=NOW_MS + 60_000)
+            for place, post in enumerate(page.posts)
+        ]
+    replica.close()
+    log.close()
+    slates = slates_of(settings, [*world, *events], NOW_MS + HOUR_MS)
+    last = slates.cuts == len(world)
+    assert last.sum() == 5
+    found = predicted(a_home(tmp_path / "later", [*world, *events]), slates, 0)
+    rows = np.flatnonzero(np.isfinite(slates.served_scores))
+    assert len(rows) > 50
+    # Not to the bit: what depends on neighbours (base rates, author decay) sees the page, not all candidates.
+    assert np.corrcoef(found.scores[rows], slates.served_scores[rows])[0, 1] > 0.9
 
 
 @pytest.mark.parametrize(

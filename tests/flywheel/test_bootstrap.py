@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.flywheel.bootstrap import ViewerBootstrap, interval, ranking_kernel, ranking_reference
@@ -13,6 +13,7 @@ from millrace.flywheel.metrics import auc, average_precision
 ROWS = st.lists(st.tuples(st.booleans(), st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=40)
 
 
+@settings(deadline=None)
 @given(ROWS, st.integers(0, 1000))
 def test_the_kernel_its_reference_and_repeated_rows_agree(rows: list[tuple[bool, int, int]], seed: int) -> None:
     labels = np.array([label for label, _, _ in rows])

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -37,6 +37,7 @@ def has_both(labels: np.ndarray) -> bool:
     return bool(labels.any() and not labels.all())
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_auc_is_the_share_of_pairs_won_ties_counting_half(rows: Rows) -> None:
     labels, scores = columns(rows)
@@ -47,6 +48,7 @@ def test_auc_is_the_share_of_pairs_won_ties_counting_half(rows: Rows) -> None:
         assert np.isnan(auc(labels, scores))
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_auc_is_scipys_mann_whitney_statistic(rows: Rows) -> None:
     labels, scores = columns(rows)
@@ -55,6 +57,7 @@ def test_auc_is_scipys_mann_whitney_statistic(rows: Rows) -> None:
         assert auc(labels, scores) == pytest.approx(u / (labels.sum() * (~labels).sum()))
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_auc_knows_order_alone_and_turns_round_with_it(rows: Rows) -> None:
     labels, scores = columns(rows)
@@ -63,12 +66,14 @@ def test_auc_knows_order_alone_and_turns_round_with_it(rows: Rows) -> None:
         assert auc(labels, -scores) == pytest.approx(1 - auc(labels, scores))
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_ranks_are_scipys(rows: Rows) -> None:
     _, scores = columns(rows)
     assert mean_ranks(scores).tolist() == stats.rankdata(scores).tolist()
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_average_precision_steps_once_a_score(rows: Rows) -> None:
     labels, scores = columns(rows)
@@ -92,6 +97,7 @@ def test_one_score_for_all_is_worth_the_base_rate() -> None:
     assert normalised_entropy(labels, np.full(100, 0.2)) == pytest.approx(1.0)
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_no_constant_beats_the_base_rate(rows: Rows) -> None:
     labels, scores = columns(rows)
@@ -117,6 +123,7 @@ def test_calibration_error_sees_what_sums_hide() -> None:
     assert expected_calibration_error(labels, labels) == 0.0
 
 
+@settings(deadline=None)
 @given(ROWS, st.integers(1, 12))
 def test_bins_ascend_and_keep_equal_predictions_together(rows: Rows, n_bins: int) -> None:
     _, scores = columns(rows)
@@ -142,6 +149,7 @@ SLATES = st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.integers(0, 2))
 )
 
 
+@settings(deadline=None)
 @given(SLATES, st.integers(1, 6))
 def test_ndcg_is_the_mean_over_all_ways_to_break_ties(rows: list[tuple[int, bool, int]], k: int) -> None:
     slates = np.array([slate for slate, _, _ in rows], dtype=np.int64)

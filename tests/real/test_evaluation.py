@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from millrace.app import cli
-from millrace.app.evaluation import EvalReport
+from millrace.app.eval_report import EvalReport
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(900)]
 

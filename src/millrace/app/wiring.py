@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from millrace.events.importers.mapped import FileKind
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
-    from millrace.flywheel.slates import SlateJoin
+    from millrace.flywheel.slate_join import SlateJoin
     from millrace.mixer.feed_state import FeedState
     from millrace.mixer.home_pipeline import HomeParts
     from millrace.mixer.service import FeedService
@@ -323,7 +323,7 @@ def build_home_pipeline(settings: Settings, state: FeedState, clock: Clock | Non
 
 def build_slate_join(settings: Settings, hasher: IdHasher, *, window_ms: int, takes_all: bool) -> SlateJoin:
     """Return what joins a log's impressions with what was done, by the thresholds of the home."""
-    from millrace.flywheel.slates import SlateJoin
+    from millrace.flywheel.slate_join import SlateJoin
 
     dwell = settings.config.stores.engagements.dwell
     return SlateJoin(hasher, build_actions(settings), dwell, window_ms=window_ms, takes_all=takes_all)

@@ -186,14 +186,15 @@ def dwell_moments_kernel(
 
     ``limits[1]`` is the longest look there is: longer ones count as it.
     """
+    log_short, log_longest = math.log(limits[0]), math.log(limits[1])
     for row in range(len(mu)):
         mean = short = complete = 0.0
         for part in range(len(shares)):
             m = mu[row] + shifts[part]
-            top = (math.log(limits[1]) - m) / sigma
+            top = (log_longest - m) / sigma
             below = math.exp(m + 0.5 * sigma * sigma) * _phi(top - sigma)
             mean += shares[part] * (below + limits[1] * (1.0 - _phi(top)))
-            short += shares[part] * _phi((math.log(limits[0]) - m) / sigma)
+            short += shares[part] * _phi((log_short - m) / sigma)
             if 0.0 < duration_s[row] <= limits[1]:
                 complete += shares[part] * (1.0 - _phi((math.log(duration_s[row]) - m) / sigma))
         out[row, 0] = mean

@@ -122,6 +122,10 @@ class WorldConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ] = 0.06
     twice_frac: Annotated[float, Meta(ge=0, le=1, description="Feedback that is sent twice, in a run")] = 0.01
     lost_frac: Annotated[float, Meta(ge=0, le=1, description="Feedback that never arrives, in a run")] = 0.005
+    posts_path: Annotated[
+        str,
+        Meta(description="Folder of the reddit-posts data set: English posts have real texts then; empty: made ones"),
+    ] = ""
     states_topics: Annotated[
         bool,
         Meta(

@@ -12,6 +12,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from millrace.base.kernels import njit
+
 Uint64Array = npt.NDArray[np.uint64]
 Float64Array = npt.NDArray[np.float64]
 Int64Array = npt.NDArray[np.int64]
@@ -23,6 +25,8 @@ _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _MUL_1: Final = np.uint64(0xBF58476D1CE4E5B9)
 _MUL_2: Final = np.uint64(0x94D049BB133111EB)
 _MAX_POISSON: Final = 64
+_LEAST_FUSED: Final = 256
+_WHOLE: Final = (np.dtype(np.int64), np.dtype(np.uint64))
 
 
 class Purpose(enum.IntEnum):
@@ -102,6 +106,32 @@ def mix(values: Uint64Array) -> Uint64Array:
     return values ^ (values >> np.uint64(31))
 
 
+def take_key_reference(state: Uint64Array, key: npt.NDArray[np.generic]) -> Uint64Array:
+    """Return hashes with one more key in them, shapes broadcast against each other."""
+    return mix((state ^ key.astype(np.uint64)) + _GOLDEN)
+
+
+def take_key(state: Uint64Array, key: npt.NDArray[np.generic]) -> Uint64Array:
+    """Return what `take_key_reference` returns; long plain columns in one pass instead of nine."""
+    if key.ndim != 1 or state.ndim != 1 or len(key) < _LEAST_FUSED or key.dtype not in _WHOLE:
+        return take_key_reference(state, key)
+    if len(state) not in (1, len(key)):
+        return take_key_reference(state, key)
+    out = np.empty(len(key), dtype=np.uint64)
+    _take_key_kernel(state, key.view(np.uint64), out)
+    return out
+
+
+@njit(cache=True)
+def _take_key_kernel(state: Uint64Array, key: Uint64Array, out: Uint64Array) -> None:
+    step = 0 if len(state) == 1 else 1
+    for i in range(len(key)):
+        x = (state[i * step] ^ key[i]) + _GOLDEN
+        x = (x ^ (x >> np.uint64(30))) * _MUL_1
+        x = (x ^ (x >> np.uint64(27))) * _MUL_2
+        out[i] = x ^ (x >> np.uint64(31))
+
+
 class Draws:
     """All randomness of one world.
 
@@ -124,8 +154,7 @@ class Draws:
         """Return 64 random bits a row, shape (n,), of the keys broadcast against each other."""
         state = mix(self._root ^ np.uint64(int(purpose) << 32))
         for key in keys:
-            column = np.atleast_1d(np.asarray(key)).astype(np.uint64)
-            state = mix((state ^ column) + _GOLDEN)
+            state = take_key(state, np.atleast_1d(np.asarray(key)))
         return state
 
     def uniform(self, purpose: Purpose, *keys: Key) -> Float64Array:

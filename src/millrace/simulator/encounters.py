@@ -11,8 +11,8 @@ from millrace.base.actions import Action
 from millrace.simulator.acts import draw_actions, draw_dwell_ms
 from millrace.simulator.draws import Draws, Float64Array, Int64Array, Purpose
 from millrace.simulator.mechanisms.law import Mechanism
-from millrace.simulator.mechanisms.situation import COLUMN, Response, Situation, Surroundings
-from millrace.simulator.memory import Memory, first_of_runs
+from millrace.simulator.mechanisms.situation import COLUMN, WORLD_ACTIONS, Response, Situation, Surroundings
+from millrace.simulator.memory import Memory, are_followed, first_of_runs
 from millrace.simulator.people import BoolArray, People
 from millrace.simulator.posts import PostTable
 from millrace.simulator.topics import Stories
@@ -95,6 +95,8 @@ class Encounters:
         self._posts = posts
         self._stories = stories
         self._memory = memory
+        self._arousal: Float64Array = np.empty(0)
+        self._arousal_of: object = None
         self.mechanism = mechanism
         self.interest: Float64Array = np.empty((0, 0))
         self.follow_keys: Int64Array = np.empty(0, dtype=np.int64)
@@ -104,11 +106,6 @@ class Encounters:
         people, posts, n_users = self._people, self._posts, self._people.n_users
         author, key, topic = posts["author"][row], posts["key"][row], posts["topic"][row]
         language = posts["language"][row]
-        pair = viewer * n_users + author
-        at = np.searchsorted(self.follow_keys, pair)
-        is_followed = np.zeros(len(viewer), dtype=np.bool_)
-        if len(self.follow_keys):
-            is_followed = self.follow_keys[np.minimum(at, len(self.follow_keys) - 1)] == pair
         return Situation(
             viewer=viewer,
             author=author,
@@ -117,13 +114,13 @@ class Encounters:
             interest=self.interest[viewer, topic],
             quality=posts["quality"][row].astype(np.float64),
             author_taste=self._draws.normal(Purpose.AUTHOR_TASTE, viewer, author) if len(viewer) else np.empty(0),
-            is_followed=is_followed,
+            is_followed=are_followed(viewer, author, self.follow_keys, n_users),
             reads_language=(language == people.language[viewer]) | (language == people.second_language[viewer]),
             propensity=people.propensity[viewer],
             n_proofs=self._memory.n_proofs(viewer, row, self.follow_keys, n_users),
             age_ms=np.maximum(time_ms - posts["created_ms"][row], 0),
             story_heat=self._stories.heat(posts["story"][row].astype(np.int64), time_ms),
-            arousal=self._draws.normal(Purpose.FACET, key, _AROUSAL) if len(viewer) else np.empty(0),
+            arousal=self._arousal_of_posts()[row],
             is_silent=people.is_silent[viewer],
             kind=posts["kind"][row],
             media=posts["media"][row],
@@ -131,6 +128,16 @@ class Encounters:
             has_link=posts["has_link"][row],
             is_spam=posts["is_spam"][row],
         )
+
+    def _arousal_of_posts(self) -> Float64Array:
+        """Return every post's arousal; kept, for it never changes."""
+        keys, known = self._posts["key"], len(self._arousal)
+        if keys.base is not self._arousal_of:  # the table has grown into other arrays, or become another one
+            self._arousal_of, known = keys.base, 0
+        if known < len(keys):
+            new = self._draws.normal(Purpose.FACET, keys[known:], _AROUSAL)
+            self._arousal = np.concatenate([self._arousal[:known], new])
+        return self._arousal
 
     def look(self, slates: Slates) -> Looks:
         """Return what comes of slates. Nothing is remembered yet: `World` decides when."""
@@ -142,10 +149,14 @@ class Encounters:
         people, draws, law = self._people, self._draws, self.mechanism.law
         examine = examination(people.patience[viewer], slates.position)
         is_examined = draws.uniform(Purpose.EXAMINE, viewer, slates.occasion_key[page]) < examine
-        occasion = self._memory.occasions(viewer, row)
-        did, is_engaged = draw_actions(draws, law, viewer, situation.key, occasion, response)
-        did &= is_examined[:, None]
-        dwell_ms = draw_dwell_ms(draws, law, viewer, situation.key, occasion, response, is_engaged) * is_examined
+        did = np.zeros((len(viewer), len(WORLD_ACTIONS)), dtype=np.bool_)
+        dwell_ms = np.zeros(len(viewer), dtype=np.int64)
+        looked = np.flatnonzero(is_examined)  # nothing is drawn for what nobody looks at
+        who, key = viewer[looked], situation.key[looked]
+        occasion, follows = self._memory.occasions(who, row[looked]), response.take(looked)
+        did[looked], is_engaged = draw_actions(draws, law, who, key, occasion, follows)
+        if len(looked):
+            dwell_ms[looked] = draw_dwell_ms(draws, law, who, key, occasion, follows, is_engaged)
         if slates.readiness is not None:
             dwell_ms = (dwell_ms * slates.readiness).astype(np.int64)
         return Looks(
@@ -182,10 +193,10 @@ class Encounters:
         """Return what follows from looks at pages, each post in the surroundings of those above it."""
         affinity = self.mechanism.affinity(situation)
         n = len(situation)
-        alone = self.mechanism.respond(situation, affinity, Surroundings.none(n))
+        alone = self.mechanism.liking(affinity, Surroundings.none(n))
         contrast = np.zeros(n)
         if n:
-            contrast[1:] = alone.liking[:-1] - 0.5
+            contrast[1:] = alone[:-1] - 0.5
             contrast[first_of_runs(page)] = 0.0
         authors, topics = self._memory.surroundings(situation.viewer, situation.author, situation.topic, page)
         return self.mechanism.respond(situation, affinity, Surroundings(authors, topics, contrast))

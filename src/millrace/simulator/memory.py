@@ -80,21 +80,18 @@ class Memory:
 
     def occasions(self, viewer: Int64Array, row: Int64Array) -> Int64Array:
         """Return how often each viewer has met each post before, shape (n,)."""
-        keys = (viewer << 32) | row
-        right = np.searchsorted(self.meetings, keys, side="right")
-        occasions: Int64Array = right - np.searchsorted(self.meetings, keys, side="left")
-        return occasions
+        out = np.empty(len(viewer), dtype=np.int64)
+        _count_meetings(viewer, row, self.meetings, out)
+        return out
 
     def meet(self, viewer: Int64Array, row: Int64Array) -> None:
         """Remember that these viewers have met these posts."""
-        keys = np.sort((viewer << 32) | row)
-        # Two sorted runs: the stable sort merges them in one pass.
-        self.meetings = np.sort(np.concatenate([self.meetings, keys]), kind="stable")
+        self.meetings = _merged(self.meetings, np.sort((viewer << 32) | row))
 
     def looked(self, viewer: Int64Array, author: Int64Array, topic: npt.NDArray[np.int8]) -> None:
         """Remember whose posts about what were looked at, in order."""
         _remember_authors(self.recent_authors, self.recent_at, viewer, author)
-        np.add.at(self.topic_looks, (viewer, topic), 1.0)
+        _remember_topics(self.topic_looks, viewer, topic)
 
     def liked(self, viewer: Int64Array, row: Int64Array, n_posts: int) -> None:
         """Remember who liked what, in order."""
@@ -153,6 +150,12 @@ def _remember_authors(recent: Int32Matrix, at: Int64Array, viewer: Int64Array, a
 
 
 @njit(cache=True)
+def _remember_topics(looks: Float64Array, viewer: Int64Array, topic: npt.NDArray[np.int8]) -> None:
+    for i in range(len(viewer)):
+        looks[viewer[i], topic[i]] += 1.0
+
+
+@njit(cache=True)
 def _remember_likers(likers: Int32Matrix, counts: Int64Array, viewer: Int64Array, row: Int64Array) -> None:
     for i in range(len(viewer)):
         r = row[i]
@@ -161,10 +164,72 @@ def _remember_likers(likers: Int32Matrix, counts: Int64Array, viewer: Int64Array
 
 
 @njit(cache=True)
+def _first_at(keys: Int64Array, low: int, high: int, wanted: int) -> int:
+    """Return where ``wanted`` is or would be in the ascending ``keys[low:high]``."""
+    while low < high:
+        middle = (low + high) >> 1
+        if keys[middle] < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True)
+def _merged(old: Int64Array, new: Int64Array) -> Int64Array:
+    """Return two ascending arrays as one."""
+    out = np.empty(len(old) + len(new), dtype=np.int64)
+    i = j = 0
+    for at in range(len(out)):
+        if j == len(new) or (i < len(old) and old[i] <= new[j]):
+            out[at] = old[i]
+            i += 1
+        else:
+            out[at] = new[j]
+            j += 1
+    return out
+
+
+@njit(cache=True)
+def _count_meetings(viewer: Int64Array, row: Int64Array, meetings: Int64Array, out: Int64Array) -> None:
+    low = high = 0
+    for i in range(len(viewer)):
+        if i == 0 or viewer[i] != viewer[i - 1]:  # one viewer's rows stand together mostly
+            low = _first_at(meetings, 0, len(meetings), viewer[i] << 32)
+            high = _first_at(meetings, low, len(meetings), (viewer[i] + 1) << 32)
+        key = (viewer[i] << 32) | row[i]
+        at = _first_at(meetings, low, high, key)
+        count = 0
+        while at < high and meetings[at] == key:
+            count += 1
+            at += 1
+        out[i] = count
+
+
+@njit(cache=True)
+def are_followed(viewer: Int64Array, author: Int64Array, keys: Int64Array, n_users: int) -> BoolArray:
+    """Return which viewers follow which authors, shape (n,), by ``follower * n_users + followee``, ascending."""
+    out = np.empty(len(viewer), dtype=np.bool_)
+    low = high = 0
+    for i in range(len(viewer)):
+        if i == 0 or viewer[i] != viewer[i - 1]:
+            low = _first_at(keys, 0, len(keys), viewer[i] * n_users)
+            high = _first_at(keys, low, len(keys), (viewer[i] + 1) * n_users)
+        wanted = viewer[i] * n_users + author[i]
+        at = _first_at(keys, low, high, wanted)
+        out[i] = at < high and keys[at] == wanted
+    return out
+
+
+@njit(cache=True)
 def _count_proofs(
     viewer: Int64Array, row: Int64Array, likers: Int32Matrix, keys: Int64Array, n_users: int, out: Int64Array
 ) -> None:
+    low = high = 0
     for i in range(len(viewer)):
+        if i == 0 or viewer[i] != viewer[i - 1]:
+            low = _first_at(keys, 0, len(keys), viewer[i] * n_users)
+            high = _first_at(keys, low, len(keys), (viewer[i] + 1) * n_users)
         if row[i] >= len(likers):
             continue
         for slot in range(likers.shape[1]):
@@ -172,8 +237,8 @@ def _count_proofs(
             if liker < 0:
                 break
             wanted = viewer[i] * n_users + liker
-            at = np.searchsorted(keys, wanted)
-            if at < len(keys) and keys[at] == wanted:
+            at = _first_at(keys, low, high, wanted)
+            if at < high and keys[at] == wanted:
                 out[i] += 1
 
 
@@ -193,9 +258,9 @@ def _count_above(
         if i > 0 and page[i] != page[i - 1]:
             start = i
         count = 0
-        for slot in range(recent.shape[1]):
-            if recent[viewer[i], slot] == author[i]:
-                count += 1
+        seen, wanted = recent[viewer[i]], np.int32(author[i])  # plain and as wide as what it is held against: in lanes
+        for slot in range(len(seen)):
+            count += seen[slot] == wanted
         above = 0
         for j in range(start, i):
             if author[j] == author[i]:

@@ -122,12 +122,12 @@ def best_slate(
         return BestSlate(np.empty(0, dtype=np.int64), 0.0, 0.0)
     affinity = mechanism.affinity(situation)
     at_most = _untired(mechanism, situation, affinity)
-    pool = np.argsort(-at_most, kind="stable")[: max(_POOL, 4 * k)]
+    pool = _first(-at_most, max(_POOL, 4 * k))
     examine = examination(np.full(k, patience), np.arange(k))
     bound = float(at_most[pool[:k]] @ examine)
     some, some_affinity = situation.take(pool), affinity[pool]
     authors, topics = lately[0][pool].copy(), lately[1][pool].copy()
-    likings = mechanism.respond(some, some_affinity, Surroundings.none(len(pool))).liking
+    likings = mechanism.liking(some_affinity, Surroundings.none(len(pool)))
     shown = None if content is None else content[pool]
     free = np.ones(len(pool), dtype=np.bool_)
     chosen: list[int] = []
@@ -147,6 +147,15 @@ def best_slate(
         topics += some.topic == some.topic[best]
         contrast = float(likings[best]) - 0.5
     return BestSlate(pool[np.array(chosen, dtype=np.int64)], total, bound)
+
+
+def _first(values: Float64Array, n: int) -> Int64Array:
+    """Return the rows of the ``n`` smallest values, ascending, ties by row; only those are sorted."""
+    rows = np.arange(len(values))
+    if n < len(values):
+        rows = np.flatnonzero(values <= np.partition(values, n - 1)[n - 1])
+    first: Int64Array = rows[np.argsort(values[rows], kind="stable")][:n]
+    return first
 
 
 def _untired(mechanism: Mechanism, situation: Situation, affinity: Float64Array) -> Float64Array:

@@ -10,6 +10,7 @@ history is made in the same way over a feed that is simple and stated (`millrace
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +30,7 @@ from millrace.simulator.memory import Arrays, Memory
 from millrace.simulator.narrator import Narrator, Told, telling_tag
 from millrace.simulator.people import N_TOPICS, BoolArray, make_people
 from millrace.simulator.posts import PostTable, draw_originals
+from millrace.simulator.real_texts import RealTexts
 from millrace.simulator.responses import RESPONSE_KINDS, ResponseQueue
 from millrace.simulator.topics import interest_now, make_stories, topic_trend
 from millrace.simulator.visits import Sessions, Shelf, draw_sessions, draw_visits
@@ -69,7 +71,7 @@ class World:
         self.config = config
         self.now_ms = now_ms
         self.draws = Draws(config.seed)
-        self.vocabulary = texts or Vocabulary(tuple(config.language_shares))
+        self.vocabulary = texts or make_texts(config)
         self.people = make_people(config, self.draws)
         graph = make_graph(config, self.draws, self.people)
         self.posts = PostTable()
@@ -317,6 +319,12 @@ class World:
                 np.int64
             )
         return joined
+
+
+def make_texts(config: WorldConfig) -> Texts:
+    """Return where a world's words come from."""
+    languages = tuple(config.language_shares)
+    return RealTexts(languages, Path(config.posts_path)) if config.posts_path else Vocabulary(languages)
 
 
 def occasion_key(started_ms: Int64Array, page_no: Int64Array | int) -> Int64Array:

@@ -14,6 +14,7 @@ from millrace.features.columns import (
     N_PROOFS,
     OBSERVED_COUNTS,
     POST_COUNTS,
+    TEXT_TASTE,
     TOPIC_COUNTS,
 )
 from millrace.mixer.rankers.counters_ranker import (
@@ -21,8 +22,10 @@ from millrace.mixer.rankers.counters_ranker import (
     BASE_RATES,
     BASE_STRENGTH,
     FOLLOW_AFFINITY,
+    LEAST_TASTE,
     POST_STRENGTH,
     PROOF_AFFINITY,
+    TASTE_AFFINITY,
     CountersRanker,
 )
 from millrace.mixer.rankers.rates import smoothed_rates, smoothed_rates_reference
@@ -51,6 +54,7 @@ def a_counted_batch(n: int, **evidence: np.ndarray) -> CandidateBatch:
             AUTHOR_AFFINITY: evidence.get("affinity", np.zeros(n, dtype=np.float32)),
             IS_IN_NETWORK: evidence.get("in_network", np.zeros(n, dtype=np.bool_)),
             N_PROOFS: evidence.get("proofs", np.zeros(n, dtype=np.int32)),
+            TEXT_TASTE: evidence.get("taste", np.zeros(n, dtype=np.float32)),
         },
         n=n,
     )
@@ -108,6 +112,13 @@ def test_each_followed_account_that_engaged_with_a_post_counts_as_affinity() -> 
     assert probs[ACTION_PROBS][:, Action.LIKE].tolist() == pytest.approx([0.03, 0.06])
 
 
+def test_a_text_like_what_one_liked_counts_as_affinity_beyond_what_chance_gives() -> None:
+    batch = a_counted_batch(3, taste=np.array([0.0, 0.2, 0.5], dtype=np.float32))
+    params = {AFFINITY_GAIN: 2.0, TASTE_AFFINITY: 10.0, LEAST_TASTE: 0.2}
+    probs = ranked(CountersRanker(ActionSpace()), a_query(params=params), batch)
+    assert probs[ACTION_PROBS][:, Action.LIKE].tolist() == pytest.approx([0.03, 0.03, 0.06])
+
+
 def test_an_unknown_author_begins_as_an_average_one_of_the_candidates() -> None:
     author = counts([{"views": 9_000, Action.LIKE: 1_800}, {}, {Action.LIKE: 500}])  # the last without logged views
     batch = a_counted_batch(3, author=author)
@@ -120,7 +131,13 @@ def test_business_actions_have_heads_that_begin_at_zero() -> None:
     empty = np.zeros((1, len(actions) + 1), dtype=np.float32)
     columns = (POST_COUNTS, AUTHOR_COUNTS, TOPIC_COUNTS, OBSERVED_COUNTS)
     batch = a_batch(
-        {**{column: empty.copy() for column in columns}, AUTHOR_AFFINITY: [0.0], IS_IN_NETWORK: [False], N_PROOFS: [0]},
+        {
+            **{column: empty.copy() for column in columns},
+            AUTHOR_AFFINITY: [0.0],
+            IS_IN_NETWORK: [False],
+            N_PROOFS: [0],
+            TEXT_TASTE: [0.0],
+        },
         n=1,
     )
     probs = ranked(CountersRanker(actions), a_query(), batch)[ACTION_PROBS]

@@ -45,6 +45,12 @@ def test_a_doubled_value_per_page_is_a_relative_effect_of_one() -> None:
     assert split_ratio_effect(X, pages, 2 * X, pages).relative.value == 1.0
 
 
+def test_worse_than_bad_is_negative() -> None:
+    assert paired_effect([-1.0, -3.0], [-2.0, -4.0]).relative.value == -0.5
+    assert split_effect([-1.0, -3.0], [-2.0, -4.0]).relative.value == -0.5
+    assert split_effect([-1.0, -3.0], [1.0, 0.0]).relative.value == 1.25
+
+
 def test_equal_worlds_do_not_differ() -> None:
     got = paired_effect(X, X)
     assert (got.p_value, got.relative.value) == (1.0, 0.0)

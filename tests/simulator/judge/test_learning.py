@@ -88,6 +88,12 @@ def test_new_viewers_beside_the_older_ones_of_the_same_day() -> None:
     assert got.n_new == 1
 
 
+def test_beside_older_viewers_who_are_badly_served_nothing_is_said() -> None:
+    pages = [{"page": 0, "viewer": 1, "value": -2.0}, {"page": 1, "viewer": 2, "value": -1.0}]
+    got = new_viewers(small_run(users=[NEW, OLD], pages=pages), min_people=1)
+    assert (got.pages, got.value_by_pages) == (None, ())
+
+
 def test_nobody_is_new() -> None:
     run = small_run(users=[OLD], pages=[{"page": 0, "viewer": 2, "value": 1.0}])
     assert (new_viewers(run).hours, new_viewers(run).n_new) == (None, 0)

@@ -39,6 +39,12 @@ def test_losses_add_up_to_the_total(pages: list[tuple[float, ...]]) -> None:
     assert sum(loss.value.value for loss in got.stages.values()) == pytest.approx(got.total.value.value, abs=1e-9)
 
 
+def test_of_pages_that_are_worth_nothing_there_is_no_share() -> None:
+    got = regret(small_run(regret=[{"page": 0, "viewer": 1, "best_all": -1.0, "served": -2.0}]))
+    assert got.total.value.value == 1.0
+    assert math.isnan(got.total.frac.value)
+
+
 def test_planted_losses_are_found() -> None:
     got = regret(a_run(RunPlan(n_users=80, n_days=3, stage_loss_frac={"ranking": 0.3})))
     ranking = got.stages["ranking"].frac

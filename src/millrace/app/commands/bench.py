@@ -16,7 +16,7 @@ from millrace.base.errors import ConfigError, MillraceError
 def bench(
     name: Annotated[
         str,
-        typer.Argument(help="in-network, log, pipeline, sources, dpp, why, fan-out, restart or feed."),
+        typer.Argument(help="in-network, log, pipeline, sources, dpp, why, fan-out, restart, feed, world or loop."),
     ],
     as_json: JsonOption = False,
 ) -> None:

@@ -73,7 +73,8 @@ def evaluate(
     """
     from millrace.app.commands.evaluated import print_report
     from millrace.app.commands.printing import print_json, progress
-    from millrace.app.evaluation import EvalOptions, evaluate_home
+    from millrace.app.eval_report import EvalOptions
+    from millrace.app.evaluation import evaluate_home
     from millrace.flywheel.evaluation import EvaluationOptions
 
     options = EvalOptions(

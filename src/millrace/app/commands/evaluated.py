@@ -10,7 +10,7 @@ from millrace.app.commands.printing import count, notes, out, plain, print_table
 from millrace.flywheel.retrieval import ANY
 
 if TYPE_CHECKING:
-    from millrace.app.evaluation import EvalReport
+    from millrace.app.eval_report import EvalReport
     from millrace.flywheel.evaluation import Estimate, EvaluationRow
 
 _SHORT: Final = {

@@ -14,6 +14,7 @@ from millrace.app.commands.simulate_options import (
     LimitOption,
     MechanismOption,
     OutOption,
+    PostsOption,
     ProcessesOption,
     RegretOption,
     SeedOption,
@@ -52,6 +53,7 @@ def generate(
     size: SizeOption = None,
     mechanism: MechanismOption = None,
     seed: SeedOption = None,
+    posts: PostsOption = None,
     to_home: Annotated[
         Path | None,
         typer.Option(
@@ -76,7 +78,7 @@ def generate(
     from millrace.events.registry import EventRegistry
     from millrace.simulator.world import simulate_history
 
-    config = world_config(home, size, mechanism, seed, overrides)
+    config = world_config(home, size, mechanism, seed, overrides, posts)
     encode = EventCodec(EventRegistry()).encode_json
     n_events = 0
     with progress("making a world") as step:
@@ -106,6 +108,7 @@ def run(
     size: SizeOption = None,
     mechanism: MechanismOption = None,
     seed: SeedOption = None,
+    posts: PostsOption = None,
     out: OutOption = Path("simulations"),
     name: Annotated[str | None, typer.Option("--name", help="The run's folder in --out.", show_default=False)] = None,
     limit: LimitOption = 20,
@@ -134,7 +137,7 @@ def run(
     from millrace.app.simulation.run import run as make_run
     from millrace.simulator.records import RunRecords
 
-    config = world_config(home, size, mechanism, seed, overrides)
+    config = world_config(home, size, mechanism, seed, overrides, posts)
     policies = parse_policies(policy)
     spec = run_spec(config, policies, hours, out, name, limit, regret)
     if url is not None:
@@ -162,6 +165,7 @@ def twin(
     size: SizeOption = None,
     mechanism: MechanismOption = None,
     seed: SeedOption = None,
+    posts: PostsOption = None,
     out: OutOption = Path("simulations"),
     limit: LimitOption = 20,
     regret: RegretOption = 0.05,
@@ -179,7 +183,7 @@ def twin(
     from millrace.app.simulation.cells import run_cells
     from millrace.app.simulation.figures import twin_figures, twin_rows
 
-    config = world_config(home, size, mechanism, seed, overrides)
+    config = world_config(home, size, mechanism, seed, overrides, posts)
     pair = parse_policies([a, b])
     specs = [run_spec(config, (policy,), hours, out, None, limit, regret) for policy in pair]
     with running_all(f"{pair[0].name} and {pair[1].name}") as on_progress:
@@ -200,6 +204,7 @@ def ab(
     size: SizeOption = None,
     mechanism: MechanismOption = None,
     seed: SeedOption = None,
+    posts: PostsOption = None,
     out: OutOption = Path("simulations"),
     limit: LimitOption = 20,
     regret: RegretOption = 0.05,
@@ -217,7 +222,7 @@ def ab(
     from millrace.app.simulation.run import run as make_run
     from millrace.simulator.records import RunRecords
 
-    config = world_config(home, size, mechanism, seed, overrides)
+    config = world_config(home, size, mechanism, seed, overrides, posts)
     spec = run_spec(config, parse_policies([a, b]), hours, out, None, limit, regret)
     with running(spec.folder) as hooks:
         make_run(spec, processes, hooks)

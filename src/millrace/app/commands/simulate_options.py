@@ -60,16 +60,32 @@ ProcessesOption = Annotated[
 ]
 
 
+PostsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--posts",
+        help="Real texts for English posts: reddit-posts (in the folder MILLRACE_DATA), or that data set's folder.",
+        show_default=False,
+    ),
+]
+
+
 def world_config(
     home: Path | None,
     size: WorldSize | None,
     mechanism: MechanismChoice | None,
     seed: int | None,
     overrides: list[str] | None,
+    posts: str | None = None,
 ) -> WorldConfig:
     """Return the world's config; where no home is given or found, the defaults under environment and options."""
     pairs = as_pairs(overrides)
-    named = (("world.size", size), ("world.mechanism", mechanism), ("world.seed", seed))
+    named = (
+        ("world.size", size),
+        ("world.mechanism", mechanism),
+        ("world.seed", seed),
+        ("world.posts_path", None if posts is None else _posts_folder(posts)),
+    )
     pairs += [(key, str(value)) for key, value in named if value is not None]
     try:
         folder = find_home(home, os.environ, Path.cwd())
@@ -78,6 +94,19 @@ def world_config(
             raise
         return load(MillraceConfig, (env_layer(os.environ), from_pairs("command line", pairs))).config.world
     return load_settings(folder, os.environ, pairs).config.world
+
+
+def _posts_folder(posts: str) -> str:
+    data = os.environ.get("MILLRACE_DATA", "")
+    folder = Path(data) / posts if data and "/" not in posts else Path(posts)
+    if not folder.exists():
+        raise ConfigError(
+            "option --posts",
+            value=posts,
+            problem="no such data set",
+            remedy="set MILLRACE_DATA to the folder that has reddit-posts, or give its path",
+        )
+    return str(folder.resolve())
 
 
 def run_spec(

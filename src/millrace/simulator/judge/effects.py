@@ -25,7 +25,8 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     difference
         ``after - before``.
     relative
-        ``after / before - 1``.
+        ``difference`` over the size of ``before``: worse is negative, even where things were bad before. Where they
+        were near zero its interval is wide, and `difference` is the better reading.
     p_value
         Two-sided, of no difference; NaN where it cannot be told.
     n
@@ -122,7 +123,7 @@ def _effect(
         before=before,
         after=after,
         difference=around(after - before, absolute, df, n),
-        relative=around(after / before - 1 if before else math.nan, relative, relative_df, n),
+        relative=around((after - before) / abs(before) if before else math.nan, relative, relative_df, n),
         p_value=p_value(after - before, absolute, df),
         n=n,
     )

@@ -60,7 +60,8 @@ class NewViewers(msgspec.Struct, frozen=True, kw_only=True):
         Since the first page, until the new viewers' pages have reached ``target`` of the older viewers' and stay
         there; None where that is not so by the end of the run.
     value_by_hours, value_by_pages
-        True value per page of new viewers over that of older ones on the same virtual day.
+        True value per page of new viewers over that of older ones on the same virtual day; steps in which the older
+        ones' is not above 0 are left out.
     served_by_pages
         Share of the best page that new viewers were served, over the same share of older ones (from the sample that
         was held against the oracle): unlike value, it does not depend on tastes that are easier to please.
@@ -202,11 +203,13 @@ def _steps(
     unit = HOUR_MS if time == "since_ms" else 1
     step = np.searchsorted(np.array(starts) * unit, frame[time].to_numpy(), side="right") - 1
     numbered = frame.with_columns(_step=pl.Series(step, dtype=pl.Int64))
-    return tuple(
-        Step(start=float(start), ratio=ratio_by(part, numerator, denominator, key))
-        for i, start in enumerate(starts)
-        if len(part := numbered.filter(pl.col("_step") == i))
-    )
+    steps = []
+    for i, start in enumerate(starts):
+        part = numbered.filter(pl.col("_step") == i)
+        # Beside others who are worse off than with nothing, a ratio would call the worse the better.
+        if len(part) and float(part[denominator].sum()) > 0:
+            steps.append(Step(start=float(start), ratio=ratio_by(part, numerator, denominator, key)))
+    return tuple(steps)
 
 
 def _median_of_reached(hours: Floats, n_judged: int) -> float | None:

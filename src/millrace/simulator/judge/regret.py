@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from millrace.simulator.judge.intervals import Estimate, ratio
+from millrace.simulator.judge.intervals import NOTHING, Estimate, ratio
 from millrace.simulator.judge.tables import table
 from millrace.simulator.records import RunRecords
 
@@ -84,7 +84,8 @@ def regret(records: RunRecords) -> Regret:
 
     def loss(name: str) -> StageLoss:
         lost = sums[name].to_numpy()
-        return StageLoss(value=ratio(lost, pages), frac=ratio(lost, best))
+        # A share of what is worth nothing, or less, says nothing.
+        return StageLoss(value=ratio(lost, pages), frac=ratio(lost, best) if best.sum() > 0 else NOTHING)
 
     bound = sums["bound_all"].to_numpy()
     return Regret(

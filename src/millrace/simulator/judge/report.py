@@ -122,7 +122,7 @@ def _worlds(policies: Mapping[str, Findings]) -> Markup:
     metas = [found.meta for found in policies.values()]
     worlds = dict.fromkeys((m.mechanism, m.size, m.seed, (m.ended_ms - m.began_ms) / DAY_MS) for m in metas)
     said = [
-        join("World ", name_of(size), ", mechanism ", name_of(mechanism), f", seed {seed}, {days:g} days. ")
+        join("World ", name_of(size), ", mechanism ", name_of(mechanism), f", seed {seed}, {days:.3g} days. ")
         for mechanism, size, seed, days in worlds
     ]
     return join(said)

@@ -144,7 +144,7 @@ def calibration(policies: Policies) -> Markup:
     by_slice: list[tuple[Piece, Cell]] = [(name.replace("=", ": "), calibrated("like", name)) for name in names]
     drawn = plots.calibration_plot(policies)
     if not drawn:
-        note = tag("p", "No policy predicted anything: there is nothing to hold against the truth.", class_="note")
+        note = tag("p", "The records hold no predictions: there is nothing to hold against the truth.", class_="note")
         return section("calibration", "Calibration", about, note)
     return section(
         "calibration",

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 import polars as pl
 
+from millrace.base.errors import MillraceError
 from millrace.simulator.mechanisms.situation import WORLD_ACTIONS
 from millrace.simulator.records import RunMeta, RunRecords
 
@@ -121,9 +122,27 @@ SCHEMAS: Final[dict[str, dict[str, pl.DataType]]] = {
 
 
 def table(records: RunRecords, name: str) -> pl.DataFrame:
-    """Return a table; where nothing was recorded, an empty frame that still has its columns."""
-    frame = records[name]
-    return pl.DataFrame(schema=SCHEMAS[name]) if frame.is_empty() else frame
+    """Return a table with the columns and types of `SCHEMAS`; where nothing was recorded, without rows.
+
+    The types matter to joins, and a run may have been written by an earlier version or by another machine.
+
+    Raises
+    ------
+    MillraceError
+        If columns are missing.
+    """
+    frame, schema = records[name], SCHEMAS[name]
+    if frame.is_empty():
+        return pl.DataFrame(schema=schema)
+    missing = [column for column in schema if column not in frame.columns]
+    if missing:
+        raise MillraceError(
+            "table of the records",
+            value=name,
+            problem=f"has no {', '.join(missing)}",
+            remedy="judge the run with the version of Millrace that made it",
+        )
+    return frame.cast({column: kind for column, kind in schema.items() if frame.schema[column] != kind})
 
 
 def is_new(meta: RunMeta) -> pl.Expr:

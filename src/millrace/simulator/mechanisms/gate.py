@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from millrace.base.actions import Action
 from millrace.simulator.config import HOUR_MS
-from millrace.simulator.draws import Float64Array
+from millrace.simulator.draws import Float64Array, Int64Array
 from millrace.simulator.mechanisms.law import AffinityLaw, Law, load_law, rates
+from millrace.simulator.mechanisms.probabilities import probabilities
 from millrace.simulator.mechanisms.situation import (
     COLUMN,
     DISLIKES,
@@ -24,11 +24,8 @@ from millrace.simulator.mechanisms.situation import (
     Situation,
     Surroundings,
 )
-from millrace.simulator.people import BoolArray
-from millrace.simulator.posts import IMAGE, QUOTE, REPLY, VIDEO
+from millrace.simulator.posts import VIDEO
 
-_MAX_PROBABILITY: Final = 0.95
-_MAX_ANNOYED: Final = 0.5
 _FULL_AUTHOR_COUNT: Final = 6.0
 _HALF_TOPIC_COUNT: Final = 10.0
 
@@ -42,45 +39,59 @@ class GateMechanism:
         self.law = law or load_law(self.name)
         self._friendly = np.array(rates(self.law, WORLD_ACTIONS[:N_FRIENDLY]))
         self._dislikes = np.array(rates(self.law, DISLIKES))
-        self._group_of = np.zeros(N_FRIENDLY, dtype=np.int64)
-        self._arousal = {COLUMN[Action[name.upper()]]: sigma for name, sigma in self.law.arousal.items()}
+        self._roused = np.array([COLUMN[Action[name.upper()]] for name in self.law.arousal], dtype=np.int64)
+        self._sigmas = tuple(self.law.arousal.values())
+        self._last_rousing: tuple[Float64Array, Float64Array] = np.empty(0), np.empty((0, len(self._sigmas)))
+        self._factors = np.array(
+            [self.law.silent_factor, self.law.spam_factor, self.law.followed_dislike_factor], dtype=np.float64
+        )
         self._powers = np.array([self.law.powers.get(a.label, 1.0) for a in WORLD_ACTIONS[:N_FRIENDLY]])
+        self._powered = np.flatnonzero(self._powers != 1.0)
+        self._set_groups(np.zeros(N_FRIENDLY, dtype=np.int64))
+
+    def _set_groups(self, group_of: Int64Array) -> None:
+        """Say which affinity drives each friendly action; powers of them stand in columns behind the affinities."""
+        self._group_of = group_of
+        self._source = group_of.copy()
+        self._source[self._powered] = int(group_of.max()) + 1 + np.arange(len(self._powered))
 
     def affinity(self, situation: Situation) -> Float64Array:
         """Return one affinity, shape (n, 1)."""
         return self._affinity(situation, situation.interest, situation.quality)[:, None]
 
+    def liking(self, affinity: Float64Array, surroundings: Surroundings) -> Float64Array:
+        """Return how much each look is liked, shape (n,), as `respond` has it."""
+        return _mean(self._gate(affinity - self._tired(surroundings)[:, None]))
+
     def respond(self, situation: Situation, affinity: Float64Array, surroundings: Surroundings) -> Response:
         """Return what follows from each look."""
+        likings = self._gate(affinity - self._tired(surroundings)[:, None])
+        liking = _mean(likings)
+        drives = likings
+        if len(self._powered):
+            powered = [likings[:, self._group_of[c]] ** float(self._powers[c]) for c in self._powered.tolist()]
+            drives = np.column_stack([likings, *powered])
+        probs, annoyed = probabilities(
+            drives,
+            self._source,
+            self._friendly,
+            self._rousing(situation),
+            self._roused,
+            self._dislikes,
+            self._factors,
+            liking,
+            situation,
+        )
+        return Response(liking, probs, annoyed, self._dwell_mu(situation, liking))
+
+    def _tired(self, surroundings: Surroundings) -> Float64Array:
         law = self.law.affinity
-        tired = (
+        tired: Float64Array = (
             law.author_fatigue * np.minimum(surroundings.author_count, _FULL_AUTHOR_COUNT)
             + law.topic_fatigue * surroundings.topic_count / (surroundings.topic_count + _HALF_TOPIC_COUNT)
             + law.contrast * surroundings.contrast
         )
-        likings = self._gate(affinity - tired[:, None])
-        liking = likings.mean(axis=1)
-        by_action = likings[:, self._group_of]
-        if (self._powers != 1.0).any():
-            by_action = by_action**self._powers
-        probs = np.zeros((len(situation), len(WORLD_ACTIONS)))
-        friendly = probs[:, :N_FRIENDLY]
-        np.multiply(by_action, situation.propensity[:, None], out=friendly)
-        friendly *= self._friendly
-        self._rouse(friendly, situation)
-        _forbid_impossible(friendly, situation)
-        np.minimum(friendly, _MAX_PROBABILITY, out=friendly)
-        reluctance = (1.0 - liking) * np.where(situation.is_spam, self.law.spam_factor, 1.0)
-        reluctance *= np.where(situation.is_followed, self.law.followed_dislike_factor, 1.0)
-        dislikes = probs[:, N_FRIENDLY:]
-        np.multiply(reluctance[:, None], self._dislikes, out=dislikes)
-        annoyed = dislikes.sum(axis=1)
-        too_much = annoyed > _MAX_ANNOYED
-        if too_much.any():
-            dislikes[too_much] *= (_MAX_ANNOYED / annoyed[too_much])[:, None]
-            annoyed = np.minimum(annoyed, _MAX_ANNOYED)
-        friendly *= (1.0 - annoyed)[:, None]  # who dislikes a post does nothing friendly with it
-        return Response(liking, probs, annoyed, self._dwell_mu(situation, liking))
+        return tired
 
     def _affinity(self, situation: Situation, interest: Float64Array, quality: Float64Array) -> Float64Array:
         law = self.law.affinity
@@ -96,11 +107,15 @@ class GateMechanism:
         )
         return affinity
 
-    def _rouse(self, friendly: Float64Array, situation: Situation) -> None:
-        """Let some posts call for answers far more than others, the mean kept; silent people hardly give any."""
-        for action, sigma in self._arousal.items():
-            friendly[:, action] *= np.exp(sigma * situation.arousal - 0.5 * sigma * sigma)
-            friendly[:, action] *= np.where(situation.is_silent, self.law.silent_factor, 1.0)
+    def _rousing(self, situation: Situation) -> Float64Array:
+        """Return how much more some posts call for answers than others, the mean kept, shape (n, n_roused)."""
+        if situation.arousal is not self._last_rousing[0]:  # a best slate asks of the same posts again and again
+            rousing = np.empty((len(situation), len(self._sigmas)))
+            for i, sigma in enumerate(self._sigmas):
+                rousing[:, i] = np.exp(sigma * situation.arousal - 0.5 * sigma * sigma)
+            self._last_rousing = situation.arousal, rousing
+        kept: Float64Array = self._last_rousing[1]
+        return kept
 
     def _gate(self, affinity: Float64Array) -> Float64Array:
         x = self.law.steepness * (affinity - self.law.midpoint)
@@ -125,15 +140,10 @@ def _freshness(law: AffinityLaw, situation: Situation) -> Float64Array:
     return fresh
 
 
-def _forbid_impossible(friendly: Float64Array, situation: Situation) -> None:
-    """Set to 0 what cannot be done with a post of its kind."""
-    possible: dict[Action, BoolArray | npt.NDArray[np.bool_]] = {
-        Action.PHOTO_EXPAND: situation.media == IMAGE,
-        Action.VIDEO_VIEW: situation.media == VIDEO,
-        Action.LINK_OPEN: situation.has_link,
-        Action.QUOTE_CLICK: situation.kind == QUOTE,
-        Action.FOLLOW_AUTHOR: ~situation.is_followed,
-        Action.REPOST: situation.kind != REPLY,
-    }
-    for action, holds in possible.items():
-        friendly[:, COLUMN[action]] *= holds
+def _mean(likings: Float64Array) -> Float64Array:
+    """Return the mean of each row; one column after the other, so that the order of summing never depends on n."""
+    total = likings[:, 0].copy()
+    for group in range(1, likings.shape[1]):
+        total += likings[:, group]
+    mean: Float64Array = total / likings.shape[1]
+    return mean

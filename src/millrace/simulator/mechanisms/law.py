@@ -87,6 +87,9 @@ class Mechanism(Protocol):
     def affinity(self, situation: Situation) -> Float64Array:
         """Return what does not depend on what came before, shape (n, n_groups); to be given to `respond`."""
 
+    def liking(self, affinity: Float64Array, surroundings: Surroundings) -> Float64Array:
+        """Return how much each look is liked, shape (n,), as `respond` has it."""
+
     def respond(self, situation: Situation, affinity: Float64Array, surroundings: Surroundings) -> Response:
         """Return what follows from each look."""
 

@@ -32,7 +32,7 @@ class MultiMechanism(GateMechanism):
         self._draws = draws
         self._groups = tuple(self.law.groups.values())
         group_by_action = {name: g for g, group in enumerate(self._groups) for name in group.actions}
-        self._group_of = np.array([group_by_action[Action(a).label] for a in WORLD_ACTIONS[:N_FRIENDLY]])
+        self._set_groups(np.array([group_by_action[Action(a).label] for a in WORLD_ACTIONS[:N_FRIENDLY]]))
         user, topic = np.arange(people.n_users)[:, None], np.arange(N_TOPICS)[None, :]
         # A taste of one's own for each group: most topics leave one cold, a few do not.
         self._own = [draws.uniform(Purpose.GROUP_INTEREST, user, topic, g) ** 2 for g in range(len(self._groups))]

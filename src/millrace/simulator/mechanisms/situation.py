@@ -146,3 +146,7 @@ class Response:
     probs: Float64Array
     annoyed: Float64Array
     dwell_mu: Float64Array
+
+    def take(self, rows: Int64Array) -> Response:
+        """Return some of the rows."""
+        return Response(self.liking[rows], self.probs.take(rows, axis=0), self.annoyed[rows], self.dwell_mu[rows])

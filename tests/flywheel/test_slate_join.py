@@ -12,7 +12,8 @@ from millrace.base.ids import IdHasher, IdKind
 from millrace.events.envelope import AnyEvent
 from millrace.events.feed_events import Served, ServedItem
 from millrace.flywheel.log_time import LogTime, _reached, reached_kernel
-from millrace.flywheel.slates import HOUR_MS, SlateJoin, Slates
+from millrace.flywheel.slate_join import HOUR_MS, SlateJoin
+from millrace.flywheel.slates import Slates
 from millrace.testing.builders import NOW_MS, a_post_created, a_served, an_engagement, an_event, an_impression
 
 HASHER = IdHasher()
