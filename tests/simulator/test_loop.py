@@ -246,7 +246,7 @@ def test_who_saw_nothing_is_bored() -> None:
 
 def test_a_feed_that_bores_is_left() -> None:
     full, empty = a_small_world(n_users=200), a_small_world(n_users=200, max_posts=0)
-    n_full, n_empty = (sum(len(done.sessions.viewer) for done in small.run(24)) for small in (full, empty))
+    n_full, n_empty = (sum(len(done.sessions.viewer) for done in small.run(16)) for small in (full, empty))
     assert n_empty < 0.9 * n_full
 
 

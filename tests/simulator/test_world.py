@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
+import msgspec
 import pytest
 
 from millrace.base.errors import ConfigError
@@ -20,13 +21,13 @@ from millrace.simulator.world import World, simulate_history
 NOW_MS = 1_800_000_000_000
 LIVE_FROM_MS = NOW_MS - 48 * HOUR_MS
 CODEC = EventCodec(EventRegistry())
-TINY = WorldConfig(size="tiny", n_users=60)
+TINY = WorldConfig(size="tiny", n_users=40, history_ms=16 * HOUR_MS)
 
 
 @pytest.fixture(scope="module")
 def town() -> list[AnyEvent]:
     """Return the demo with fewer people."""
-    return list(simulate_history(WorldConfig(n_users=600, states_topics=True), NOW_MS))
+    return list(simulate_history(WorldConfig(n_users=600, history_ms=36 * HOUR_MS, states_topics=True), NOW_MS))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_the_same_seed_and_time_give_the_same_bytes() -> None:
 
 def test_another_seed_gives_another_world_and_another_time_other_post_ids() -> None:
     first = list(simulate_history(TINY, NOW_MS))
-    other_seed = list(simulate_history(WorldConfig(size="tiny", n_users=60, seed=2), NOW_MS))
+    other_seed = list(simulate_history(msgspec.structs.replace(TINY, seed=2), NOW_MS))
     later = list(simulate_history(TINY, NOW_MS + 1))
     ids = {event.event_id for event in first}
     assert ids.isdisjoint(event.event_id for event in other_seed)
@@ -63,6 +64,15 @@ def test_events_come_in_order_of_time_and_end_just_before_now(town: list[AnyEven
     assert times == sorted(times)
     assert NOW_MS - HOUR_MS < times[-1] < NOW_MS
     assert len({event.event_id for event in town}) == len(town)
+
+
+def test_what_was_told_of_times_to_come_is_kept_for_whoever_goes_on() -> None:
+    world = World(msgspec.structs.replace(TINY, deleted_frac=0.2), NOW_MS)
+    told = list(world.history())
+    assert len(of(world.to_come, PostDeleted)) > 0
+    assert all(event.event_time_ms >= NOW_MS for event in world.to_come)
+    numbers = [int(event.event_id.rsplit("-", 1)[1]) for event in (*told, *world.to_come)]
+    assert numbers == list(range(1, len(numbers) + 1))
 
 
 def test_every_event_passes_the_door_unchanged() -> None:
@@ -185,7 +195,7 @@ def test_the_truth_stays_in_the_world() -> None:
 
 
 def test_people_can_be_counted_by_one_setting() -> None:
-    events = list(simulate_history(WorldConfig(size="tiny", n_users=30), NOW_MS))
+    events = list(simulate_history(msgspec.structs.replace(TINY, n_users=30), NOW_MS))
     assert len(of(events, ProfileUpdated)) == 30
 
 

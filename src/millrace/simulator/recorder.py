@@ -190,9 +190,10 @@ class Recorder:
         looks, posts = round_.looks, self._world.posts
         slates, situation = looks.slates, looks.situation
         row, page = slates.row, slates.page
-        predictions = _stacked(round_.pages)[:, _CODES]
-        masks = [mask for p in round_.pages for mask in self._masks(p)]
-        scores = [score for p in round_.pages for score in p.scores]
+        ours = self._rows(round_.pages) >= 0  # as the loop has it
+        predictions = _stacked(round_.pages)[ours][:, _CODES]
+        masks = np.array([mask for p in round_.pages for mask in self._masks(p)], dtype=np.uint32)[ours]
+        scores = np.array([score for p in round_.pages for score in p.scores], dtype=np.float32)[ours]
         truth = {f"true_{a.label}": looks.response.probs[:, i].astype(np.float32) for i, a in enumerate(WORLD_ACTIONS)}
         guess = {f"pred_{a.label}": predictions[:, i] for i, a in enumerate(WORLD_ACTIONS)}
         self._add(
@@ -208,18 +209,22 @@ class Recorder:
             kind=situation.kind,
             age_ms=situation.age_ms,
             is_followed=situation.is_followed,
-            sources=np.array(masks, dtype=np.uint32),
+            sources=masks,
             examine=looks.examine.astype(np.float32),
             is_examined=looks.is_examined,
             liking=looks.response.liking.astype(np.float32),
             value=value.astype(np.float32),
             satisfaction=satisfaction.astype(np.float32),
-            score=np.array(scores, dtype=np.float32),
+            score=scores,
             dwell_ms=looks.dwell_ms.astype(np.int32),
             did=(looks.did * _BITS).sum(axis=1).astype(np.uint32),
             **truth,
             **guess,
         )
+
+    def _rows(self, pages: Sequence[Page]) -> Int64Array:
+        """Return which posts are on pages, shape (n_posts,); -1 for those that are not of this world."""
+        return np.array([self._atlas.row(post_id) for page in pages for post_id in page.post_ids], dtype=np.int64)
 
     def _masks(self, page: Page) -> list[int]:
         return [sum(self._bit_by_source.get(name, 0) for name in sources) for sources in page.sources]
@@ -272,7 +277,7 @@ class Recorder:
             "best_filtered": oracle.best(viewer, filtered, now_ms, k)[1].value,
             "best_preranked": oracle.best(viewer, preranked, now_ms, k)[1].value,
             "ranked": oracle.worth(viewer, _known(atlas.rows(inside.ranked))[:k], now_ms),
-            "served": oracle.worth(viewer, np.array([atlas.row(p) for p in page.post_ids]), now_ms),
+            "served": oracle.worth(viewer, _known(self._rows([page])), now_ms),
             "bound_all": best_all.bound,
             "n_all": len(everything),
             "n_retrieved": len(retrieved),

@@ -63,4 +63,5 @@ def a_small_world(
     client = NewestFeedClient(world.history(), oldest_first=oldest_first, max_posts=max_posts)
     atlas = Atlas(world.narrator, world.people.n_users)
     loop = Loop(world, client, policies, atlas=atlas, limit=limit, listen=listen)
+    loop.delivery.under_way = [(event.event_time_ms, event) for event in world.to_come]
     return SmallWorld(world, client, atlas, loop)

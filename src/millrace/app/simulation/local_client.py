@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from millrace.mixer.service import FeedService
     from millrace.simulator.feeds import Revise
 
-_PATIENCE_MS: Final = 60_000.0
+_PATIENCE_MS: Final = 86_400_000.0
+"""Beyond any page: the first ones may wait for minutes, where kernels are compiled on a busy machine."""
 
 ReviseFor = Callable[[Policy, "FeedState"], "Revise | None"]
 
@@ -90,7 +91,8 @@ class LocalFeedClient:
         self._team = team
         self._clock = ManualClock(now_ms)
         self._log = wiring.build_log(settings, self._clock)
-        self._collector = wiring.build_collector(settings, self._log, wiring.build_codec(settings), self._clock)
+        self._codec = wiring.build_codec(settings)
+        self._collector = wiring.build_collector(settings, self._log, self._codec, self._clock)
         self.replica = wiring.build_replica(settings, self._log, clock=self._clock)
         self.replica.restore()
         if position is None:
@@ -119,10 +121,10 @@ class LocalFeedClient:
     def pages(self, requests: Sequence[PageRequest]) -> list[Page]:
         """Return a page for each request; the team's processes make a share each."""
         mine = {i: self._page(request) for i, request in enumerate(requests) if self._team.is_mine(request.viewer_id)}
-        every: dict[int, tuple[Page, AnyEvent]] = {}
+        every: dict[int, tuple[Page, bytes]] = {}
         for share in self._team.gather(mine):
             every.update(share)
-        self._served.extend(every[i][1] for i in range(len(requests)))
+        self._served.extend(self._codec.decode(every[i][1]) for i in range(len(requests)))
         return [every[i][0] for i in range(len(requests))]
 
     def shadow_scores(self, request: PageRequest, post_ids: Sequence[str]) -> npt.NDArray[np.float64]:
@@ -188,7 +190,8 @@ class LocalFeedClient:
             revise=self._revise_for(policy, self.replica.state),
         )
 
-    def _page(self, request: PageRequest) -> tuple[Page, AnyEvent]:
+    def _page(self, request: PageRequest) -> tuple[Page, bytes]:
+        """Return a page and its `Served` event, encoded: pickled ones would come out of the log with other bytes."""
         self._clock.set_ms(request.now_ms)
         service = self._services[request.arm]
         wanted = FeedRequest(
@@ -215,7 +218,7 @@ class LocalFeedClient:
             )
 
         page = self._loop.run_until_complete(make())
-        return page, self._kept.events.pop()
+        return page, self._codec.encode(self._kept.events.pop())
 
     def _fold_to(self, position: int) -> None:
         while self.replica.position[0] < position:
