@@ -27,7 +27,7 @@ async function start() {
   }
   try {
     showPicker(await api.viewers());
-    showWorldTime($("world-time"));
+    showWorldTime($("world-time"), $("world-note"));
   } catch (error) {
     complain(error);
     setTimeout(start, 2000);
