@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from millrace.app import cli
-from millrace.app.demo_world import STALE_AFTER_MS, differences, read_note
+from millrace.app.demo_world import can_go_on, demo_config, differences, read_note, state_path
 from millrace.app.settings import load_settings
 from millrace.mixer.feed import FeedResponse
 
@@ -28,6 +28,12 @@ def run(*argv: str, code: int = 0) -> str:
     done = subprocess.run([SCRIPT, *argv], capture_output=True, text=True, check=False, timeout=100, env=env)
     assert done.returncode == code, done.stderr
     return done.stdout if code == 0 else done.stderr
+
+
+def run_and_listen(*argv: str) -> str:
+    """Run a command; return what it said beside its answer, on one line."""
+    done = subprocess.run([SCRIPT, *argv], capture_output=True, text=True, check=True, timeout=100)
+    return " ".join(done.stderr.split())
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +86,10 @@ def test_a_second_demo_uses_the_same_world(home: Path) -> None:
 def test_a_demo_that_asks_for_another_world_than_there_is_says_so(home: Path) -> None:
     note = read_note(load_settings(home))
     assert note is not None
-    config = load_settings(home, None, [("world.size", "tiny")]).config.world
+    config = demo_config(load_settings(home, None, [("world.size", "tiny")]))
+    assert config.states_topics, "the page has topics to show"
+    plain = load_settings(home, None, [("world.states_topics", "false")])
+    assert not demo_config(plain).states_topics
     assert differences(note, config) == []
     assert differences(note, msgspec.structs.replace(config, size="demo", seed=7, n_users=50)) == [
         "size 'tiny', not 'demo'",
@@ -89,20 +98,35 @@ def test_a_demo_that_asks_for_another_world_than_there_is_says_so(home: Path) ->
     ]
     assert differences(msgspec.structs.replace(note, world=None), config) == []
     argv = ["demo", "--home", str(home), "--once", "--set", "world.size=demo", "--port", "0"]
-    done = subprocess.run([SCRIPT, *argv], capture_output=True, text=True, check=True, timeout=100)
-    assert "not the world that the settings ask for: size 'tiny', not 'demo'" in done.stderr.replace("\n", " ")
+    said = run_and_listen(*argv)
+    assert "Going on with the world in" in said
+    assert "not the world that the settings ask for: size 'tiny', not 'demo'" in said
 
 
-def test_a_world_that_has_become_old_is_made_anew(home: Path) -> None:
+@pytest.mark.parametrize("what", ["no state", "another simulator"])
+def test_a_world_of_another_version_is_made_anew(home: Path, what: str) -> None:
     settings = load_settings(home)
     note = read_note(settings)
     assert note is not None
-    old = msgspec.structs.replace(note, made_at_ms=note.made_at_ms - STALE_AFTER_MS)
-    (settings.data_dir / "demo-world.json").write_bytes(msgspec.json.encode(old))
-    run("demo", "--home", str(home), "--once", *TINY)
+    assert can_go_on(settings, note)
+    if what == "no state":
+        state_path(settings).unlink()
+    else:
+        other = msgspec.structs.replace(note, simulator="another")
+        (settings.data_dir / "demo-world.json").write_bytes(msgspec.json.encode(other))
+    said = run_and_listen("demo", "--home", str(home), "--once", *TINY)
+    assert "made by another version of Millrace and cannot go on: making a new one" in said
     fresh = read_note(settings)
     assert fresh is not None
     assert fresh.made_at_ms > note.made_at_ms
+    assert can_go_on(settings, fresh)
+
+
+def test_without_its_life_the_world_stands_still(home: Path, server: str) -> None:
+    note = read_note(load_settings(home))
+    assert note is not None
+    ready = msgspec.json.decode(get(f"{server}/readyz"))
+    assert (ready["is_time_virtual"], ready["now_ms"]) == (True, note.made_at_ms)
 
 
 def test_the_demo_leaves_other_peoples_data_alone(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ _LONGEST_PAUSE_S: Final = 15.0
 _HEALTHY_AFTER_S: Final = 30.0
 _WORKER_GRACE_S: Final = 15.0
 _KEEPER_GRACE_S: Final = 60.0
+_LIFE_GRACE_S: Final = 5.0
 _BACKLOG: Final = 2048
 _GC_THRESHOLD: Final = 100_000
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -269,6 +270,7 @@ def serve(
     settings: Settings,
     n_workers: int | None = None,
     on_ready: Callable[[Address], None] = lambda _address: None,
+    life: Callable[[Address, Lifeline], None] | None = None,
 ) -> int:
     """Serve a home until SIGTERM or SIGINT; return the signal's number.
 
@@ -280,6 +282,8 @@ def serve(
         Serving processes; by default as configured.
     on_ready
         Called in this process once every child is ready. It must not leave threads behind.
+    life
+        What else is to be a child, using the server from outside: the demo's world.
 
     Raises
     ------
@@ -321,6 +325,11 @@ def serve(
     def work(lifeline: Lifeline) -> None:
         run_worker(settings, listening, lifeline, serves_early=not have_all_been_ready)
 
+    def go_on(lifeline: Lifeline) -> None:
+        listening.close()
+        if life is not None:
+            life(Address(host, port), lifeline)
+
     def announce() -> None:
         nonlocal have_all_been_ready
         have_all_been_ready = True
@@ -329,6 +338,8 @@ def serve(
     supervisor.add("keeper", keep, _KEEPER_GRACE_S)
     for number in range(n_workers or settings.config.server.n_workers):
         supervisor.add(f"worker {number + 1}", work, _WORKER_GRACE_S)
+    if life is not None:
+        supervisor.add("life", go_on, _LIFE_GRACE_S)
     try:
         return supervisor.run(announce)
     finally:

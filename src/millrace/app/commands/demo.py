@@ -1,4 +1,4 @@
-"""``millrace demo``: a world, a server, and a page of somebody's feed."""
+"""``millrace demo``: a world that goes on, a server, and a page of somebody's feed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from millrace.base.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from millrace.app.lifeline import Lifeline
     from millrace.app.settings import Settings
     from millrace.app.supervisor import Address
 
@@ -33,14 +34,22 @@ def demo(
     viewer: Annotated[str | None, typer.Option(help="Whose feed to print; default: an active viewer.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Serving processes.")] = 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Make a new world, even if there is one.")] = False,
+    speed: Annotated[
+        float,
+        typer.Option(
+            "--speed", min=0, max=10_000, help="Virtual minutes that pass in a real one; 0: the world stands still."
+        ),
+    ] = 60.0,
     once: Annotated[bool, typer.Option("--once", help="End after the page is printed.")] = False,
     port: PortOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Make a world of 2,000 people, serve it, and print somebody's feed.
+    """Make a world of 2,000 people, serve it, print somebody's feed, and let the world go on.
 
-    The world is made by a simulator from a seed (smaller: --set world.size=tiny) and taken in through the same
-    door as everybody's events. A second run uses it again while it is fresh.
+    A simulator makes the world from a seed (smaller: --set world.size=tiny).
+    Its events come in through the same door as everybody's.
+    While the demo runs its people read, post and follow in accelerated time.
+    A second run goes on where the first one stopped.
 
     Example: millrace demo
     """
@@ -61,16 +70,35 @@ def demo(
     console = notes()
     _ensure_world(settings, console, fresh=fresh)
     start_logging(quiet=True)
+    lives = speed > 0 and not once
+
+    def live(address: Address, lifeline: Lifeline) -> None:
+        from millrace.app.simulation.life import live as let_live
+
+        let_live(settings, address.url, speed, lifeline)
 
     def show(address: Address) -> None:
         _show(address, viewer, out())
         if once:
             os.kill(os.getpid(), signal.SIGTERM)
         else:
-            console.print("\n[dim]Ctrl-C ends it.[/]")
+            console.print(f"\n{_life_words(settings, speed)} [dim]Ctrl-C ends it.[/]")
 
     console.print("[dim]starting the server …[/]")
-    serve(settings, workers, show)
+    serve(settings, workers, show, live if lives else None)
+
+
+def _life_words(settings: Settings, speed: float) -> str:
+    from millrace.app.commands.printing import clock_time
+    from millrace.app.wiring import build_event_clock
+
+    now = clock_time(build_event_clock(settings).now_ms())
+    if not speed:
+        return f"The world stands still at {now}."
+    return (
+        f"The world lives: it is {now} there, and {speed:g} minutes pass in each of ours. Its people read, post and "
+        "follow around you; reload the page to see what is new."
+    )
 
 
 def _check_mode(settings: Settings) -> None:
@@ -86,26 +114,30 @@ def _check_mode(settings: Settings) -> None:
 def _ensure_world(settings: Settings, console: Console, *, fresh: bool) -> None:
     from rich.markup import escape
 
-    from millrace.app.commands.printing import age, ago, count, progress
-    from millrace.app.demo_world import STALE_AFTER_MS, clear_world, differences, make_world, read_note
-    from millrace.app.wiring import build_clock
+    from millrace.app.commands.printing import ago, clock_time, count, progress
+    from millrace.app.demo_world import can_go_on, clear_world, demo_config, differences, make_world, read_note
+    from millrace.app.wiring import build_clock, build_event_clock
 
     clock = build_clock()
     note = read_note(settings)
     if note is not None and not fresh:
-        old_ms = clock.now_ms() - note.made_at_ms
-        if old_ms < STALE_AFTER_MS:
+        if can_go_on(settings, note):
             console.print(
-                f"Using the world in {settings.home} ({note.n_events:,} events, made {ago(old_ms)}; "
-                "--fresh makes a new one)"
+                f"Going on with the world in {settings.home}: made {ago(clock.now_ms() - note.made_at_ms)}, now "
+                f"{clock_time(build_event_clock(settings).now_ms())} there (--fresh makes a new one)",
+                soft_wrap=True,
             )
-            if others := differences(note, settings.config.world):
+            if others := differences(note, demo_config(settings)):
                 console.print(
                     f"[yellow]It is not the world that the settings ask for: {escape('; '.join(others))}. "
-                    "To have that one, give --fresh.[/]"
+                    "To have that one, give --fresh.[/]",
+                    soft_wrap=True,
                 )
             return
-        console.print(f"The world in {settings.home} is {age(old_ms)} old, and feeds show 48 h: making a new one")
+        console.print(
+            f"The world in {settings.home} was made by another version of Millrace and cannot go on: making a new one",
+            soft_wrap=True,
+        )
     clear_world(settings)
     with progress("making a world") as step:
         note = make_world(settings, clock, step.advance)

@@ -35,7 +35,7 @@ def world_key(config: WorldConfig) -> str:
     """Return a short name of a world: equal for equal worlds of the same code."""
     from millrace.stores.state import STATE_VERSION
 
-    parts = (LAYOUT, STATE_VERSION, config, _source_digest())
+    parts = (LAYOUT, STATE_VERSION, config, source_digest())
     digest = hashlib.blake2b(msgspec.json.encode(parts), digest_size=4).hexdigest()
     return f"{config.mechanism}-{config.size}-{config.seed}-{digest}"
 
@@ -114,7 +114,7 @@ def _fold(settings: Settings, clock: ManualClock) -> int:
     return position
 
 
-def _source_digest() -> str:
+def source_digest() -> str:
     """Return a digest of the world's own sources: another world is made when they change."""
     import millrace.simulator
 

@@ -62,6 +62,13 @@ async function call(path, { body, keepalive = false, headers = {} } = {}) {
   return data;
 }
 
+/** Event time as the server tells it now, and whether it is virtual; also while the server is not ready. */
+export async function time() {
+  const answer = await fetch("/readyz", { cache: "no-store" });
+  const told = await answer.json();
+  return { ms: told.now_ms, isVirtual: told.is_time_virtual };
+}
+
 export const viewers = () => call("/api/v1/viewers?limit=100");
 
 export function timeline(name, { viewer, cursor }) {

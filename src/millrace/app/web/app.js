@@ -6,6 +6,7 @@ import { el } from "/web/dom.js";
 import { Impressions } from "/web/impressions.js";
 import { renderMade } from "/web/made.js";
 import { renderWhy } from "/web/why.js";
+import { showWorldTime } from "/web/world_time.js";
 
 const $ = (id) => document.getElementById(id);
 const feed = $("feed");
@@ -26,6 +27,7 @@ async function start() {
   }
   try {
     showPicker(await api.viewers());
+    showWorldTime($("world-time"), $("world-note"));
   } catch (error) {
     complain(error);
     setTimeout(start, 2000);
