@@ -18,7 +18,8 @@ def _dispatchers() -> Iterator[tuple[str, Any]]:
     from numba.core.dispatcher import Dispatcher
 
     for module_name, module in list(sys.modules.items()):
-        if module_name.startswith("millrace"):
+        # The simulator makes the world that is served here; no server runs its kernels.
+        if module_name.startswith("millrace") and not module_name.startswith("millrace.simulator"):
             for name, value in list(vars(module).items()):
                 if isinstance(value, Dispatcher) and value.__module__ == module_name:
                     yield f"{module_name}.{name}", value

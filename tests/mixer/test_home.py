@@ -308,7 +308,7 @@ def test_why_is_the_arithmetic_of_the_score(a_world: World) -> None:
         score = score * step.amount if step.kind == "multiply" else score + step.amount
         assert score == pytest.approx(step.score_after, rel=1e-6)
     assert why.steps[-1].score_after == why.score
-    assert why.steps[0].amount == pytest.approx(exp(-0.5))
+    assert why.steps[0].amount == pytest.approx(exp(-0.05 * 5))
 
 
 def test_every_candidate_has_a_fate(a_world: World) -> None:

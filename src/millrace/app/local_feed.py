@@ -109,8 +109,8 @@ def serve_page(
 
     settings = with_patience(settings, _PATIENCE_MS)
     with folded_replica(settings, on_progress) as replica:
-        served, traces = _Kept(), wiring.build_traces(settings)
-        service = wiring.build_feed_service(settings, replica, served, traces=traces)
+        served, traces, claims = _Kept(), wiring.build_traces(settings), wiring.build_claims(settings)
+        service = wiring.build_feed_service(settings, replica, served, claims=claims, traces=traces)
         request = FeedRequest(
             viewer_id=normalise_id(_somebody(replica) if viewer is None else viewer, "viewer"),
             limit=limit,
@@ -129,6 +129,7 @@ def serve_page(
             made = asyncio.run(make())
         finally:
             traces.close()
+            claims.close()  # now, not when it is collected: whoever looks at the home next finds its files settled
         wiring.build_collector(settings, replica.log, wiring.build_codec(settings), replica.clock).submit(served.events)
     return made
 
