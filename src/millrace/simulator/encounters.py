@@ -147,6 +147,30 @@ class Encounters:
             self._arousal = np.concatenate([self._arousal[:known], new])
         return self._arousal
 
+    def looked_at(self, slates: Slates) -> Slates:
+        """Return the part of slates that will be looked at, for whoever needs no truth of the rest.
+
+        Viewers scroll down to where they stop, so that it is the beginning of each page; what comes of a post depends
+        on those above it alone, so `look` says the same of it.
+        """
+        examine = examination(self._people.patience[slates.viewer], slates.position)
+        rows = np.flatnonzero(self._reaches(slates, examine))
+        return Slates(
+            viewer=slates.viewer[rows],
+            row=slates.row[rows],
+            page=slates.page[rows],
+            position=slates.position[rows],
+            began_ms=slates.began_ms[rows],
+            occasion_key=slates.occasion_key,
+            readiness=None if slates.readiness is None else slates.readiness[rows],
+        )
+
+    def _reaches(self, slates: Slates, examine: Float64Array) -> BoolArray:
+        """Return which posts of pages their viewers get to, shape (n,): one draw a page says how far they scroll."""
+        u = self._draws.uniform(Purpose.EXAMINE, slates.viewer, slates.occasion_key[slates.page])
+        reaches: BoolArray = u < examine
+        return reaches
+
     def look(self, slates: Slates) -> Looks:
         """Return what comes of slates. Nothing is remembered yet: `World` decides when."""
         viewer, row, page = slates.viewer, slates.row, slates.page
@@ -156,7 +180,7 @@ class Encounters:
             response = _readier(response, slates.readiness)
         people, draws, law = self._people, self._draws, self.mechanism.law
         examine = examination(people.patience[viewer], slates.position)
-        is_examined = draws.uniform(Purpose.EXAMINE, viewer, slates.occasion_key[page]) < examine
+        is_examined = self._reaches(slates, examine)
         did = np.zeros((len(viewer), len(WORLD_ACTIONS)), dtype=np.bool_)
         dwell_ms = np.zeros(len(viewer), dtype=np.int64)
         looked = np.flatnonzero(is_examined)  # nothing is drawn for what nobody looks at
