@@ -28,6 +28,9 @@ class Atlas:
         self._sorted: Int64Array = np.empty(0, dtype=np.int64)
         self._order: Int64Array = np.empty(0, dtype=np.int64)
 
+    def __len__(self) -> int:
+        return len(self._insides)
+
     def extend(self, n_posts: int) -> None:
         """Take in the posts that were written since."""
         first = len(self._insides)

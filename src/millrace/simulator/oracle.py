@@ -61,7 +61,9 @@ class Oracle:
         start_ms = time_ms - time_ms % self.world.slice_ms
         if self._live_at != start_ms:
             created = self.world.posts["created_ms"]
-            self._live = np.flatnonzero((created >= start_ms - _LIVE_MS) & (created < start_ms))
+            live = np.flatnonzero((created >= start_ms - _LIVE_MS) & (created < start_ms))
+            # A session may last into the next slice: what is written meanwhile is not known to anybody's page.
+            self._live = live[live < len(self.atlas)]
             self._live_at = start_ms
         return self._live
 
