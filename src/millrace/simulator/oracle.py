@@ -39,7 +39,7 @@ class Oracle:
     def __init__(self, world: World, atlas: Atlas) -> None:
         self.world = world
         self.atlas = atlas
-        self._live_at = -1
+        self._live_of = (-1, -1)
         self._live: Int64Array = np.empty(0, dtype=np.int64)
 
     def may_be_shown(self, viewer: int, rows: Int64Array, time_ms: int) -> Int64Array:
@@ -59,12 +59,12 @@ class Oracle:
     def live(self, time_ms: int) -> Int64Array:
         """Return the posts that are young enough for a feed, as of the beginning of the slice."""
         start_ms = time_ms - time_ms % self.world.slice_ms
-        if self._live_at != start_ms:
+        if self._live_of != (start_ms, len(self.atlas)):
             created = self.world.posts["created_ms"]
             live = np.flatnonzero((created >= start_ms - _LIVE_MS) & (created < start_ms))
             # A session may last into the next slice: what is written meanwhile is not known to anybody's page.
             self._live = live[live < len(self.atlas)]
-            self._live_at = start_ms
+            self._live_of = start_ms, len(self.atlas)
         return self._live
 
     def best(self, viewer: int, rows: Int64Array, time_ms: int, k: int) -> tuple[Int64Array, BestSlate]:
