@@ -21,7 +21,7 @@ def test_posts_of_the_slice_are_known_to_the_oracle_once_the_slice_is_over() -> 
     assert world.posts.n_posts > n_before
     later_ms = NOW_MS + 6 * HOUR_MS + 1  # a session that lasts into the next slice
     live = oracle.live(later_ms)
-    assert 0 < len(live)
+    assert len(live) > 0
     assert live.max() < n_before
     assert len(atlas.insides(live)) == len(live)
     atlas.extend(world.posts.n_posts)
