@@ -26,6 +26,7 @@ from millrace.features.columns import (
 from millrace.mixer.feed_state import FeedState
 from millrace.mixer.hydrators.counts import CountsHydrator
 from millrace.mixer.hydrators.viewer import AffinityHydrator
+from millrace.mixer.query_hydrators.likes import LikesQueryHydrator
 from millrace.mixer.sources.facts import HAD, is_new
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.blueprint import Stages
@@ -204,7 +205,7 @@ def revise(feed: FeedName, state: FeedState, *, oracle: Oracle | None, stale: Fe
     oracle
         For the feeds that know the truth.
     stale
-        Stores that have stood still since the run began, for the ranker that has.
+        Stores that stopped following two days before the run began, for the ranker that has.
     """
     if feed in _RANKERS:
         return _ranked_by(_RANKERS[feed]())
@@ -268,7 +269,13 @@ def _stale(frozen: FeedState) -> Revise:
                 hydrators.append(AffinityHydrator(engagements.histories))
             else:
                 hydrators.append(hydrator)
-        return replace(stages, hydrators=tuple(hydrators))
+        queries = [
+            LikesQueryHydrator(engagements.histories, frozen.posts, frozen.profiles)
+            if isinstance(hydrator, LikesQueryHydrator)
+            else hydrator
+            for hydrator in stages.query_hydrators
+        ]
+        return replace(stages, query_hydrators=tuple(queries), hydrators=tuple(hydrators))
 
     return change
 

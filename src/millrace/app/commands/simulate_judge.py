@@ -154,6 +154,7 @@ def validate(
         n_variants=variants,
         on_progress=lambda _what, _share: None,
     )
+    bench.fresh()
     found = []
     for number in wanted:
         with running_all(f"check {number}") as tell:

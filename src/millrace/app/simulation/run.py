@@ -35,6 +35,8 @@ from millrace.simulator.world import World
 _SPEC: Final = "spec.json"
 _STATE: Final = "state.npz"
 _HOME: Final = "home"
+_STALE_MS: Final = 48 * HOUR_MS
+_STALE_STEP: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,11 +286,12 @@ def _reviser(
 
 
 def _frozen_state(settings: Settings) -> Any:
-    """Return the stores as they were when the run began: as of the base home's checkpoint."""
+    """Return the stores as they were two days before the run began: a replica that stopped following then."""
     clock = ManualClock(START_MS)
     log = wiring.build_log(settings, clock)
     replica = wiring.build_replica(settings, log, clock=clock, has_content_reads=False)
-    replica.restore()
+    while replica.state.watermark.now_ms < START_MS - _STALE_MS and len(replica.step(_STALE_STEP).records):
+        pass
     state = replica.state
     replica.close()
     log.close()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -15,6 +16,8 @@ from millrace.app.simulation.run import RunSpec
 from millrace.simulator.config import WorldConfig
 from millrace.simulator.policies import Policy
 from millrace.simulator.records import RunRecords
+
+_WORLDS: Final = "worlds"
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +48,7 @@ class Bench:
     Attributes
     ----------
     folder
-        For runs and worlds; runs that are there already are used again.
+        For runs and worlds; a run that several checks need is made once. See `fresh`.
     world
         The world of the larger checks.
     hours
@@ -65,6 +68,12 @@ class Bench:
     n_variants: int
     on_progress: Callable[[str, float], None]
 
+    def fresh(self) -> None:
+        """Remove the runs of an earlier validation: they may be of other code. Worlds say themselves what they are."""
+        for path in self.folder.glob("*"):
+            if path.is_dir() and path.name != _WORLDS:
+                shutil.rmtree(path)
+
     def runs(
         self,
         what: str,
@@ -79,8 +88,8 @@ class Bench:
         key = world_key(config)
         specs = [
             RunSpec(
-                folder=str(self.folder / f"{'-vs-'.join(policy.name for policy in policies)}-{key}-r{regret_frac:g}"),
-                worlds=str(self.folder / "worlds"),
+                folder=str(self.folder / f"{_names(policies)}-{key}-{hours or self.hours:g}h-r{regret_frac:g}"),
+                worlds=str(self.folder / _WORLDS),
                 world=config,
                 policies=policies,
                 hours=hours or self.hours,
@@ -90,3 +99,7 @@ class Bench:
             for policies in arms
         ]
         return run_cells(specs, self.n_processes, lambda share: self.on_progress(what, share))
+
+
+def _names(policies: tuple[Policy, ...]) -> str:
+    return "-vs-".join(policy.name for policy in policies)
