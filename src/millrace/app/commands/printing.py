@@ -28,6 +28,10 @@ Letters that run from right to left need no controls, and the joiners of emoji a
 _BORDERS: Final = 3
 """Around a cell: a line to its left, and a blank on either side."""
 
+_N_NAMES: Final = 2
+_MAX_NAME: Final = 16
+"""Names of up to so many characters in the first columns are not broken where a table lacks room; figures are."""
+
 
 class Step(Protocol):
     """One line of progress."""
@@ -74,10 +78,15 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     raw = list(shown)
     for index, name in enumerate(columns):
         is_numeric = bool(raw) and all(_is_number(row[index]) for row in raw)
-        table.add_column(name, justify="right" if is_numeric else "left", overflow="fold")
+        is_name = index < _N_NAMES and not is_numeric and all(_is_short_word(row[index]) for row in raw)
+        table.add_column(name, justify="right" if is_numeric else "left", overflow="fold", no_wrap=is_name)
     for row in shown:
         table.add_row(*row)
     out().print(table)
+
+
+def _is_short_word(text: str) -> bool:
+    return len(text) <= _MAX_NAME and " " not in text and "\n" not in text
 
 
 def table_width(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:

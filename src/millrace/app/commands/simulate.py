@@ -133,7 +133,9 @@ def run(
 
     Example: millrace simulate run --size tiny --hours 6
     """
-    from millrace.app.commands.printing import print_json, print_table
+    import msgspec
+
+    from millrace.app.commands.printing import notes, print_json, print_table
     from millrace.app.simulation.run import run as make_run
     from millrace.simulator.records import RunRecords
 
@@ -143,12 +145,17 @@ def run(
     if url is not None:
         from millrace.app.simulation.http_run import run_over_http
 
+        if name is None:  # a run in process has the folder of the plain name, and would be taken for this one
+            spec = msgspec.structs.replace(spec, folder=f"{spec.folder}-over-http")
         with running(f"{spec.folder} over {url}") as hooks:
             run_over_http(spec, url, hooks)
     else:
         with running(spec.folder) as hooks:
             make_run(spec, processes, hooks)
     records = RunRecords.read(Path(spec.folder))
+    made_h = (records.meta.ended_ms - records.meta.began_ms) / 3_600_000
+    if made_h > hours + 0.5:
+        notes().print(f"this folder's run is {made_h:g} h long already; --name begins another", soft_wrap=True)
     if as_json:
         from millrace.app.simulation.figures import run_figures
 

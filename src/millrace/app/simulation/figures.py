@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -115,8 +116,14 @@ def ab_rows(figures: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[obj
 def cell(told: object) -> str:
     """Return an estimate as a table shows it."""
     if isinstance(told, Mapping):
-        return f"{told['value']:.4g} ±{(told['high'] - told['low']) / 2:.2g}"
+        return shown_estimate(told, 4)
     return str(told)
+
+
+def shown_estimate(told: Mapping[str, Any], n_digits: int) -> str:
+    """Return a value with half its interval; the value alone where too few people were seen for an interval."""
+    value, half = told["value"], (told["high"] - told["low"]) / 2
+    return f"{value:.{n_digits}g} ±{half:.2g}" if math.isfinite(half) else f"{value:.{n_digits}g}"
 
 
 def _effect_cells(effect: Mapping[str, Any]) -> tuple[str, str, str]:

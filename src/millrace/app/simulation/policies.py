@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from millrace.app.simulation.cells import run_cells
+from millrace.app.simulation.figures import shown_estimate
 from millrace.app.simulation.homes import world_key
 from millrace.app.simulation.run import RunSpec
 from millrace.simulator.config import MechanismName, WorldConfig
@@ -102,7 +103,8 @@ def pooled(estimates: Sequence[Estimate]) -> dict[str, Any]:
     if not known:
         return {"value": math.nan, "low": math.nan, "high": math.nan, "by_world": []}
     value = sum(one.value for one in known) / len(known)
-    error = math.sqrt(sum(one.error**2 for one in known if math.isfinite(one.error))) / len(known)
+    errors = [one.error for one in known if math.isfinite(one.error)]
+    error = math.sqrt(sum(error**2 for error in errors)) / len(known) if errors else math.nan
     return {
         "value": value,
         "low": value - _Z * error,
@@ -133,4 +135,4 @@ def rows(figures: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[object, .
 def _shown(estimate: dict[str, Any] | None) -> str:
     if estimate is None:
         return ""
-    return f"{estimate['value']:.3g} ±{(estimate['high'] - estimate['low']) / 2:.2g}"
+    return shown_estimate(estimate, 3)

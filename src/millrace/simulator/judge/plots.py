@@ -54,6 +54,8 @@ def utility_plot(policies: Policies) -> Markup:
     _say(right, "True value per person who came", "days since the run began", "")
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
+        if all(len(found.over_time["start_ms"]) < 2 for found in policies.values()):
+            axes.set_xlim(-0.5, 0.5)  # a lone point has no span of its own to mark days on
     return _svg(figure, "True value per page and per person over time")
 
 
