@@ -25,6 +25,7 @@ from millrace.features.columns import (
 )
 from millrace.mixer.feed_state import FeedState
 from millrace.mixer.hydrators.counts import CountsHydrator
+from millrace.mixer.hydrators.taste import TasteHydrator
 from millrace.mixer.hydrators.viewer import AffinityHydrator
 from millrace.mixer.query_hydrators.likes import LikesQueryHydrator
 from millrace.mixer.sources.facts import HAD, is_new
@@ -32,7 +33,7 @@ from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.blueprint import Stages
 from millrace.pipeline.column import BoolArray, IntArray
 from millrace.pipeline.query import Query
-from millrace.pipeline.stages import ColumnValues, Filter, Hydrator, OnError, Ranker, Selector, Source
+from millrace.pipeline.stages import ColumnValues, Filter, HydratedValues, Hydrator, OnError, Ranker, Selector, Source
 from millrace.simulator.oracle import Oracle, OracleRanker, OracleSource
 from millrace.simulator.policies import FeedName
 from millrace.stores.post_store import PostStore
@@ -177,6 +178,22 @@ class PassFilter(Filter):
         return np.ones(batch.n, dtype=np.bool_)
 
 
+class _StaleTaste(Hydrator):
+    """Compares texts with what the viewer liked as long as the stale stores were followed."""
+
+    def __init__(self, taste: TasteHydrator, likes: LikesQueryHydrator) -> None:
+        self.name = taste.name
+        self.reads = taste.reads
+        self.writes = taste.writes
+        self.params = (*taste.params, *likes.params)
+        self._taste = taste
+        self._likes = likes
+
+    def hydrate(self, query: Query, batch: CandidateBatch) -> HydratedValues:
+        """Return the likeness to older likes."""
+        return self._taste.hydrate(query.with_fields(self._likes.hydrate(query)), batch)
+
+
 class _Silenced(Source):
     """A source that finds nothing; its columns keep their fills."""
 
@@ -259,6 +276,7 @@ def _plain(sources: Sequence[Source], ranker: Ranker, keep_sources: Sequence[str
 
 def _stale(frozen: FeedState) -> Revise:
     engagements = frozen.engagements
+    likes = LikesQueryHydrator(engagements.histories, frozen.posts, frozen.profiles)
 
     def change(stages: Stages) -> Stages:
         hydrators: list[Hydrator] = []
@@ -267,15 +285,11 @@ def _stale(frozen: FeedState) -> Revise:
                 hydrators.append(CountsHydrator(engagements.counters))
             elif isinstance(hydrator, AffinityHydrator):
                 hydrators.append(AffinityHydrator(engagements.histories))
+            elif isinstance(hydrator, TasteHydrator):
+                hydrators.append(_StaleTaste(hydrator, likes))
             else:
                 hydrators.append(hydrator)
-        queries = [
-            LikesQueryHydrator(engagements.histories, frozen.posts, frozen.profiles)
-            if isinstance(hydrator, LikesQueryHydrator)
-            else hydrator
-            for hydrator in stages.query_hydrators
-        ]
-        return replace(stages, query_hydrators=tuple(queries), hydrators=tuple(hydrators))
+        return replace(stages, hydrators=tuple(hydrators))
 
     return change
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -11,6 +12,7 @@ import polars as pl
 from millrace.app.simulation.validation.check import Bench, Check
 from millrace.simulator.judge.compare import twin_effect
 from millrace.simulator.judge.effects import apart, paired_effect, split_effect
+from millrace.simulator.judge.intervals import mean
 from millrace.simulator.judge.stages import blame
 from millrace.simulator.policies import FeedName, Harm, Policy
 from millrace.simulator.records import RunRecords
@@ -32,9 +34,10 @@ HOME: Final = Policy(name="home")
 def planted_effects(bench: Bench) -> Check:
     """Effects of a known size in a policy's true utility are measured at that size, harm in one slice is found.
 
-    Planted in the chronological feed: the home feed answers to what people do, so that there a world goes its own way
-    after the first like that was not given, and one effect of 1 % is as large as what luck does to 2,000 pages.
+    Planted in the chronological feed, among people whose visits do not hang on their mood: elsewhere a world goes its
+    own way after the first like that was not given, and an effect of 1 % is as large as what luck does to 2,000 pages.
     """
+    calm = msgspec.structs.replace(bench.world, mood_pull=0.0, creator_pull=0.0)
     plain = Policy(name="plain", feed="chronological")
     planted = [
         Policy(name=f"planted-{effect:g}", feed="chronological", readiness=1.0 + effect) for effect in EFFECTS[1:]
@@ -43,7 +46,8 @@ def planted_effects(bench: Bench) -> Check:
         name="harm", feed="chronological", readiness=1.005, harm=Harm(language=_HARMED, readiness=1.0 - _HARM)
     )
     again = Policy(name="again", feed="chronological")  # an effect of 0 is a run of its own, not a copy of the first
-    first, *others = bench.runs("planted effects", (plain,), *((policy,) for policy in (again, *planted, harm)))
+    arms = [(policy,) for policy in (plain, again, *planted, harm)]
+    first, *others = bench.runs("planted effects", *arms, world=calm)
     effects = [twin_effect(first, run) for run in others]
     measured = [effect.per_page.relative.value for effect in effects[: len(EFFECTS)]]
     slope = float(np.polyfit(EFFECTS, measured, 1)[0])
@@ -110,19 +114,23 @@ def creators_interfere(bench: Bench) -> Check:
     written = [_written(run) for run in (home, changed, both)]
     truth = paired_effect(written[0], written[1])
     arm = both["users"].sort("user")["arm"].to_numpy()
-    naive = split_effect(written[2][arm == 0], written[2][arm == 1])
-    off, p_value = apart(naive.relative, truth.relative)
+    naive = split_effect(written[2][arm == 0], written[2][arm == 1]).relative
+    # What a test of very many people would say: each person's luck is taken out, as the same person's twin had it.
+    own = (written[2] - written[0]) / written[0].mean()
+    sure, _ = apart(mean(own[arm == 1]), mean(own[arm == 0]))
+    off, p_value = apart(sure, truth.relative)
     return Check(
         name="7. interference",
         passed=truth.p_value < 0.05 and p_value < 0.05,
         number=f"posts an author writes: twins {truth.relative.value:+.1%} [{truth.relative.low:+.1%}, "
-        f"{truth.relative.high:+.1%}], naive A/B {naive.relative.value:+.1%} [{naive.relative.low:+.1%}, "
-        f"{naive.relative.high:+.1%}]; off by {off.value:+.1%} (p {p_value:.2g})",
+        f"{truth.relative.high:+.1%}], naive A/B {naive.value:+.1%} [{naive.low:+.1%}, {naive.high:+.1%}], of very many "
+        f"people {sure.value:+.1%} [{sure.low:+.1%}, {sure.high:+.1%}]; off by {off.value:+.1%} (p {p_value:.2g})",
         figures={
             "readiness": _QUIET,
             "posts": {name: int(w.sum()) for name, w in zip(("home", "quiet", "split"), written, strict=True)},
             "twin": [truth.relative.value, truth.relative.low, truth.relative.high],
-            "naive_ab": [naive.relative.value, naive.relative.low, naive.relative.high],
+            "naive_ab": [naive.value, naive.low, naive.high],
+            "naive_ab_without_luck": [sure.value, sure.low, sure.high],
             "off_by": [off.value, off.low, off.high],
             "p_value": p_value,
         },
