@@ -123,8 +123,8 @@ def creators_interfere(bench: Bench) -> Check:
         name="7. interference",
         passed=truth.p_value < 0.05 and p_value < 0.05,
         number=f"posts an author writes: twins {truth.relative.value:+.1%} [{truth.relative.low:+.1%}, "
-        f"{truth.relative.high:+.1%}], naive A/B {naive.value:+.1%} [{naive.low:+.1%}, {naive.high:+.1%}], of very many "
-        f"people {sure.value:+.1%} [{sure.low:+.1%}, {sure.high:+.1%}]; off by {off.value:+.1%} (p {p_value:.2g})",
+        f"{truth.relative.high:+.1%}], naive A/B {naive.value:+.1%} [{naive.low:+.1%}, {naive.high:+.1%}], of very "
+        f"many people {sure.value:+.1%} [{sure.low:+.1%}, {sure.high:+.1%}]; off by {off.value:+.1%} (p {p_value:.2g})",
         figures={
             "readiness": _QUIET,
             "posts": {name: int(w.sum()) for name, w in zip(("home", "quiet", "split"), written, strict=True)},
