@@ -41,7 +41,8 @@ def test_the_demo_fills_the_first_pages_of_its_people_and_keeps_every_rule(home:
     assert n_pages >= N_VIEWERS
     assert n_several > 0.7 * n_pages
     assert n_personal > 0.95 * n_several  # somebody whom the viewer follows is on nearly every page
-    assert 0.4 < n_followed / (35 * n_pages) < 0.8  # a mixture: neither a list of follows nor a list of hits
+    # A mixture: neither a list of follows nor a list of hits. Half of the people follow fewer than eighteen.
+    assert 0.2 < n_followed / (35 * n_pages) < 0.8, n_followed / (35 * n_pages)
 
 
 def test_the_demo_has_thousands_of_live_posts(home: Any) -> None:
