@@ -29,7 +29,7 @@ $(VENV)/.dev: $(VENV)/.base
 
 setup: $(VENV)/.dev  ## make the virtual environment with everything that development needs
 
-demo: $(VENV)/.base  ## generate a small world, serve it, print a viewer's feed (Ctrl-C ends it)
+demo: $(VENV)/.base  ## a small world that lives on in accelerated time, served; prints a viewer's feed (Ctrl-C ends it)
 	$(BIN)/millrace demo $(DEMO_ARGS)
 
 test: $(VENV)/.dev  ## the default tests: at most three minutes

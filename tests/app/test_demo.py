@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,12 +38,18 @@ def run_and_listen(*argv: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home whose demo has run once; what it printed is in ``first-run.txt``."""
-    home = tmp_path_factory.mktemp("demo") / "home"
-    text = run("demo", "--home", str(home), "--once", *TINY)
-    (home / "first-run.txt").write_text(text)
-    return home
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a home whose demo has run once; what it printed is in ``first-run.txt``."""
+    made = tmp_path_factory.mktemp("demo") / "home"
+    text = run("demo", "--home", str(made), "--once", *TINY)
+    (made / "first-run.txt").write_text(text)
+    return made
+
+
+@pytest.fixture
+def home(made: Path, tmp_path: Path) -> Path:
+    """Return a home of the test's own: what is served to a viewer of a tiny world is soon all that there is."""
+    return shutil.copytree(made, tmp_path / "made" / "home")
 
 
 @pytest.fixture

@@ -73,6 +73,8 @@ def like_times(settings: Settings) -> list[int]:
 
 def test_ages_and_events_go_by_the_servers_time(page: Any, client: HttpFeedClient, settings: Settings) -> None:
     assert set(page.locator(".card .when").all_inner_texts()) == {"5 h"}
+    page.wait_for_selector("#world-time:has-text('World time 07:40')")
+    assert page.is_visible("#world-note")
     page.click(".card >> nth=0 >> [data-act=like]")
     until(lambda: len(like_times(settings)) == 1, 20)
     client.advance(START_MS + 9 * HOUR_MS)

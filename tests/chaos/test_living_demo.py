@@ -60,8 +60,8 @@ class Demo:
 
         until(is_shown, PATIENCE_S)
 
-    def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.url + path, timeout=20) as answer:
+    def get(self, path: str, data: bytes | None = None) -> Any:
+        with urllib.request.urlopen(self.url + path, data=data, timeout=20) as answer:
             return json.loads(answer.read())
 
     def now_ms(self) -> int:
@@ -145,6 +145,10 @@ def test_time_and_posts_go_on_behind_the_page(demo: Demo) -> None:
     assert f"{SPEED} minutes pass in each of ours" in " ".join((demo.home / "err.txt").read_text().split())
     page = demo.get("/api/v1/timeline/home?viewer=u5&limit=50")
     assert any(post["created_at_ms"] > begun_ms for post in page["posts"]), "what is new is on the page"
+    tick_ms = demo.now_ms() + 180 * MINUTE_MS
+    tick = {"payload": {"type": "ClockTick", "now_ms": tick_ms}}
+    assert demo.get("/api/v1/events", json.dumps(tick).encode())["results"][0]["status"] == "accepted"
+    until(lambda: demo.now_ms() >= tick_ms + 30 * MINUTE_MS, PATIENCE_S)  # somebody moved time: it is caught up with
     demo.process.send_signal(signal.SIGINT)
     assert demo.process.wait(60) == 0
     assert "Traceback" not in (demo.home / "err.txt").read_text()
