@@ -109,7 +109,7 @@ def differences(world: World, viewers: np.ndarray, n_rounds: int) -> tuple[int, 
     for number in range(n_rounds):
         # The first page comes again in the end: somebody meets the same posts for the second time.
         slates = slates_of(world, viewers, number if number < n_rounds - 1 else 0)
-        looks = world.encounters.look(world.encounters.looked_at(slates))
+        looks = world.encounters.look_without_rest(slates)
         n_looks += remember(world, looks)
         engine: list[list[Look]] = [[] for _ in viewers]
         seen = looks.slates
@@ -132,7 +132,7 @@ def serve(way: Connection, world: World, viewers: np.ndarray) -> None:
         start = time.process_time()
         encounters = world.encounters
         if contender == "engine":
-            n = sum(remember(world, encounters.look(encounters.looked_at(s))) for s in slates)
+            n = sum(remember(world, encounters.look_without_rest(s)) for s in slates)
         elif contender == "truth":
             n = sum(remember(world, encounters.look(s)) for s in slates)
         else:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from millrace.base.actions import Action
 from millrace.simulator.acts import draw_actions, draw_dwell_ms
-from millrace.simulator.draws import Draws, Float64Array, Int64Array, Purpose
+from millrace.simulator.draws import Draws, Float64Array, Int64Array, Purpose, Uint64Array
 from millrace.simulator.mechanisms.law import Mechanism
 from millrace.simulator.mechanisms.situation import COLUMN, WORLD_ACTIONS, Response, Situation, Surroundings
 from millrace.simulator.memory import Memory, are_followed, first_of_runs
@@ -147,24 +147,6 @@ class Encounters:
             self._arousal = np.concatenate([self._arousal[:known], new])
         return self._arousal
 
-    def looked_at(self, slates: Slates) -> Slates:
-        """Return the part of slates that will be looked at, for whoever needs no truth of the rest.
-
-        Viewers scroll down to where they stop, so that it is the beginning of each page; what comes of a post depends
-        on those above it alone, so `look` says the same of it.
-        """
-        examine = examination(self._people.patience[slates.viewer], slates.position)
-        rows = np.flatnonzero(self._reaches(slates, examine))
-        return Slates(
-            viewer=slates.viewer[rows],
-            row=slates.row[rows],
-            page=slates.page[rows],
-            position=slates.position[rows],
-            began_ms=slates.began_ms[rows],
-            occasion_key=slates.occasion_key,
-            readiness=None if slates.readiness is None else slates.readiness[rows],
-        )
-
     def _reaches(self, slates: Slates, examine: Float64Array) -> BoolArray:
         """Return which posts of pages their viewers get to, shape (n,): one draw a page says how far they scroll."""
         u = self._draws.uniform(Purpose.EXAMINE, slates.viewer, slates.occasion_key[slates.page])
@@ -173,22 +155,43 @@ class Encounters:
 
     def look(self, slates: Slates) -> Looks:
         """Return what comes of slates. Nothing is remembered yet: `World` decides when."""
+        examine = examination(self._people.patience[slates.viewer], slates.position)
+        return self._come_of(slates, examine, self._reaches(slates, examine))
+
+    def look_without_rest(self, slates: Slates) -> Looks:
+        """Return what comes of the part of slates that is looked at, for whoever needs no truth of the rest.
+
+        Viewers scroll down to where they stop, so that it is the beginning of each page; what comes of a post depends
+        on those above it alone, so `look` says the same of it.
+        """
+        examine = examination(self._people.patience[slates.viewer], slates.position)
+        rows = np.flatnonzero(self._reaches(slates, examine))
+        part = Slates(
+            viewer=slates.viewer[rows],
+            row=slates.row[rows],
+            page=slates.page[rows],
+            position=slates.position[rows],
+            began_ms=slates.began_ms[rows],
+            occasion_key=slates.occasion_key,
+            readiness=None if slates.readiness is None else slates.readiness[rows],
+        )
+        return self._come_of(part, examine[rows], np.ones(len(rows), dtype=np.bool_))
+
+    def _come_of(self, slates: Slates, examine: Float64Array, is_examined: BoolArray) -> Looks:
         viewer, row, page = slates.viewer, slates.row, slates.page
         situation = self.situation(viewer, row, slates.began_ms)
         response = self.respond(situation, page)
         if slates.readiness is not None:
             response = _readier(response, slates.readiness)
-        people, draws, law = self._people, self._draws, self.mechanism.law
-        examine = examination(people.patience[viewer], slates.position)
-        is_examined = self._reaches(slates, examine)
-        did = np.zeros((len(viewer), len(WORLD_ACTIONS)), dtype=np.bool_)
-        dwell_ms = np.zeros(len(viewer), dtype=np.int64)
-        looked = np.flatnonzero(is_examined)  # nothing is drawn for what nobody looks at
-        who, key = viewer[looked], situation.key[looked]
-        occasion, follows = self._memory.occasions(who, row[looked]), response.take(looked)
-        did[looked], is_engaged = draw_actions(draws, law, who, key, occasion, follows)
-        if len(looked):
-            dwell_ms[looked] = draw_dwell_ms(draws, law, who, key, occasion, follows, is_engaged)
+        if is_examined.all():
+            did, dwell_ms = self._acts(viewer, row, situation.key, response)
+        else:  # nothing is drawn for what nobody looks at
+            looked = np.flatnonzero(is_examined)
+            did = np.zeros((len(viewer), len(WORLD_ACTIONS)), dtype=np.bool_)
+            dwell_ms = np.zeros(len(viewer), dtype=np.int64)
+            did[looked], dwell_ms[looked] = self._acts(
+                viewer[looked], row[looked], situation.key[looked], response.take(looked)
+            )
         if slates.readiness is not None:
             dwell_ms = (dwell_ms * slates.readiness).astype(np.int64)
         return Looks(
@@ -201,6 +204,16 @@ class Encounters:
             dwell_ms=dwell_ms,
             left_ms=slates.began_ms + _running_sum(dwell_ms, page),
         )
+
+    def _acts(
+        self, viewer: Int64Array, row: Int64Array, key: Uint64Array, response: Response
+    ) -> tuple[BoolArray, Int64Array]:
+        """Return what is done in looks that happen, shape (n, n_actions), and for how long they last, shape (n,)."""
+        if not len(viewer):
+            return np.zeros((0, len(WORLD_ACTIONS)), dtype=np.bool_), np.zeros(0, dtype=np.int64)
+        draws, law, occasion = self._draws, self.mechanism.law, self._memory.occasions(viewer, row)
+        did, is_engaged = draw_actions(draws, law, viewer, key, occasion, response)
+        return did, draw_dwell_ms(draws, law, viewer, key, occasion, response, is_engaged)
 
     def expected(self, looks: Looks) -> Utility:
         """Return what each look is worth once it happens, exactly, shape (n,) each."""

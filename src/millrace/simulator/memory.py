@@ -24,6 +24,7 @@ N_LIKERS: Final = 8
 _TOPIC_HALF_LIFE_MS: Final = 6 * 3_600_000
 _ATTENTION_HALF_LIFE_MS: Final = 24 * 3_600_000
 _MOOD_WEIGHT: Final = 0.3
+_NEWEST_SHARE: Final = 8
 _HALF_ATTENTION: Final = 1.2
 """Reactions per post at which an author writes about as much as they are used to."""
 
@@ -59,7 +60,9 @@ class Memory:
         self.topic_looks = np.zeros((n_users, N_TOPICS), dtype=np.float64)
         self.likers = np.full((1024, N_LIKERS), -1, dtype=np.int32)
         self.n_likers = np.zeros(1024, dtype=np.int64)
+        # The newest apart: they are merged into the many when there is an eighth as many of them.
         self.meetings = np.empty(0, dtype=np.int64)
+        self.newest_meetings = np.empty(0, dtype=np.int64)
 
     def pass_time(self, elapsed_ms: int) -> None:
         """Let what decays decay."""
@@ -80,13 +83,18 @@ class Memory:
 
     def occasions(self, viewer: Int64Array, row: Int64Array) -> Int64Array:
         """Return how often each viewer has met each post before, shape (n,)."""
-        out = np.empty(len(viewer), dtype=np.int64)
-        _count_meetings(viewer, row, self.meetings, out)
+        out = np.zeros(len(viewer), dtype=np.int64)
+        for meetings in (self.meetings, self.newest_meetings):
+            if len(meetings):
+                _count_meetings(viewer, row, meetings, out)
         return out
 
     def meet(self, viewer: Int64Array, row: Int64Array) -> None:
         """Remember that these viewers have met these posts."""
-        self.meetings = _merged(self.meetings, np.sort((viewer << 32) | row))
+        self.newest_meetings = _merged(self.newest_meetings, np.sort((viewer << 32) | row))
+        if len(self.newest_meetings) * _NEWEST_SHARE > len(self.meetings):
+            self.meetings = _merged(self.meetings, self.newest_meetings)
+            self.newest_meetings = np.empty(0, dtype=np.int64)
 
     def looked(self, viewer: Int64Array, author: Int64Array, topic: npt.NDArray[np.int8]) -> None:
         """Remember whose posts about what were looked at, in order."""
@@ -199,11 +207,9 @@ def _count_meetings(viewer: Int64Array, row: Int64Array, meetings: Int64Array, o
             high = _first_at(meetings, low, len(meetings), (viewer[i] + 1) << 32)
         key = (viewer[i] << 32) | row[i]
         at = _first_at(meetings, low, high, key)
-        count = 0
         while at < high and meetings[at] == key:
-            count += 1
+            out[i] += 1
             at += 1
-        out[i] = count
 
 
 @njit(cache=True)

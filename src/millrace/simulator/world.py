@@ -116,7 +116,7 @@ class World:
         if stop_ms <= self.history_ms:
             return
         slates, sessions = self.visit(self.visitors(start_ms, stop_ms), start_ms)
-        looks = self.encounters.look(self.encounters.looked_at(slates))  # nobody asks for the truth of the rest
+        looks = self.encounters.look_without_rest(slates)  # nobody asks for the truth of the rest
         yield from self.absorb(looks)
         self.feel(sessions, looks, looks.slates.page)
         yield from self._told_searches(sessions)
