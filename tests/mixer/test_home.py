@@ -110,7 +110,8 @@ def test_what_viewers_like_more_comes_first(a_world: World) -> None:
     shown = [an_impression(v, p, dwell_ms=4_000) for v in range(100, 160) for p in (1, 2)]
     likes = [an_engagement(v, 2, "reply") for v in range(100, 130)]
     hates = [an_engagement(v, 1, "report") for v in range(100, 130)]
-    world = a_world([*posts_by(30, 1), *posts_by(31, 2), *shown, *likes, *hates])
+    follows = [a_follow(20, author) for author in (30, 31)]
+    world = a_world([*follows, *posts_by(30, 1), *posts_by(31, 2), *shown, *likes, *hates])
     page = world.page()
     assert ids(page) == ["2", "1"]
     assert page.posts[1].score < 0.001 < page.posts[0].score

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.base.actions import Action, ActionSpace
+from millrace.base.params import Param
 from millrace.features.columns import (
     ACTION_PROBS,
     AUTHOR_AFFINITY,
@@ -25,11 +26,13 @@ from millrace.mixer.rankers.counters_ranker import (
     LEAST_TASTE,
     POST_STRENGTH,
     PROOF_AFFINITY,
+    STRANGER_FACTOR,
     TASTE_AFFINITY,
     CountersRanker,
 )
 from millrace.mixer.rankers.rates import smoothed_rates, smoothed_rates_reference
 from millrace.pipeline.batch import CandidateBatch
+from millrace.pipeline.query import Query
 from millrace.testing.pipeline_builders import a_batch, a_query, ranked
 
 N = len(ActionSpace())
@@ -60,8 +63,13 @@ def a_counted_batch(n: int, **evidence: np.ndarray) -> CandidateBatch:
     )
 
 
+def as_counted(params: dict[Param, object] | None = None) -> Query:
+    """A query whose rates hold for strangers' posts as they were counted."""
+    return a_query(params={STRANGER_FACTOR: 1.0, **(params or {})})
+
+
 def test_without_evidence_everything_has_its_base_rate() -> None:
-    probs = ranked(CountersRanker(ActionSpace()), a_query(), a_counted_batch(1))[ACTION_PROBS]
+    probs = ranked(CountersRanker(ActionSpace()), as_counted(), a_counted_batch(1))[ACTION_PROBS]
     assert probs.shape == (1, N)
     assert probs[0, Action.LIKE] == pytest.approx(BASE_RATES[Action.LIKE])
     assert probs[0, Action.DWELL_TIME] == pytest.approx(BASE_RATES[Action.DWELL_TIME])
@@ -74,7 +82,7 @@ def test_a_post_moves_from_the_prior_to_its_own_rate_as_views_come_in() -> None:
             [{"views": 2, Action.LIKE: 1}, {"views": 40, Action.LIKE: 20}, {"views": 40_000, Action.LIKE: 20_000}]
         ),
     )
-    likes = ranked(CountersRanker(ActionSpace()), a_query(params={POST_STRENGTH: 40.0}), batch)[ACTION_PROBS][
+    likes = ranked(CountersRanker(ActionSpace()), as_counted({POST_STRENGTH: 40.0}), batch)[ACTION_PROBS][
         :, Action.LIKE
     ]
     assert likes[0] == pytest.approx((1 + 40 * 0.03) / 42)
@@ -84,7 +92,7 @@ def test_a_post_moves_from_the_prior_to_its_own_rate_as_views_come_in() -> None:
 
 def test_more_likes_without_logged_views_mean_a_higher_rate_and_never_more_than_one() -> None:
     batch = a_counted_batch(4, observed=counts([{Action.LIKE: c} for c in (0, 10, 1_000, 1_000_000)]))
-    likes = ranked(CountersRanker(ActionSpace()), a_query(), batch)[ACTION_PROBS][:, Action.LIKE]
+    likes = ranked(CountersRanker(ActionSpace()), as_counted(), batch)[ACTION_PROBS][:, Action.LIKE]
     assert likes.tolist() == sorted(likes.tolist())
     assert pytest.approx(likes[0]) == 0.03
     assert likes[3] < 1
@@ -93,7 +101,7 @@ def test_more_likes_without_logged_views_mean_a_higher_rate_and_never_more_than_
 def test_affinity_lifts_positive_heads_only() -> None:
     affinity = np.array([0, 3, 1000], dtype=np.float32)
     probs = ranked(
-        CountersRanker(ActionSpace()), a_query(params={AFFINITY_GAIN: 2.0}), a_counted_batch(3, affinity=affinity)
+        CountersRanker(ActionSpace()), as_counted({AFFINITY_GAIN: 2.0}), a_counted_batch(3, affinity=affinity)
     )[ACTION_PROBS]
     assert probs[:, Action.LIKE].tolist() == pytest.approx([0.03, 0.06, 0.09], rel=0.01)
     assert len(set(probs[:, Action.REPORT].tolist())) == 1
@@ -102,27 +110,35 @@ def test_affinity_lifts_positive_heads_only() -> None:
 
 def test_following_an_author_counts_as_affinity_before_anything_was_done() -> None:
     batch = a_counted_batch(2, in_network=np.array([False, True]))
-    probs = ranked(CountersRanker(ActionSpace()), a_query(params={AFFINITY_GAIN: 2.0, FOLLOW_AFFINITY: 3.0}), batch)
+    probs = ranked(CountersRanker(ActionSpace()), as_counted({AFFINITY_GAIN: 2.0, FOLLOW_AFFINITY: 3.0}), batch)
     assert probs[ACTION_PROBS][:, Action.LIKE].tolist() == pytest.approx([0.03, 0.06])
 
 
 def test_each_followed_account_that_engaged_with_a_post_counts_as_affinity() -> None:
     batch = a_counted_batch(2, proofs=np.array([0, 6], dtype=np.int32))
-    probs = ranked(CountersRanker(ActionSpace()), a_query(params={AFFINITY_GAIN: 2.0, PROOF_AFFINITY: 0.5}), batch)
+    probs = ranked(CountersRanker(ActionSpace()), as_counted({AFFINITY_GAIN: 2.0, PROOF_AFFINITY: 0.5}), batch)
     assert probs[ACTION_PROBS][:, Action.LIKE].tolist() == pytest.approx([0.03, 0.06])
 
 
 def test_a_text_like_what_one_liked_counts_as_affinity_beyond_what_chance_gives() -> None:
     batch = a_counted_batch(3, taste=np.array([0.0, 0.2, 0.5], dtype=np.float32))
     params = {AFFINITY_GAIN: 2.0, TASTE_AFFINITY: 10.0, LEAST_TASTE: 0.2}
-    probs = ranked(CountersRanker(ActionSpace()), a_query(params=params), batch)
+    probs = ranked(CountersRanker(ActionSpace()), as_counted(params), batch)
     assert probs[ACTION_PROBS][:, Action.LIKE].tolist() == pytest.approx([0.03, 0.03, 0.06])
+
+
+def test_less_is_expected_of_what_is_done_with_posts_of_strangers() -> None:
+    batch = a_counted_batch(2, in_network=np.array([False, True]))
+    query = a_query(params={STRANGER_FACTOR: 0.5, FOLLOW_AFFINITY: 0.0})
+    probs = ranked(CountersRanker(ActionSpace()), query, batch)[ACTION_PROBS]
+    assert probs[:, Action.LIKE].tolist() == pytest.approx([0.015, 0.03])
+    assert len(set(probs[:, Action.REPORT].tolist())) == 1
 
 
 def test_an_unknown_author_begins_as_an_average_one_of_the_candidates() -> None:
     author = counts([{"views": 9_000, Action.LIKE: 1_800}, {}, {Action.LIKE: 500}])  # the last without logged views
     batch = a_counted_batch(3, author=author)
-    likes = ranked(CountersRanker(ActionSpace()), a_query(params={BASE_STRENGTH: 1_000.0}), batch)[ACTION_PROBS]
+    likes = ranked(CountersRanker(ActionSpace()), as_counted({BASE_STRENGTH: 1_000.0}), batch)[ACTION_PROBS]
     assert likes[1, Action.LIKE] == pytest.approx((1_800 + 1_000 * 0.03) / 10_000)
 
 
@@ -140,14 +156,14 @@ def test_business_actions_have_heads_that_begin_at_zero() -> None:
         },
         n=1,
     )
-    probs = ranked(CountersRanker(actions), a_query(), batch)[ACTION_PROBS]
+    probs = ranked(CountersRanker(actions), as_counted(), batch)[ACTION_PROBS]
     assert probs.shape == (1, N + 1)
     assert probs[0, N] == 0
 
 
 def test_nothing_is_concluded_from_what_an_import_did_not_count() -> None:
     batch = a_counted_batch(1, observed=counts([{Action.LIKE: 500}]))
-    probs = ranked(CountersRanker(ActionSpace()), a_query(), batch)[ACTION_PROBS]
+    probs = ranked(CountersRanker(ActionSpace()), as_counted(), batch)[ACTION_PROBS]
     assert probs[0, Action.LIKE] > BASE_RATES[Action.LIKE]
     assert probs[0, Action.REPLY] == pytest.approx(BASE_RATES[Action.REPLY])
 

@@ -84,6 +84,14 @@ TASTE_AFFINITY: Final = Param(
 )
 LEAST_TASTE: Final = Param("rates.least_taste", 0.2, 0.0, 1.0, "likeness that chance gives")
 
+STRANGER_FACTOR: Final = Param(
+    "rates.stranger_factor",
+    0.5,
+    0.0,
+    1.0,
+    "how much of the rates holds for posts by strangers; those who were shown a post so far mostly knew its author",
+)
+
 
 class CountersRanker(Ranker):
     """Predicts every action by smoothed rates; positive ones rise with the viewer's affinity to the author.
@@ -121,6 +129,7 @@ class CountersRanker(Ranker):
         PROOF_AFFINITY,
         TASTE_AFFINITY,
         LEAST_TASTE,
+        STRANGER_FACTOR,
     )
 
     def __init__(self, actions: ActionSpace) -> None:
@@ -157,6 +166,9 @@ class CountersRanker(Ranker):
             + np.maximum(batch[TEXT_TASTE] - np.float32(params.get_float(LEAST_TASTE)), 0.0)
             * np.float32(params.get_float(TASTE_AFFINITY))
         )
+        strangers = np.flatnonzero(~batch[IS_IN_NETWORK])
+        if (factor := params.get_float(STRANGER_FACTOR)) != 1.0 and len(strangers):
+            probs[np.ix_(strangers, self._positive)] *= np.float32(factor)
         liked = np.flatnonzero(affinity > 0)
         if len(liked):
             some = affinity[liked]
