@@ -12,5 +12,9 @@ class ContentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     max_posts: Annotated[
         int,
-        Meta(ge=1, le=1 << 24, description="Newest posts, reposts aside, whose text vectors are kept; 113 bytes each"),
+        Meta(
+            ge=1,
+            le=1 << 24,
+            description="Newest posts, reposts aside, whose text vectors and tokens are kept; 250 bytes each",
+        ),
     ] = 131_072

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from millrace.base.ids import IdHasher, IdKind, Int64Array
-from millrace.base.int_table import IntTable
+from millrace.base.int_table import Int32Array, IntTable
+from millrace.base.tokens import UInt8Array
 from millrace.content.config import ContentConfig
+from millrace.content.ngrams import MAX_TOKENS, UInt16Array, token_rows
 from millrace.content.text_kernels import (
     ANNOTATE,
     CREATE,
@@ -18,18 +20,23 @@ from millrace.content.text_kernels import (
     DONE,
     EDIT,
     ERASE,
+    HAS_AUDIO,
+    HAS_IMAGE,
+    HAS_LINK,
+    HAS_VIDEO,
     ROWS_FULL,
     SCANNED,
     Float32Array,
     TextArrays,
     TextChanges,
     apply_changes,
+    gather_content,
     gather_vectors,
     newest_originals,
     scan_similar,
 )
 from millrace.content.vectors import N_DIMS, SCALE, quantised, text_vectors
-from millrace.events.content_events import PostAnnotated, PostCreated, PostDeleted, PostEdited
+from millrace.events.content_events import Media, PostAnnotated, PostCreated, PostDeleted, PostEdited
 from millrace.events.envelope import Payload
 from millrace.events.user_events import UserErased
 from millrace.stores.fold import Arrays, EventBatch
@@ -41,7 +48,9 @@ MAX_SCANNED: Final = 100_000
 
 _UNIT: Final = SCALE * SCALE
 _FIRST_ROWS: Final = 64
-_COLUMNS: Final = ("post_ids", "author_ids", "created_ms", "flags", "vectors")
+_COLUMNS: Final = ("post_ids", "author_ids", "created_ms", "flags", "vectors", "tokens", "traits", "revisions")
+_TRAIT_BY_MEDIA: Final = {"image": HAS_IMAGE, "video": HAS_VIDEO, "audio": HAS_AUDIO}
+_UNSAID: Final = -1
 _NO_IDS: Final = np.empty(0, dtype=np.int64)
 
 
@@ -75,8 +84,12 @@ class TextIndex:
             "created_ms": np.zeros(n_rows, dtype=np.int64),
             "flags": np.zeros(n_rows, dtype=np.uint8),
             "vectors": np.zeros((n_rows, N_DIMS), dtype=np.int8),
+            "tokens": np.zeros((n_rows, MAX_TOKENS), dtype=np.uint16),
+            "traits": np.zeros(n_rows, dtype=np.uint8),
+            "revisions": np.zeros(n_rows, dtype=np.int64),
         }
         self._n_arrived = np.zeros(1, dtype=np.int64)
+        self._n_changes = np.zeros(1, dtype=np.int64)
         self._refresh()
 
     # --- reading
@@ -94,6 +107,26 @@ class TextIndex:
     def vectors(self, post_ids: Int64Array) -> tuple[Float32Array, BoolArray]:
         """Return the vectors of posts at length 1, shape (n, 64), float32, zeros for none; and which have one, (n,)."""
         return gather_vectors(self._index, np.array(post_ids, dtype=np.int64))
+
+    def content(self, post_ids: Int64Array) -> tuple[UInt16Array, UInt8Array]:
+        """Return what models read of posts.
+
+        Returns
+        -------
+        tokens
+            Shape (n, 64), uint16: rows of an embedding bag (`millrace.content.ngrams`); zeros for posts not here.
+        traits
+            Shape (n,), uint8: bits of `HAS_IMAGE`, `HAS_VIDEO`, `HAS_AUDIO`, `HAS_LINK`.
+        """
+        return gather_content(self._index, np.array(post_ids, dtype=np.int64))
+
+    def rows(self, post_ids: Int64Array) -> Int32Array:
+        """Return the rows of posts in the arrays of `by_row`, shape (n,), int32; -1 for posts not here."""
+        return self._table.get_many(np.asarray(post_ids, dtype=np.int64))
+
+    def by_row(self) -> TextArrays:
+        """Return the live arrays, to be read only: for caches that follow them row by row (``revisions``)."""
+        return self._index
 
     def most_similar(
         self,
@@ -200,19 +233,21 @@ class TextIndex:
 
     def arrays(self) -> Arrays:
         """Return the whole state; the arrays are the live ones."""
-        return {**self._table.arrays("posts"), **self._columns, "n_arrived": self._n_arrived}
+        counts = {"n_arrived": self._n_arrived, "n_changes": self._n_changes}
+        return {**self._table.arrays("posts"), **self._columns, **counts}
 
     def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take over a state written by `arrays`."""
         self._table.load("posts", arrays)
         self._columns = {name: arrays[name] for name in _COLUMNS}
         self._n_arrived = arrays["n_arrived"]
+        self._n_changes = arrays["n_changes"]
         self._refresh()
 
     def _changes_of(self, batch: EventBatch) -> TextChanges:
         """Return the batch as changes; all texts of it become vectors in one call."""
         one, post = self._hasher.one, IdKind.POST
-        words: list[tuple[int, int, int, int, int]] = []
+        words: list[tuple[int, int, int, int, int, int]] = []
         texts: list[str] = []
         text_rows: list[int] = []
         given: list[tuple[float, ...]] = []
@@ -229,25 +264,29 @@ class TextIndex:
                 texts.append(payload.text)
                 author_id = one(IdKind.USER, payload.author_id)
                 kind = KIND_CODES[payload.kind]
-                words.append((CREATE, one(post, payload.post_id), author_id, min(said_ms, appended_ms), kind))
+                traits = _traits(payload.media, payload.link)
+                words.append((CREATE, one(post, payload.post_id), author_id, min(said_ms, appended_ms), kind, traits))
             elif isinstance(payload, PostEdited):
                 if payload.text is not None:
                     text_rows.append(len(words))
                     texts.append(payload.text)
-                    words.append((EDIT, one(post, payload.post_id), 0, 0, 0))
+                traits = _UNSAID if payload.media is None else _traits(payload.media)
+                words.append((EDIT, one(post, payload.post_id), 0, 0, 0, traits))
             elif isinstance(payload, PostAnnotated):
                 if payload.vector is not None and len(payload.vector) == N_DIMS:
                     given_rows.append(len(words))
                     given.append(payload.vector)
-                    words.append((ANNOTATE, one(post, payload.post_id), 0, 0, 0))
+                    words.append((ANNOTATE, one(post, payload.post_id), 0, 0, 0, _UNSAID))
             elif isinstance(payload, PostDeleted):
-                words.append((DELETE, one(post, payload.post_id), 0, 0, 0))
+                words.append((DELETE, one(post, payload.post_id), 0, 0, 0, _UNSAID))
             elif isinstance(payload, UserErased):
-                words.append((ERASE, one(IdKind.USER, payload.user_id), 0, 0, 0))
-        table = np.array(words, dtype=np.int64).reshape(-1, 5)
+                words.append((ERASE, one(IdKind.USER, payload.user_id), 0, 0, 0, _UNSAID))
+        table = np.array(words, dtype=np.int64).reshape(-1, 6)
         vectors = np.zeros((len(words), N_DIMS), dtype=np.int8)
+        tokens = np.zeros((len(words), MAX_TOKENS), dtype=np.uint16)
+        has_text = np.zeros(len(words), dtype=np.bool_)
         if texts:
-            vectors[text_rows] = text_vectors(texts)
+            vectors[text_rows], tokens[text_rows], has_text[text_rows] = text_vectors(texts), token_rows(texts), True
         if given:
             vectors[given_rows] = quantised(np.array(given, dtype=np.float64))
         return TextChanges(
@@ -257,6 +296,9 @@ class TextIndex:
             created_ms=table[:, 3].copy(),
             kinds=table[:, 4].astype(np.uint8),
             vectors=vectors,
+            tokens=tokens,
+            has_text=has_text,
+            traits=table[:, 5].astype(np.int16),
         )
 
     def _grow_rows(self) -> None:
@@ -270,5 +312,14 @@ class TextIndex:
             values=self._table.values,
             n_keys=self._table.n,
             n_arrived=self._n_arrived,
+            n_changes=self._n_changes,
             **self._columns,
         )
+
+
+def _traits(media: Sequence[Media], link: str = "") -> int:
+    """Return the bits of what is attached."""
+    bits = HAS_LINK if link else 0
+    for one in media:
+        bits |= _TRAIT_BY_MEDIA[one.kind]
+    return bits

@@ -15,6 +15,7 @@ from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array, slot_of, table_find, table_put, table_remove
 from millrace.base.kernels import njit
 from millrace.base.tokens import UInt8Array
+from millrace.content.ngrams import MAX_TOKENS, UInt16Array
 from millrace.content.vectors import N_DIMS, Int8Array
 from millrace.stores.post_kernels import ORIGINAL, QUOTE
 
@@ -35,6 +36,11 @@ EDIT: Final = 1
 ANNOTATE: Final = 2
 DELETE: Final = 3
 ERASE: Final = 4
+
+HAS_IMAGE: Final = 1
+HAS_VIDEO: Final = 2
+HAS_AUDIO: Final = 4
+HAS_LINK: Final = 8
 
 DONE: Final = 0
 ROWS_FULL: Final = 1
@@ -59,8 +65,16 @@ class TextArrays(NamedTuple):
         Shape (n_rows,), uint8: kind, and whether the post is alive, has a vector, was given it.
     vectors
         Shape (n_rows, 64), int8.
+    tokens
+        Shape (n_rows, 64), uint16: rows of an embedding bag (`millrace.content.ngrams`).
+    traits
+        Shape (n_rows,), uint8: what is attached (`HAS_IMAGE` ...).
+    revisions
+        Shape (n_rows,), int64: number of the change that made the row what it is; ascending over all rows.
     n_arrived
         Shape (1,), int64: posts so far.
+    n_changes
+        Shape (1,), int64: changes of rows so far.
     """
 
     keys: Int64Array
@@ -71,13 +85,18 @@ class TextArrays(NamedTuple):
     created_ms: Int64Array
     flags: UInt8Array
     vectors: Int8Array
+    tokens: UInt16Array
+    traits: UInt8Array
+    revisions: Int64Array
     n_arrived: Int64Array
+    n_changes: Int64Array
 
 
 class TextChanges(NamedTuple):
-    """Events as columns of numbers: shape (n,) each, ``vectors`` (n, 64).
+    """Events as columns of numbers: shape (n,) each, ``vectors`` and ``tokens`` (n, 64).
 
     ``keys`` are post ids, of an erasure the author's; ``author_ids``, ``created_ms`` and ``kinds`` are of creations.
+    ``traits`` are -1 where an event says nothing of them, ``has_text`` tells whether ``tokens`` count.
     """
 
     changes: UInt8Array
@@ -86,6 +105,9 @@ class TextChanges(NamedTuple):
     created_ms: Int64Array
     kinds: UInt8Array
     vectors: Int8Array
+    tokens: UInt16Array
+    has_text: npt.NDArray[np.bool_]
+    traits: Int16Array
 
 
 @njit(cache=True)
@@ -106,6 +128,23 @@ def _write_vector(index: TextArrays, row: int, vector: Int8Array, is_given: int)
 
 
 @njit(cache=True)
+def _write_content(index: TextArrays, row: int, changes: TextChanges, i: int) -> None:
+    """Write what an event says of a post's text and attachments, and number the change."""
+    if changes.has_text[i]:
+        index.tokens[row] = changes.tokens[i]
+    if changes.traits[i] >= 0:
+        # An edit names media, never a link: the one that is known stays.
+        index.traits[row] = np.uint8((index.traits[row] & HAS_LINK) | changes.traits[i])
+    _number(index, row)
+
+
+@njit(cache=True)
+def _number(index: TextArrays, row: int) -> None:
+    index.n_changes[0] += 1
+    index.revisions[row] = index.n_changes[0]
+
+
+@njit(cache=True)
 def _clear(index: TextArrays, row: int) -> None:
     """Forget the post of a row, if there is one."""
     if index.post_ids[row] == 0:
@@ -117,6 +156,9 @@ def _clear(index: TextArrays, row: int) -> None:
     index.created_ms[row] = 0
     index.flags[row] = 0
     index.vectors[row] = 0
+    index.tokens[row] = 0
+    index.traits[row] = 0
+    _number(index, row)
 
 
 @njit(cache=True)
@@ -143,6 +185,7 @@ def _create(index: TextArrays, changes: TextChanges, i: int, max_posts: int) -> 
     kind = changes.kinds[i]
     index.flags[row] = np.uint8(kind | IS_ALIVE | (IS_STRANGERS if kind in (ORIGINAL, QUOTE) else 0))
     _write_vector(index, row, changes.vectors[i], 0)
+    _write_content(index, row, changes, i)
     return DONE
 
 
@@ -165,10 +208,15 @@ def apply_changes(index: TextArrays, changes: TextChanges, start: int, max_posts
             if change == DELETE:
                 index.flags[row] &= np.uint8(KIND_BITS)
                 index.vectors[row] = 0
+                index.tokens[row] = 0
+                _number(index, row)
             elif change == ANNOTATE:
                 _write_vector(index, row, changes.vectors[i], IS_GIVEN)
-            elif not index.flags[row] & IS_GIVEN:
-                _write_vector(index, row, changes.vectors[i], 0)
+                _number(index, row)
+            else:
+                if changes.has_text[i] and not index.flags[row] & IS_GIVEN:
+                    _write_vector(index, row, changes.vectors[i], 0)
+                _write_content(index, row, changes, i)
     return len(changes.keys), DONE
 
 
@@ -189,6 +237,19 @@ def gather_vectors(index: TextArrays, post_ids: Int64Array) -> tuple[Float32Arra
             out[i, dim] = np.float32(index.vectors[row, dim] / length)
         has[i] = True
     return out, has
+
+
+@njit(cache=True)
+def gather_content(index: TextArrays, post_ids: Int64Array) -> tuple[UInt16Array, UInt8Array]:
+    """Return tokens, shape (n, 64), and traits, shape (n,), of posts; zeros where there are none."""
+    tokens = np.zeros((len(post_ids), MAX_TOKENS), dtype=np.uint16)
+    traits = np.zeros(len(post_ids), dtype=np.uint8)
+    for i in range(len(post_ids)):
+        row = _row_of(index, post_ids[i]) if post_ids[i] != 0 else np.int64(-1)
+        if row >= 0:
+            tokens[i] = index.tokens[row]
+            traits[i] = index.traits[row]
+    return tokens, traits
 
 
 @njit(cache=True)

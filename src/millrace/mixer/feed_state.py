@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from millrace.base.actions import ActionSpace
 from millrace.base.ids import IdHasher
 from millrace.content.config import ContentConfig
+from millrace.content.profile_texts import ProfileTexts
 from millrace.content.text_index import TextIndex
 from millrace.stores.config import StoresConfig
 from millrace.stores.fold import Fold
@@ -37,7 +38,8 @@ class FeedState(State):
     ) -> None:
         super().__init__(config, hasher, actions)
         self.texts = TextIndex(content or ContentConfig(), self.hasher)
+        self.profile_texts = ProfileTexts(self.hasher)
 
     def folds(self) -> Sequence[Fold]:
         """Return every store, in the order of application."""
-        return (*super().folds(), self.texts)
+        return (*super().folds(), self.texts, self.profile_texts)

@@ -1,0 +1,1 @@
+"""What models read, made in one place for serving and for training."""

@@ -1,0 +1,111 @@
+"""What a network is: sizes by preset, and how it is trained. Written into the manifest of every artefact."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from millrace.base.errors import ConfigError
+from millrace.content.ngrams import N_TOKEN_ROWS
+from millrace.features.encoding.history import MAX_HISTORY
+
+Preset = Literal["nano", "small", "large"]
+
+N_SURFACES: Final = 8
+
+
+class TableConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rows of the hashed embedding tables, and their width; row 0 of each is padding."""
+
+    width: Annotated[int, Meta(ge=1)] = 32
+    n_token_rows: Annotated[int, Meta(ge=2)] = N_TOKEN_ROWS
+    n_post_rows: Annotated[int, Meta(ge=2)] = 1 << 16
+    n_author_rows: Annotated[int, Meta(ge=2)] = 1 << 14
+    n_sid_levels: Annotated[int, Meta(ge=0, description="levels of semantic ids; 0: none are read")] = 0
+    n_sid_codes: Annotated[int, Meta(ge=1)] = 64
+
+
+class TrunkConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A transformer over profile, history and candidates."""
+
+    d: Annotated[int, Meta(ge=8)] = 64
+    n_layers: Annotated[int, Meta(ge=1)] = 2
+    n_heads: Annotated[int, Meta(ge=1)] = 4
+    ffn_factor: Annotated[int, Meta(ge=1)] = 4
+    max_history: Annotated[int, Meta(ge=1)] = MAX_HISTORY
+    tables: TableConfig = TableConfig()
+    social_width: Annotated[int, Meta(ge=0, description="width of social vectors; 0: none are read")] = 0
+
+    def check(self) -> None:
+        """Raise `ConfigError` unless the heads divide the width into even parts."""
+        if self.d % (2 * self.n_heads):
+            raise ConfigError(
+                "trunk width",
+                value=self.d,
+                problem=f"not a multiple of twice the {self.n_heads} heads",
+                remedy="choose d and n_heads so that d / n_heads is even",
+            )
+
+
+PRESETS: Final[dict[str, TrunkConfig]] = {
+    "nano": TrunkConfig(),
+    "small": TrunkConfig(d=128, n_layers=2, n_heads=8, tables=TableConfig(width=64, n_author_rows=1 << 16)),
+    "large": TrunkConfig(
+        d=512,
+        n_layers=6,
+        n_heads=8,
+        tables=TableConfig(width=128, n_post_rows=1 << 20, n_author_rows=1 << 20),
+    ),
+}
+
+
+class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ranker: a trunk, what it reads, and what it predicts.
+
+    Attributes
+    ----------
+    actions
+        Names of the heads, in `Action` order.
+    n_dense
+        Dense fields of a candidate.
+    n_profile_dense
+        Dense fields of a profile.
+    schema
+        Hash of the inputs' meaning (`millrace.features.encoding.candidates.schema_hash`).
+    """
+
+    trunk: TrunkConfig = TrunkConfig()
+    actions: tuple[str, ...] = ()
+    n_dense: int = 0
+    n_profile_dense: int = 4
+    schema: str = ""
+
+    @property
+    def history_width(self) -> int:
+        """Floats of a history token: content, post, author, semantic id, actions, dense, surface."""
+        return 4 * self.trunk.tables.width + len(self.actions) + 3 + N_SURFACES
+
+    @property
+    def profile_width(self) -> int:
+        """Floats of a profile: languages, biography, social vector, dense."""
+        return 2 * self.trunk.tables.width + self.trunk.social_width + self.n_profile_dense
+
+    @property
+    def candidate_width(self) -> int:
+        """Floats of a candidate: content, post, author, semantic id, language, social vector of its author, dense."""
+        return 5 * self.trunk.tables.width + self.trunk.social_width + self.n_dense
+
+
+def preset(name: str, **changes: int) -> TrunkConfig:
+    """Return the trunk of a preset, with some of its own sizes changed.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such preset.
+    """
+    if name not in PRESETS:
+        raise ConfigError("preset", value=name, problem="not known", remedy=f"use one of {', '.join(PRESETS)}")
+    return replace(PRESETS[name], **changes)
