@@ -65,7 +65,8 @@ class ProfileTexts:
             if text is None:
                 self._forget(user)
             else:
-                self._bios[self._row(user)] = rows
+                row = self._row(user)  # first: it may make room in another array
+                self._bios[row] = rows
 
     def tick(self, watermark_ms: int) -> None:
         """Nothing runs out."""
