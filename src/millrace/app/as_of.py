@@ -8,9 +8,9 @@ share one position of the state (at most ``behind_ms`` old): a prediction may be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -38,6 +38,9 @@ NEW_VIEWER_ACTIONS: Final = 10
 
 OnProgress = Callable[[int, int], None]
 """Called with (records folded, records to fold)."""
+
+Visit = Callable[[int], Coroutine[Any, Any, None]]
+"""Called with the number of a slate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +88,44 @@ def predict_as_of(
     StoreError
         If the log has been trimmed and no checkpoint is old enough to begin from.
     """
+    feeds: list[_FeedAsOf] = []
+
+    def feed_of(state: FeedState) -> Visit:
+        feed = _FeedAsOf(settings, state, slates)
+        feeds.append(feed)
+        return lambda slate: feed.predict(slate, sampled_rows)
+
+    visit_as_of(settings, log, hasher, slates, feed_of, behind_ms=behind_ms, on_progress=on_progress)
+    return feeds[0].finished()
+
+
+def visit_as_of(
+    settings: Settings,
+    log: Log,
+    hasher: IdHasher,
+    slates: Slates,
+    visitor_of: Callable[[FeedState], Visit],
+    *,
+    behind_ms: int,
+    on_progress: OnProgress,
+) -> None:
+    """Visit every slate while the state stands where a server's stood, or up to ``behind_ms`` before.
+
+    Parameters
+    ----------
+    visitor_of
+        Called once with the state, which moves on between visits; returns what is called with each slate's number.
+
+    Raises
+    ------
+    StoreError
+        If the log has been trimmed and no checkpoint is old enough to begin from.
+    """
     replica = wiring.build_replica(settings, log, has_content_reads=False, hasher=hasher)
     try:
         _begin(replica, int(slates.cuts[0]))
         first, last = total(replica.position), int(slates.cuts[-1])
-        feed = _FeedAsOf(settings, replica.state, slates)
+        visit = visitor_of(replica.state)
         with asyncio.Runner() as runner:
             for group in _groups(slates, behind_ms):
                 cut = int(slates.cuts[group.start])
@@ -98,8 +134,7 @@ def predict_as_of(
                         break
                     on_progress(total(replica.position) - first, last - first)
                 for slate in group:
-                    runner.run(feed.predict(slate, sampled_rows))
-        return feed.finished()
+                    runner.run(visit(slate))
     finally:
         replica.close()
 

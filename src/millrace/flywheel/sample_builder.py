@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from millrace.base.actions import ActionSpace
 from millrace.base.ids import NO_ID, Int64Array
@@ -11,7 +14,7 @@ from millrace.content.text_index import TextIndex
 from millrace.content.vectors import N_DIMS, SCALE
 from millrace.features.encoding.candidates import CandidateInputs, dense_fields, schema_hash
 from millrace.features.encoding.viewers import ViewerInputs
-from millrace.flywheel.sample_set import SET_VERSION, Float32Array, SampleMeta, SampleSet, _starts
+from millrace.flywheel.sample_set import SET_VERSION, Float32Array, SampleMeta, SampleSet, starts_of
 
 
 class SampleBuilder:
@@ -36,7 +39,7 @@ class SampleBuilder:
         self._positions: list[Int64Array] = []
         self._weights: list[Float32Array] = []
         self._baselines: list[Float32Array] = []
-        self._texts: dict[int, tuple[UInt16Array, np.ndarray[tuple[int], np.dtype[np.int8]]]] = {}
+        self._texts: dict[int, tuple[UInt16Array, npt.NDArray[np.int8]]] = {}
 
     def __len__(self) -> int:
         return len(self._viewers)
@@ -97,12 +100,12 @@ class SampleBuilder:
         )
         return SampleSet(
             meta=meta,
-            starts=_starts(np.array([c.n for c in self._candidates], dtype=np.int64)),
+            starts=starts_of(np.array([c.n for c in self._candidates], dtype=np.int64)),
             viewers=np.array([viewer.viewer_id for viewer in self._viewers], dtype=np.int64),
             now_ms=np.array(self._now_ms, dtype=np.int64),
             newest_ms=np.array([history.newest_ms for history in histories], dtype=np.int64),
             requests=np.array(self._requests, dtype=np.int64),
-            history_starts=_starts(np.array([history.n for history in histories], dtype=np.int64)),
+            history_starts=starts_of(np.array([history.n for history in histories], dtype=np.int64)),
             history_posts=_joined([h.post_ids for h in histories], np.int64),
             history_authors=_joined([h.author_ids for h in histories], np.int64),
             history_actions=_joined([h.actions for h in histories], np.uint64),
@@ -125,7 +128,7 @@ class SampleBuilder:
         )
 
 
-def _joined(parts: list[np.ndarray], dtype: type, width: int = 0) -> np.ndarray:  # type: ignore[type-arg]
+def _joined(parts: list[npt.NDArray[Any]], dtype: type, width: int = 0) -> npt.NDArray[Any]:
     if not parts:
         return np.empty((0, width) if width else 0, dtype=dtype)
     return np.concatenate(parts).astype(dtype, copy=False)

@@ -6,7 +6,6 @@ order of their cuts; a slate's rows lie side by side. Texts are kept once a post
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -156,8 +155,8 @@ class SampleSet:
                 taken[name] = column[tokens]
             elif kind == "text":
                 taken[name] = column
-        taken["starts"] = _starts(np.diff(self.starts)[slates])
-        taken["history_starts"] = _starts(np.diff(self.history_starts)[slates])
+        taken["starts"] = starts_of(np.diff(self.starts)[slates])
+        taken["history_starts"] = starts_of(np.diff(self.history_starts)[slates])
         return SampleSet(meta=self.meta, **taken)
 
     def between(self, from_ms: int, until_ms: int) -> SampleSet:
@@ -173,7 +172,7 @@ class SampleSet:
             np.save(fresh / f"{name}.npy", array)
         (fresh / _META).write_bytes(msgspec.json.format(msgspec.json.encode(self.meta)))
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(fresh, folder)
+        fresh.replace(folder)
 
     @classmethod
     def load(cls, folder: Path, *, schema: str | None = None) -> SampleSet:
@@ -245,10 +244,12 @@ def ranges(starts: Int64Array, ends: Int64Array) -> Int64Array:
     """Return ``starts[0], ..., ends[0] - 1, starts[1], ...``, shape (n,), int64."""
     lengths = ends - starts
     firsts = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum())) + np.repeat(starts - firsts, lengths)
+    rows: Int64Array = np.arange(int(lengths.sum())) + np.repeat(starts - firsts, lengths)
+    return rows
 
 
-def _starts(lengths: Int64Array) -> Int64Array:
+def starts_of(lengths: Int64Array) -> Int64Array:
+    """Return where stretches of given lengths begin, and the end of the last, shape (n + 1,), int64."""
     starts = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=starts[1:])
     return starts

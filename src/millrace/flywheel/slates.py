@@ -20,11 +20,11 @@ class Slates:
     ----------
     starts
         Shape (n_slates + 1,): the rows of slate ``s`` are ``starts[s]:starts[s + 1]``.
-    viewers, began_ms, cuts
-        Shape (n_slates,): who looked, when, and how far the log may be read.
-    post_ids, labels, served_scores
-        Shape (n,), (n, n_actions) and (n,): what was seen, what was done (seconds for continuous actions), and the
-        score that the page was sent with, NaN where none is logged.
+    viewers, began_ms, cuts, requests
+        Shape (n_slates,): who looked, when, how far the log may be read, and the request (0 where none is named).
+    post_ids, labels, served_scores, positions
+        Shape (n,), (n, n_actions), (n,) and (n,): what was seen, what was done (seconds for continuous actions), the
+        score that the page was sent with, NaN where none is logged, and the place on the page, -1 where not known.
     n_unplaced
         Impressions left out because they name neither request nor position: nobody knows what else was there.
     n_unmatched
@@ -37,9 +37,11 @@ class Slates:
     viewers: IntArray
     began_ms: IntArray
     cuts: IntArray
+    requests: IntArray
     post_ids: IntArray
     labels: Float32Array
     served_scores: Float32Array
+    positions: IntArray
     n_unplaced: int
     n_unmatched: int
     n_open: int

@@ -1,0 +1,104 @@
+"""Samples from a log: every slate's viewer and candidates, encoded as of the moment, beside what came of them.
+
+For logs whose pages carry no features (imports, a world's history, another version's schema). The log is folded up to
+each slate's cut and no further (`millrace.app.as_of`), the slate's posts go through the home pipeline's hydrators, and
+the encoders that serve encode them: the same bytes that a server would have logged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from millrace.app import wiring
+from millrace.app.as_of import OnProgress, Visit, visit_as_of
+from millrace.app.settings import Settings
+from millrace.base.errors import StoreError
+from millrace.base.ids import IdHasher
+from millrace.features.columns import ACTION_PROBS, CONTENT_ID, HAS_POST, POST_ID
+from millrace.features.encoding.encoders import Encoders
+from millrace.flywheel.sample_builder import SampleBuilder
+from millrace.flywheel.sample_set import SampleSet
+from millrace.flywheel.slates import Slates
+from millrace.pipeline.query import Query
+from millrace.stream.log import Log
+
+if TYPE_CHECKING:
+    from millrace.mixer.feed_state import FeedState
+
+
+def samples_as_of(
+    settings: Settings,
+    log: Log,
+    hasher: IdHasher,
+    slates: Slates,
+    *,
+    behind_ms: int,
+    on_progress: OnProgress,
+    source: str = "",
+) -> SampleSet:
+    """Return the samples of slates; posts that the state no longer had are left out.
+
+    Raises
+    ------
+    StoreError
+        If there are no slates, or the log has been trimmed before the first of them.
+    """
+    if not len(slates):
+        raise StoreError(
+            "samples", problem="the log holds no impressions of pages within the span", remedy="give more --hours"
+        )
+    samplers: list[_Sampler] = []
+
+    def sampler_of(state: FeedState) -> Visit:
+        sampler = _Sampler(settings, state, slates, source)
+        samplers.append(sampler)
+        return sampler.visit
+
+    visit_as_of(settings, log, hasher, slates, sampler_of, behind_ms=behind_ms, on_progress=on_progress)
+    return samplers[0].builder.finished()
+
+
+class _Sampler:
+    """The pipeline and the encoders over a state that moves on."""
+
+    def __init__(self, settings: Settings, state: FeedState, slates: Slates, source: str) -> None:
+        self._state = state
+        self._slates = slates
+        self._pipeline = wiring.build_home_pipeline(settings, state)
+        self._params = wiring.config_params(settings, self._pipeline.params)
+        self._encoders = Encoders.of(state, state.texts, state.profile_texts)
+        self.builder = SampleBuilder(wiring.build_actions(settings), source)
+
+    async def visit(self, slate: int) -> None:
+        """Take one slate."""
+        slates = self._slates
+        first, end = int(slates.starts[slate]), int(slates.starts[slate + 1])
+        query = Query(
+            request_id=f"sample-{slate}",
+            viewer_id=int(slates.viewers[slate]),
+            now_ms=int(slates.began_ms[slate]),
+            limit=max(end - first, 1),
+            params=self._params,
+            state_offset=(int(slates.cuts[slate]),),
+            is_dry_run=True,
+        )
+        batch = await self._pipeline.score(query, slates.post_ids[first:end])
+        batch = batch.compact(batch[HAS_POST])
+        if not batch.n:
+            return
+        order = np.argsort(slates.post_ids[first:end], kind="stable")
+        rows = first + order[np.searchsorted(slates.post_ids[first:end], batch[POST_ID], sorter=order)]
+        viewer = self._encoders.viewers.encode(query.viewer_id)
+        candidates = self._encoders.candidates.encode(batch, query.now_ms, viewer.history.newest_ms)
+        self.builder.read_texts(self._state.texts, np.concatenate([batch[CONTENT_ID], viewer.history.post_ids]))
+        self.builder.add(
+            viewer,
+            query.now_ms,
+            candidates,
+            slates.labels[rows],
+            batch[ACTION_PROBS],
+            slates.positions[rows],
+            request=int(slates.requests[slate]),
+        )
