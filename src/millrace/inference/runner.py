@@ -3,7 +3,8 @@
 A ranker runs in two parts. `encode` turns viewers into keys and values, which may be kept as long as the viewer's
 inputs stay as they are; `score` runs any number of candidates against them. A score depends on its candidate and its
 viewer alone: not on other candidates, their order, other viewers of the batch, or padding. Implementations:
-`millrace.inference.numpy_runner` (reference), ``onnx_runner`` (what serves), ``torch_runner``; `millrace.testing.rank_runner_contract` is what all of them must pass.
+`millrace.inference.numpy_runner` (reference), ``onnx_runner`` (what serves), ``torch_runner``;
+`millrace.testing.rank_runner_contract` is what all of them must pass.
 """
 
 from __future__ import annotations
