@@ -1,0 +1,74 @@
+"""`OnnxRunner`: the ranker in ONNX Runtime, on one thread; what serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Self
+
+import onnxruntime
+from onnxruntime import InferenceSession
+
+from millrace.base.errors import ConfigError
+from millrace.inference.numpy_runner import load_config
+from millrace.inference.runner import EncodedViewers, Float32Array, Viewers, check_candidates, check_viewers
+from millrace.models.config import RankerConfig
+
+ENCODE_FILE: Final = "encode_user.onnx"
+SCORE_FILE: Final = "score.onnx"
+
+
+def open_session(path: Path) -> InferenceSession:
+    """Return a session on one thread that does not spin.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or ONNX Runtime does not take it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no base of their own
+        raise ConfigError("model file", value=str(path), problem=str(error), remedy="export it again") from error
+
+
+class OnnxRunner:
+    """Runs a ranker's two graphs; one a worker.
+
+    Parameters
+    ----------
+    config
+        Of the ranker.
+    encode_session, score_session
+        The graphs.
+    """
+
+    def __init__(self, config: RankerConfig, encode_session: InferenceSession, score_session: InferenceSession) -> None:
+        self.config = config
+        self._encode = encode_session
+        self._score = score_session
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Return the runner of an exported ranker, from the folder of `millrace.models.export.export_ranker`."""
+        return cls(load_config(folder), open_session(folder / ENCODE_FILE), open_session(folder / SCORE_FILE))
+
+    def encode(self, viewers: Viewers) -> EncodedViewers:
+        """Encode viewers; see `RankRunner`."""
+        check_viewers(self.config, viewers)
+        inputs = {"profile": viewers.profile, "history": viewers.history, "is_token": viewers.mask}
+        return EncodedViewers(*self._encode.run(None, inputs))
+
+    def score(self, candidates: Float32Array, encoded: EncodedViewers) -> Float32Array:
+        """Score candidates; see `RankRunner`."""
+        check_candidates(self.config, candidates, encoded)
+        inputs = {"candidates": candidates, "keys": encoded.keys, "values": encoded.values, "mask": encoded.mask}
+        predictions: Float32Array = self._score.run(None, inputs)[0]
+        return predictions
+
+    def close(self) -> None:
+        """Nothing to give back: sessions end with their last reference."""

@@ -1,0 +1,67 @@
+"""`TorchRunner`: the ranker in torch, as it was trained; for machines with a GPU, and to hold exports against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+
+from millrace.inference.numpy_runner import WEIGHTS_FILE, load_config
+from millrace.inference.runner import EncodedViewers, Float32Array, Viewers, check_candidates, check_viewers
+from millrace.models.ranker import Ranker
+from millrace.models.trunk import KeysValues, padding_mask
+
+
+class TorchRunner:
+    """Runs a ranker in torch.
+
+    Parameters
+    ----------
+    ranker
+        Taken over: put into evaluation, on the device, in the precision.
+    device
+        Such as ``"cpu"`` or ``"cuda"``.
+    dtype
+        What it computes in: ``torch.bfloat16`` halves the work where the processor knows it, for about 0.01 of error.
+    """
+
+    def __init__(self, ranker: Ranker, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        self.config = ranker.config
+        self._ranker = ranker.to(device=device, dtype=dtype).eval()
+        self._device, self._dtype = device, dtype
+
+    @classmethod
+    def open(cls, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Self:
+        """Return the runner of an exported ranker."""
+        ranker = Ranker(load_config(folder))
+        with np.load(folder / WEIGHTS_FILE) as weights:
+            state = {name: torch.from_numpy(value) for name, value in weights.items()}
+        # What only training uses was left out.
+        ranker.load_state_dict(state, strict=False)
+        return cls(ranker, device, dtype)
+
+    @torch.inference_mode()
+    def encode(self, viewers: Viewers) -> EncodedViewers:
+        """Encode viewers; see `RankRunner`."""
+        check_viewers(self.config, viewers)
+        mask = padding_mask(torch.from_numpy(viewers.mask)).to(self._device, self._dtype)
+        encoded = self._ranker.encode(self._given(viewers.profile), self._given(viewers.history), mask)
+        keys, values, added = (value.float().cpu().numpy() for value in encoded)
+        return EncodedViewers(keys, values, added)
+
+    @torch.inference_mode()
+    def score(self, candidates: Float32Array, encoded: EncodedViewers) -> Float32Array:
+        """Score candidates; see `RankRunner`."""
+        check_candidates(self.config, candidates, encoded)
+        viewers = KeysValues(*(self._given(array) for array in encoded[:3]))
+        predictions: Float32Array = self._ranker.score(self._given(candidates), viewers).float().cpu().numpy()
+        return predictions
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def _given(self, array: Float32Array) -> torch.Tensor:
+        # The arrays of a request may be read-only, of which torch warns; nothing here writes.
+        return torch.from_numpy(np.require(array, requirements="W")).to(self._device, self._dtype)

@@ -1,0 +1,51 @@
+"""From a trained ranker to the files that are served: two ONNX graphs, the weights, the sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from millrace.models.onnx_graph import Float32Array, save
+from millrace.models.ranker import Ranker
+from millrace.models.ranker_graphs import encode_graph, score_graph
+
+ENCODE_FILE: Final = "encode_user.onnx"
+SCORE_FILE: Final = "score.onnx"
+CONFIG_FILE: Final = "ranker.json"
+WEIGHTS_FILE: Final = "weights.npz"
+
+_TRAINING_ONLY: Final = ("position_bias.",)
+
+
+def export_ranker(ranker: Ranker, folder: Path) -> None:
+    """Write what the runners of `millrace.inference` read.
+
+    ``encode_user.onnx`` and ``score.onnx`` (any number of viewers, tokens and candidates), ``weights.npz`` for the
+    NumPy and torch runners, ``ranker.json``: the `RankerConfig`. What only training uses is left out.
+
+    Parameters
+    ----------
+    ranker
+        Trained; on any device.
+    folder
+        Where to; made if it is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = served_weights(ranker)
+    save(encode_graph(ranker.config, weights), folder / ENCODE_FILE)
+    save(score_graph(ranker.config, weights), folder / SCORE_FILE)
+    np.savez(folder / WEIGHTS_FILE, **weights)  # type: ignore[arg-type] # the stub takes a name for allow_pickle
+    (folder / CONFIG_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(ranker.config)))
+
+
+def served_weights(ranker: Ranker) -> dict[str, Float32Array]:
+    """Return the weights that serving needs, by their names in torch, float32."""
+    state = ranker.state_dict()
+    return {
+        name: value.detach().float().cpu().numpy()
+        for name, value in state.items()
+        if not name.startswith(_TRAINING_ONLY)
+    }

@@ -1,0 +1,212 @@
+"""The ranker as two ONNX graphs: `encode_graph` (viewers to keys and values), `score_graph` (candidates against those).
+
+Both compute what `millrace.models.ranker.Ranker` does, with less work:
+
+* Scales of norms are folded into the weights that follow.
+* All candidates share one place, so that instead of every query the viewer's keys are turned, back by as much.
+* Queries and keys are normalised, so that logits are bounded: where the bound allows (it does unless training made the
+  learned scales huge), exponentials are taken as they are. Padding then is values, and weights, of zero; what a
+  candidate thinks of itself is added behind; nothing large is masked, joined or copied.
+* Of the viewer's last layer only keys and values are computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+import onnx
+
+from millrace.base.actions import CONTINUOUS
+from millrace.models.config import RankerConfig
+from millrace.models.onnx_graph import Float32Array, GraphBuilder
+
+Weights = Mapping[str, Float32Array]
+
+MASKED: Final = -1e9
+ROPE_BASE: Final = 10_000.0
+MAX_LOGIT: Final = 60.0
+"""Sums of exponentials of logits up to here stay far inside float32."""
+
+
+def places(config: RankerConfig) -> tuple[Float32Array, Float32Array]:
+    """Return cosines and sines of all places, shape (max_history + 2, d / n_heads / 2) each."""
+    half = config.trunk.d // config.trunk.n_heads // 2
+    rates = ROPE_BASE ** (-np.arange(half, dtype=np.float64) / half)
+    angles = np.arange(config.trunk.max_history + 2, dtype=np.float64)[:, None] * rates
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def encode_graph(config: RankerConfig, weights: Weights) -> onnx.ModelProto:
+    """Return the graph from (profile, history, is_token) to (keys, values, mask)."""
+    g = GraphBuilder("encode_user")
+    trunk = config.trunk
+    n_heads, d_head = trunk.n_heads, trunk.d // trunk.n_heads
+    profile = g.input("profile", ["batch", config.profile_width])
+    history = g.input("history", ["batch", "n_history", config.history_width])
+    is_token = g.input("is_token", ["batch", "n_tokens"], "bool")
+    mask = g.op("Where", is_token, g.constant(0.0), g.constant(MASKED))
+    first = g.linear(g.op("Unsqueeze", profile, g.ints(1)), weights["profile_in.weight"], weights["profile_in.bias"])
+    x = g.op("Concat", first, g.linear(history, weights["history_in.weight"], weights["history_in.bias"]), axis=1)
+    # The newest event stands at max_history however long the history is, the profile at 0.
+    n_history = g.op("Slice", g.op("Shape", history), g.ints(1), g.ints(2))
+    start = g.op("Sub", g.ints(trunk.max_history + 1), n_history)
+    turns = []
+    for table in places(config):
+        newest = g.op("Slice", g.constant(table[:-1]), start, g.ints(trunk.max_history + 1), g.ints(0))
+        turns.append(g.op("Unsqueeze", g.op("Concat", g.constant(table[:1]), newest, axis=0), g.ints(1)))
+    keys, values = [], []
+    normed = g.normed(x, trunk.d)
+    # One more dimension of queries and keys carries the mask.
+    mask_row = _per_head(g, mask, n_heads)
+    for layer in range(trunk.n_layers):
+        is_last = layer == trunk.n_layers - 1
+        w = _block(weights, layer)
+        q_weight, k_weight, v_weight = np.split(w["qkv.weight"] * w["norm.weight"], 3)
+        k = _heads(g, g.linear(normed, k_weight), n_heads, d_head)
+        k = _turned(g, g.op("Mul", g.normed(k, d_head), g.constant(w["k_norm.weight"])), turns, d_head)
+        k = g.op("Transpose", k, perm=[0, 2, 1, 3])
+        v = g.op("Transpose", _heads(g, g.linear(normed, v_weight), n_heads, d_head), perm=[0, 2, 1, 3])
+        keys.append(g.op("Unsqueeze", k, g.ints(1)))
+        values.append(g.op("Unsqueeze", v, g.ints(1)))
+        if is_last:
+            break
+        q = _heads(g, g.linear(normed, q_weight), n_heads, d_head)
+        q = g.op("Mul", g.normed(q, d_head), g.constant(w["q_norm.weight"] / math.sqrt(d_head)))
+        q = g.op("Transpose", _turned(g, q, turns, d_head), perm=[0, 2, 1, 3])
+        k = g.op("Concat", g.op("Transpose", k, perm=[0, 1, 3, 2]), mask_row, axis=2)
+        q = g.op("Pad", q, g.ints(0, 0, 0, 0, 0, 0, 0, 1), g.constant(1.0))
+        mixed = g.op("MatMul", g.op("Softmax", g.op("MatMul", q, k), axis=-1), v)
+        x, normed = _finished(g, x, g.op("Transpose", mixed, perm=[0, 2, 1, 3]), w)
+    shape: list[int | str] = ["batch", trunk.n_layers, n_heads, "n_tokens", d_head]
+    g.output(g.op("Concat", *keys, axis=1), "keys", shape)
+    g.output(g.op("Concat", *values, axis=1), "values", shape)
+    g.output(mask, "mask", ["batch", "n_tokens"])
+    return g.model({"schema": config.schema})
+
+
+def score_graph(config: RankerConfig, weights: Weights) -> onnx.ModelProto:
+    """Return the graph from (candidates, keys, values, mask) to predictions."""
+    g = GraphBuilder("score")
+    trunk = config.trunk
+    n_heads, d_head = trunk.n_heads, trunk.d // trunk.n_heads
+    candidates = g.input("candidates", ["batch", "n_candidates", config.candidate_width])
+    shape: list[int | str] = ["batch", trunk.n_layers, n_heads, "n_tokens", d_head]
+    keys, values = g.input("keys", shape), g.input("values", shape)
+    mask = g.input("mask", ["batch", "n_tokens"])
+    seen = _seen(g, config, weights, keys, values, mask)
+    x, normed = candidates_in(g, config, weights, candidates)
+    for layer in range(trunk.n_layers):
+        w = _block(weights, layer)
+        parts = np.split(w["qkv.weight"] * w["norm.weight"], 3)
+        q, k, v = (_heads(g, g.linear(normed, part), n_heads, d_head) for part in parts)
+        q, k = g.normed(q, d_head), g.normed(k, d_head)
+        scale = w["q_norm.weight"] * w["k_norm.weight"] / math.sqrt(d_head)
+        # Both would be turned by the same angle, which changes nothing.
+        own = g.op("MatMul", g.op("Mul", q, k), g.constant(scale[:, None]))
+        logits = g.op("MatMul", g.op("Transpose", q, perm=[0, 2, 1, 3]), seen.keys[layer])
+        if np.abs(scale).max() * d_head > MAX_LOGIT:
+            logits, own = _shifted(g, logits, own, mask)
+        own, looks = g.op("Exp", own), g.op("Exp", logits)
+        mixed = g.op("Transpose", g.op("MatMul", looks, seen.values[layer]), perm=[0, 2, 1, 3])
+        total = g.op("Transpose", g.op("MatMul", looks, seen.is_token), perm=[0, 2, 1, 3])
+        mixed = g.op("Div", g.op("Add", mixed, g.op("Mul", own, v)), g.op("Add", total, own))
+        x, normed = _finished(g, x, mixed, w)
+    heads_out(g, config, weights, normed)
+    return g.model({"schema": config.schema})
+
+
+def candidates_in(g: GraphBuilder, config: RankerConfig, weights: Weights, candidates: str) -> tuple[str, str]:
+    """Return candidates as tokens, shape (batch, n_candidates, d), and the same normed."""
+    n_sparse = config.candidate_width - config.n_dense
+    dense = g.op("Slice", candidates, g.ints(n_sparse), g.ints(config.candidate_width), g.ints(2))
+    hidden = g.op("Relu", g.linear(dense, weights["dense_in.0.weight"], weights["dense_in.0.bias"]))
+    hidden = g.linear(hidden, weights["dense_in.2.weight"])
+    # Rows of zeros for the dense part: cheaper than a copy of the rest.
+    sparse_weight = np.pad(weights["sparse_in.weight"], ((0, 0), (0, config.n_dense)))
+    return g.added_and_normed(g.linear(candidates, sparse_weight), hidden, config.trunk.d, weights["dense_in.2.bias"])
+
+
+def heads_out(g: GraphBuilder, config: RankerConfig, weights: Weights, normed: str) -> None:
+    """Add the heads and declare the predictions."""
+    logits = g.linear(normed, weights["head.weight"] * weights["final_norm.weight"], weights["head.bias"])
+    linked(g, logits, len(config.actions))
+
+
+def linked(g: GraphBuilder, logits: str, n_actions: int) -> None:
+    """Declare predictions: probabilities, and seconds of dwell."""
+    (at,) = (int(action) for action in CONTINUOUS)
+    before, dwell, behind = g.split(logits, at, 1, n_actions - at - 1)
+    parts = (g.op("Sigmoid", before), g.op("Softplus", dwell), g.op("Sigmoid", behind))
+    g.output(g.op("Concat", *parts, axis=-1), "predictions", ["batch", "n_candidates", n_actions])
+
+
+class _Seen(NamedTuple):
+    """What candidates see of viewers, by layer.
+
+    Keys, shape (batch, n_heads, d_head, n_tokens), are turned back from the candidates' place and scaled; values,
+    (batch, n_heads, n_tokens, d_head), are 0 for padding, as ``is_token``, (batch, 1, n_tokens, 1), is.
+    """
+
+    keys: list[str]
+    values: list[str]
+    is_token: str
+
+
+def _seen(g: GraphBuilder, config: RankerConfig, weights: Weights, keys: str, values: str, mask: str) -> _Seen:
+    trunk = config.trunk
+    d_head = trunk.d // trunk.n_heads
+    cos, sin = (table[-1] for table in places(config))
+    back = np.block([[np.diag(cos), -np.diag(sin)], [np.diag(sin), np.diag(cos)]])
+    layers = range(trunk.n_layers)
+    scales = [_block(weights, layer)["q_norm.weight"] / math.sqrt(d_head) for layer in layers]
+    turned = g.op("MatMul", keys, g.constant(np.stack([back * scale for scale in scales])[:, None]))
+    turned = g.op("Transpose", turned, perm=[0, 1, 2, 4, 3])
+    is_token = g.op("Exp", g.op("Unsqueeze", mask, g.ints(1, 3)))
+    alive = g.op("Mul", values, g.op("Unsqueeze", is_token, g.ints(1)))
+    at = [g.constant(layer, np.int64) for layer in layers]
+    return _Seen(
+        [g.op("Gather", turned, layer, axis=1) for layer in at],
+        [g.op("Gather", alive, layer, axis=1) for layer in at],
+        is_token,
+    )
+
+
+def _shifted(g: GraphBuilder, logits: str, own: str, mask: str) -> tuple[str, str]:
+    """Return logits against the highest of each candidate: what a softmax does; for scales that know no bound."""
+    logits = g.op("Add", logits, g.op("Unsqueeze", mask, g.ints(1, 2)))
+    own_first = g.op("Transpose", own, perm=[0, 2, 1, 3])
+    highest = g.op("Max", g.op("ReduceMax", logits, axes=[-1], keepdims=1), own_first)
+    return g.op("Sub", logits, highest), g.op("Sub", own, g.op("Transpose", highest, perm=[0, 2, 1, 3]))
+
+
+def _per_head(g: GraphBuilder, mask: str, n_heads: int) -> str:
+    """Return a mask as a row for each head, shape (batch, n_heads, 1, n_tokens)."""
+    return g.op("Add", g.op("Unsqueeze", mask, g.ints(1, 2)), g.constant(np.zeros((1, n_heads, 1, 1))))
+
+
+def _heads(g: GraphBuilder, x: str, n_heads: int, d_head: int) -> str:
+    return g.reshape(x, 0, 0, n_heads, d_head)
+
+
+def _turned(g: GraphBuilder, x: str, turns: list[str], d_head: int) -> str:
+    a, b = g.split(x, d_head // 2, d_head // 2)
+    cos, sin = turns
+    left = g.op("Sub", g.op("Mul", a, cos), g.op("Mul", b, sin))
+    right = g.op("Add", g.op("Mul", a, sin), g.op("Mul", b, cos))
+    return g.op("Concat", left, right, axis=-1)
+
+
+def _finished(g: GraphBuilder, x: str, mixed: str, w: Weights) -> tuple[str, str]:
+    """Return a layer's output from what attention mixed, shape (batch, n, n_heads, d_head); and the same normed."""
+    d = w["out.weight"].shape[0]
+    x, normed = g.added_and_normed(x, g.linear(g.reshape(mixed, 0, 0, d), w["out.weight"]), d)
+    wide = g.op("Relu", g.linear(normed, w["up.weight"] * w["ffn_norm.weight"]))
+    return g.added_and_normed(x, g.linear(g.op("Mul", wide, wide), w["down.weight"]), d)
+
+
+def _block(weights: Weights, layer: int) -> Weights:
+    prefix = f"trunk.blocks.{layer}."
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
