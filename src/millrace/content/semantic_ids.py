@@ -159,7 +159,7 @@ class Codebooks:
 def directions(vectors: npt.NDArray[Any]) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
     """Return vectors at length 1, (n, d), float32, zeros for those without a direction; and which have one, (n,)."""
     plain = np.asarray(vectors, dtype=np.float64)
-    has_vector = np.isfinite(plain).all(axis=1) & plain.any(axis=1)
+    has_vector: npt.NDArray[np.bool_] = np.logical_and(np.isfinite(plain).all(axis=1), plain.any(axis=1))
     plain = np.where(has_vector[:, None], plain, 0.0)
     # Scaled by the largest first: squares of very large and very small numbers leave the range.
     plain /= np.where(has_vector, np.abs(plain).max(axis=1, initial=0.0), 1.0)[:, None]
