@@ -119,9 +119,7 @@ def train_social(
     folder.mkdir(parents=True, exist_ok=True)
     degrees = Degrees(learned.n_following, learned.n_followers)
     inputs = torch.from_numpy(user_inputs(graph.user_ids, degrees, features, config.encoder.shape)).to(device)
-    batches = FollowBatches(
-        learned, config.encoder.fanouts, config.n_edges, config.n_random, seed=config.encoder.seed
-    )
+    batches = FollowBatches(learned, config.encoder.fanouts, config.n_edges, config.n_random, seed=config.encoder.seed)
     encoder = SocialEncoder(config.encoder).to(device)
     optimiser = torch.optim.AdamW(encoder.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     state = _State(folder / CHECKPOINT_NAME, _stamp(graph, features, config), encoder, optimiser)
@@ -195,9 +193,7 @@ def _on_device(block: SampledBlock, device: str) -> Block:
     return Block(torch.from_numpy(block.own).to(device), lists(block.following), lists(block.followers))
 
 
-def _validate(
-    network: SocialNetwork, features: UserContent, split: LinkSplit, config: SocialTraining
-) -> LinkMetrics:
+def _validate(network: SocialNetwork, features: UserContent, split: LinkSplit, config: SocialTraining) -> LinkMetrics:
     vectors = SocialVectors(network)
     vectors.refresh(split.learned, features)
     return link_metrics(

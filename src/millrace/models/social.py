@@ -122,8 +122,9 @@ class SocialEncoder(nn.Module):
 
     def follow_scores(self, followers: Tensor, followees: Tensor) -> Tensor:
         """Return logits of following, shape (n, m), from vectors (n, dim) and (m, dim)."""
-        scores: Tensor = self.as_follower(followers) @ self.as_followee(followees).T * torch.exp(self.log_scale)
-        return scores + self.appeal(followees).T
+        alike: Tensor = self.as_follower(followers) @ self.as_followee(followees).T * torch.exp(self.log_scale)
+        scores: Tensor = alike + self.appeal(followees).T
+        return scores
 
     def network(self) -> SocialNetwork:
         """Return the encoder as it serves, with a copy of the weights as they are."""

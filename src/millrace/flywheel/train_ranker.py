@@ -1,0 +1,387 @@
+"""Learn the ranker: what a viewer will do with each post of a slate. The whole loop is here.
+
+Slates are held out by time: what is validated on lies after what is learned from. Each report the validation loss is
+taken, the best weights so far are kept, and a checkpoint takes the place of the one before: a run that is killed goes
+on from there and ends, on a CPU, with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+import numpy as np
+import torch
+from msgspec import Meta, Struct
+from torch import Tensor
+
+from millrace.base.actions import NEGATIVE, Action
+from millrace.base.atomic_file import replacing
+from millrace.base.errors import SourceDataError
+from millrace.flywheel.ranker_batches import RankerBatch, assembled, ranker_batch
+from millrace.flywheel.sample_set import SampleSet
+from millrace.flywheel.training_log import TrainingLog
+from millrace.models.config import PRESETS, RankerConfig, TrunkConfig
+from millrace.models.learned_ranker import LearnedRanker, calibrate
+from millrace.models.losses import head_losses
+from millrace.models.tables import RowwiseAdaGrad
+
+CHECKPOINT_NAME: Final = "checkpoint.pt"
+MODEL_NAME: Final = "model.pt"
+REPORT_NAME: Final = "report.json"
+_EVAL_SLATES: Final = 128
+
+
+class RankerTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the ranker is learned."""
+
+    trunk: TrunkConfig = PRESETS["nano"]
+    n_epochs: Annotated[float, Meta(gt=0)] = 3.0
+    n_slates: Annotated[int, Meta(ge=1, description="slates of a step")] = 64
+    learning_rate: Annotated[float, Meta(gt=0)] = 2e-3
+    table_learning_rate: Annotated[float, Meta(gt=0)] = 0.03
+    n_warm_up: Annotated[int, Meta(ge=0, description="steps until the learning rate is reached")] = 100
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: Annotated[float, Meta(ge=0)] = 1e-2
+    max_norm: Annotated[float, Meta(gt=0, description="gradients of dense weights are clipped to it")] = 1.0
+    report_every: Annotated[int, Meta(ge=1, description="steps between validations, which are checkpoints too")] = 200
+    validation_frac: Annotated[float, Meta(gt=0, lt=1, description="newest slates that are held out")] = 0.1
+    min_history_frac: Annotated[
+        float, Meta(ge=0, le=1, description="each history is cut to a random share of at least this, in training")
+    ] = 0.3
+    borrowed_weight: Annotated[
+        float, Meta(ge=0, description="weight of another viewer's slate as negatives; 0: none are borrowed")
+    ] = 0.0
+    is_position_debiased: Annotated[
+        bool, Meta(description="learn what the place on the page does, and leave it out")
+    ] = True
+    is_uncertainty_weighted: Annotated[bool, Meta(description="weigh heads by learned uncertainty")] = False
+    heads: Annotated[
+        tuple[str, ...], Meta(description="heads that are learned; none named: all. One: a single-task twin")
+    ] = ()
+    seed: int = 1
+
+
+class RankerReport(Struct, frozen=True, kw_only=True):
+    """What came of it.
+
+    Attributes
+    ----------
+    best_step, validation_loss
+        After how many steps the validation loss was least, and how small: those weights are kept.
+    calibration
+        By head: the slope and the shift of its logits that were built in.
+    """
+
+    config: RankerTraining
+    ranker: RankerConfig
+    n_slates: int
+    n_rows: int
+    n_steps: int
+    best_step: int
+    validation_loss: float
+    positives: dict[str, int]
+    calibration: dict[str, tuple[float, float]]
+
+
+def train_ranker(
+    samples: SampleSet,
+    config: RankerTraining,
+    *,
+    folder: Path,
+    device: str | None = None,
+    on_progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> tuple[LearnedRanker, RankerReport]:
+    """Learn the ranker, write it and the report into a folder, and return both.
+
+    Parameters
+    ----------
+    samples
+        What to learn from and to validate on.
+    config
+        How.
+    folder
+        An interrupted run of the same inputs goes on from what is there; one of others is begun anew.
+    device
+        Where torch computes; None: a GPU if there is one, in mixed precision.
+    on_progress
+        Called after each step with how many are done and how many there are.
+
+    Raises
+    ------
+    SourceDataError
+        If there is nothing to learn from.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    order = np.argsort(samples.now_ms, kind="stable")
+    n_held_out = max(int(len(samples) * config.validation_frac), 1)
+    learned, held_out = order[:-n_held_out], order[-n_held_out:]
+    if not len(learned):
+        raise SourceDataError(
+            "samples",
+            value=len(samples),
+            problem="too few slates to learn from",
+            remedy="take a longer span of the log",
+        )
+    ranker_config = RankerConfig(
+        trunk=config.trunk,
+        actions=samples.meta.actions,
+        n_dense=samples.dense.shape[1],
+        n_profile_dense=samples.profile_dense.shape[1],
+        schema=samples.meta.schema,
+    )
+    torch.manual_seed(config.seed)
+    model = LearnedRanker(ranker_config).to(device)
+    rows = samples.rows_of(learned)
+    model.ranker.start_from(torch.from_numpy(np.asarray(samples.labels[rows]).mean(axis=0)))
+    dense = torch.optim.AdamW(model.dense_parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    tables = RowwiseAdaGrad(model.tables.parameters(), config.table_learning_rate)
+    per_epoch = max(len(learned) // config.n_slates, 1)
+    n_steps = max(round(per_epoch * config.n_epochs), 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = _State(folder / CHECKPOINT_NAME, _stamp(samples, config), model, dense, tables)
+    state.restore(device)
+    head_weights = _head_weights(ranker_config, config).to(device)
+    with TrainingLog(folder, state.step) as log:
+        losses: list[float] = []
+        for step in range(state.step, n_steps):
+            batch = _drawn(samples, learned, ranker_config, config, step, per_epoch).to(device)
+            for group in dense.param_groups:
+                group["lr"] = config.learning_rate * _pace(step, n_steps, config)
+            for group in tables.param_groups:
+                group["lr"] = config.table_learning_rate * _pace(step, n_steps, config)
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+                loss = _loss(model, batch, config, head_weights)
+            dense.zero_grad(set_to_none=True)
+            tables.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = torch.nn.utils.clip_grad_norm_(model.dense_parameters(), config.max_norm)
+            if bool(torch.isfinite(norm)):  # a step that is not finite would never be forgotten
+                dense.step()
+                tables.step()
+            losses.append(float(loss.detach()))
+            done = step + 1
+            if done % config.report_every == 0 or done == n_steps:
+                found = _validate(model, samples, held_out, head_weights, device)
+                state.keep(done, found)
+                log.write(done, {"loss": float(np.mean(losses)), "validation/loss": found})
+                losses.clear()
+            on_progress(done, n_steps)
+    state.take_best()
+    logits, labels, weights = held_out_logits(model, samples, held_out, device)
+    fitted = calibrate(model.ranker, logits, labels, weights)
+    report = RankerReport(
+        config=config,
+        ranker=ranker_config,
+        n_slates=len(learned),
+        n_rows=len(rows),
+        n_steps=n_steps,
+        best_step=state.best_step,
+        validation_loss=state.best_loss,
+        positives={
+            name: int((samples.labels[rows, head] > 0).sum()) for head, name in enumerate(ranker_config.actions)
+        },
+        calibration={name: (a, b) for name, (a, b) in zip(ranker_config.actions, fitted.tolist(), strict=True)},
+    )
+    with replacing(folder / MODEL_NAME) as file:
+        torch.save(model.state_dict(), file)
+    with replacing(folder / REPORT_NAME) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(report)))
+    (folder / CHECKPOINT_NAME).unlink()  # the run is over; the next one begins anew
+    return model, report
+
+
+def load_ranker(folder: Path) -> tuple[LearnedRanker, RankerReport]:
+    """Return a ranker that `train_ranker` wrote, and its report."""
+    report = msgspec.json.decode((folder / REPORT_NAME).read_bytes(), type=RankerReport)
+    model = LearnedRanker(report.ranker)
+    model.load_state_dict(torch.load(folder / MODEL_NAME, map_location="cpu", weights_only=True))
+    return model.eval(), report
+
+
+@torch.no_grad()
+def predicted(
+    model: LearnedRanker, samples: SampleSet, slates: np.ndarray[Any, np.dtype[np.int64]], device: str = "cpu"
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return the predictions for the rows of some slates, in the order of `SampleSet.rows_of`, (n, n_actions)."""
+    parts = [model.ranker.linked(logits).float().cpu() for logits, _ in _walk(model, samples, slates, device)]
+    return torch.cat(parts).numpy() if parts else np.empty((0, len(samples.meta.actions)), dtype=np.float32)
+
+
+@torch.no_grad()
+def held_out_logits(
+    model: LearnedRanker, samples: SampleSet, slates: np.ndarray[Any, np.dtype[np.int64]], device: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits, labels and weights of the rows of some slates."""
+    logits, labels, weights = [], [], []
+    for found, batch in _walk(model, samples, slates, device):
+        is_row = batch.weights > 0
+        logits.append(found.float().cpu())
+        labels.append(batch.labels[is_row].cpu())
+        weights.append(batch.weights[is_row].cpu())
+    return torch.cat(logits), torch.cat(labels), torch.cat(weights)
+
+
+def _walk(
+    model: LearnedRanker, samples: SampleSet, slates: np.ndarray[Any, np.dtype[np.int64]], device: str
+) -> Iterator[tuple[Tensor, RankerBatch]]:
+    model.eval()
+    config = model.ranker.config
+    for first in range(0, len(slates), _EVAL_SLATES):
+        batch = ranker_batch(samples, slates[first : first + _EVAL_SLATES], config).to(device)
+        profile, history, mask, candidates = assembled(batch, model.tables, config.trunk.social_width)
+        logits = model.ranker.logits(candidates, model.ranker.encode(profile, history, mask))
+        yield logits[batch.weights > 0], batch
+    model.train()
+
+
+def _drawn(
+    samples: SampleSet,
+    learned: np.ndarray[Any, np.dtype[np.int64]],
+    ranker: RankerConfig,
+    config: RankerTraining,
+    step: int,
+    per_epoch: int,
+) -> RankerBatch:
+    """Return a step's slates: every epoch in another order, every history cut at another place."""
+    epoch, place = divmod(step, per_epoch)
+    order = np.random.default_rng((config.seed, epoch)).permutation(len(learned))
+    slates = learned[order[place * config.n_slates : (place + 1) * config.n_slates]]
+    rng = np.random.default_rng((config.seed, epoch, place))
+    share = rng.uniform(config.min_history_frac, 1.0, len(slates))
+    return ranker_batch(samples, slates, ranker, np.rint(share * ranker.trunk.max_history).astype(np.int64))
+
+
+def _loss(model: LearnedRanker, batch: RankerBatch, config: RankerTraining, head_weights: Tensor) -> Tensor:
+    ranker = model.ranker
+    profile, history, mask, candidates = assembled(batch, model.tables, config.trunk.social_width)
+    viewers = ranker.encode(profile, history, mask)
+    logits, labels, weights = _with_borrowed(ranker.logits, batch, candidates, viewers, config)
+    if config.is_position_debiased:
+        n_own = batch.positions.shape[1]
+        own = ranker.biased(logits[:, :n_own], batch.positions)
+        logits = torch.cat([own, logits[:, n_own:]], dim=1)
+    is_row = weights.max(dim=-1).values > 0
+    losses = head_losses(logits[is_row].float(), labels[is_row], weights[is_row] * head_weights, ranker.continuous)
+    total: Tensor = model.uncertainty(losses) if config.is_uncertainty_weighted else losses.sum()
+    return total
+
+
+def _with_borrowed(
+    score: Callable[..., Tensor], batch: RankerBatch, candidates: Tensor, viewers: Any, config: RankerTraining
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits, labels and weights of the slates' own rows and, behind them, of the rows that they borrow.
+
+    A borrowed row was another viewer's: nobody acted on it here, so that its labels are 0 and it was not dwelled on.
+    What it would have been disliked for nobody knows, nor how long it would have been looked at: those heads
+    are masked. A post counts once, however many slates borrow it.
+    """
+    n_actions = batch.labels.shape[2]
+    own_weights = batch.weights[..., None].expand(-1, -1, n_actions)
+    if config.borrowed_weight == 0.0 or len(candidates) == 1:
+        return score(candidates, viewers), batch.labels, own_weights
+    both = torch.cat([candidates, candidates.roll(1, dims=0)], dim=1)
+    labels = torch.zeros_like(batch.labels)
+    labels[..., Action.NOT_DWELLED] = 1.0
+    lent = batch.weights.roll(1, dims=0) > 0
+    _, group, counts = torch.unique(batch.texts.roll(1, dims=0)[lent], return_inverse=True, return_counts=True)
+    weights = torch.zeros_like(batch.weights)
+    weights[lent] = config.borrowed_weight / counts[group].float()
+    per_head = weights[..., None].repeat(1, 1, n_actions)
+    masked = [int(action) for action in NEGATIVE - {Action.NOT_DWELLED}] + [int(Action.DWELL_TIME)]
+    per_head[..., masked] = 0.0
+    return (
+        score(both, viewers),
+        torch.cat([batch.labels, labels], dim=1),
+        torch.cat([own_weights, per_head], dim=1),
+    )
+
+
+@torch.no_grad()
+def _validate(
+    model: LearnedRanker,
+    samples: SampleSet,
+    held_out: np.ndarray[Any, np.dtype[np.int64]],
+    head_weights: Tensor,
+    device: str,
+) -> float:
+    logits, labels, weights = held_out_logits(model, samples, held_out, device)
+    per_head = weights[:, None] * head_weights.cpu()
+    return float(head_losses(logits, labels, per_head, model.ranker.continuous).sum())
+
+
+def _head_weights(ranker: RankerConfig, config: RankerTraining) -> Tensor:
+    if not config.heads:
+        return torch.ones(len(ranker.actions))
+    return torch.tensor([float(name in config.heads) for name in ranker.actions])
+
+
+def _pace(step: int, n_steps: int, config: RankerTraining) -> float:
+    """Return the share of the learning rate: a linear warm-up, then half a cosine down to nothing, or no change."""
+    if step < config.n_warm_up:
+        return (step + 1) / config.n_warm_up
+    if config.schedule == "constant":
+        return 1.0
+    return 0.5 * (1.0 + math.cos(math.pi * (step - config.n_warm_up) / max(n_steps - config.n_warm_up, 1)))
+
+
+class _State:
+    """What a run has come to: weights, the optimisers' states, the best weights so far."""
+
+    def __init__(
+        self, path: Path, stamp: str, model: LearnedRanker, dense: torch.optim.Optimizer, tables: RowwiseAdaGrad
+    ) -> None:
+        self._path, self._stamp = path, stamp
+        self._model, self._dense, self._tables = model, dense, tables
+        self._best: dict[str, Tensor] = {}
+        self.step = 0
+        self.best_step, self.best_loss = 0, math.inf
+
+    def restore(self, device: str) -> None:
+        """Go on from the checkpoint, if there is one of the same inputs."""
+        if not self._path.exists():
+            return
+        saved = torch.load(self._path, map_location=device, weights_only=True)
+        if saved["stamp"] != self._stamp:
+            return
+        self._model.load_state_dict(saved["model"])
+        self._dense.load_state_dict(saved["dense"])
+        self._tables.load_state_dict(saved["tables"])
+        self._best = saved["best"]
+        self.step, self.best_step, self.best_loss = saved["step"], saved["best_step"], saved["best_loss"]
+
+    def keep(self, step: int, loss: float) -> None:
+        """Write the checkpoint of a step."""
+        if loss < self.best_loss:
+            self._best = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
+            self.best_step, self.best_loss = step, loss
+        self.step = step
+        saved = {
+            "stamp": self._stamp,
+            "step": step,
+            "model": self._model.state_dict(),
+            "dense": self._dense.state_dict(),
+            "tables": self._tables.state_dict(),
+            "best": self._best,
+            "best_step": self.best_step,
+            "best_loss": self.best_loss,
+        }
+        with replacing(self._path) as file:
+            torch.save(saved, file)
+
+    def take_best(self) -> None:
+        """Bring the model to its best weights."""
+        if self._best:
+            self._model.load_state_dict(self._best)
+
+
+def _stamp(samples: SampleSet, config: RankerTraining) -> str:
+    """Return a name of everything that a run depends on."""
+    digest = hashlib.blake2b(msgspec.json.encode((config, samples.meta)), digest_size=16)
+    for array in (samples.viewers, samples.now_ms, samples.post_ids, samples.labels, samples.text_posts):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,91 @@
+"""`LearnedRanker`: a ranker with its tables and the weights of its losses: all that learns together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from millrace.models.config import RankerConfig
+from millrace.models.losses import UncertaintyWeights
+from millrace.models.ranker import Ranker
+from millrace.models.tables import Tables
+
+_N_NEWTON = 30
+_PRIOR_SLOPE = 20.0
+_PRIOR_SHIFT = 2.0
+
+
+class LearnedRanker(nn.Module):
+    """Tables, ranker, and how losses are weighed.
+
+    Parameters
+    ----------
+    config
+        The ranker's.
+    """
+
+    def __init__(self, config: RankerConfig) -> None:
+        super().__init__()
+        self.tables = Tables(config.trunk.tables)
+        self.ranker = Ranker(config)
+        self.uncertainty = UncertaintyWeights(len(config.actions))
+
+    def dense_parameters(self) -> list[nn.Parameter]:
+        """Return everything but the tables."""
+        return [*self.ranker.parameters(), *self.uncertainty.parameters()]
+
+
+def calibrate(ranker: Ranker, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Fit a slope and a shift of each head's logits on held-out rows, and build them into the heads.
+
+    Platt scaling (1999) by Newton's method, drawn towards slope 1 and shift 0 as if by a few observations more, so that
+    a head with hardly any positives stays as it is. For the continuous head the same under its own loss.
+
+    Parameters
+    ----------
+    ranker
+        Changed: its head's weights and biases.
+    logits, labels
+        Shape (n, n_actions).
+    weights
+        Shape (n,).
+
+    Returns
+    -------
+    Tensor
+        Shape (n_actions, 2): slope and shift of each head.
+    """
+    fitted = torch.stack(
+        [
+            _platt(logits[:, head].double(), labels[:, head].double(), weights.double(), head == ranker.continuous)
+            for head in range(logits.shape[1])
+        ]
+    )
+    with torch.no_grad():
+        slope, shift = fitted[:, 0].to(ranker.head.weight), fitted[:, 1].to(ranker.head.bias)
+        ranker.head.weight.mul_(slope[:, None])
+        ranker.head.bias.mul_(slope).add_(shift)
+    return fitted
+
+
+def _platt(x: Tensor, y: Tensor, weights: Tensor, is_continuous: bool) -> Tensor:  # noqa: FBT001 - private
+    both = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    prior, strength = both.clone(), torch.tensor([_PRIOR_SLOPE, _PRIOR_SHIFT], dtype=torch.float64)
+    design = torch.stack([x, torch.ones_like(x)], dim=1)
+    for _ in range(_N_NEWTON):
+        z = design @ both
+        if is_continuous:
+            # Poisson deviance of a softplus: slope and (expected) curvature in z.
+            seconds, slope = functional.softplus(z), torch.sigmoid(z)
+            gradient, curvature = (1.0 - y / seconds.clamp(min=1e-9)) * slope, slope.square() / seconds.clamp(min=1e-9)
+        else:
+            p = torch.sigmoid(z)
+            gradient, curvature = p - y.clamp(0.0, 1.0), p * (1.0 - p)
+        first = design.T @ (weights * gradient) + strength * (both - prior)
+        second = (design * (weights * curvature)[:, None]).T @ design + torch.diag(strength)
+        step = torch.linalg.solve(second, first)
+        both = both - step.clamp(-1.0, 1.0)
+        if float(step.abs().max()) < 1e-9:
+            break
+    return both
