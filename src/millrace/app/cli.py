@@ -37,6 +37,7 @@ from millrace.app.commands import (
     simulate,
     timeline,
     token,
+    train,
     warehouse,
     why,
 )
@@ -82,6 +83,7 @@ app.command("import", rich_help_panel=_DATA)(import_data.import_data)
 app.add_typer(events.app, name="events", rich_help_panel=_DATA)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=_DATA)
 app.add_typer(warehouse.app, name="warehouse", rich_help_panel=_DATA)
+app.add_typer(train.app, name="train", rich_help_panel=_JUDGE)
 app.add_typer(simulate.app, name="simulate", rich_help_panel=_JUDGE)
 app.command("token", rich_help_panel=_CARE)(token.token)
 app.add_typer(keys.app, name="keys", rich_help_panel=_CARE)

@@ -47,7 +47,7 @@ def evaluate_home(settings: Settings, options: EvalOptions, show_progress: ShowP
         join = wiring.build_slate_join(
             settings, hasher, window_ms=int(options.window_h * HOUR_MS), takes_all=options.takes_all
         )
-        _hear_log(settings, log, join, show_progress)
+        hear_log(settings, log, join, show_progress)
         until_ms = join.last_ms + 1 if options.from_ms is None else options.from_ms + int(options.hours * HOUR_MS)
         from_ms = until_ms - int(options.hours * HOUR_MS)
         slates = join.join(from_ms, until_ms)
@@ -62,14 +62,15 @@ def evaluate_home(settings: Settings, options: EvalOptions, show_progress: ShowP
                 slates,
                 sampled,
                 behind_ms=int(options.behind_s * 1000),
-                on_progress=_moving(step),
+                on_progress=moving(step),
             )
     finally:
         log.close()
     return make_report(slates, found, options, actions, codes, (from_ms, until_ms))
 
 
-def _hear_log(settings: Settings, log: Log, join: SlateJoin, show_progress: ShowProgress) -> None:
+def hear_log(settings: Settings, log: Log, join: SlateJoin, show_progress: ShowProgress) -> None:
+    """Let a join hear a whole log."""
     decode = wiring.build_codec(settings).decode
     consumer = log.subscribe("eval", start=log.begin())
     with show_progress("reading the log (records)") as step:
@@ -88,7 +89,8 @@ def _hear_log(settings: Settings, log: Log, join: SlateJoin, show_progress: Show
             consumer.close()
 
 
-def _moving(step: Step) -> Callable[[int, int], None]:
+def moving(step: Step) -> Callable[[int, int], None]:
+    """Return what moves a line of progress when it is told how much is done and how much there is."""
     n_done = 0
 
     def move(done: int, all_: int) -> None:

@@ -1,0 +1,156 @@
+"""`millrace train`: from a home's log to a trained model in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+
+from millrace.app import wiring
+from millrace.app.evaluation import hear_log, moving
+from millrace.app.sampling import samples_as_of
+from millrace.app.settings import Settings
+from millrace.base.ids import IdHasher
+from millrace.flywheel import metrics
+from millrace.flywheel.sample_set import SampleSet
+from millrace.flywheel.slate_join import HOUR_MS
+
+if TYPE_CHECKING:
+    from millrace.app.commands.printing import Step
+    from millrace.flywheel.train_ranker import RankerTraining
+
+ShowProgress = Callable[[str], AbstractContextManager["Step"]]
+
+MIN_POSITIVES: Final = 20
+"""With fewer positives among the held-out rows a head gets no figures."""
+
+
+class HeadFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One head on the slates that were held out, beside the counters-based ranker.
+
+    Attributes
+    ----------
+    n_learned, n_held_out
+        Positives.
+    auc, normalised_entropy, calibration
+        Of the learned ranker; the ``counters_`` ones of the counters-based.
+    """
+
+    action: str
+    n_learned: int
+    n_held_out: int
+    auc: float
+    normalised_entropy: float
+    calibration: float
+    counters_auc: float
+    counters_normalised_entropy: float
+    counters_calibration: float
+
+
+class TrainedRanker(msgspec.Struct, frozen=True, kw_only=True):
+    """What `train_home_ranker` did.
+
+    Attributes
+    ----------
+    held_out
+        The newest slates: the weights were chosen by their loss, and heads calibrated on the older half of them; the
+        figures are of the newer half.
+    """
+
+    folder: str
+    n_slates: int
+    n_rows: int
+    best_step: int
+    n_steps: int
+    validation_loss: float
+    held_out: tuple[HeadFigures, ...]
+
+
+def home_samples(
+    settings: Settings, show_progress: ShowProgress, *, hours: float | None = None, window_h: float = 24.0
+) -> SampleSet:
+    """Return the samples of a home's log, as of each slate's moment; reads only, and works beside a server.
+
+    Raises
+    ------
+    StoreError
+        If the log holds no impressions of pages within the span.
+    """
+    hasher = IdHasher()
+    log = wiring.build_log(settings)
+    try:
+        join = wiring.build_slate_join(settings, hasher, window_ms=int(window_h * HOUR_MS), takes_all=True)
+        hear_log(settings, log, join, show_progress)
+        from_ms = 0 if hours is None else join.last_ms + 1 - int(hours * HOUR_MS)
+        slates = join.join(from_ms)
+        with show_progress("replaying the log (records)") as step:
+            return samples_as_of(
+                settings,
+                log,
+                hasher,
+                slates,
+                behind_ms=60_000,
+                on_progress=moving(step),
+                source=str(settings.home),
+            )
+    finally:
+        log.close()
+
+
+def train_home_ranker(
+    samples: SampleSet, training: RankerTraining, folder: Path, show_progress: ShowProgress
+) -> TrainedRanker:
+    """Train the ranker on samples, write it into a folder, and measure it on slates newer than all it has seen."""
+    from millrace.flywheel.train_ranker import predicted, train_ranker
+
+    order = np.argsort(samples.now_ms, kind="stable")
+    n_test = max(int(len(samples) * training.validation_frac / 2), 1)
+    older, newest = samples.take(order[:-n_test]), order[-n_test:]
+    with show_progress("training (steps)") as step:
+        model, report = train_ranker(older, training, folder=folder, on_progress=moving(step))
+    rows = samples.rows_of(newest)
+    figures = head_figures(
+        samples.labels[rows], predicted(model, samples, newest), samples.baseline[rows], samples, report.positives
+    )
+    return TrainedRanker(
+        folder=str(folder),
+        n_slates=report.n_slates,
+        n_rows=report.n_rows,
+        best_step=report.best_step,
+        n_steps=report.n_steps,
+        validation_loss=report.validation_loss,
+        held_out=figures,
+    )
+
+
+def head_figures(
+    labels: Any, probs: Any, counters: Any, samples: SampleSet, learned: dict[str, int]
+) -> tuple[HeadFigures, ...]:
+    """Return the figures of every discrete head that has enough positives among the rows."""
+    from millrace.base.actions import CONTINUOUS
+
+    found = []
+    for head, name in enumerate(samples.meta.actions):
+        is_positive = np.asarray(labels[:, head] > 0)
+        n = int(is_positive.sum())
+        if head in CONTINUOUS or min(n, len(is_positive) - n) < MIN_POSITIVES:
+            continue
+        p, c = probs[:, head].astype(np.float64), counters[:, head].astype(np.float64)
+        found.append(
+            HeadFigures(
+                action=name,
+                n_learned=learned[name],
+                n_held_out=n,
+                auc=metrics.auc(is_positive, p),
+                normalised_entropy=metrics.normalised_entropy(is_positive, p),
+                calibration=metrics.calibration(is_positive.astype(np.float64), p),
+                counters_auc=metrics.auc(is_positive, c),
+                counters_normalised_entropy=metrics.normalised_entropy(is_positive, c),
+                counters_calibration=metrics.calibration(is_positive.astype(np.float64), c),
+            )
+        )
+    return tuple(found)
