@@ -1,0 +1,1 @@
+"""Models as a server runs them: runners, batching, vector index, hot reload."""

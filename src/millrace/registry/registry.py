@@ -1,0 +1,445 @@
+"""The registry of models: publish, promote, roll back, verify, prune.
+
+::
+
+    models/
+      live.json                                  the only pointer: which versions serve, lane by lane
+      history.jsonl                              promotions, rollbacks and refusals, with reasons and times
+      ranker/20260105T000000-3f9a2c1b/
+        manifest.json                            what it is, and the sums of its files
+        ranker.onnx ...
+
+A version is written under a hidden name, flushed, given its manifest last and renamed: it is there whole or not at
+all, and never changes. The pointer is replaced in one step. Whatever is killed, every reader sees the old or the new
+state; writers wait for each other, and readers for nobody. Time is given by the caller: real time, for people.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from millrace.registry import files
+from millrace.registry.errors import ArtefactError, RegistryError
+from millrace.registry.manifest import (
+    KINDS,
+    MANIFEST_FILE,
+    Description,
+    FileEntry,
+    Kind,
+    Manifest,
+    checked,
+    damaged,
+    decode_manifest,
+    digest_of,
+    is_version,
+)
+from millrace.registry.pointer import (
+    DEFAULT_LANE,
+    HISTORY_FILE,
+    MAX_PREVIOUS,
+    POINTER_FILE,
+    Change,
+    LaneState,
+    Pointer,
+    Versions,
+    append_change,
+    changed_to,
+    check_lane,
+    decode_pointer,
+    encode_pointer,
+    read_changes,
+)
+
+_LOCK_FILE: Final = ".lock"
+_DRAFT: Final = ".draft-"
+_GONE: Final = ".gone-"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_STAMP: Final = "%Y%m%dT%H%M%S"
+_STAMP_CHARS: Final = 15
+
+logger = logging.getLogger(__name__)
+
+
+class Registry:
+    """The artefacts in one folder; any number of processes may read and change them.
+
+    Parameters
+    ----------
+    root
+        Made when it is first written to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, kind: Kind, version: str) -> Path:
+        """Return where a version's files lie."""
+        return self.root / kind / version
+
+    def versions(self, kind: Kind) -> tuple[str, ...]:
+        """Return the names of all versions of a kind, in the order in which they were published."""
+        folder = self.root / kind
+        return tuple(sorted(path.name for path in folder.iterdir() if is_version(path.name))) if folder.is_dir() else ()
+
+    def manifest(self, kind: Kind, version: str) -> Manifest:
+        """Return a version's manifest; its files are not looked at.
+
+        Raises
+        ------
+        ArtefactError
+            If there is no such version, or its manifest is damaged.
+        """
+        path = self.folder(kind, version) / MANIFEST_FILE
+        try:
+            manifest = decode_manifest(path.read_bytes(), str(path))
+        except (FileNotFoundError, NotADirectoryError):
+            raise ArtefactError(
+                f"version of kind {kind}", value=version, problem="is not there", remedy="see `millrace models list`"
+            ) from None
+        if (manifest.kind, manifest.version) != (kind, version):
+            raise damaged(str(path), f"belongs to {manifest.kind} {manifest.version}")
+        return manifest
+
+    def publish(self, folder: Path, description: Description, *, now_ms: int) -> Manifest:
+        """Copy a folder into the registry as a new version; nothing serves it yet.
+
+        Parameters
+        ----------
+        folder
+            All files below it are taken; it may be removed afterwards.
+        description
+            What it is.
+        now_ms
+            Epoch milliseconds; names the version. Where it is not later than the newest version of the kind, the name
+            is a second after that one's, so that names sort in the order of publishing.
+
+        Returns
+        -------
+        Manifest
+            Of the new version, or of the one that has the same description and files already.
+
+        Raises
+        ------
+        RegistryError
+            If the folder or the description cannot be published.
+        """
+        description = checked(description)
+        names = files.list_files(folder)
+        with self._draft(description.kind) as draft:
+            entries = tuple(files.copy_durably(folder, draft, name) for name in names)
+            files.sync_tree(draft)
+            digest = digest_of(description, entries)
+            with self._alone():
+                twin = self._twin(description.kind, digest)
+                return twin or self._settle(draft, description, entries, digest, now_ms)
+
+    def verify(self, kind: Kind, version: str) -> Manifest:
+        """Read every byte of a version and compare it with its manifest, which is returned.
+
+        Raises
+        ------
+        ArtefactError
+            Naming the first file that is damaged, missing or not in the manifest.
+        """
+        manifest = self.manifest(kind, version)
+        folder = self.folder(kind, version)
+        for entry in manifest.files:
+            files.check_file(folder, entry)
+        known = {MANIFEST_FILE, *(entry.path for entry in manifest.files)}
+        for path in sorted(folder.rglob("*")):
+            if not path.is_dir() and path.relative_to(folder).as_posix() not in known:
+                raise damaged(str(path), "is not in the manifest")
+        return manifest
+
+    def pointer_bytes(self) -> bytes | None:
+        """Return the content of the pointer's file, which differs after every change; None if nothing ever served."""
+        try:
+            return (self.root / POINTER_FILE).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def decode(self, data: bytes) -> Pointer:
+        """Return the pointer that `pointer_bytes` holds.
+
+        Raises
+        ------
+        RegistryError
+            If it is damaged.
+        """
+        return decode_pointer(data, str(self.root / POINTER_FILE))
+
+    def pointer(self) -> Pointer | None:
+        """Return which versions serve; None if none ever did.
+
+        Raises
+        ------
+        RegistryError
+            If the pointer is damaged.
+        """
+        data = self.pointer_bytes()
+        return None if data is None else self.decode(data)
+
+    def serving(self, lane: str = DEFAULT_LANE) -> Versions:
+        """Return the versions that serve a lane, by kind."""
+        pointer = self.pointer()
+        return {} if pointer is None else pointer.serving(lane)
+
+    def promote(
+        self, changes: Mapping[Kind, str | None], lane: str = DEFAULT_LANE, *, now_ms: int, note: str = ""
+    ) -> Pointer:
+        """Let versions serve a lane, all of them from the same moment; servers follow by themselves.
+
+        Promoting what serves already changes nothing that could be rolled back, and lets servers that refused it
+        try again.
+
+        Parameters
+        ----------
+        changes
+            Kind to version; None takes the kind out of the lane. Other kinds stay as they are.
+        lane
+            Made if there is none of that name.
+        now_ms, note
+            For the history.
+
+        Raises
+        ------
+        ArtefactError
+            If a version is not there or damaged; the pointer stays as it is.
+        RegistryError
+            If the lane cannot be one, or the pointer is damaged.
+        """
+        check_lane(lane)
+        with self._alone():
+            for kind, version in changes.items():
+                if version is not None:
+                    self.verify(kind, version)
+            pointer = self.pointer()
+            state = pointer.lanes.get(lane, LaneState()) if pointer else LaneState()
+            versions = changed_to(state.versions, changes.items())
+            previous = state.previous if versions == state.versions else (state.versions, *state.previous)
+            state = LaneState(versions=versions, previous=previous[:MAX_PREVIOUS])
+            return self._point(pointer, lane, state, "promoted", now_ms, note)
+
+    def rollback(self, lane: str = DEFAULT_LANE, *, now_ms: int, note: str = "") -> Pointer:
+        """Let a lane name what it named before its last promotion; called again, what it named before that.
+
+        Raises
+        ------
+        ArtefactError
+            If one of those versions is damaged; the pointer stays as it is.
+        RegistryError
+            If there is nothing to go back to, or the pointer is damaged.
+        """
+        with self._alone():
+            pointer = self.pointer()
+            state = pointer.lanes.get(lane) if pointer else None
+            if state is None or not state.previous:
+                raise RegistryError(
+                    "lane",
+                    value=lane,
+                    problem="has nothing to go back to",
+                    remedy="promote the version that should serve: `millrace models promote KIND=VERSION`",
+                )
+            versions, *older = state.previous
+            for kind, version in versions.items():
+                self.verify(kind, version)
+            return self._point(
+                pointer, lane, LaneState(versions=versions, previous=tuple(older)), "rolled back", now_ms, note
+            )
+
+    def drop_lane(self, lane: str, *, now_ms: int, note: str = "") -> Pointer:
+        """Remove a lane: whoever asks for it gets the default lane's versions from then on.
+
+        Raises
+        ------
+        RegistryError
+            If there is no such lane, or it is the default one.
+        """
+        with self._alone():
+            pointer = self.pointer()
+            if lane == DEFAULT_LANE or pointer is None or lane not in pointer.lanes:
+                raise RegistryError(
+                    "lane",
+                    value=lane,
+                    problem="cannot be removed" if lane == DEFAULT_LANE else "is not there",
+                    remedy="take kinds out of it instead" if lane == DEFAULT_LANE else "see `millrace models list`",
+                )
+            return self._point(pointer, lane, None, "lane dropped", now_ms, note)
+
+    def history(self) -> list[Change]:
+        """Return all changes and refusals, oldest first.
+
+        Raises
+        ------
+        RegistryError
+            If a line of the history, or the pointer, is damaged.
+        """
+        changes = list(read_changes(self.root / HISTORY_FILE))
+        pointer = self.pointer()
+        if pointer is not None and _last_serial(changes) < pointer.change.serial:
+            changes.append(pointer.change)  # its writer was killed before it could append it
+        return changes
+
+    def record_refusal(self, serial: int, lane: str, versions: Versions, reason: str, *, now_ms: int) -> None:
+        """Write down that a server goes on with what it had; once, however many servers say the same."""
+        change = Change(serial=serial, at_ms=now_ms, what="refused", lane=lane, versions=versions, note=reason)
+        with self._alone():
+            self._mend_history()
+            said = (msgspec.structs.replace(other, at_ms=now_ms) for other in read_changes(self.root / HISTORY_FILE))
+            if change not in said:
+                append_change(self.root / HISTORY_FILE, change)
+
+    def prune(self, keep: int, *, is_dry: bool = False) -> list[tuple[Kind, str]]:
+        """Remove old versions; return which. What serves, or is kept for a rollback, is never removed.
+
+        Parameters
+        ----------
+        keep
+            How many of the newest versions of each kind to keep besides.
+        is_dry
+            Only tell.
+
+        Raises
+        ------
+        RegistryError
+            If the pointer is damaged: nobody knows then what serves.
+        """
+        if keep < 0:
+            raise RegistryError("versions to keep", value=keep, problem="negative", remedy="give 0 or more")
+        with self._alone():
+            pointer = self.pointer()
+            named = pointer.named() if pointer else set()
+            old = [
+                (kind, version)
+                for kind in KINDS
+                for version in self.versions(kind)[: -keep or None]
+                if (kind, version) not in named
+            ]
+            if not is_dry:
+                for kind in KINDS:
+                    self._sweep(kind)
+                for kind, version in old:
+                    # Renamed first: a folder half removed must never look like a version.
+                    self.folder(kind, version).rename(self.root / kind / f"{_GONE}{version}")
+                for kind in KINDS:
+                    self._sweep(kind)
+        return old
+
+    def _point(
+        self, pointer: Pointer | None, lane: str, state: LaneState | None, what: str, now_ms: int, note: str
+    ) -> Pointer:
+        """Replace the pointer, then append to the history."""
+        self._mend_history()
+        lanes = {name: other for name, other in (pointer.lanes if pointer else {}).items() if name != lane}
+        if state is not None:
+            lanes[lane] = state
+        serial = 1 + (pointer.change.serial if pointer else self._last_recorded())
+        change = msgspec.convert(
+            {
+                "serial": serial,
+                "at_ms": now_ms,
+                "what": what,
+                "lane": lane,
+                "versions": state.versions if state else {},
+                "note": note,
+            },
+            Change,
+        )
+        made = Pointer(lanes=lanes, change=change)
+        files.replace_durably(self.root / POINTER_FILE, encode_pointer(made))
+        append_change(self.root / HISTORY_FILE, change)
+        logger.info("models: %s lane %s: %s", what, lane, change.versions)
+        return made
+
+    def _mend_history(self) -> None:
+        """Append the pointer's change if whoever made it was killed before he could."""
+        try:
+            pointer = self.pointer()
+            recorded = _last_serial(read_changes(self.root / HISTORY_FILE))
+        except RegistryError as error:
+            logger.warning("%s", error)  # what is to be written now goes on all the same
+            return
+        if pointer is not None and recorded < pointer.change.serial:
+            append_change(self.root / HISTORY_FILE, pointer.change)
+
+    def _last_recorded(self) -> int:
+        try:
+            return _last_serial(read_changes(self.root / HISTORY_FILE))
+        except RegistryError:
+            return 0  # `_mend_history` has told
+
+    def _twin(self, kind: Kind, digest: str) -> Manifest | None:
+        """Return the manifest of a whole version of the same content."""
+        for version in reversed(self.versions(kind)):
+            if not version.endswith(f"-{digest[:8]}"):
+                continue
+            try:
+                manifest = self.verify(kind, version)
+            except ArtefactError as error:
+                logger.warning("published again, for the version of the same content is no good: %s", error)
+                continue
+            if manifest.digest == digest:
+                return manifest
+        return None
+
+    def _settle(
+        self, draft: Path, description: Description, entries: tuple[FileEntry, ...], digest: str, now_ms: int
+    ) -> Manifest:
+        """Give a draft its manifest and its name."""
+        moment = _EPOCH + timedelta(milliseconds=now_ms)
+        newest = next(reversed(self.versions(description.kind)), None)
+        if newest is not None and newest[:_STAMP_CHARS] >= moment.strftime(_STAMP):
+            moment = datetime.strptime(newest[:_STAMP_CHARS], _STAMP).replace(tzinfo=UTC) + timedelta(seconds=1)
+        manifest = Manifest(
+            **{name: getattr(description, name) for name in Description.__struct_fields__},
+            version=f"{moment.strftime(_STAMP)}-{digest[:8]}",
+            published_at_ms=now_ms,
+            files=entries,
+            digest=digest,
+        )
+        data = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2) + b"\n"
+        files.write_durably(draft / MANIFEST_FILE, data)
+        files.sync_folder(draft)
+        draft.rename(self.folder(manifest.kind, manifest.version))
+        files.sync_folder(self.root / manifest.kind)
+        return manifest
+
+    @contextmanager
+    def _draft(self, kind: Kind) -> Iterator[Path]:
+        """Give a hidden folder on the same file system, held against `_sweep` while this process lives."""
+        draft = self.root / kind / f"{_DRAFT}{secrets.token_hex(8)}"
+        with self._alone():
+            self._sweep(kind)
+            draft.mkdir(parents=True)
+            held = files.hold_folder(draft)
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)  # not there any more if all went well
+            os.close(held)
+
+    def _sweep(self, kind: Kind) -> None:
+        """Remove what killed processes left behind."""
+        for path in (self.root / kind).glob(".*"):
+            if path.name.startswith(_GONE) or (path.name.startswith(_DRAFT) and not files.is_held(path)):
+                shutil.rmtree(path, ignore_errors=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with files.locked(self.root / _LOCK_FILE):
+            yield
+
+
+def _last_serial(changes: Iterable[Change]) -> int:
+    """Return the serial of the last change of the pointer; 0 if there was none."""
+    return max((change.serial for change in changes if change.what != "refused"), default=0)
