@@ -266,8 +266,6 @@ class LiveModels(Generic[T]):
         with self._lock:
             self._wanted = wanted
             self._problem_by_lane = {}
-            kept = {lane: held for lane, held in self._held_by_lane.items() if wanted.get(lane)}
-        self._put(kept)
         reasons: dict[frozenset[tuple[Kind, str]], str] = {}  # lanes of the same versions: one load, one reason
         for lane, versions in wanted.items():
             key = frozenset(versions.items())
@@ -281,6 +279,8 @@ class LiveModels(Generic[T]):
                 logger.debug("models refused", exc_info=True)
                 reasons[key] = str(error) if isinstance(error, MillraceError) else f"{type(error).__name__}: {error}"
             self._refuse(ModelEvent("refused", lane, versions, reasons[key], self._since_s(begun_s)), pointer)
+        # Last: what a lane leaves behind may be what another one wants.
+        self._put({lane: held for lane, held in self._held_by_lane.items() if wanted.get(lane)})
         self._close_drained()
 
     def _serve(self, lane: str, versions: Versions, begun_s: float) -> None:

@@ -9,40 +9,21 @@
         manifest.json                            what it is, and the sums of its files
         ranker.onnx ...
 
-A version is written under a hidden name, flushed, given its manifest last and renamed: it is there whole or not at
-all, and never changes. The pointer is replaced in one step. Whatever is killed, every reader sees the old or the new
-state; writers wait for each other, and readers for nobody. Time is given by the caller: real time, for people.
+The pointer is replaced in one step. Whatever is killed, every reader sees the old or the new one; writers wait for
+each other, and readers for nobody. Time is given by the caller: real time, for people.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Final
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from millrace.registry import files
-from millrace.registry.errors import ArtefactError, RegistryError
-from millrace.registry.manifest import (
-    KINDS,
-    MANIFEST_FILE,
-    Description,
-    FileEntry,
-    Kind,
-    Manifest,
-    checked,
-    damaged,
-    decode_manifest,
-    digest_of,
-    is_version,
-)
+from millrace.registry.artefacts import ArtefactStore
+from millrace.registry.errors import RegistryError
+from millrace.registry.files import replace_durably
+from millrace.registry.manifest import KINDS, Kind
 from millrace.registry.pointer import (
     DEFAULT_LANE,
     HISTORY_FILE,
@@ -60,106 +41,17 @@ from millrace.registry.pointer import (
     read_changes,
 )
 
-_LOCK_FILE: Final = ".lock"
-_DRAFT: Final = ".draft-"
-_GONE: Final = ".gone-"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_STAMP: Final = "%Y%m%dT%H%M%S"
-_STAMP_CHARS: Final = 15
-
 logger = logging.getLogger(__name__)
 
 
-class Registry:
-    """The artefacts in one folder; any number of processes may read and change them.
+class Registry(ArtefactStore):
+    """The artefacts in one folder and which of them serve; any number of processes may read and change them.
 
     Parameters
     ----------
     root
         Made when it is first written to.
     """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def folder(self, kind: Kind, version: str) -> Path:
-        """Return where a version's files lie."""
-        return self.root / kind / version
-
-    def versions(self, kind: Kind) -> tuple[str, ...]:
-        """Return the names of all versions of a kind, in the order in which they were published."""
-        folder = self.root / kind
-        return tuple(sorted(path.name for path in folder.iterdir() if is_version(path.name))) if folder.is_dir() else ()
-
-    def manifest(self, kind: Kind, version: str) -> Manifest:
-        """Return a version's manifest; its files are not looked at.
-
-        Raises
-        ------
-        ArtefactError
-            If there is no such version, or its manifest is damaged.
-        """
-        path = self.folder(kind, version) / MANIFEST_FILE
-        try:
-            manifest = decode_manifest(path.read_bytes(), str(path))
-        except (FileNotFoundError, NotADirectoryError):
-            raise ArtefactError(
-                f"version of kind {kind}", value=version, problem="is not there", remedy="see `millrace models list`"
-            ) from None
-        if (manifest.kind, manifest.version) != (kind, version):
-            raise damaged(str(path), f"belongs to {manifest.kind} {manifest.version}")
-        return manifest
-
-    def publish(self, folder: Path, description: Description, *, now_ms: int) -> Manifest:
-        """Copy a folder into the registry as a new version; nothing serves it yet.
-
-        Parameters
-        ----------
-        folder
-            All files below it are taken; it may be removed afterwards.
-        description
-            What it is.
-        now_ms
-            Epoch milliseconds; names the version. Where it is not later than the newest version of the kind, the name
-            is a second after that one's, so that names sort in the order of publishing.
-
-        Returns
-        -------
-        Manifest
-            Of the new version, or of the one that has the same description and files already.
-
-        Raises
-        ------
-        RegistryError
-            If the folder or the description cannot be published.
-        """
-        description = checked(description)
-        names = files.list_files(folder)
-        with self._draft(description.kind) as draft:
-            entries = tuple(files.copy_durably(folder, draft, name) for name in names)
-            files.sync_tree(draft)
-            digest = digest_of(description, entries)
-            with self._alone():
-                twin = self._twin(description.kind, digest)
-                return twin or self._settle(draft, description, entries, digest, now_ms)
-
-    def verify(self, kind: Kind, version: str) -> Manifest:
-        """Read every byte of a version and compare it with its manifest, which is returned.
-
-        Raises
-        ------
-        ArtefactError
-            Naming the first file that is damaged, missing or not in the manifest.
-        """
-        manifest = self.manifest(kind, version)
-        folder = self.folder(kind, version)
-        for entry in manifest.files:
-            files.check_file(folder, entry)
-        known = {MANIFEST_FILE, *(entry.path for entry in manifest.files)}
-        for path in sorted(folder.rglob("*")):
-            if not path.is_dir() and path.relative_to(folder).as_posix() not in known:
-                raise damaged(str(path), "is not in the manifest")
-        return manifest
 
     def pointer_bytes(self) -> bytes | None:
         """Return the content of the pointer's file, which differs after every change; None if nothing ever served."""
@@ -219,7 +111,7 @@ class Registry:
             If the lane cannot be one, or the pointer is damaged.
         """
         check_lane(lane)
-        with self._alone():
+        with self.alone():
             for kind, version in changes.items():
                 if version is not None:
                     self.verify(kind, version)
@@ -240,7 +132,7 @@ class Registry:
         RegistryError
             If there is nothing to go back to, or the pointer is damaged.
         """
-        with self._alone():
+        with self.alone():
             pointer = self.pointer()
             state = pointer.lanes.get(lane) if pointer else None
             if state is None or not state.previous:
@@ -265,7 +157,7 @@ class Registry:
         RegistryError
             If there is no such lane, or it is the default one.
         """
-        with self._alone():
+        with self.alone():
             pointer = self.pointer()
             if lane == DEFAULT_LANE or pointer is None or lane not in pointer.lanes:
                 raise RegistryError(
@@ -293,7 +185,7 @@ class Registry:
     def record_refusal(self, serial: int, lane: str, versions: Versions, reason: str, *, now_ms: int) -> None:
         """Write down that a server goes on with what it had; once, however many servers say the same."""
         change = Change(serial=serial, at_ms=now_ms, what="refused", lane=lane, versions=versions, note=reason)
-        with self._alone():
+        with self.alone():
             self._mend_history()
             said = (msgspec.structs.replace(other, at_ms=now_ms) for other in read_changes(self.root / HISTORY_FILE))
             if change not in said:
@@ -316,7 +208,7 @@ class Registry:
         """
         if keep < 0:
             raise RegistryError("versions to keep", value=keep, problem="negative", remedy="give 0 or more")
-        with self._alone():
+        with self.alone():
             pointer = self.pointer()
             named = pointer.named() if pointer else set()
             old = [
@@ -326,13 +218,7 @@ class Registry:
                 if (kind, version) not in named
             ]
             if not is_dry:
-                for kind in KINDS:
-                    self._sweep(kind)
-                for kind, version in old:
-                    # Renamed first: a folder half removed must never look like a version.
-                    self.folder(kind, version).rename(self.root / kind / f"{_GONE}{version}")
-                for kind in KINDS:
-                    self._sweep(kind)
+                self.remove(old)
         return old
 
     def _point(
@@ -356,7 +242,7 @@ class Registry:
             Change,
         )
         made = Pointer(lanes=lanes, change=change)
-        files.replace_durably(self.root / POINTER_FILE, encode_pointer(made))
+        replace_durably(self.root / POINTER_FILE, encode_pointer(made))
         append_change(self.root / HISTORY_FILE, change)
         logger.info("models: %s lane %s: %s", what, lane, change.versions)
         return made
@@ -377,67 +263,6 @@ class Registry:
             return _last_serial(read_changes(self.root / HISTORY_FILE))
         except RegistryError:
             return 0  # `_mend_history` has told
-
-    def _twin(self, kind: Kind, digest: str) -> Manifest | None:
-        """Return the manifest of a whole version of the same content."""
-        for version in reversed(self.versions(kind)):
-            if not version.endswith(f"-{digest[:8]}"):
-                continue
-            try:
-                manifest = self.verify(kind, version)
-            except ArtefactError as error:
-                logger.warning("published again, for the version of the same content is no good: %s", error)
-                continue
-            if manifest.digest == digest:
-                return manifest
-        return None
-
-    def _settle(
-        self, draft: Path, description: Description, entries: tuple[FileEntry, ...], digest: str, now_ms: int
-    ) -> Manifest:
-        """Give a draft its manifest and its name."""
-        moment = _EPOCH + timedelta(milliseconds=now_ms)
-        newest = next(reversed(self.versions(description.kind)), None)
-        if newest is not None and newest[:_STAMP_CHARS] >= moment.strftime(_STAMP):
-            moment = datetime.strptime(newest[:_STAMP_CHARS], _STAMP).replace(tzinfo=UTC) + timedelta(seconds=1)
-        manifest = Manifest(
-            **{name: getattr(description, name) for name in Description.__struct_fields__},
-            version=f"{moment.strftime(_STAMP)}-{digest[:8]}",
-            published_at_ms=now_ms,
-            files=entries,
-            digest=digest,
-        )
-        data = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2) + b"\n"
-        files.write_durably(draft / MANIFEST_FILE, data)
-        files.sync_folder(draft)
-        draft.rename(self.folder(manifest.kind, manifest.version))
-        files.sync_folder(self.root / manifest.kind)
-        return manifest
-
-    @contextmanager
-    def _draft(self, kind: Kind) -> Iterator[Path]:
-        """Give a hidden folder on the same file system, held against `_sweep` while this process lives."""
-        draft = self.root / kind / f"{_DRAFT}{secrets.token_hex(8)}"
-        with self._alone():
-            self._sweep(kind)
-            draft.mkdir(parents=True)
-            held = files.hold_folder(draft)
-        try:
-            yield draft
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)  # not there any more if all went well
-            os.close(held)
-
-    def _sweep(self, kind: Kind) -> None:
-        """Remove what killed processes left behind."""
-        for path in (self.root / kind).glob(".*"):
-            if path.name.startswith(_GONE) or (path.name.startswith(_DRAFT) and not files.is_held(path)):
-                shutil.rmtree(path, ignore_errors=True)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        with files.locked(self.root / _LOCK_FILE):
-            yield
 
 
 def _last_serial(changes: Iterable[Change]) -> int:
