@@ -79,9 +79,7 @@ def spoil(path: Path, data: bytes | None) -> None:
         ("manifest.json", None, "is not there"),
     ],
 )
-def test_damage_names_the_file(
-    registry: Registry, publish: Any, name: str, data: bytes | None, problem: str
-) -> None:
+def test_damage_names_the_file(registry: Registry, publish: Any, name: str, data: bytes | None, problem: str) -> None:
     version = publish("weights").version
     spoil(registry.folder("ranker", version) / name, data)
     with pytest.raises(ArtefactError, match=problem):
@@ -147,7 +145,7 @@ def test_a_manifest_cannot_name_a_file_elsewhere(path: str) -> None:
     "wrong", [{"until_ms": 9}, {"metrics": {"auc": float("nan")}}, {"metrics": {"auc": float("inf")}}]
 )
 def test_a_description_must_make_sense(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="before it begins|metric 'auc' is"):
+    with pytest.raises(ValueError, match=r"before it begins|metric 'auc' is"):
         Description(**{**ORDINARY, **wrong})
 
 

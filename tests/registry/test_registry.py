@@ -1,4 +1,4 @@
-"""The pointer: any sequence of changes equals a dictionary, and nothing that is killed or races leaves a third state."""
+"""The pointer: any sequence of changes equals a dictionary, and processes lose no change of each other."""
 
 from __future__ import annotations
 

@@ -72,17 +72,17 @@ class ArtefactStore:
         ArtefactError
             If there is no such version, or its manifest is damaged.
         """
-        path = self.folder(kind, version) / MANIFEST_FILE
+        folder = self.folder(kind, version)
         try:
             if not is_version(version):
                 raise FileNotFoundError(version)
-            manifest = decode_manifest(path.read_bytes(), str(path))
+            manifest = decode_manifest((folder / MANIFEST_FILE).read_bytes(), folder)
         except (FileNotFoundError, NotADirectoryError):
             raise ArtefactError(
                 f"version of kind {kind}", value=version, problem="is not there", remedy="see `millrace models list`"
             ) from None
         if (manifest.kind, manifest.version) != (kind, version):
-            raise damaged(str(path), f"belongs to {manifest.kind} {manifest.version}")
+            raise damaged(folder, MANIFEST_FILE, f"belongs to {manifest.kind} {manifest.version}")
         return manifest
 
     def publish(self, folder: Path, description: Description, *, now_ms: int) -> Manifest:
@@ -132,8 +132,9 @@ class ArtefactStore:
             files.check_file(folder, entry)
         known = {MANIFEST_FILE, *(entry.path for entry in manifest.files)}
         for path in sorted(folder.rglob("*")):
-            if not path.is_dir() and path.relative_to(folder).as_posix() not in known:
-                raise damaged(str(path), "is not in the manifest")
+            name = path.relative_to(folder).as_posix()
+            if not path.is_dir() and name not in known:
+                raise damaged(folder, name, "is not in the manifest")
         return manifest
 
     @contextmanager

@@ -85,14 +85,14 @@ def check_file(folder: Path, entry: FileEntry) -> None:
         with path.open("rb") as file:
             n_bytes = os.fstat(file.fileno()).st_size
             if n_bytes != entry.n_bytes:
-                raise damaged(str(path), f"has {n_bytes} bytes instead of {entry.n_bytes}")
+                raise damaged(folder, entry.path, f"has {n_bytes} bytes instead of {entry.n_bytes}")
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=SUM_BYTES)).hexdigest()
     except FileNotFoundError:
-        raise damaged(str(path), "is missing") from None
+        raise damaged(folder, entry.path, "is missing") from None
     except OSError as error:
-        raise damaged(str(path), f"cannot be read ({error.strerror or error})") from error
+        raise damaged(folder, entry.path, f"cannot be read ({error.strerror or error})") from error
     if digest != entry.blake2b:
-        raise damaged(str(path), "does not fit its sum")
+        raise damaged(folder, entry.path, "does not fit its sum")
 
 
 def write_durably(path: Path, data: bytes) -> None:

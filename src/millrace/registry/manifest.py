@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
@@ -152,15 +153,15 @@ def digest_of(description: Description, files: tuple[FileEntry, ...]) -> str:
     return hashlib.blake2b(data, digest_size=SUM_BYTES).hexdigest()
 
 
-def decode_manifest(data: bytes, path: str) -> Manifest:
+def decode_manifest(data: bytes, folder: Path) -> Manifest:
     """Return the manifest that bytes hold, after checking that it is as it was sealed.
 
     Parameters
     ----------
     data
         Content of a ``manifest.json``.
-    path
-        Where it lies, for the message.
+    folder
+        Where it lies.
 
     Raises
     ------
@@ -170,18 +171,18 @@ def decode_manifest(data: bytes, path: str) -> Manifest:
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise damaged(path, f"is damaged or of another format ({error})") from error
+        raise damaged(folder, MANIFEST_FILE, f"is damaged or of another format ({error})") from error
     digest = digest_of(manifest, manifest.files)
     if digest != manifest.digest or not manifest.version.endswith(f"-{digest[:8]}"):
-        raise damaged(path, "does not fit its own sum: it was changed after it was published")
+        raise damaged(folder, MANIFEST_FILE, "does not fit its own sum: it was changed after it was published")
     return manifest
 
 
-def damaged(path: str, problem: str) -> ArtefactError:
-    """Return the error for a file of an artefact that is not as it was published."""
+def damaged(folder: Path, name: str, problem: str) -> ArtefactError:
+    """Return the error for a file of an artefact's folder that is not as it was published."""
     return ArtefactError(
-        "file of an artefact",
-        value=path,
+        f"file of {folder.parent.name} {folder.name}",
+        value=name,
         problem=problem,
         remedy="restore it from a backup, or publish the artefact again; `millrace models rollback` ends its service",
     )
