@@ -79,7 +79,7 @@ class LaneStatus:
     wanted
         What the pointer says.
     problem
-        Why these differ; empty where they do not.
+        Why these differ; empty where they do not, and while what is wanted is being loaded.
     n_leases
         Requests that hold what serves, of all lanes that share it.
     """
@@ -207,7 +207,7 @@ class LiveModels(Generic[T]):
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread and close every bundle, those that requests still hold at the end of the last of them."""
+        """End the thread, after what it is loading, and close every bundle: one that is in use with its last lease."""
         self._is_closing = True
         self._wake.set()
         if self._thread is not None:

@@ -243,7 +243,10 @@ class Registry(ArtefactStore):
         )
         made = Pointer(lanes=lanes, change=change)
         replace_durably(self.root / POINTER_FILE, encode_pointer(made))
-        append_change(self.root / HISTORY_FILE, change)
+        try:
+            append_change(self.root / HISTORY_FILE, change)
+        except OSError as error:  # the change is made, and the next writer appends it
+            logger.warning("the models' history could not be written (%s)", error)
         logger.info("models: %s lane %s: %s", what, lane, change.versions)
         return made
 
