@@ -32,6 +32,7 @@ from millrace.app.commands import (
     init,
     keys,
     look,
+    models,
     pipeline,
     serve,
     simulate,
@@ -85,6 +86,7 @@ app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=_DATA)
 app.add_typer(warehouse.app, name="warehouse", rich_help_panel=_DATA)
 app.add_typer(train.app, name="train", rich_help_panel=_JUDGE)
 app.add_typer(simulate.app, name="simulate", rich_help_panel=_JUDGE)
+app.add_typer(models.app, name="models", rich_help_panel=_CARE)
 app.command("token", rich_help_panel=_CARE)(token.token)
 app.add_typer(keys.app, name="keys", rich_help_panel=_CARE)
 app.add_typer(config.app, name="config", rich_help_panel=_CARE)

@@ -126,6 +126,11 @@ class Settings:
         return self.data_dir / "warehouse"
 
     @property
+    def models_dir(self) -> Path:
+        """The registry: versions of models, and which of them serve."""
+        return self.data_dir / "models"
+
+    @property
     def run_dir(self) -> Path:
         """Files of running processes: metrics and traces. Nothing here is needed to start again."""
         return self.home / "run"

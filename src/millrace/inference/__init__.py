@@ -1,1 +1,1 @@
-"""Trained networks at work: what they read is put together, they are run, and what they made of viewers is kept."""
+"""Models at work: runners, the vector index, hot reload. Nothing here trains; torch is imported in one file alone."""
