@@ -1,0 +1,1 @@
+"""Models at work: runners, dynamic batching, the vector index, hot reload."""
