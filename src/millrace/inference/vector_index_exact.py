@@ -15,6 +15,7 @@ from millrace.inference.vector_index_kernels import Best, Float32Array, scan_vec
 from millrace.inference.vector_index_rows import VectorRows
 
 _ONE_LIST: Final = np.zeros(1, dtype=np.int64)
+_EVERY_HOPE: Final = np.full(1, np.inf, dtype=np.float32)
 
 
 class ExactIndex:
@@ -66,7 +67,7 @@ class ExactIndex:
         rows, rule = self._rows, eligibility.rule
 
         def scan(one: Float32Array, best: Best) -> Best:
-            scan_vectors(rows.columns, rows.vectors, _ONE_LIST, one, rule, best, 1, 0)
+            scan_vectors(rows.columns, rows.vectors, _ONE_LIST, _EVERY_HOPE, one, rule, best)
             return best
 
         return answered(self.n_dims, query, k, scan)
