@@ -1,4 +1,4 @@
-"""`FollowEdges`: the follow graph as arrays of rows, as the social encoder reads it, offline and when it is refreshed."""
+"""`FollowEdges`: the follow graph as arrays of rows, as the social encoder reads it, learning or serving."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class FollowEdges:
     followees: Int64Array
 
     @classmethod
-    def of(cls, follower_ids: Int64Array, followee_ids: Int64Array, more_user_ids: Int64Array | None = None) -> FollowEdges:
+    def of(
+        cls, follower_ids: Int64Array, followee_ids: Int64Array, more_user_ids: Int64Array | None = None
+    ) -> FollowEdges:
         """Return the edges between users of these inside ids, in any order.
 
         Parameters
@@ -46,9 +48,7 @@ class FollowEdges:
         """
         more = np.empty(0, dtype=np.int64) if more_user_ids is None else more_user_ids
         user_ids = np.unique(np.concatenate([follower_ids, followee_ids, more]))
-        return cls.of_rows(
-            user_ids, np.searchsorted(user_ids, follower_ids), np.searchsorted(user_ids, followee_ids)
-        )
+        return cls.of_rows(user_ids, np.searchsorted(user_ids, follower_ids), np.searchsorted(user_ids, followee_ids))
 
     @classmethod
     def of_rows(cls, user_ids: Int64Array, followers: Int64Array, followees: Int64Array) -> FollowEdges:

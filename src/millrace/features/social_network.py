@@ -117,7 +117,7 @@ def user_inputs(user_ids: Int64Array, degrees: Degrees, known: UserContent, shap
                 problem=f"not of shape ({n}, {width})",
                 remedy="give one row for each user, in the order of the user ids",
             )
-    has_content = content.any(axis=1)
+    has_content = (content != 0).any(axis=1)
     return np.concatenate(
         [
             _degree_inputs(degrees.n_following),
@@ -190,9 +190,7 @@ class SocialNetwork:
         """Return what the first layer reads of users, shape (n, hidden), float32, from (n, n_inputs)."""
         return normalised(inputs @ self.weights["inputs.weight"].T + self.weights["inputs.bias"])
 
-    def layer(
-        self, layer: int, own: Float32Array, following: Float32Array, followers: Float32Array
-    ) -> Float32Array:
+    def layer(self, layer: int, own: Float32Array, following: Float32Array, followers: Float32Array) -> Float32Array:
         """Return what a layer gives, shape (n, hidden or dim), float32.
 
         Parameters
@@ -210,13 +208,12 @@ class SocialNetwork:
         return normalised(given)
 
     def follow_scores(self, followers: Float32Array, followees: Float32Array) -> Float32Array:
-        """Return how likely each of some is to follow each of others, as logits, shape (n, m), from vectors (n|m, dim)."""
+        """Return logits of following, shape (n, m), float32, from vectors (n, dim) and (m, dim)."""
         weights = self.weights
         as_follower = followers @ weights["as_follower.weight"].T
         as_followee = followees @ weights["as_followee.weight"].T
         appeal = followees @ weights["appeal.weight"][0] + weights["appeal.bias"][0]
-        scores: Float32Array = as_follower @ as_followee.T * np.exp(weights["log_scale"]) + appeal
-        return scores
+        return np.asarray(as_follower @ as_followee.T * np.exp(weights["log_scale"]) + appeal, dtype=np.float32)
 
 
 def normalised(vectors: Float32Array) -> Float32Array:

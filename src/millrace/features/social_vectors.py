@@ -105,9 +105,7 @@ class SocialVectors:
         layers = [network.project(user_inputs(edges.user_ids, degrees, known, network.shape))]
         for layer in range(network.shape.n_layers):
             own = layers[-1]
-            layers.append(
-                network.layer(layer, own, neighbour_means(own, following), neighbour_means(own, followers))
-            )
+            layers.append(network.layer(layer, own, neighbour_means(own, following), neighbour_means(own, followers)))
         self._table = _Table(edges.user_ids, tuple(layers))
 
     def aggregate_new(

@@ -1,4 +1,4 @@
-"""How well scores tell whom users follow: every held-out edge is ranked among everybody its follower does not follow."""
+"""How well scores tell whom users follow: held-out edges, each ranked among all whom its follower does not follow."""
 
 from __future__ import annotations
 

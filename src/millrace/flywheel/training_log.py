@@ -64,4 +64,4 @@ def _board(folder: Path, first_step: int) -> Any:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
