@@ -1,4 +1,4 @@
-"""`FollowEdges`: the follow graph as arrays of rows, as the social encoder reads it, offline and when refreshed."""
+"""`FollowEdges`: the follow graph as arrays of rows, as the social encoder reads it, learning or serving."""
 
 from __future__ import annotations
 

@@ -40,7 +40,6 @@ MIN_LENGTH: Final = 1e-6
 _N_BUCKETS: Final = 16
 _SIGNATURE_SALT: Final = np.uint64(0x2C9F5B1D83E604A7)
 _WORD_BITS: Final = 64
-_CHUNK_VALUES: Final = 1 << 22
 
 
 class SocialShape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -117,7 +116,7 @@ def user_inputs(user_ids: Int64Array, degrees: Degrees, known: UserContent, shap
                 problem=f"not of shape ({n}, {width})",
                 remedy="give one row for each user, in the order of the user ids",
             )
-    has_content = np.asarray(content.any(axis=1))
+    has_content = (content != 0).any(axis=1)
     return np.concatenate(
         [
             _degree_inputs(degrees.n_following),
@@ -208,12 +207,13 @@ class SocialNetwork:
         return normalised(given)
 
     def follow_scores(self, followers: Float32Array, followees: Float32Array) -> Float32Array:
-        """Return how likely each of some is to follow each of others: logits, shape (n, m), from vectors (n|m, dim)."""
+        """Return logits of following, shape (n, m), float32, from vectors (n, dim) and (m, dim)."""
         weights = self.weights
         as_follower = followers @ weights["as_follower.weight"].T
         as_followee = followees @ weights["as_followee.weight"].T
         appeal = followees @ weights["appeal.weight"][0] + weights["appeal.bias"][0]
-        scores: Float32Array = as_follower @ as_followee.T * np.exp(weights["log_scale"]) + appeal
+        scale = np.float32(np.exp(weights["log_scale"]))
+        scores: Float32Array = as_follower @ as_followee.T * scale + appeal
         return scores
 
 
@@ -226,18 +226,32 @@ def normalised(vectors: Float32Array) -> Float32Array:
 
 def neighbour_means(values: Float32Array, neighbours: Ragged) -> Float32Array:
     """Return the mean of the rows that each list names, shape (n_lists, d), float32; zeros for empty lists."""
+    return _means(np.ascontiguousarray(values), neighbours.values.astype(np.int64), neighbours.offsets)
+
+
+def neighbour_means_reference(values: Float32Array, neighbours: Ragged) -> Float32Array:
+    """Return what `neighbour_means` returns, but for rounding, in NumPy; the rows are gathered all at once."""
     means = np.zeros((len(neighbours), values.shape[1]), dtype=np.float32)
-    lengths, offsets = neighbours.lengths, neighbours.offsets
-    rows = np.flatnonzero(lengths)
-    start = 0
-    while start < len(rows):
-        # As many lists at a time as stay within a bounded block of gathered values, and at least one.
-        first = offsets[rows[start]]
-        limit = first + max(_CHUNK_VALUES // max(values.shape[1], 1), 1)
-        stop = max(int(np.searchsorted(offsets[rows + 1], limit, side="right")), start + 1)
-        part = rows[start:stop]
-        gathered = values[neighbours.values[first : offsets[part[-1] + 1]]]
-        sums = np.add.reduceat(gathered, offsets[part] - first, axis=0)
-        means[part] = sums / lengths[part, None].astype(np.float32)
-        start = stop
+    rows = np.flatnonzero(neighbours.lengths)
+    if len(rows):
+        sums = np.add.reduceat(values[neighbours.values], neighbours.offsets[rows], axis=0)
+        means[rows] = sums / neighbours.lengths[rows, None].astype(np.float32)
+    return means
+
+
+@njit(cache=True)
+def _means(values: Float32Array, rows: Int64Array, offsets: Int64Array) -> Float32Array:
+    n_lists, n_dims = len(offsets) - 1, values.shape[1]
+    means = np.zeros((n_lists, n_dims), dtype=np.float32)
+    for i in range(n_lists):
+        first, end = offsets[i], offsets[i + 1]
+        if first == end:
+            continue
+        for k in range(first, end):
+            row = rows[k]
+            for d in range(n_dims):
+                means[i, d] += values[row, d]
+        share = np.float32(1.0) / np.float32(end - first)
+        for d in range(n_dims):
+            means[i, d] *= share
     return means

@@ -1,4 +1,4 @@
-"""How well scores tell whom users follow: each held-out edge is ranked among all whom its follower does not follow."""
+"""How well scores tell whom users follow: held-out edges, each ranked among all whom its follower does not follow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ ScoreRows = Callable[[Int64Array], npt.NDArray[np.floating]]
 
 CUTOFFS: Final = (10, 100)
 
-_BATCH: Final = 128
+_BATCH_SCORES: Final = 1 << 23
+"""Scores that are looked at together."""
 
 
 class LinkMetrics(Struct, frozen=True, kw_only=True):
@@ -67,8 +68,9 @@ def link_metrics(
     wanted, given = held_out.following(), known.following()
     places: list[npt.NDArray[np.float64]] = []
     shares: list[npt.NDArray[np.float64]] = []
-    for start in range(0, len(users), _BATCH):
-        batch = users[start : start + _BATCH]
+    n_together = max(_BATCH_SCORES // max(known.n_users, 1), 1)
+    for start in range(0, len(users), n_together):
+        batch = users[start : start + n_together]
         for user, scores in zip(batch.tolist(), score_rows(batch), strict=True):
             place, share = _places(scores, user, wanted, given)
             places.append(place)

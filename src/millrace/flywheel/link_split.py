@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from msgspec import Meta, Struct
 
 from millrace.features.follow_edges import FollowEdges
-
-BoolArray = npt.NDArray[np.bool_]
 
 _MIN_FOLLOWEES: Final = 4
 
@@ -52,14 +49,17 @@ def split_edges(edges: FollowEdges, config: LinkSplitConfig) -> LinkSplit:
     is_newcomer[newcomers] = True
     by_newcomer, of_newcomer = is_newcomer[edges.followers], is_newcomer[edges.followees]
     theirs, others = by_newcomer & ~of_newcomer, ~by_newcomer & ~of_newcomer
-    u = rng.random(edges.n_edges)
-    is_test = u < config.test_frac
-    is_validation = ~is_test & (u < config.test_frac + config.validation_frac)
+    order = rng.permutation(np.flatnonzero(others))
+    n_test, n_validation = int(len(order) * config.test_frac), int(len(order) * config.validation_frac)
+    is_test = np.zeros(edges.n_edges, dtype=np.bool_)
+    is_test[order[:n_test]] = True
+    is_validation = np.zeros(edges.n_edges, dtype=np.bool_)
+    is_validation[order[n_test : n_test + n_validation]] = True
     is_half = rng.random(edges.n_edges) < 0.5
     return LinkSplit(
         learned=edges.only(others & ~is_test & ~is_validation),
-        validation=edges.only(others & is_validation),
-        test=edges.only(others & is_test),
+        validation=edges.only(is_validation),
+        test=edges.only(is_test),
         newcomers_known=edges.only(theirs & is_half),
         newcomers_test=edges.only(theirs & ~is_half),
     )

@@ -44,14 +44,14 @@ class SocialTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     encoder: SocialConfig = SocialConfig()
     split: LinkSplitConfig = LinkSplitConfig()
-    n_steps: Annotated[int, Meta(ge=1)] = 2_000
+    n_steps: Annotated[int, Meta(ge=1)] = 800
     n_edges: Annotated[int, Meta(ge=1, description="follows of a step")] = 512
     n_random: Annotated[int, Meta(ge=0, description="random candidates of a step, beside the followed ones")] = 512
     learning_rate: Annotated[float, Meta(gt=0)] = 3e-3
-    n_warm_up: Annotated[int, Meta(ge=0, description="steps until the learning rate is reached")] = 100
+    n_warm_up: Annotated[int, Meta(ge=0, description="steps until the learning rate is reached")] = 50
     weight_decay: Annotated[float, Meta(ge=0)] = 1e-3
     max_norm: Annotated[float, Meta(gt=0, description="gradients are clipped to it")] = 1.0
-    report_every: Annotated[int, Meta(ge=1, description="steps between validations, which are checkpoints too")] = 200
+    report_every: Annotated[int, Meta(ge=1, description="steps between validations, which are checkpoints too")] = 100
     max_validation_users: Annotated[int, Meta(ge=1)] = 500
     max_test_users: Annotated[int, Meta(ge=1)] = 2_000
 
@@ -171,7 +171,7 @@ def learning_rate(step: int, config: SocialTraining) -> float:
 
 
 def _loss(encoder: SocialEncoder, inputs: Tensor, batch: FollowBatch, device: str) -> Tensor:
-    blocks = [_on_device(block, device) for block in batch.sample.blocks]
+    blocks = [on_device(block, device) for block in batch.sample.blocks]
     vectors = encoder(inputs[torch.from_numpy(batch.sample.users).to(device)], blocks)
     scores = encoder.follow_scores(
         vectors[torch.from_numpy(batch.followers).to(device)], vectors[torch.from_numpy(batch.candidates).to(device)]
@@ -184,7 +184,9 @@ def _loss(encoder: SocialEncoder, inputs: Tensor, batch: FollowBatch, device: st
     )
 
 
-def _on_device(block: SampledBlock, device: str) -> Block:
+def on_device(block: SampledBlock, device: str) -> Block:
+    """Return a block as tensors on a device."""
+
     def lists(neighbours: Ragged) -> Neighbours:
         return Neighbours(
             torch.from_numpy(neighbours.values).to(device), torch.from_numpy(neighbours.offsets).to(device)

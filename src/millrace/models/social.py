@@ -100,6 +100,10 @@ class SocialEncoder(nn.Module):
             self.as_followee = nn.Linear(shape.dim, shape.dim, bias=False)
             self.appeal = nn.Linear(shape.dim, 1)
             self.log_scale = nn.Parameter(torch.tensor(2.0))
+        # From the first step on, those who are alike are taken to follow each other. From random projections, whom
+        # many follow is learned first and who is like whom hundreds of steps later, if at all.
+        nn.init.eye_(self.as_follower.weight)
+        nn.init.eye_(self.as_followee.weight)
 
     def forward(self, inputs: Tensor, blocks: Sequence[Block]) -> Tensor:
         """Return social vectors, shape (n, dim), of length 1.
@@ -122,8 +126,8 @@ class SocialEncoder(nn.Module):
 
     def follow_scores(self, followers: Tensor, followees: Tensor) -> Tensor:
         """Return logits of following, shape (n, m), from vectors (n, dim) and (m, dim)."""
-        alike: Tensor = self.as_follower(followers) @ self.as_followee(followees).T * torch.exp(self.log_scale)
-        scores: Tensor = alike + self.appeal(followees).T
+        alike = self.as_follower(followers) @ self.as_followee(followees).T
+        scores: Tensor = alike * torch.exp(self.log_scale) + self.appeal(followees).T
         return scores
 
     def network(self) -> SocialNetwork:
