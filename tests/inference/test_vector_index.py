@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from millrace.base.errors import ConfigError, SchemaError
 from millrace.inference.vector_index import Eligibility
+from millrace.inference.vector_index_choice import build_index
 from millrace.inference.vector_index_exact import ExactIndex
 from millrace.inference.vector_index_ivf import IvfConfig, IvfIndex
-from millrace.inference.vector_index_choice import build_index
 from millrace.testing.vector_index_contract import (
     EAST,
     FAN,

@@ -244,9 +244,7 @@ def _add(
 
 
 @njit(cache=True)
-def _remove(
-    columns: Columns, table: _Table, vectors: npt.NDArray[Any], codes: UInt8Array, post_ids: Int64Array
-) -> int:
+def _remove(columns: Columns, table: _Table, vectors: npt.NDArray[Any], codes: UInt8Array, post_ids: Int64Array) -> int:
     n_removed = 0
     for i in range(len(post_ids)):
         row = table_get(table.keys, table.values, post_ids[i])
