@@ -11,6 +11,7 @@ import numpy as np
 from millrace.models.onnx_graph import Float32Array, save
 from millrace.models.ranker import Ranker
 from millrace.models.ranker_graphs import encode_graph, score_graph
+from millrace.models.tables import Tables
 
 ENCODE_FILE: Final = "encode_user.onnx"
 SCORE_FILE: Final = "score.onnx"
@@ -39,6 +40,13 @@ def export_ranker(ranker: Ranker, folder: Path) -> None:
     save(score_graph(ranker.config, weights), folder / SCORE_FILE)
     np.savez(folder / WEIGHTS_FILE, **weights)  # type: ignore[arg-type] # the stub takes a name for allow_pickle
     (folder / CONFIG_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(ranker.config)))
+
+
+def export_tables(tables: Tables, folder: Path) -> None:
+    """Write a model's embedding tables as ``.npy`` files, float32, to be mapped by `millrace.inference.tables`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("tokens", "posts", "authors", "languages"):
+        np.save(folder / f"{name}.npy", getattr(tables, name).weight.detach().float().cpu().numpy())
 
 
 def served_weights(ranker: Ranker) -> dict[str, Float32Array]:
