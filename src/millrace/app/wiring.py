@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
     from millrace.flywheel.slate_join import SlateJoin
+    from millrace.inference.ranker_model import RankerModel
     from millrace.mixer.feed_state import FeedState
     from millrace.mixer.home_pipeline import HomeParts
     from millrace.mixer.service import FeedService
@@ -310,7 +312,31 @@ def _home_parts(
         actions=build_actions(settings),
         clock=clock or build_event_clock(settings),
         served_logger=served_logger,
+        model=build_ranker(settings),
     )
+
+
+def build_ranker(settings: Settings) -> RankerModel | None:
+    """Return the learned ranker of the config, or None where there is none; opened once a process.
+
+    Raises
+    ------
+    ConfigError, SchemaError
+        If its files are missing or damaged, or it was trained on other features.
+    """
+    from millrace.features.encoding.candidates import schema_hash
+
+    if not settings.config.home.ranker:
+        return None
+    folder = Path(settings.home, settings.config.home.ranker)  # relative to the home; an absolute one stays
+    return _opened_ranker(folder, schema_hash(build_actions(settings)))
+
+
+@cache
+def _opened_ranker(folder: Path, schema: str) -> RankerModel:
+    from millrace.inference.ranker_model import RankerModel
+
+    return RankerModel.open(folder, schema)
 
 
 def build_home_pipeline(settings: Settings, state: FeedState, clock: Clock | None = None) -> Pipeline:

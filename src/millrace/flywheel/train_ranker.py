@@ -26,6 +26,7 @@ from millrace.flywheel.ranker_batches import RankerBatch, assembled, ranker_batc
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.training_log import TrainingLog
 from millrace.models.config import PRESETS, RankerConfig, TrunkConfig
+from millrace.models.export import export_ranker, export_tables
 from millrace.models.learned_ranker import LearnedRanker, calibrate
 from millrace.models.losses import head_losses
 from millrace.models.tables import RowwiseAdaGrad
@@ -33,6 +34,7 @@ from millrace.models.tables import RowwiseAdaGrad
 CHECKPOINT_NAME: Final = "checkpoint.pt"
 MODEL_NAME: Final = "model.pt"
 REPORT_NAME: Final = "report.json"
+SERVED_NAME: Final = "served"
 _EVAL_SLATES: Final = 128
 
 
@@ -96,7 +98,7 @@ def train_ranker(
     device: str | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> tuple[LearnedRanker, RankerReport]:
-    """Learn the ranker, write it and the report into a folder, and return both.
+    """Learn the ranker, write it, its exported form (``served``) and the report into a folder; return ranker and report.
 
     Parameters
     ----------
@@ -189,6 +191,8 @@ def train_ranker(
     )
     with replacing(folder / MODEL_NAME) as file:
         torch.save(model.state_dict(), file)
+    export_ranker(model.ranker, folder / SERVED_NAME)
+    export_tables(model.tables, folder / SERVED_NAME)
     with replacing(folder / REPORT_NAME) as file:
         file.write(msgspec.json.format(msgspec.json.encode(report)))
     (folder / CHECKPOINT_NAME).unlink()  # the run is over; the next one begins anew

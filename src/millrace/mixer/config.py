@@ -18,6 +18,13 @@ class HomeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "a change takes effect without a restart, as one of [profiles] and [params] does",
         ),
     ] = "x"
+    ranker: Annotated[
+        str,
+        Meta(
+            description="Folder of a trained ranker (served of `millrace train ranker`); its predictions take "
+            "the place of the counters-based ones. Empty: counters alone"
+        ),
+    ] = ""
     unsafe_labels: Annotated[
         tuple[str, ...],
         Meta(description="Safety labels of posts and accounts that hide a post from everybody"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from millrace.base.actions import ActionSpace
 from millrace.base.clock import Clock
 from millrace.features.columns import N_ACTIONS_DIM, N_COUNTERS_DIM, POST_ID
+from millrace.features.encoding.encoders import Encoders
 from millrace.features.query_fields import CONTEXT, VIEWER
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed_state import FeedState
@@ -49,6 +50,7 @@ from millrace.mixer.query_hydrators.relations import RelationsQueryHydrator
 from millrace.mixer.query_hydrators.seen import SeenQueryHydrator, ServedQueryHydrator
 from millrace.mixer.ranked_memory import RankedMemory
 from millrace.mixer.rankers.counters_ranker import CountersRanker
+from millrace.mixer.rankers.model_ranker import ModelRanker, Predictor
 from millrace.mixer.rerankers.diversity import DiversityReRanker
 from millrace.mixer.selectors.page import PageSelector
 from millrace.mixer.side_effects.remember_ranked import RememberRanked
@@ -98,6 +100,8 @@ class HomeParts:
         Event time and monotonic time.
     served_logger
         Takes `Served` events; None logs none.
+    model
+        The learned ranker; None: the counters-based one alone.
     revise
         Changes the home pipeline's stages: what simulations put in the place of some; None changes nothing.
     """
@@ -108,6 +112,7 @@ class HomeParts:
     actions: ActionSpace
     clock: Clock
     served_logger: ServedLogger | None = None
+    model: Predictor | None = None
     revise: Callable[[Stages], Stages] | None = None
 
 
@@ -134,6 +139,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
     )
     own, floor = OwnPostsFilter(), FloorFilter()
     screen = Screen((core, in_network, labels), (own, *relations, floor, unsafe))
+    learned = () if parts.model is None else (_model_ranker(parts.model, state),)
     return Stages(
         query_hydrators=(
             FollowsQueryHydrator(state.follow_graph),
@@ -190,7 +196,8 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             SameContentFilter(),  # last: of a post and its reposts, one that passed everything else stays
         ),
         rankers=(
-            CountersRanker(parts.actions),
+            CountersRanker(parts.actions),  # what holds where no model has learned yet, or the model fails
+            *learned,
             WeightedSum(parts.actions),
             RecencyMultiplier(),
             SocialBonus(),
@@ -226,6 +233,10 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         ),
         side_effects=(LogServed(parts.served_logger, NAME), RememberRanked(ranked_memory)),
     )
+
+
+def _model_ranker(model: Predictor, state: FeedState) -> ModelRanker:
+    return ModelRanker(model, Encoders.of(state, state.texts, state.profile_texts), state.texts)
 
 
 def home_pipeline(parts: HomeParts, config: HomeConfig, observer: PipelineObserver | None = None) -> Pipeline:
