@@ -327,6 +327,23 @@ def test_the_thread_swaps_within_its_time_and_ends_with_close(house: House) -> N
     assert not any(thread.name == "live-models" for thread in threading.enumerate())
 
 
+def test_what_is_promoted_during_a_load_does_not_wait_for_the_next_look(house: House) -> None:
+    newest = house.publish("newest")
+    swapped = threading.Semaphore(0)
+    house.on_event = lambda event: swapped.release() if event.what == "swapped" else None
+
+    def promote_once(bundle: Bundle) -> None:
+        if bundle.text == "new":
+            house.registry.promote({"ranker": newest}, now_ms=0)
+
+    house.on_warm = promote_once
+    house.promote("new")
+    house.live.start(interval_s=3_600.0)
+    for _ in range(2):
+        assert swapped.acquire(timeout=PATIENCE_S)
+    assert house.serves() == "newest"
+
+
 def test_sixty_four_requests_at_once_lose_nothing_to_twenty_swaps(house: House) -> None:
     texts = [f"w{i}" for i in range(20)]
     versions = [house.publish(text) for text in texts]
