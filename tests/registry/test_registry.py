@@ -175,6 +175,18 @@ def test_a_change_whose_writer_was_killed_before_the_history_is_told_all_the_sam
     assert [change.at_ms for change in registry.history()] == [1, 2]
 
 
+def test_a_damaged_history_is_named_and_stops_no_promotion(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    registry, v = published(tmp_path, 1)
+    registry.promote({"ranker": v["ranker"][0]}, now_ms=1)
+    with (registry.root / "history.jsonl").open("ab") as file:
+        file.write(b"scribble\n")
+    with pytest.raises(RegistryError, match=r"line 2 of the models' history.*is damaged.*mend or remove that line"):
+        registry.history()
+    registry.promote({"pre_ranker": v["pre_ranker"][0]}, now_ms=2)
+    assert registry.serving().keys() == {"ranker", "pre_ranker"}
+    assert "line 2 of the models' history" in caplog.text
+
+
 def promote_many(root: Path, lane: str, kind: Kind, versions: list[str], start: Any) -> None:
     start.wait()
     for version in versions:

@@ -151,8 +151,8 @@ def read_changes(path: Path) -> Iterator[Change]:
             yield msgspec.json.decode(line, type=Change)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RegistryError(
-                "history of the models",
-                value=f"{path}, line {number}",
+                f"line {number} of the models' history",
+                value=str(path),
                 problem=f"is damaged ({error})",
                 remedy="mend or remove that line: nothing serves from it",
             ) from error
