@@ -98,7 +98,7 @@ def train_ranker(
     device: str | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> tuple[LearnedRanker, RankerReport]:
-    """Learn the ranker, write it, its exported form (``served``) and the report into a folder; return ranker and report.
+    """Learn the ranker, write it, its exported form (``served``) and the report into a folder; return both.
 
     Parameters
     ----------

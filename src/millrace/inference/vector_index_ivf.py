@@ -176,7 +176,7 @@ class IvfIndex:
         return answered(self.n_dims, query, k, scan)
 
     def tend(self, max_rows: int = 1_000) -> None:
-        """Begin to learn lists if that is due, carry ``max_rows`` posts over to learnt ones, swap when all are there."""
+        """Learn lists if that is due, carry ``max_rows`` posts over to learnt ones, swap when all are there."""
         if self._retraining is None:
             if not self.is_retraining_due:
                 return

@@ -20,6 +20,7 @@ from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.mixer.feed_state import FeedState
 from millrace.mixer.home_pipeline import HomeParts
+from millrace.mixer.rankers.model_ranker import Predictor
 from millrace.mixer.service import FeedService
 from millrace.pipeline.outcome import PipelineObserver
 from millrace.pipeline.result import PipelineResult
@@ -67,6 +68,8 @@ class FeedWorld:
         Overrides at level ``config``.
     config
         Strict by default: what a stage raises is raised.
+    model
+        A learned ranker; None: counters alone.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class FeedWorld:
         observer: PipelineObserver | None = None,
         params: Mapping[str, object] | None = None,
         config: HomeConfig | None = None,
+        model: Predictor | None = None,
     ) -> None:
         self.clock = ManualClock(now_ms)
         self.state = FeedState(StoresConfig())
@@ -94,6 +98,7 @@ class FeedWorld:
             actions=ActionSpace(),
             clock=self.clock,
             served_logger=self.served,
+            model=model,
         )
         generous = HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000, is_strict=True)
         self.service = FeedService(

@@ -49,7 +49,7 @@ def fill(
     authors: Sequence[int] | None = None,
     languages: Sequence[int] | None = None,
 ) -> None:
-    """Add vectors as posts 1, 2, 3 ..., created at 100, 200, 300 ..., by authors 11, 12, 13 ..., if not told otherwise."""
+    """Add vectors as posts 1, 2, 3 ..., created at 100, 200, 300 ..., by authors 11, 12 ..., if not said otherwise."""
     counted = np.arange(1, len(vectors) + 1)
     index.add(
         np.array(counted if post_ids is None else post_ids, dtype=np.int64),
