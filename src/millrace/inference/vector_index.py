@@ -96,7 +96,9 @@ class Eligibility:
             is_allowed = np.zeros(int(self.languages.max()) + 1, dtype=np.uint8)
             is_allowed[self.languages] = 1
             is_allowed[UNKNOWN_LANGUAGE] |= self.is_unknown_language_allowed
-        return Rule(np.int64(self.not_before_ms), is_allowed, id_set(self.excluded_authors), id_set(self.excluded_posts))
+        return Rule(
+            np.int64(self.not_before_ms), is_allowed, id_set(self.excluded_authors), id_set(self.excluded_posts)
+        )
 
     def mask(
         self, post_ids: Int64Array, created_ms: Int64Array, author_ids: Int64Array, languages: Int32Array
@@ -192,7 +194,7 @@ class VectorIndex(Protocol):
             If a query is not finite or of another length.
         """
 
-    def tend(self, max_rows: int = 1_000) -> None:
+    def tend(self, max_rows: int = 200) -> None:
         """Do a little of the upkeep that is due: call it between requests. Results may change, never what is here."""
 
     def close(self) -> None:
@@ -245,7 +247,10 @@ def checked_queries(n_dims: int, query: Float32Array) -> Float32Array:
     queries = np.ascontiguousarray(np.atleast_2d(query), dtype=np.float32)
     if queries.ndim != 2 or queries.shape[1] != n_dims:
         raise SchemaError(
-            "query vector", value=np.shape(query), problem=f"not of length {n_dims}", remedy="use this index's own tower"
+            "query vector",
+            value=np.shape(query),
+            problem=f"not of length {n_dims}",
+            remedy="use this index's own tower",
         )
     is_finite = np.isfinite(queries).all(axis=1)
     if not is_finite.all():
