@@ -194,7 +194,7 @@ class VectorIndex(Protocol):
             If a query is not finite or of another length.
         """
 
-    def tend(self, max_rows: int = 1_000) -> None:
+    def tend(self, max_rows: int = 200) -> None:
         """Do a little of the upkeep that is due: call it between requests. Results may change, never what is here."""
 
     def close(self) -> None:

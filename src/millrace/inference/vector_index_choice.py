@@ -32,5 +32,5 @@ def build_index(n_expected: int, n_dims: int, tower_version: str) -> VectorIndex
         return ExactIndex(n_dims, tower_version)
     if n_expected <= MAX_WHOLE or n_dims % _DIMS_PER_CODE or n_dims > _DIMS_PER_CODE * _MAX_CODE_SIZE:
         return IvfIndex(n_dims, tower_version)
-    config = IvfConfig(code_size=n_dims // _DIMS_PER_CODE, n_rescored_per_k=10.0)
+    config = IvfConfig(code_size=n_dims // _DIMS_PER_CODE, n_rescored_per_k=16.0, reach=3.5)
     return IvfIndex(n_dims, tower_version, config)

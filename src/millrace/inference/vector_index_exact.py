@@ -86,7 +86,7 @@ class ExactIndex:
         at = at[top_k(scores[at], columns.post_ids[at], k)]
         return columns.post_ids[at], scores[at]
 
-    def tend(self, max_rows: int = 1_000) -> None:
+    def tend(self, max_rows: int = 200) -> None:
         """There is nothing to tend."""
 
     def close(self) -> None:

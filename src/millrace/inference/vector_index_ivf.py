@@ -48,8 +48,8 @@ class IvfConfig:
 
     Parameters
     ----------
-    posts_per_list
-        Posts of an average list when lists are learnt.
+    n_lists_per_root
+        Lists to learn, per root of the number of posts.
     train_at
         Posts from which on there are lists.
     reach
@@ -61,9 +61,9 @@ class IvfConfig:
         With codes: how many rough answers, per post asked for, are compared by their int8 vectors.
     """
 
-    posts_per_list: int = 700
+    n_lists_per_root: float = 1.5
     train_at: int = 20_000
-    reach: float = 2.0
+    reach: float = 3.0
     code_size: int = 0
     n_rescored_per_k: float = 4.0
 
@@ -175,8 +175,8 @@ class IvfIndex:
 
         return answered(self.n_dims, query, k, scan)
 
-    def tend(self, max_rows: int = 1_000) -> None:
-        """Learn lists if that is due, carry ``max_rows`` posts over to learnt ones, swap when all are there."""
+    def tend(self, max_rows: int = 200) -> None:
+        """Learn lists if that is due; carry ``max_rows`` posts over to learnt ones; swap when all are there."""
         if self._retraining is None:
             if not self.is_retraining_due:
                 return
@@ -199,7 +199,7 @@ class IvfIndex:
             self._retraining = None
 
     def _begun(self) -> Retraining:
-        n_lists = max(1, min(self.n // self.config.posts_per_list, self.n // _MIN_PER_LIST))
+        n_lists = max(1, min(round(self.config.n_lists_per_root * self.n**0.5), self.n // _MIN_PER_LIST))
         code_size = self.config.code_size if self.n >= _MIN_PER_LIST * 256 else 0
         return Retraining(self._rows, n_lists, code_size)
 

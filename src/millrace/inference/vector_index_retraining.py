@@ -76,7 +76,7 @@ class Retraining:
         if self._partition is None:
             raise self._failure or RuntimeError("the training ended without a partition")
         if self._aside is None:
-            self._aside = VectorRows(self._rows.n_dims, self._n_lists, self._code_size)
+            self._aside = VectorRows(self._rows.n_dims, self._n_lists, self._code_size, len(self._rows))
             self._left = self._rows.post_ids()
         self.add(self._rows.gather(self._left[:max_rows]))
         self._left = self._left[max_rows:]

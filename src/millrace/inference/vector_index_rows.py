@@ -90,27 +90,32 @@ class VectorRows:
     code_size
         Bytes of a row's product-quantised code. 0: vectors are kept as float32 and there are no codes; otherwise they
         are kept as int8 with the largest component at 127, which their length of 1 turns back into what they were.
+    n_expected
+        For how many rows, and a quarter more, there is room before arrays grow.
     """
 
-    def __init__(self, n_dims: int, n_lists: int, code_size: int = 0) -> None:
+    def __init__(self, n_dims: int, n_lists: int, code_size: int = 0, n_expected: int = 0) -> None:
+        n_blocks = 1 + (n_lists if n_expected else 0) + (n_expected + n_expected // 4) // BLOCK
         self.n_dims = n_dims
         self.code_size = code_size
         self._table = IntTable(2 * BLOCK)
         self._state = np.zeros(3, dtype=np.int64)
-        self._list_of_block = np.zeros(1, dtype=np.int32)
-        self._previous_block = np.zeros(1, dtype=np.int32)
+        self._list_of_block = np.zeros(n_blocks, dtype=np.int32)
+        self._previous_block = np.zeros(n_blocks, dtype=np.int32)
         self._last_blocks = np.zeros(n_lists, dtype=np.int32)
         self.columns = Columns(
-            post_ids=np.zeros(BLOCK, dtype=np.int64),
-            created_ms=np.zeros(BLOCK, dtype=np.int64),
-            author_ids=np.zeros(BLOCK, dtype=np.int64),
-            languages=np.zeros(BLOCK, dtype=np.int32),
-            next_block=np.zeros(1, dtype=np.int32),
+            post_ids=np.zeros(n_blocks * BLOCK, dtype=np.int64),
+            created_ms=np.zeros(n_blocks * BLOCK, dtype=np.int64),
+            author_ids=np.zeros(n_blocks * BLOCK, dtype=np.int64),
+            languages=np.zeros(n_blocks * BLOCK, dtype=np.int32),
+            next_block=np.zeros(n_blocks, dtype=np.int32),
             heads=np.zeros(n_lists, dtype=np.int32),
             n_by_list=np.zeros(n_lists, dtype=np.int64),
         )
-        self.vectors: npt.NDArray[Any] = np.zeros((BLOCK, n_dims), dtype=np.int8 if code_size else np.float32)
-        self.codes: UInt8Array = np.zeros((BLOCK, code_size), dtype=np.uint8)
+        self.vectors: npt.NDArray[Any] = np.zeros(
+            (n_blocks * BLOCK, n_dims), dtype=np.int8 if code_size else np.float32
+        )
+        self.codes: UInt8Array = np.zeros((n_blocks * BLOCK, code_size), dtype=np.uint8)
 
     def __len__(self) -> int:
         return int(self._state[_N_ROWS])
@@ -296,8 +301,10 @@ def _drop(
         columns.created_ms[row] = columns.created_ms[last]
         columns.author_ids[row] = columns.author_ids[last]
         columns.languages[row] = columns.languages[last]
-        vectors[row] = vectors[last]
-        codes[row] = codes[last]
+        for dim in range(vectors.shape[1]):
+            vectors[row, dim] = vectors[last, dim]
+        for part in range(codes.shape[1]):
+            codes[row, part] = codes[last, part]
         table_put(table.keys, table.values, columns.post_ids[row], np.int64(row))
     columns.n_by_list[number] -= 1
     table.state[_N_ROWS] -= 1

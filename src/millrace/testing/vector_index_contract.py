@@ -1,4 +1,4 @@
-"""What every `VectorIndex` must do; subclass `VectorIndexContract`, give it a ``make_index`` fixture; pytest runs it.
+"""What every `VectorIndex` must do; subclass `VectorIndexContract`, give it a ``make_index`` fixture: pytest runs it.
 
 The fixture returns a function from vectors to begin with, which it may learn from, to an index that holds them as posts
 1, 2, 3 ... (`fill`). Answers of the small worlds here are exact in every implementation; how much an approximate one
@@ -49,7 +49,7 @@ def fill(
     authors: Sequence[int] | None = None,
     languages: Sequence[int] | None = None,
 ) -> None:
-    """Add vectors as posts 1, 2, 3 ..., created at 100, 200, 300 ..., by authors 11, 12 ..., if not said otherwise."""
+    """Add vectors as posts 1, 2, 3 ..., created at 100, 200, 300 ..., by authors 11, 12, 13 ..., if not told else."""
     counted = np.arange(1, len(vectors) + 1)
     index.add(
         np.array(counted if post_ids is None else post_ids, dtype=np.int64),
@@ -179,7 +179,7 @@ class VectorIndexContract:
         assert found(index, EAST) == [1, 2, 3, 4]
 
     def test_any_sequence_of_changes_leaves_what_a_dictionary_holds(self, make_index: MakeIndex) -> None:
-        """Adding, replacing, removing, also while lists are learnt anew; every post is then found where it should."""
+        """Adding, replacing and removing, also while lists are learnt anew; every post is then found as it was last."""
         rng = np.random.default_rng(5)
         pool = random_vectors(2_000)
         index, held = make_index(pool[:200]), {number + 1: pool[number] for number in range(200)}
