@@ -179,7 +179,7 @@ class VectorIndexContract:
         assert found(index, EAST) == [1, 2, 3, 4]
 
     def test_any_sequence_of_changes_leaves_what_a_dictionary_holds(self, make_index: MakeIndex) -> None:
-        """Adding, replacing and removing, also while lists are learnt anew; every post is then found as it was last."""
+        """Adding, replacing, removing, also while lists are learnt anew; every post is then found as it was last."""
         rng = np.random.default_rng(5)
         pool = random_vectors(2_000)
         index, held = make_index(pool[:200]), {number + 1: pool[number] for number in range(200)}
