@@ -1,0 +1,123 @@
+"""`millrace train ranker` on the tiny world: from a log to samples, to a model, to a page that it ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from millrace.app import cli, wiring
+from millrace.app.as_of import predict_as_of
+from millrace.app.commands.init import make_home
+from millrace.app.evaluation import hear_log
+from millrace.app.intake import Intake, batches
+from millrace.app.settings import Settings, load_settings
+from millrace.app.training import home_samples
+from millrace.base.actions import Action, ActionSpace
+from millrace.base.clock import ManualClock
+from millrace.base.errors import MillraceError
+from millrace.base.ids import IdHasher, IdKind, hash_id
+from millrace.events.envelope import AnyEvent
+from millrace.events.feed_events import Engagement, Impression
+from millrace.features.encoding.candidates import schema_hash
+from millrace.flywheel.sample_set import SampleSet
+from millrace.flywheel.train_ranker import load_ranker, predicted
+from millrace.simulator.config import HOUR_MS, WorldConfig
+from millrace.simulator.world import simulate_history
+
+pytestmark = [pytest.mark.timeout(300)]
+
+NOW_MS = 1_795_000_000_000
+
+
+@contextmanager
+def in_silence(_what: str) -> Iterator[Any]:
+    class Step:
+        def advance(self, n: int = 1) -> None: ...
+
+        def total(self, n: int | None) -> None: ...
+
+        def at(self, n: int, what: str) -> None: ...
+
+    yield Step()
+
+
+@pytest.fixture(scope="module")
+def world() -> list[AnyEvent]:
+    return list(simulate_history(WorldConfig(size="tiny", history_ms=30 * HOUR_MS), NOW_MS))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, world: list[AnyEvent]) -> Settings:
+    settings, _ = make_home(tmp_path_factory.mktemp("home"))
+    with Intake(settings, ManualClock(NOW_MS)) as intake:
+        for batch in batches(world):
+            intake.take(batch)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def samples(home: Settings) -> SampleSet:
+    return home_samples(home, in_silence)
+
+
+def test_samples_hold_what_was_seen_and_what_came_of_it(world: list[AnyEvent], samples: SampleSet) -> None:
+    looks = [event.payload for event in world if isinstance(event.payload, Impression)]
+    likes = {
+        (event.payload.viewer_id, event.payload.post_id)
+        for event in world
+        if isinstance(event.payload, Engagement) and event.payload.action == "like" and not event.payload.is_undo
+    }
+    assert 0.9 * len({(look.viewer_id, look.post_id) for look in looks}) < samples.n_rows <= len(looks)
+    liked = {(hash_id(IdKind.USER, viewer), hash_id(IdKind.POST, post)) for viewer, post in likes}
+    is_like = np.asarray(samples.labels[:, Action.LIKE] > 0)
+    viewers = np.asarray(samples.viewers)[samples.slate_of]
+    found = set(zip(viewers[is_like].tolist(), np.asarray(samples.post_ids)[is_like].tolist(), strict=True))
+    assert found
+    assert len(found - liked) <= 0.2 * len(found)  # a repost was liked as itself, and is read as what it carries
+    assert samples.meta.schema == schema_hash(ActionSpace())
+
+
+def test_no_sample_knows_of_anything_later(samples: SampleSet) -> None:
+    assert (samples.newest_ms <= samples.now_ms).all()
+    lengths = np.diff(samples.history_starts)
+    first_of_viewer = np.unique(samples.viewers, return_index=True)[1]
+    assert (lengths[first_of_viewer] <= lengths.max()).all()
+    assert lengths[first_of_viewer].mean() < lengths.mean()
+
+
+def test_the_command_trains_and_what_it_wrote_serves_the_same_predictions(
+    home: Settings, samples: SampleSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = cli.run(["train", "ranker", "--home", str(home.home), "--epochs", "0.3", "--json"])
+    told = msgspec.json.decode(capsys.readouterr().out)
+    assert code == 0
+    assert told["n_steps"] >= 1
+    folder = Path(told["folder"])
+    settings = load_settings(home.home, None, [("home.ranker", str(folder / "served"))])
+    stages = wiring.build_home_pipeline(settings, wiring.build_state(settings)).stages
+    assert [ranker.name for ranker in stages.rankers[:2]] == ["counters", "model"]
+    # The home pipeline with the model in it, replayed over the log, beside the network as it was trained.
+    hasher, log = IdHasher(), wiring.build_log(settings)
+    join = wiring.build_slate_join(settings, hasher, window_ms=24 * HOUR_MS, takes_all=True)
+    hear_log(settings, log, join, in_silence)
+    slates = join.join()
+    none = np.empty(0, dtype=np.int64)
+    found = predict_as_of(settings, log, hasher, slates, none, behind_ms=60_000, on_progress=lambda _done, _all: None)
+    log.close()
+    learned = predicted(load_ranker(folder)[0], samples, np.arange(len(samples)))
+    served = found.probs[found.is_live]
+    assert served.shape == learned.shape
+    is_same = np.abs(served - learned).max(axis=1) < 1e-4
+    assert is_same.mean() > 0.9  # the others read a post that was edited or deleted meanwhile
+
+
+def test_a_model_that_is_not_there_is_named(home: Settings) -> None:
+    settings = load_settings(home.home, None, [("home.ranker", "nowhere")])
+    with pytest.raises(MillraceError, match="nowhere"):
+        wiring.build_ranker(settings)
