@@ -20,7 +20,8 @@ import numpy.typing as npt
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array, IntTable, table_get, table_put, table_remove
 from millrace.base.kernels import njit
-from millrace.inference.vector_index_kernels import BLOCK, Columns, Float32Array, Int8Array, UInt8Array
+from millrace.inference.vector_index_codes import Int8Array
+from millrace.inference.vector_index_kernels import BLOCK, Columns, Float32Array, UInt8Array
 from millrace.stores.slab_lists import doubled
 
 INT8_MAX: Final = 127
