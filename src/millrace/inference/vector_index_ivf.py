@@ -20,14 +20,12 @@ from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array
 from millrace.inference.vector_index import EVERYTHING, Eligibility, checked_rows
 from millrace.inference.vector_index_answers import answered
+from millrace.inference.vector_index_codes import code_table, rescore, scan_codes
 from millrace.inference.vector_index_kernels import (
     Best,
     Float32Array,
-    code_table,
     dots,
     empty_best,
-    rescore,
-    scan_codes,
     scan_vectors,
 )
 from millrace.inference.vector_index_partition import one_list

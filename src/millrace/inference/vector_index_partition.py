@@ -14,7 +14,8 @@ import faiss
 import numpy as np
 
 from millrace.base.int_table import Int32Array
-from millrace.inference.vector_index_kernels import Float32Array, UInt8Array, encoded, nearest
+from millrace.inference.vector_index_codes import encoded
+from millrace.inference.vector_index_kernels import Float32Array, UInt8Array, nearest
 
 SAMPLE_PER_LIST: Final = 64
 """Vectors per list that k-means looks at."""

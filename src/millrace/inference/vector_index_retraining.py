@@ -34,14 +34,11 @@ class Retraining:
         self._rows = rows
         self._n_lists = n_lists
         self._code_size = code_size
-        post_ids = rows.post_ids()
-        n_sample = min(len(post_ids), max(n_lists * SAMPLE_PER_LIST, MIN_SAMPLE))
-        # The seed is the number of posts: equal rows give equal lists, on every replica.
-        chosen = np.random.default_rng(len(post_ids)).choice(len(post_ids), n_sample, replace=False)
-        sample = rows.gather(post_ids[np.sort(chosen)]).vectors
+        # Equal rows give equal samples and so equal lists, on every replica.
+        sample = rows.gather(rows.sample_ids(max(n_lists * SAMPLE_PER_LIST, MIN_SAMPLE))).vectors
         self._partition: Partition | None = None
         self._aside: VectorRows | None = None
-        self._left: Int64Array = post_ids[:0]
+        self._left: Int64Array = np.empty(0, dtype=np.int64)
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._train, args=(sample,), name="vector-index-training", daemon=True)
         self._thread.start()

@@ -20,10 +20,13 @@ import numpy.typing as npt
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array, IntTable, table_get, table_put, table_remove
 from millrace.base.kernels import njit
-from millrace.inference.vector_index_kernels import BLOCK, Columns, Float32Array, Int8Array, UInt8Array
+from millrace.inference.vector_index_codes import Int8Array
+from millrace.inference.vector_index_kernels import BLOCK, Columns, Float32Array, UInt8Array
 from millrace.stores.slab_lists import doubled
 
 INT8_MAX: Final = 127
+
+_SAMPLE_MIX: Final = np.uint64(0xD6E8FEB86659FD93)
 
 _N_ROWS: Final = 0
 _N_BLOCKS: Final = 1
@@ -154,9 +157,17 @@ class VectorRows:
         return int(_remove(self.columns, self._tables(), self.vectors, self.codes, post_ids))
 
     def post_ids(self) -> Int64Array:
-        """Return the posts that are here, ascending."""
+        """Return the posts that are here, in no order."""
         keys = self._table.keys
-        return np.sort(keys[keys != 0])
+        return keys[keys != 0]
+
+    def sample_ids(self, n: int) -> Int64Array:
+        """Return about ``n`` of the posts, all if there are fewer, ascending: which ones, the ids alone decide."""
+        post_ids = self.post_ids()
+        share = min(n / max(len(post_ids), 1), 1.0)
+        # Ids are hashes outside of tests; mixed once more, any ids will do. Cheaper than a draw from a million.
+        mixed = (post_ids.view(np.uint64) * _SAMPLE_MIX) >> np.uint64(32)
+        return np.sort(post_ids[mixed < np.uint64(round(share * 2**32))])
 
     def gather(self, post_ids: Int64Array) -> PostVectors:
         """Return the rows of those of the posts that are here."""
