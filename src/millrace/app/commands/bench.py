@@ -16,7 +16,9 @@ from millrace.base.errors import ConfigError, MillraceError
 def bench(
     name: Annotated[
         str,
-        typer.Argument(help="in-network, log, pipeline, sources, dpp, why, fan-out, restart, feed, world or loop."),
+        typer.Argument(
+            help="in-network, log, pipeline, sources, dpp, why, fan-out, restart, feed, world, loop or ann."
+        ),
     ],
     as_json: JsonOption = False,
 ) -> None:
