@@ -199,7 +199,7 @@ class SampleSet:
                 for field in fields(cls)
                 if field.name != "meta"
             }
-        except (OSError, ValueError, msgspec.DecodeError) as error:
+        except (OSError, ValueError, EOFError, msgspec.DecodeError) as error:
             raise StoreError(
                 "samples", value=str(folder), problem=f"cannot be read ({error})", remedy="make them anew"
             ) from error

@@ -58,7 +58,7 @@ class EmbeddingTables:
             path = folder / f"{name}.npy"
             try:
                 table = np.load(path, mmap_mode="r")
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError) as error:
                 raise ConfigError(
                     "embedding table", value=str(path), problem=str(error), remedy="export the model again"
                 ) from error
