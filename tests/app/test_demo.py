@@ -111,6 +111,7 @@ def test_a_demo_that_asks_for_another_world_than_there_is_says_so(home: Path) ->
 
 
 @pytest.mark.parametrize("what", ["no state", "another simulator"])
+@pytest.mark.slow
 def test_a_world_of_another_version_is_made_anew(home: Path, what: str) -> None:
     settings = load_settings(home)
     note = read_note(settings)
@@ -129,6 +130,7 @@ def test_a_world_of_another_version_is_made_anew(home: Path, what: str) -> None:
     assert can_go_on(settings, fresh)
 
 
+@pytest.mark.slow
 def test_without_its_life_the_world_stands_still(home: Path, server: str) -> None:
     note = read_note(load_settings(home))
     assert note is not None
@@ -156,6 +158,7 @@ def test_timeline_prints_what_the_api_answers(home: Path, capsys: pytest.Capture
     assert not {post.post_id for post in page.posts} & {post.post_id for post in after.posts}
 
 
+@pytest.mark.slow
 def test_timeline_works_beside_a_running_server(home: Path, server: str) -> None:
     viewer = msgspec.json.decode(get(f"{server}/api/v1/viewers?limit=1"))[0]["user_id"]
     over_http = msgspec.json.decode(get(f"{server}/api/v1/timeline/home?viewer={viewer}&limit=5"), type=FeedResponse)
