@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +86,9 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
         Share of the pages that are held against the oracle.
     max_pages
         The run ends after the slice in which it has made so many; 0 for no bound.
+    begins_with
+        The folder of a run of the same world that this one goes on from, as it stands, with policies of its own: its
+        slices count among ``hours``, its records stay where they are. Empty: from the end of the history.
     """
 
     folder: str
@@ -96,6 +100,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     regret_frac: float = 0.05
     keeps_items: bool = True
     max_pages: int = 0
+    begins_with: str = ""
 
 
 @dataclass
@@ -156,10 +161,32 @@ def prepare(spec: RunSpec, on_progress: Callable[[int], None] = lambda _n: None)
         raise ConfigError(
             "run folder", value=spec.folder, problem="holds another run", remedy="give another folder, or remove it"
         )
-    base = base_home(spec.world, Path(spec.worlds), on_progress)
-    if not spec_path.exists():
-        copy_home(base, folder / _HOME)
-        spec_path.write_bytes(mark)
+    if spec_path.exists():
+        return
+    if spec.begins_with:
+        _take_over(Path(spec.begins_with), spec, folder)
+    else:
+        copy_home(base_home(spec.world, Path(spec.worlds), on_progress), folder / _HOME)
+    spec_path.write_bytes(mark)
+
+
+def _take_over(earlier: Path, spec: RunSpec, folder: Path) -> None:
+    """Copy a run's home and world as they stand; both go their own ways from there."""
+    made = earlier / _SPEC
+    if not made.exists() or not (earlier / _STATE).exists():
+        raise ConfigError(
+            "run to begin with", value=str(earlier), problem="holds no run", remedy="give the folder of a finished run"
+        )
+    key, _ = msgspec.json.decode(made.read_bytes(), type=tuple[str, msgspec.Raw])
+    if key != world_key(spec.world):
+        raise ConfigError(
+            "run to begin with",
+            value=str(earlier),
+            problem=f"is of the world {key}, not of {world_key(spec.world)}",
+            remedy="give the same size, mechanism, seed and settings, and a run of this version",
+        )
+    copy_home(earlier / _HOME, folder / _HOME)
+    shutil.copyfile(earlier / _STATE, folder / _STATE)
 
 
 def _essence(spec: RunSpec) -> RunSpec:
