@@ -36,7 +36,8 @@ class Served(Payload, frozen=True, kw_only=True):
     """A page was sent to a viewer. Written by the server only; refused at the door.
 
     ``state_offset`` is the log position that all stores were read at; with it the page can be replayed.
-    ``params`` holds the values that differed from their defaults, ``param_levels`` who decided them.
+    ``params`` holds the values that differed from their defaults, ``param_levels`` who decided them; ``models`` the
+    versions of the learned models that it was made with, by kind.
     """
 
     request_id: RequestId
@@ -50,6 +51,7 @@ class Served(Payload, frozen=True, kw_only=True):
     outcomes: tuple[ComponentOutcome, ...] = ()
     n_candidates: int = 0
     context: Context = Context()
+    models: dict[Name, str] = {}
 
 
 class Impression(Payload, frozen=True, kw_only=True):

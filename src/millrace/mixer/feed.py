@@ -9,6 +9,7 @@ from msgspec import Struct
 from millrace.base.params import ParamSet
 from millrace.events.content_events import Media
 from millrace.events.envelope import Context
+from millrace.registry.pointer import DEFAULT_LANE
 
 
 class FeedRequest(Struct, frozen=True, kw_only=True):
@@ -34,6 +35,8 @@ class FeedRequest(Struct, frozen=True, kw_only=True):
         Where and how the request was made, as far as the client says.
     cursor
         Of the page wanted, as an earlier page gave it; None for the first page.
+    lane
+        Which models it is made with: a lane of the registry.
     correlation_id
         The client's own id of the request (``X-Request-ID``): the same one gives the same first page for a while.
     """
@@ -48,6 +51,7 @@ class FeedRequest(Struct, frozen=True, kw_only=True):
     why: bool = True
     is_dry_run: bool = False
     context: Context = Context()
+    lane: str = DEFAULT_LANE
 
 
 class FeedUser(Struct, frozen=True, kw_only=True, gc=False):
@@ -176,6 +180,8 @@ class DebugInfo(Struct, frozen=True, kw_only=True):
         The log position that all stores were read at.
     n_refills
         How often the page was chosen again.
+    models
+        The learned models that it was made with: kind to version.
     """
 
     candidate_count: int
@@ -187,6 +193,7 @@ class DebugInfo(Struct, frozen=True, kw_only=True):
     outcomes: tuple[OutcomeInfo, ...]
     state_offset: tuple[int, ...]
     n_refills: int
+    models: dict[str, str] = {}
 
 
 class FeedResponse(Struct, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ from millrace.mixer.filters.relations import (
 from millrace.mixer.filters.safety import UnsafeFilter
 from millrace.mixer.filters.timeline import BehindFilter, FirstAppearanceFilter
 from millrace.mixer.filters.viewer_settings import SensitiveFilter
+from millrace.mixer.home_models import MODELS
 from millrace.mixer.home_pipeline import HomeParts
 from millrace.mixer.hydrators.content import ContentHydrator, NamesHydrator
 from millrace.mixer.hydrators.core import CoreHydrator
@@ -120,7 +121,7 @@ def following_pipeline(parts: HomeParts, config: HomeConfig, observer: PipelineO
         dims={N_ACTIONS_DIM: n_actions, N_COUNTERS_DIM: n_actions + 1},
         clock=parts.clock,
         observer=observer,
-        given=(VIEWER, CONTEXT, BOUNDARY),
+        given=(VIEWER, CONTEXT, BOUNDARY, MODELS),
         max_refills=config.max_refills,
         is_strict=config.is_strict,
     )

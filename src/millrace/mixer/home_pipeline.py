@@ -7,7 +7,7 @@ To add a stage, write a class in its folder and name it here; the pipeline check
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from millrace.base.actions import ActionSpace
 from millrace.base.clock import Clock
@@ -34,6 +34,7 @@ from millrace.mixer.filters.safety import ReputationFilter, UnsafeFilter
 from millrace.mixer.filters.same_content import SameContentFilter
 from millrace.mixer.filters.seen import SeenFilter, ServedFilter
 from millrace.mixer.filters.viewer_settings import LanguageFilter, SensitiveFilter
+from millrace.mixer.home_models import MODELS, FixedModels, ModelSource
 from millrace.mixer.hydrators.authors import AuthorHydrator, MutualHydrator, ReputationHydrator
 from millrace.mixer.hydrators.content import ContentHydrator, NamesHydrator
 from millrace.mixer.hydrators.core import CoreHydrator
@@ -50,7 +51,7 @@ from millrace.mixer.query_hydrators.relations import RelationsQueryHydrator
 from millrace.mixer.query_hydrators.seen import SeenQueryHydrator, ServedQueryHydrator
 from millrace.mixer.ranked_memory import RankedMemory
 from millrace.mixer.rankers.counters_ranker import CountersRanker
-from millrace.mixer.rankers.model_ranker import ModelRanker, Predictor
+from millrace.mixer.rankers.model_ranker import ModelRanker
 from millrace.mixer.rerankers.diversity import DiversityReRanker
 from millrace.mixer.selectors.page import PageSelector
 from millrace.mixer.side_effects.remember_ranked import RememberRanked
@@ -100,8 +101,8 @@ class HomeParts:
         Event time and monotonic time.
     served_logger
         Takes `Served` events; None logs none.
-    model
-        The learned ranker; None: the counters-based one alone.
+    models
+        Gives each page the learned models of its lane.
     revise
         Changes the home pipeline's stages: what simulations put in the place of some; None changes nothing.
     """
@@ -112,7 +113,7 @@ class HomeParts:
     actions: ActionSpace
     clock: Clock
     served_logger: ServedLogger | None = None
-    model: Predictor | None = None
+    models: ModelSource = field(default_factory=FixedModels)
     revise: Callable[[Stages], Stages] | None = None
 
 
@@ -139,7 +140,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
     )
     own, floor = OwnPostsFilter(), FloorFilter()
     screen = Screen((core, in_network, labels), (own, *relations, floor, unsafe))
-    learned = () if parts.model is None else (_model_ranker(parts.model, state),)
+    encoders = Encoders.of(state, state.texts, state.profile_texts)
     return Stages(
         query_hydrators=(
             FollowsQueryHydrator(state.follow_graph),
@@ -197,7 +198,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         ),
         rankers=(
             CountersRanker(parts.actions),  # what holds where no model has learned yet, or the model fails
-            *learned,
+            ModelRanker(encoders, state.texts),
             WeightedSum(parts.actions),
             RecencyMultiplier(),
             SocialBonus(),
@@ -235,10 +236,6 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
     )
 
 
-def _model_ranker(model: Predictor, state: FeedState) -> ModelRanker:
-    return ModelRanker(model, Encoders.of(state, state.texts, state.profile_texts), state.texts)
-
-
 def home_pipeline(parts: HomeParts, config: HomeConfig, observer: PipelineObserver | None = None) -> Pipeline:
     """Return the home pipeline over the stores of this process."""
     n_actions = len(parts.actions)
@@ -250,7 +247,7 @@ def home_pipeline(parts: HomeParts, config: HomeConfig, observer: PipelineObserv
         dims={N_ACTIONS_DIM: n_actions, N_COUNTERS_DIM: n_actions + 1},
         clock=parts.clock,
         observer=observer,
-        given=(VIEWER, CONTEXT),
+        given=(VIEWER, CONTEXT, MODELS),
         max_refills=config.max_refills,
         is_strict=config.is_strict,
     )

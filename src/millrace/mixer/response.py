@@ -30,6 +30,7 @@ from millrace.mixer.feed import (
     OutcomeInfo,
     Why,
 )
+from millrace.mixer.home_models import MODELS
 from millrace.mixer.kinds import KIND_NAMES
 from millrace.mixer.reasons import reason
 from millrace.mixer.why import WhyReader
@@ -159,6 +160,7 @@ def debug_info(result: PipelineResult) -> DebugInfo:
         ),
         state_offset=result.query.state_offset,
         n_refills=report.n_refills,
+        models=dict(result.query[MODELS].versions),
     )
 
 

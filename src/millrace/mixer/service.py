@@ -20,6 +20,7 @@ from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.mixer.filters.claims import ClaimFilter
 from millrace.mixer.following_pipeline import TimelineEnd, following_pipeline
 from millrace.mixer.gate import StateGate
+from millrace.mixer.home_models import ARM, MODELS, NO_MODELS, HomeModels, lane_of
 from millrace.mixer.home_pipeline import HomeParts, home_pipeline
 from millrace.mixer.paging import End, Pager, Place, PoolEnd, store_is_silent
 from millrace.mixer.response import ResponseBuilder
@@ -93,6 +94,7 @@ class FeedService:
         self.following_pipeline = following_pipeline(parts, self.config, observer)
         self.params = ParamSet().override("config", params or {}, self.declared_params)
         self._gate = gate
+        self._models = parts.models
         # Pages are made by the CPU of one event loop: more at a time would end no sooner, and the folding that
         # waits for all of them would fall behind by the sum of their times.
         self._turns = asyncio.Semaphore(self.config.max_concurrent)
@@ -203,23 +205,40 @@ class FeedService:
         limit = self._limit(request.limit)
         async with self._turns:
             deadline = Deadline.after_ms(self._clock, self.config.deadline_ms)
-            async with self._gate.read() as reading:
-                query = Query(
-                    request_id=request.request_id,
-                    viewer_id=place.cursor.viewer_id,
-                    now_ms=self._clock.now_ms(),
-                    limit=limit,
-                    params=self.params if request.params is None else request.params,
-                    deadline=deadline,
-                    state_offset=tuple(reading.position),
-                    fields={
-                        VIEWER: normalise_id(request.viewer_id, "viewer id"),
-                        CONTEXT: request.context,
-                        BOUNDARY: place.cursor.boundary,
-                    },
-                    is_dry_run=request.is_dry_run,
-                )
-                return await timeline.pipeline.execute(query)
+            params = self.params if request.params is None else request.params
+            lane = lane_of(request.lane, params.get_int(ARM))
+            # The models are held before the state: a swap must not wait for folding, nor folding for a swap.
+            with self._models.lease(lane) as models:
+                return await self._execute_with(models, params, timeline, request, place, limit, deadline)
+
+    async def _execute_with(
+        self,
+        models: HomeModels,
+        params: ParamSet,
+        timeline: _Timeline,
+        request: FeedRequest,
+        place: Place,
+        limit: int,
+        deadline: Deadline,
+    ) -> PipelineResult:
+        async with self._gate.read() as reading:
+            query = Query(
+                request_id=request.request_id,
+                viewer_id=place.cursor.viewer_id,
+                now_ms=self._clock.now_ms(),
+                limit=limit,
+                params=params,
+                deadline=deadline,
+                state_offset=tuple(reading.position),
+                fields={
+                    VIEWER: normalise_id(request.viewer_id, "viewer id"),
+                    CONTEXT: request.context,
+                    BOUNDARY: place.cursor.boundary,
+                    MODELS: models if timeline is self._home else NO_MODELS,
+                },
+                is_dry_run=request.is_dry_run,
+            )
+            return await timeline.pipeline.execute(query)
 
     def _place(self, timeline: _Timeline, request: FeedRequest) -> Place:
         viewer = normalise_id(request.viewer_id, "viewer id")

@@ -19,8 +19,8 @@ from millrace.events.envelope import AnyEvent
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.mixer.feed_state import FeedState
+from millrace.mixer.home_models import FixedModels, HomeModels, Predictor
 from millrace.mixer.home_pipeline import HomeParts
-from millrace.mixer.rankers.model_ranker import Predictor
 from millrace.mixer.service import FeedService
 from millrace.pipeline.outcome import PipelineObserver
 from millrace.pipeline.result import PipelineResult
@@ -98,7 +98,7 @@ class FeedWorld:
             actions=ActionSpace(),
             clock=self.clock,
             served_logger=self.served,
-            model=model,
+            models=FixedModels(HomeModels(ranker=model)),
         )
         generous = HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000, is_strict=True)
         self.service = FeedService(

@@ -19,6 +19,7 @@ from millrace.features.columns import (
     VALUE,
 )
 from millrace.features.query_fields import CONTEXT, VIEWER
+from millrace.mixer.home_models import MODELS
 from millrace.pipeline.column import Column
 from millrace.pipeline.query import Query
 from millrace.pipeline.result import PipelineResult
@@ -63,7 +64,7 @@ class LogServed(SideEffect):
         self._logger = logger
         self._pipeline = pipeline
         self._scores = scores
-        self.reads = (POSTS, POST_ID, *scores, CONTEXT, VIEWER)
+        self.reads = (POSTS, POST_ID, *scores, CONTEXT, VIEWER, MODELS)
 
     def is_enabled(self, query: Query) -> bool:
         """Only where somebody takes the event."""
@@ -107,5 +108,6 @@ def served_event(pipeline: str, result: PipelineResult, scores: tuple[Column[Any
         ),
         n_candidates=result.candidates.n,
         context=query[CONTEXT],
+        models=dict(query[MODELS].versions),
     )
     return Event(event_id=f"served-{query.request_id}", event_time_ms=query.now_ms, source="mixer", payload=payload)

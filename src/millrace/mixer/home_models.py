@@ -1,0 +1,131 @@
+"""`HomeModels`: the learned models that a page is made with: all of one lane, held from its beginning to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from millrace.base.errors import NotReadyError
+from millrace.base.params import Param
+from millrace.features.encoding.candidates import CandidateInputs
+from millrace.features.encoding.viewers import ViewerInputs
+from millrace.inference.assembler import TokensOf
+from millrace.inference.live_models import LiveModels
+from millrace.inference.tables import Float32Array
+from millrace.pipeline.query import Query, QueryField
+from millrace.registry.pointer import DEFAULT_LANE
+
+ARM: Final = Param(
+    "models.arm",
+    0,
+    low=0,
+    high=99,
+    doc="the models that an experiment gives the request: those of lane arm-N; 0: everybody's",
+)
+
+
+class Predictor(Protocol):
+    """What predicts: `millrace.inference.ranker_model.RankerModel`, or whatever stands in its place."""
+
+    def predict(self, viewer: ViewerInputs, candidates: CandidateInputs, tokens_of: TokensOf) -> Float32Array:
+        """Return P(action), seconds for the continuous one, shape (n, n_actions)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HomeModels:
+    """One lane's models.
+
+    Attributes
+    ----------
+    ranker
+        None: counters predict.
+    versions
+        Kind of model to its version, or the folder that it was opened from: written on every page.
+    """
+
+    ranker: Predictor | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def parts(self) -> tuple[object, ...]:
+        """Return the models that are there."""
+        return tuple(part for part in (self.ranker,) if part is not None)
+
+    def close(self) -> None:
+        """Give back what the models hold."""
+        for part in self.parts():
+            close: Callable[[], None] | None = getattr(part, "close", None)
+            if close is not None:
+                close()
+
+
+NO_MODELS: Final = HomeModels()
+
+MODELS: Final[QueryField[HomeModels]] = QueryField(
+    "models", NO_MODELS, "the learned models of the request's lane; given by the service"
+)
+
+
+class ModelSource(Protocol):
+    """Gives the models of a lane for as long as a page takes."""
+
+    def lease(self, lane: str) -> AbstractContextManager[HomeModels]:
+        """Give the models that serve a lane now; they stay open until the block ends. `NO_MODELS` where none serve."""
+
+
+class FixedModels:
+    """The same models for every lane.
+
+    Parameters
+    ----------
+    models
+        Which.
+    """
+
+    def __init__(self, models: HomeModels = NO_MODELS) -> None:
+        self._models = models
+
+    @contextmanager
+    def lease(self, lane: str) -> Iterator[HomeModels]:
+        """Give the models."""
+        yield self._models
+
+
+class LeasedModels:
+    """The models that the registry's lanes name, swapped while pages are made.
+
+    Parameters
+    ----------
+    live
+        Follows the registry.
+    """
+
+    def __init__(self, live: LiveModels[HomeModels]) -> None:
+        self._live = live
+
+    @contextmanager
+    def lease(self, lane: str) -> Iterator[HomeModels]:
+        """Give what serves the lane now, or the default lane, or nothing."""
+        try:
+            held = self._live.lease(lane)
+            models = held.__enter__()
+        except NotReadyError:
+            yield NO_MODELS
+            return
+        try:
+            yield models
+        finally:
+            held.__exit__(None, None, None)
+
+
+def lane_of(lane: str, arm: int) -> str:
+    """Return the lane of a request: the one that it asks for, else the one that an experiment gives it."""
+    if lane != DEFAULT_LANE or not arm:
+        return lane
+    return f"arm-{arm}"
+
+
+def ranker_of(query: Query) -> Predictor | None:
+    """Return the ranker of a request."""
+    return query[MODELS].ranker
