@@ -27,6 +27,7 @@ from millrace.app.settings import CONFIG_NAME, Settings
 from millrace.app.virtual_time import check_virtual_time, has_virtual_time
 from millrace.base.clock import Clock
 from millrace.base.errors import ConfigError, MillraceError
+from millrace.inference.live_models import Artefact
 from millrace.stream.log import total
 
 Verdict = Literal["ok", "warning", "problem"]
@@ -75,6 +76,7 @@ def examine(settings: Settings, clock: Clock) -> Iterator[Finding]:
         ("warehouse", _warehouse),
         ("claims", _claims),
         ("traces", _traces),
+        ("models", _models),
         ("access", _access),
         ("time", _time),
         ("server", _server),
@@ -329,6 +331,31 @@ def _traces(settings: Settings, _clock: Clock) -> Iterator[Finding]:
         yield Finding("traces", "ok", f"{count(len(good), 'file')}, {size(n_bytes)}")
     elif not is_good_by_path:
         yield Finding("traces", "ok", "none yet; a server writes them")
+
+
+def _models(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    folder = settings.config.home.ranker
+    if folder:
+        wiring.build_models(settings)  # raises what is wrong with it
+        yield Finding("models", "ok", f"the ranker of {Path(settings.home, folder)}, whatever the registry says")
+        return
+    registry = wiring.build_registry(settings)
+    pointer = registry.pointer()
+    if pointer is None:
+        yield Finding("models", "ok", "none: counters rank (millrace train ranker --promote)")
+        return
+    loader = wiring.build_model_loader(settings)
+    for lane in sorted(pointer.lanes):
+        versions = pointer.serving(lane)
+        manifests = {kind: registry.verify(kind, version) for kind, version in versions.items()}
+        artefacts = {kind: Artefact(registry.folder(kind, m.version), m) for kind, m in manifests.items()}
+        if problem := loader.check(artefacts):
+            yield Finding("models", "problem", f"lane {lane}: {problem}", "train anew, or millrace models rollback")
+            continue
+        named = ", ".join(f"{kind} {version}" for kind, version in sorted(versions.items())) or "nothing"
+        newest_ms = max((m.published_at_ms for m in manifests.values()), default=0)
+        old = f", newest of {ago(clock.now_ms() - newest_ms)}" if manifests else ""
+        yield Finding("models", "ok", f"lane {lane}: {named}{old}")
 
 
 def _access(settings: Settings, _clock: Clock) -> Iterator[Finding]:

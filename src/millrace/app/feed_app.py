@@ -35,10 +35,13 @@ from millrace.stream.collector import Receipt
 from millrace.stream.log import total
 
 if TYPE_CHECKING:
+    from millrace.inference.live_models import LiveModels
     from millrace.mixer.explain import Explainer
     from millrace.mixer.feed_state import FeedState
+    from millrace.mixer.home_models import HomeModels
     from millrace.mixer.service import FeedService
     from millrace.mixer.trace import Trace
+    from millrace.registry.lanes import LaneReader
     from millrace.stores.replica import Replica
     from millrace.stores.trace_store import FileTraces, NoTraces
 
@@ -72,6 +75,10 @@ class FeedApp:
         Request ids, and what explains the requests.
     clock
         Event time, which every answer tells.
+    models
+        Followed for as long as the app lives.
+    lanes
+        Tells which models a request asks for.
     """
 
     def __init__(
@@ -86,6 +93,8 @@ class FeedApp:
         event_schema: dict[str, Any],
         traces: FileTraces | NoTraces,
         clock: Clock,
+        models: LiveModels[HomeModels],
+        lanes: LaneReader,
     ) -> None:
         self._replica = replica
         self._live = live
@@ -96,10 +105,17 @@ class FeedApp:
         self._metrics = metrics
         self._traces = traces
         self._clock = clock
+        self._models = models
         self._writer = ServedWriter(door.append, metrics, config.server.served_batch_ms)
         routes = [
             *timeline_routes(
-                self.serve_home, self.serve_following, self.find_viewers, traces.next_request_id, gate, config.home
+                self.serve_home,
+                self.serve_following,
+                self.find_viewers,
+                traces.next_request_id,
+                gate,
+                config.home,
+                lanes,
             ),
             *request_routes(self.find_trace, self.explainer, gate),
             *event_routes(self.submit, metrics, gate, config.server.max_events_per_post, event_schema),
@@ -207,6 +223,9 @@ class FeedApp:
     async def _lifespan(self) -> AsyncIterator[None]:
         await self._live.start()
         await self._writer.start()
+        # Before the first page, if there are any: what is opened here is not opened within a request.
+        await asyncio.to_thread(self._models.poll)
+        self._models.start()
         gauges = asyncio.create_task(self._report_state(), name="gauges")
         following = asyncio.create_task(self._live.follow(), name="live params")
         try:
@@ -218,6 +237,7 @@ class FeedApp:
             if self._service is not None:
                 await self._service.drain()
             await self._writer.stop()
+            await asyncio.to_thread(self._models.close)
             self._door.close()
             self._traces.close()
 

@@ -22,6 +22,7 @@ from prometheus_client import (
     values,
 )
 
+from millrace.inference.live_models import ModelEvent
 from millrace.pipeline.outcome import ComponentReport, Fate, Outcome, PipelineReport
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -95,6 +96,12 @@ class Metrics:
             "millrace_traces",
             "Traces of requests by result (written, lost).",
             ("result",),
+            registry=registry,
+        )
+        self._models = Counter(
+            "millrace_models",
+            "What happened to the models of a lane (swapped, refused, closed).",
+            ("what", "lane"),
             registry=registry,
         )
         self._lag = Gauge(
@@ -179,6 +186,10 @@ class Metrics:
         for result, n in (("written", n_written), ("lost", n_lost)):
             if n:
                 self._counter(self._traces, result).inc(n)
+
+    def models(self, event: ModelEvent) -> None:
+        """Count what happened to the models of a lane."""
+        self._counter(self._models, event.what, event.lane).inc()
 
     def replica(self, role: str, *, lag: int, offset: int, is_ready: bool, lag_ms: float = 0.0) -> None:
         """Set how far this process has come: records not folded, and how late those folded since then were."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from millrace.app.access import Gate
     from millrace.app.api_keys import ApiKeys
+    from millrace.app.home_model_loading import HomeModelLoader
     from millrace.app.live_params import LiveParams
     from millrace.app.metrics import Metrics
     from millrace.app.tokens import ViewerTokens
@@ -42,13 +42,16 @@ if TYPE_CHECKING:
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
     from millrace.flywheel.slate_join import SlateJoin
-    from millrace.inference.ranker_model import RankerModel
+    from millrace.inference.live_models import LiveModels, ModelEvent
     from millrace.mixer.feed_state import FeedState
+    from millrace.mixer.home_models import HomeModels, ModelSource
     from millrace.mixer.home_pipeline import HomeParts
     from millrace.mixer.service import FeedService
     from millrace.mixer.side_effects.served_log import ServedLogger
     from millrace.pipeline.outcome import PipelineObserver
     from millrace.pipeline.pipeline import Pipeline
+    from millrace.registry.lanes import LaneReader
+    from millrace.registry.registry import Registry
     from millrace.stores.applier import EventListener
     from millrace.stores.checkpoint import Checkpoints
     from millrace.stores.claims import ClaimStore
@@ -258,6 +261,7 @@ def build_feed_service(
     traces: TraceStore | None = None,
     clock: Clock | None = None,
     revise: Revise | None = None,
+    models: ModelSource | None = None,
 ) -> FeedService:
     """Return the feed service over a restored replica; its stages are listed in `millrace.mixer.home_pipeline`.
 
@@ -274,6 +278,8 @@ def build_feed_service(
         replica's, if not said otherwise.
     revise
         Changes the home pipeline's stages; simulations alone give one.
+    models
+        Gives pages their models; None: those that the config or the registry name now.
     """
     from millrace.app.secret import load_or_make_secret, subkey
     from millrace.mixer.service import FeedService
@@ -285,6 +291,7 @@ def build_feed_service(
         replace(
             _home_parts(settings, replica.state, replica.content, served_logger, claims, clock or replica.clock),
             revise=revise,
+            models=models or build_models(settings),
         ),
         replica.state.hasher,
         config.home,
@@ -312,31 +319,78 @@ def _home_parts(
         actions=build_actions(settings),
         clock=clock or build_event_clock(settings),
         served_logger=served_logger,
-        model=build_ranker(settings),
     )
 
 
-def build_ranker(settings: Settings) -> RankerModel | None:
-    """Return the learned ranker of the config, or None where there is none; opened once a process.
+def build_registry(settings: Settings) -> Registry:
+    """Return the registry of the home's models."""
+    from millrace.registry.registry import Registry
+
+    return Registry(settings.models_dir)
+
+
+def build_model_loader(settings: Settings) -> HomeModelLoader:
+    """Return what opens models of the home feed."""
+    from millrace.app.home_model_loading import HomeModelLoader
+    from millrace.features.encoding.candidates import dense_fields, schema_hash
+
+    actions = build_actions(settings)
+    return HomeModelLoader(schema_hash(actions), len(dense_fields(actions)))
+
+
+def build_live_models(
+    settings: Settings, observe: Callable[[ModelEvent], None] = lambda _event: None
+) -> LiveModels[HomeModels]:
+    """Return the models that the registry's lanes name; `LiveModels.start` lets them follow it."""
+    from millrace.inference.live_models import LiveModels
+
+    loader = build_model_loader(settings)
+    return LiveModels(
+        build_registry(settings),
+        loader.load,
+        check=loader.check,
+        warm=loader.warm,
+        close=lambda models: models.close(),
+        observe=observe,
+        clock=build_clock(),
+    )
+
+
+def build_models(settings: Settings, live: LiveModels[HomeModels] | None = None) -> ModelSource:
+    """Return what gives pages their models: folders that the config names, else what the registry names.
+
+    Parameters
+    ----------
+    settings
+        The home.
+    live
+        Follows the registry for as long as its owner lets it; None: the registry is looked at once, now.
 
     Raises
     ------
     ConfigError, SchemaError
-        If its files are missing or damaged, or it was trained on other features.
+        If a folder of the config holds no model, or one that was trained on other features.
     """
-    from millrace.features.encoding.candidates import schema_hash
+    from millrace.mixer.home_models import FixedModels, LeasedModels
 
-    if not settings.config.home.ranker:
-        return None
-    folder = Path(settings.home, settings.config.home.ranker)  # relative to the home; an absolute one stays
-    return _opened_ranker(folder, schema_hash(build_actions(settings)))
+    folder = settings.config.home.ranker
+    if folder:
+        return FixedModels(_opened_models(build_model_loader(settings), Path(settings.home, folder)))
+    if live is None:
+        live = build_live_models(settings)
+        live.poll()
+    return LeasedModels(live)
 
 
-@cache
-def _opened_ranker(folder: Path, schema: str) -> RankerModel:
-    from millrace.inference.ranker_model import RankerModel
+_OPENED: dict[tuple[Path, str], HomeModels] = {}
 
-    return RankerModel.open(folder, schema)
+
+def _opened_models(loader: HomeModelLoader, folder: Path) -> HomeModels:
+    """Return the models of a folder, opened once a process: simulations build their service anew every slice."""
+    key = (folder, loader.schema)
+    if key not in _OPENED:
+        _OPENED[key] = loader.open({"ranker": folder}, {"ranker": folder.name})
+    return _OPENED[key]
 
 
 def build_home_pipeline(settings: Settings, state: FeedState, clock: Clock | None = None) -> Pipeline:
@@ -405,9 +459,17 @@ def build_http_app(settings: Settings, replica: Replica[FeedState], clock: Clock
 
     traces = build_traces(settings)
 
+    live_models = build_live_models(settings, metrics.models)
+
     def make_service(served_logger: ServedLogger) -> FeedService:
         return build_feed_service(
-            settings, replica, served_logger, observer=MetricsObserver(metrics), traces=traces, clock=clock
+            settings,
+            replica,
+            served_logger,
+            observer=MetricsObserver(metrics),
+            traces=traces,
+            clock=clock,
+            models=build_models(settings, live_models),
         )
 
     live, gate = build_live_params(settings, metrics), build_gate(settings)
@@ -422,7 +484,17 @@ def build_http_app(settings: Settings, replica: Replica[FeedState], clock: Clock
         codec.json_schema(),
         traces,
         clock,
+        live_models,
+        build_lanes(settings),
     ).asgi
+
+
+def build_lanes(settings: Settings) -> LaneReader:
+    """Return what tells the lane that a request asks for."""
+    from millrace.app.secret import load_or_make_secret, subkey
+    from millrace.registry.lanes import PURPOSE, LaneReader
+
+    return LaneReader(subkey(load_or_make_secret(settings), PURPOSE), build_clock())
 
 
 def build_live_params(settings: Settings, metrics: Metrics) -> LiveParams:

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from millrace.base.clock import Clock
 from millrace.base.errors import ForbiddenError, SchemaError, UnauthenticatedError
 from millrace.base.ids import normalise_id
 from millrace.registry.pointer import DEFAULT_LANE, check_lane
@@ -84,6 +85,26 @@ def verify_lane(value: str, viewer: str, now_ms: int, key: bytes) -> str:
 def request_lane(value: str | None, viewer: str, now_ms: int, key: bytes) -> str:
     """Return the lane of a request: the default one where it has no such header; see `verify_lane`."""
     return DEFAULT_LANE if value is None else verify_lane(value, viewer, now_ms, key)
+
+
+class LaneReader:
+    """Tells the lane that a request asks for.
+
+    Parameters
+    ----------
+    key
+        As lanes are signed with.
+    clock
+        Real time.
+    """
+
+    def __init__(self, key: bytes, clock: Clock) -> None:
+        self._key = key
+        self._clock = clock
+
+    def lane(self, value: str | None, viewer: str) -> str:
+        """Return the lane of a header's value, the default one where there is none; see `verify_lane`."""
+        return request_lane(value, viewer, self._clock.now_ms(), self._key)
 
 
 def _signature(lane: str, viewer: str, expires_ms: int, key: bytes) -> str:

@@ -20,6 +20,7 @@ from millrace.app.viewers import ActiveViewer
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.cursor import MAX_CURSOR_CHARS
 from millrace.mixer.feed import FeedRequest, FeedResponse
+from millrace.registry.lanes import LANE_HEADER, LaneReader
 
 _MAX_VIEWERS: Final = 100
 _ENCODER: Final = msgspec.json.Encoder()
@@ -71,6 +72,7 @@ def timeline_routes(
     next_request_id: NextRequestId,
     gate: Gate,
     config: HomeConfig,
+    lanes: LaneReader,
 ) -> list[HTTPRouteHandler]:
     """Return the handlers.
 
@@ -86,6 +88,8 @@ def timeline_routes(
         Tells whether credentials are asked for.
     config
         Sizes of pages.
+    lanes
+        Tells which models a request asks for, by a signed header.
     """
     operation = NamedViewerOperation if gate.mode == "development" else PlainOperation
     limits = Annotated[int, Parameter(description="Posts at most", ge=1, le=config.max_page_size)]
@@ -97,8 +101,10 @@ def timeline_routes(
         caller = caller_of(request)
         if debug:
             caller.check_debug()
+        viewer_id = caller.viewer_of(viewer)
         return FeedRequest(
-            viewer_id=caller.viewer_of(viewer),
+            viewer_id=viewer_id,
+            lane=lanes.lane(request.headers.get(LANE_HEADER), viewer_id),
             request_id=next_request_id(),
             limit=limit,
             cursor=cursor,

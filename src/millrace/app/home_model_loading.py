@@ -1,0 +1,109 @@
+"""How the models of the home feed come from artefacts: opened, checked against what is encoded here, run once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from millrace.base.ids import Int64Array
+from millrace.content.ngrams import MAX_TOKENS, UInt16Array
+from millrace.features.encoding.buckets import UInt8Array
+from millrace.features.encoding.candidates import CandidateInputs
+from millrace.features.encoding.history import N_HISTORY_DENSE, HistoryTokens
+from millrace.features.encoding.viewers import PROFILE_DENSE, ViewerInputs
+from millrace.inference.live_models import Artefacts
+from millrace.inference.ranker_model import RankerModel
+from millrace.mixer.home_models import HomeModels
+from millrace.registry.manifest import Kind
+from millrace.stores.profiles import MAX_LANGUAGES
+
+SERVED_KINDS: Final[tuple[Kind, ...]] = ("ranker",)
+"""Kinds that pages are made with; others (social, semantic_ids) are inputs of these and travel inside them."""
+
+_N_WARM: Final = 32
+
+
+class HomeModelLoader:
+    """Opens one lane's models.
+
+    Parameters
+    ----------
+    schema
+        Hash of the features that are encoded here (`millrace.features.encoding.candidates.schema_hash`).
+    n_dense
+        Dense fields of a candidate.
+
+    Attributes
+    ----------
+    schema
+        As given.
+    """
+
+    def __init__(self, schema: str, n_dense: int) -> None:
+        self.schema = schema
+        self._n_dense = n_dense
+
+    def open(self, folders: Mapping[Kind, Path], versions: Mapping[str, str]) -> HomeModels:
+        """Return the models of folders.
+
+        Raises
+        ------
+        ConfigError, SchemaError
+            If files are missing or damaged, or a model was trained on other features.
+        """
+        ranker = RankerModel.open(folders["ranker"], self.schema) if "ranker" in folders else None
+        return HomeModels(ranker=ranker, versions=versions)
+
+    def load(self, artefacts: Artefacts) -> HomeModels:
+        """Return the models of artefacts of the registry."""
+        served = {kind: artefact for kind, artefact in artefacts.items() if kind in SERVED_KINDS}
+        versions: dict[str, str] = {kind: artefact.manifest.version for kind, artefact in served.items()}
+        return self.open({kind: artefact.path for kind, artefact in served.items()}, versions)
+
+    def check(self, artefacts: Artefacts) -> str | None:
+        """Say what is wrong with artefacts before they are loaded; None: nothing."""
+        for kind, artefact in artefacts.items():
+            schema = artefact.manifest.feature_schema_hash
+            if kind in SERVED_KINDS and schema != self.schema:
+                return f"the {kind} reads features {schema}, and this version encodes {self.schema}"
+        return None
+
+    def warm(self, models: HomeModels) -> None:
+        """Run everything once, so that no page pays for that."""
+        if models.ranker is None:
+            return
+        predictions = models.ranker.predict(_somebody(), _some_posts(self._n_dense), _no_texts)
+        if not np.isfinite(predictions).all():
+            raise ValueError("the ranker's predictions are not finite")
+
+
+def _somebody() -> ViewerInputs:
+    ids = np.arange(1, _N_WARM + 1, dtype=np.int64)
+    history = HistoryTokens(
+        post_ids=ids,
+        author_ids=ids,
+        actions=np.ones(_N_WARM, dtype=np.uint64),
+        dense=np.zeros((_N_WARM, N_HISTORY_DENSE), dtype=np.uint8),
+        surfaces=np.zeros(_N_WARM, dtype=np.uint8),
+        newest_ms=1,
+    )
+    return ViewerInputs(
+        viewer_id=1,
+        history=history,
+        languages=np.zeros(MAX_LANGUAGES, dtype=np.uint8),
+        bio=np.zeros(MAX_TOKENS, dtype=np.uint16),
+        dense=np.zeros(len(PROFILE_DENSE), dtype=np.uint8),
+    )
+
+
+def _some_posts(n_dense: int) -> CandidateInputs:
+    ids = np.arange(1, _N_WARM + 1, dtype=np.int64)
+    none: UInt8Array = np.zeros(_N_WARM, dtype=np.uint8)
+    return CandidateInputs(ids, ids, none, np.zeros((_N_WARM, n_dense), dtype=np.uint8))
+
+
+def _no_texts(post_ids: Int64Array) -> UInt16Array:
+    return np.zeros((len(post_ids), MAX_TOKENS), dtype=np.uint16)
