@@ -40,7 +40,8 @@ class Assembler:
 
     def viewer(self, viewer: ViewerInputs, tokens_of: TokensOf) -> Viewers:
         """Return one viewer's floats, a batch of one."""
-        config, tables, history = self._config, self._tables, viewer.history
+        config, tables = self._config, self._tables
+        history = viewer.history.newest(config.trunk.max_history)
         n, width = history.n, tables.width
         floats = np.zeros((1, n, config.history_width), dtype=np.float32)
         if n:

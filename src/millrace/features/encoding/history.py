@@ -56,6 +56,20 @@ class HistoryTokens(NamedTuple):
         """How many tokens."""
         return len(self.post_ids)
 
+    def newest(self, n: int) -> HistoryTokens:
+        """Return the newest ``n`` tokens, all of them if there are no more."""
+        if self.n <= n:
+            return self
+        first = self.n - n
+        return HistoryTokens(
+            self.post_ids[first:],
+            self.author_ids[first:],
+            self.actions[first:],
+            self.dense[first:],
+            self.surfaces[first:],
+            self.newest_ms,
+        )
+
 
 def history_tokens(history: History, max_tokens: int = MAX_HISTORY) -> HistoryTokens:
     """Return the tokens of the newest ``max_tokens`` different posts of a history.
