@@ -339,12 +339,15 @@ def _opened_ranker(folder: Path, schema: str) -> RankerModel:
     return RankerModel.open(folder, schema)
 
 
-def build_home_pipeline(settings: Settings, state: FeedState, clock: Clock | None = None) -> Pipeline:
+def build_home_pipeline(
+    settings: Settings, state: FeedState, clock: Clock | None = None, revise: Revise | None = None
+) -> Pipeline:
     """Return the home pipeline over a state, to look with: its claims are its own and empty, and it logs nothing."""
     from millrace.mixer.home_pipeline import home_pipeline
     from millrace.stores.claims import MemoryClaims
 
-    return home_pipeline(_home_parts(settings, state, None, claims=MemoryClaims(), clock=clock), settings.config.home)
+    parts = replace(_home_parts(settings, state, None, claims=MemoryClaims(), clock=clock), revise=revise)
+    return home_pipeline(parts, settings.config.home)
 
 
 def build_slate_join(settings: Settings, hasher: IdHasher, *, window_ms: int, takes_all: bool) -> SlateJoin:
