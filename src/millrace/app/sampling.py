@@ -23,6 +23,9 @@ from millrace.features.encoding.encoders import Encoders
 from millrace.flywheel.sample_builder import SampleBuilder
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.slates import Slates
+from millrace.mixer.rankers.counters_ranker import CountersRanker
+from millrace.mixer.selectors.newest import NewestSelector
+from millrace.pipeline.blueprint import Stages
 from millrace.pipeline.query import Query
 from millrace.stream.log import Log
 
@@ -65,13 +68,29 @@ def samples_as_of(
     return samplers[0].builder.finished()
 
 
+def _to_sample(stages: Stages) -> Stages:
+    """Leave of the pipeline what says something of a given post (hydrators, counters), and what those read."""
+    counters = tuple(stage for stage in stages.rankers if isinstance(stage, CountersRanker))
+    return replace(
+        stages,
+        filters=(),
+        pre_rankers=(),
+        rankers=counters,
+        re_rankers=(),
+        selector=NewestSelector(),
+        late_hydrators=(),
+        late_filters=(),
+        side_effects=(),
+    )
+
+
 class _Sampler:
     """The pipeline and the encoders over a state that moves on."""
 
     def __init__(self, settings: Settings, state: FeedState, slates: Slates, source: str) -> None:
         self._state = state
         self._slates = slates
-        self._pipeline = wiring.build_home_pipeline(settings, state)
+        self._pipeline = wiring.build_home_pipeline(settings, state, revise=_to_sample)
         self._params = wiring.config_params(settings, self._pipeline.params)
         self._encoders = Encoders.of(state, state.texts, state.profile_texts)
         self.builder = SampleBuilder(wiring.build_actions(settings), source)

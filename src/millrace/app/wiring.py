@@ -393,12 +393,15 @@ def _opened_models(loader: HomeModelLoader, folder: Path) -> HomeModels:
     return _OPENED[key]
 
 
-def build_home_pipeline(settings: Settings, state: FeedState, clock: Clock | None = None) -> Pipeline:
+def build_home_pipeline(
+    settings: Settings, state: FeedState, clock: Clock | None = None, revise: Revise | None = None
+) -> Pipeline:
     """Return the home pipeline over a state, to look with: its claims are its own and empty, and it logs nothing."""
     from millrace.mixer.home_pipeline import home_pipeline
     from millrace.stores.claims import MemoryClaims
 
-    return home_pipeline(_home_parts(settings, state, None, claims=MemoryClaims(), clock=clock), settings.config.home)
+    parts = replace(_home_parts(settings, state, None, claims=MemoryClaims(), clock=clock), revise=revise)
+    return home_pipeline(parts, settings.config.home)
 
 
 def build_slate_join(settings: Settings, hasher: IdHasher, *, window_ms: int, takes_all: bool) -> SlateJoin:

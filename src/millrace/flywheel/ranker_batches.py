@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from millrace.base.ids import Int64Array
+from millrace.content.vectors import N_DIMS
+from millrace.content.vectors import SCALE as VECTOR_SCALE
 from millrace.features.encoding.buckets import SCALE
 from millrace.features.encoding.hashing import id_rows
 from millrace.flywheel.sample_set import SampleSet, ranges
-from millrace.models.config import N_SURFACES, RankerConfig
+from millrace.models.config import N_SURFACES, TEXT_SCALE, RankerConfig, TrunkConfig
 from millrace.models.tables import Tables
 from millrace.models.trunk import padding_mask
 
@@ -27,8 +29,8 @@ class RankerBatch(NamedTuple):
 
     Attributes
     ----------
-    tokens
-        Shape (U, 64): the texts.
+    tokens, vectors
+        Shape (U, 64) each: the texts, as rows and as vectors.
     history_texts, history_posts, history_authors, history_rest, is_history
         Shape (B, H, ...), padding in front: rows of ``tokens``, hashed rows, what needs no table, which are tokens.
     languages, bios, profile_dense
@@ -40,6 +42,7 @@ class RankerBatch(NamedTuple):
     """
 
     tokens: Tensor
+    vectors: Tensor
     history_texts: Tensor
     history_posts: Tensor
     history_authors: Tensor
@@ -107,6 +110,7 @@ def ranker_batch(
     texts = samples.texts_of(np.concatenate([samples.history_posts[taken], samples.post_ids[rows]]))
     unique, text_of = np.unique(np.concatenate([[-1], texts]), return_inverse=True)
     tokens = np.concatenate([np.zeros((1, samples.text_tokens.shape[1])), samples.text_tokens[unique[1:]]])
+    vectors = np.concatenate([np.zeros((1, N_DIMS)), samples.text_vectors[unique[1:]] * (TEXT_SCALE / VECTOR_SCALE)])
     of_history, of_rows = np.split(text_of[1:], [len(taken)])
 
     bits = samples.history_actions[taken, None] >> np.arange(n_actions, dtype=np.uint64) & np.uint64(1)
@@ -116,6 +120,7 @@ def ranker_batch(
     rest = np.concatenate([bits, samples.history_dense[taken] * np.float32(SCALE), surfaces], axis=1)
     arrays = (
         tokens.astype(np.int64),
+        vectors.astype(np.float32),
         history(of_history, np.int64),
         history(id_rows(samples.history_posts[taken], tables.n_post_rows), np.int64),
         history(id_rows(samples.history_authors[taken], tables.n_author_rows), np.int64),
@@ -136,11 +141,12 @@ def ranker_batch(
     return RankerBatch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
 
 
-def assembled(batch: RankerBatch, tables: Tables, social_width: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def assembled(batch: RankerBatch, tables: Tables, trunk: TrunkConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return profile, history, mask and candidates as `millrace.models.ranker.Ranker` reads them.
 
     Semantic ids and social vectors are zeros where a ranker has their place and these samples do not carry them.
     """
+    social_width, text_width = trunk.social_width, trunk.text_width
     content = tables.content(batch.tokens)
     b, h = batch.history_texts.shape
     c = batch.texts.shape[1]
@@ -151,6 +157,7 @@ def assembled(batch: RankerBatch, tables: Tables, social_width: int = 0) -> tupl
             tables.post(batch.history_posts),
             tables.author(batch.history_authors),
             none(b, h, tables.width),
+            *([batch.vectors[batch.history_texts]] if text_width else []),
             batch.history_rest,
         ],
         dim=-1,
@@ -165,6 +172,7 @@ def assembled(batch: RankerBatch, tables: Tables, social_width: int = 0) -> tupl
             tables.author(batch.authors),
             none(b, c, tables.width),
             tables.languages(batch.row_languages),
+            *([batch.vectors[batch.texts]] if text_width else []),
             none(b, c, social_width),
             batch.dense,
         ],

@@ -44,8 +44,8 @@ class RankerTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     trunk: TrunkConfig = PRESETS["nano"]
     n_epochs: Annotated[float, Meta(gt=0)] = 3.0
     n_slates: Annotated[int, Meta(ge=1, description="slates of a step")] = 64
-    learning_rate: Annotated[float, Meta(gt=0)] = 2e-3
-    table_learning_rate: Annotated[float, Meta(gt=0)] = 0.03
+    learning_rate: Annotated[float, Meta(gt=0)] = 1e-3
+    table_learning_rate: Annotated[float, Meta(gt=0)] = 0.005
     n_warm_up: Annotated[int, Meta(ge=0, description="steps until the learning rate is reached")] = 100
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: Annotated[float, Meta(ge=0)] = 1e-2
@@ -55,6 +55,11 @@ class RankerTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     min_history_frac: Annotated[
         float, Meta(ge=0, le=1, description="each history is cut to a random share of at least this, in training")
     ] = 0.3
+    post_dropout: Annotated[
+        float,
+        Meta(ge=0, lt=1, description="share of posts whose own rows are left out, in training: a new post has none"),
+    ] = 0.5
+    dropout: Annotated[float, Meta(ge=0, lt=1, description="share of each layer's output that is left out")] = 0.1
     borrowed_weight: Annotated[
         float, Meta(ge=0, description="weight of another viewer's slate as negatives; 0: none are borrowed")
     ] = 0.0
@@ -138,6 +143,7 @@ def train_ranker(
     )
     torch.manual_seed(config.seed)
     model = LearnedRanker(ranker_config).to(device)
+    model.ranker.trunk.set_dropout(config.dropout)
     rows = samples.rows_of(learned)
     model.ranker.start_from(torch.from_numpy(np.asarray(samples.labels[rows]).mean(axis=0)))
     dense = torch.optim.AdamW(model.dense_parameters(), config.learning_rate, weight_decay=config.weight_decay)
@@ -152,6 +158,7 @@ def train_ranker(
         losses: list[float] = []
         for step in range(state.step, n_steps):
             batch = _drawn(samples, learned, ranker_config, config, step, per_epoch).to(device)
+            torch.manual_seed(config.seed * 1_000_003 + step)  # of dropout: a run that is resumed draws the same
             for group in dense.param_groups:
                 group["lr"] = config.learning_rate * _pace(step, n_steps, config)
             for group in tables.param_groups:
@@ -237,7 +244,7 @@ def _walk(
     config = model.ranker.config
     for first in range(0, len(slates), _EVAL_SLATES):
         batch = ranker_batch(samples, slates[first : first + _EVAL_SLATES], config).to(device)
-        profile, history, mask, candidates = assembled(batch, model.tables, config.trunk.social_width)
+        profile, history, mask, candidates = assembled(batch, model.tables, config.trunk)
         logits = model.ranker.logits(candidates, model.ranker.encode(profile, history, mask))
         yield logits[batch.weights > 0], batch
     model.train()
@@ -257,12 +264,19 @@ def _drawn(
     slates = learned[order[place * config.n_slates : (place + 1) * config.n_slates]]
     rng = np.random.default_rng((config.seed, epoch, place))
     share = rng.uniform(config.min_history_frac, 1.0, len(slates))
-    return ranker_batch(samples, slates, ranker, np.rint(share * ranker.trunk.max_history).astype(np.int64))
+    batch = ranker_batch(samples, slates, ranker, np.rint(share * ranker.trunk.max_history).astype(np.int64))
+    if not config.post_dropout:
+        return batch
+    return batch._replace(
+        posts=batch.posts * torch.from_numpy(rng.random(batch.posts.shape[:2]) >= config.post_dropout)[..., None],
+        history_posts=batch.history_posts
+        * torch.from_numpy(rng.random(batch.history_posts.shape[:2]) >= config.post_dropout)[..., None],
+    )
 
 
 def _loss(model: LearnedRanker, batch: RankerBatch, config: RankerTraining, head_weights: Tensor) -> Tensor:
     ranker = model.ranker
-    profile, history, mask, candidates = assembled(batch, model.tables, config.trunk.social_width)
+    profile, history, mask, candidates = assembled(batch, model.tables, config.trunk)
     viewers = ranker.encode(profile, history, mask)
     logits, labels, weights = _with_borrowed(ranker.logits, batch, candidates, viewers, config)
     if config.is_position_debiased:

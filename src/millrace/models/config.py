@@ -9,11 +9,15 @@ from msgspec.structs import replace
 
 from millrace.base.errors import ConfigError
 from millrace.content.ngrams import N_TOKEN_ROWS
+from millrace.content.vectors import N_DIMS
 from millrace.features.encoding.history import MAX_HISTORY
 
 Preset = Literal["nano", "small", "large"]
 
 N_SURFACES: Final = 8
+
+TEXT_SCALE: Final = 8.0
+"""Text vectors have length 1; their 64 numbers enter times this, as large as everything else."""
 
 
 class TableConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,6 +41,9 @@ class TrunkConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     max_history: Annotated[int, Meta(ge=1)] = MAX_HISTORY
     tables: TableConfig = TableConfig()
     social_width: Annotated[int, Meta(ge=0, description="width of social vectors; 0: none are read")] = 0
+    text_width: Annotated[
+        int, Meta(ge=0, description="width of the posts' text vectors, made or annotated; 0: none are read")
+    ] = N_DIMS
 
     def check(self) -> None:
         """Raise `ConfigError` unless the heads divide the width into even parts."""
@@ -84,8 +91,8 @@ class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def history_width(self) -> int:
-        """Floats of a history token: content, post, author, semantic id, actions, dense, surface."""
-        return 4 * self.trunk.tables.width + len(self.actions) + 3 + N_SURFACES
+        """Floats of a history token: content, post, author, semantic id, text vector, actions, dense, surface."""
+        return 4 * self.trunk.tables.width + self.trunk.text_width + len(self.actions) + 3 + N_SURFACES
 
     @property
     def profile_width(self) -> int:
@@ -94,8 +101,8 @@ class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def candidate_width(self) -> int:
-        """Floats of a candidate: content, post, author, semantic id, language, social vector of its author, dense."""
-        return 5 * self.trunk.tables.width + self.trunk.social_width + self.n_dense
+        """Floats of a candidate: content, post, author, semantic id, language, text, its author's social vector, dense."""
+        return 5 * self.trunk.tables.width + self.trunk.text_width + self.trunk.social_width + self.n_dense
 
 
 def preset(name: str, **changes: int) -> TrunkConfig:

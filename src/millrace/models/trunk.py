@@ -57,6 +57,7 @@ class Block(nn.Module):
         self.ffn_norm = nn.RMSNorm(d, eps=1e-5)
         self.up = nn.Linear(d, hidden, bias=False)
         self.down = nn.Linear(hidden, d, bias=False)
+        self.dropout = 0.0
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, shape (batch, n_heads, n, d_head) each; the first two rotated."""
@@ -67,10 +68,13 @@ class Block(nn.Module):
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Return the layer's output from what attention mixed, shape (batch, n, d)."""
         batch, n, d = x.shape
-        x = x + self.out(mixed.transpose(1, 2).reshape(batch, n, d))
+        x = x + self._thinned(self.out(mixed.transpose(1, 2).reshape(batch, n, d)))
         widened: Tensor = self.up(self.ffn_norm(x))
-        added: Tensor = x + self.down(torch.square(torch.relu(widened)))
+        added: Tensor = x + self._thinned(self.down(torch.square(torch.relu(widened))))
         return added
+
+    def _thinned(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, self.dropout, training=True) if self.training and self.dropout else x
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Run viewers' tokens; return the output, the keys and the values."""
@@ -103,6 +107,11 @@ class Trunk(nn.Module):
         self.sin: Tensor
         self.register_buffer("cos", torch.cos(angles).float(), persistent=False)
         self.register_buffer("sin", torch.sin(angles).float(), persistent=False)
+
+    def set_dropout(self, share: float) -> None:
+        """Leave out a share of each layer's output, in training."""
+        for block in self.blocks:
+            cast("Block", block).dropout = share
 
     def encode_viewers(self, profile: Tensor, history: Tensor, mask: Tensor) -> tuple[Tensor, KeysValues]:
         """Return the tokens' outputs, and the keys and values for candidates.
