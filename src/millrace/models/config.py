@@ -37,6 +37,12 @@ class TrunkConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     max_history: Annotated[int, Meta(ge=1)] = MAX_HISTORY
     tables: TableConfig = TableConfig()
     social_width: Annotated[int, Meta(ge=0, description="width of social vectors; 0: none are read")] = 0
+    media_width: Annotated[int, Meta(ge=0, description="width of media vectors; 0: none are read")] = 0
+
+    @property
+    def n_media(self) -> int:
+        """Floats of a post's media: the vector and whether there is one."""
+        return self.media_width + 1 if self.media_width else 0
 
     def check(self) -> None:
         """Raise `ConfigError` unless the heads divide the width into even parts."""
@@ -74,6 +80,8 @@ class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Dense fields of a profile.
     schema
         Hash of the inputs' meaning (`millrace.features.encoding.candidates.schema_hash`).
+    semantic_ids, social
+        Digests of the codebooks and of the social encoder whose codes and vectors it reads; empty where it reads none.
     """
 
     trunk: TrunkConfig = TrunkConfig()
@@ -81,11 +89,13 @@ class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     n_dense: int = 0
     n_profile_dense: int = 4
     schema: str = ""
+    semantic_ids: str = ""
+    social: str = ""
 
     @property
     def history_width(self) -> int:
-        """Floats of a history token: content, post, author, semantic id, actions, dense, surface."""
-        return 4 * self.trunk.tables.width + len(self.actions) + 3 + N_SURFACES
+        """Floats of a history token: content, post, author, semantic id, actions, dense, surface, media."""
+        return 4 * self.trunk.tables.width + len(self.actions) + 3 + N_SURFACES + self.trunk.n_media
 
     @property
     def profile_width(self) -> int:
@@ -94,8 +104,8 @@ class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def candidate_width(self) -> int:
-        """Floats of a candidate: content, post, author, semantic id, language, social vector of its author, dense."""
-        return 5 * self.trunk.tables.width + self.trunk.social_width + self.n_dense
+        """Floats of a candidate: content, post, author, semantic id, language, author's social vector, media, dense."""
+        return 5 * self.trunk.tables.width + self.trunk.social_width + self.trunk.n_media + self.n_dense
 
 
 def preset(name: str, **changes: int) -> TrunkConfig:
