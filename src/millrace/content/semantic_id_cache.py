@@ -1,4 +1,4 @@
-"""`SemanticIdCache`: the codes of live posts, each computed once: by the row of the text index, anew when that changes."""
+"""`SemanticIdCache`: the codes of live posts, computed once a row of the text index, and anew when it changes."""
 
 from __future__ import annotations
 

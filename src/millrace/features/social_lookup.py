@@ -1,4 +1,4 @@
-"""`SocialLookup`: the social vectors of a request's users: from the last refresh, of newcomers from their follows now."""
+"""`SocialLookup`: the social vectors of a request's users, from the last refresh; of newcomers from their follows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`SampleVectors`: semantic ids and social vectors of the posts and users of a `SampleSet`, looked up for its batches."""
+"""`SampleVectors`: semantic ids and social vectors of a `SampleSet`, looked up for its batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a served model reads vectors by: the codebooks and the social encoder that lie in its folder, and look-ups of them.
+"""What a served model reads vectors by: the codebooks and the social encoder in its folder, and look-ups of them.
 
 A model and its codebooks belong together: codes of others mean nothing to it. Both are named by digest in its config.
 """

@@ -110,7 +110,7 @@ class EmbeddingTables:
         return _sums(self._authors, author_ids)
 
     def semantic(self, codes: Int16Array) -> Float32Array:
-        """Return the sum over levels of semantic ids' vectors, shape (n, width); ``codes`` is (n, n_levels), -1: none."""
+        """Return the sum over levels of semantic ids' vectors, shape (n, width); ``codes`` are -1 where none are."""
         if self._sids is None:
             return np.zeros((len(codes), self.width), dtype=np.float32)
         summed: Float32Array = self._sids[table_rows(codes, self._n_sid_codes)].sum(axis=1)

@@ -1,4 +1,4 @@
-"""`VectorInputs`: where a model that serves finds vectors of posts and users, beside what `ViewerInputs` and its like say.
+"""`VectorInputs`: where a model that serves finds vectors of posts and users, beside what is encoded.
 
 All are places: a model has them if it was trained with them, and what is absent is zeros and, for media, a flag of 0.
 """
