@@ -1,4 +1,4 @@
-"""`millrace train social` and `millrace train semantic-ids`: from a home's log to the vectors that other models read."""
+"""`millrace train social` and `millrace train semantic-ids`: from a home's log to vectors for other models."""
 
 from __future__ import annotations
 

@@ -102,8 +102,12 @@ def semantic_ids(
         print_json(trained)
         return
     rows = [
-        (whose, number, f"{level.relative_mse:.3f}", f"{level.entropy_bits:.2f}", f"{level.perplexity:.1f}")
-        + (level.n_dead_codes,)
+        (
+            whose,
+            number,
+            *(f"{x:.3f}" for x in (level.relative_mse, level.entropy_bits, level.perplexity)),
+            level.n_dead_codes,
+        )
         for whose, quality in (("learned", trained.learned), ("held out", trained.held_out))
         for number, level in enumerate(quality.levels, 1)
     ]
