@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from millrace.events.importers.mapped import FileKind
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
+    from millrace.features.encoding.vector_inputs import VectorInputs
     from millrace.flywheel.slate_join import SlateJoin
     from millrace.inference.ranker_model import RankerModel
     from millrace.mixer.feed_state import FeedState
@@ -313,6 +314,7 @@ def _home_parts(
         clock=clock or build_event_clock(settings),
         served_logger=served_logger,
         model=build_ranker(settings),
+        vectors=build_vectors(settings, state),
     )
 
 
@@ -330,6 +332,27 @@ def build_ranker(settings: Settings) -> RankerModel | None:
         return None
     folder = Path(settings.home, settings.config.home.ranker)  # relative to the home; an absolute one stays
     return _opened_ranker(folder, schema_hash(build_actions(settings)))
+
+
+def build_vectors(settings: Settings, state: FeedState) -> VectorInputs:
+    """Return the look-ups of the vectors that the config's ranker reads, over a state.
+
+    Raises
+    ------
+    StoreError, SchemaError
+        If the ranker's social encoder is missing, damaged, or another than it was trained with.
+    """
+    from millrace.app.social_refresh import newest_vectors
+    from millrace.features.encoding.vector_inputs import NOTHING
+    from millrace.features.social_lookup import SocialLookup
+    from millrace.inference.model_vectors import vector_inputs
+
+    ranker = build_ranker(settings)
+    if ranker is None:
+        return NOTHING
+    social = newest_vectors(settings, Path(settings.home, settings.config.home.ranker), ranker.config.social)
+    lookup = None if social is None else SocialLookup(social, state.follow_graph)
+    return vector_inputs(ranker.codebooks, lookup, state.texts)
 
 
 @cache

@@ -13,6 +13,7 @@ from millrace.base.actions import ActionSpace
 from millrace.base.clock import Clock
 from millrace.features.columns import N_ACTIONS_DIM, N_COUNTERS_DIM, POST_ID
 from millrace.features.encoding.encoders import Encoders
+from millrace.features.encoding.vector_inputs import NOTHING, VectorInputs
 from millrace.features.query_fields import CONTEXT, VIEWER
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed_state import FeedState
@@ -102,6 +103,8 @@ class HomeParts:
         Takes `Served` events; None logs none.
     model
         The learned ranker; None: the counters-based one alone.
+    vectors
+        Where the vectors are that it was trained with.
     revise
         Changes the home pipeline's stages: what simulations put in the place of some; None changes nothing.
     """
@@ -113,6 +116,7 @@ class HomeParts:
     clock: Clock
     served_logger: ServedLogger | None = None
     model: Predictor | None = None
+    vectors: VectorInputs = NOTHING
     revise: Callable[[Stages], Stages] | None = None
 
 
@@ -139,7 +143,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
     )
     own, floor = OwnPostsFilter(), FloorFilter()
     screen = Screen((core, in_network, labels), (own, *relations, floor, unsafe))
-    learned = () if parts.model is None else (_model_ranker(parts.model, state),)
+    learned = () if parts.model is None else (_model_ranker(parts.model, state, parts.vectors),)
     return Stages(
         query_hydrators=(
             FollowsQueryHydrator(state.follow_graph),
@@ -235,8 +239,8 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
     )
 
 
-def _model_ranker(model: Predictor, state: FeedState) -> ModelRanker:
-    return ModelRanker(model, Encoders.of(state, state.texts, state.profile_texts), state.texts)
+def _model_ranker(model: Predictor, state: FeedState, vectors: VectorInputs) -> ModelRanker:
+    return ModelRanker(model, Encoders.of(state, state.texts, state.profile_texts), state.texts, vectors)
 
 
 def home_pipeline(parts: HomeParts, config: HomeConfig, observer: PipelineObserver | None = None) -> Pipeline:

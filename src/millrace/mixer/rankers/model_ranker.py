@@ -11,6 +11,7 @@ from millrace.content.text_index import TextIndex
 from millrace.features.columns import ACTION_PROBS
 from millrace.features.encoding.candidates import READS, CandidateInputs
 from millrace.features.encoding.encoders import Encoders
+from millrace.features.encoding.vector_inputs import NOTHING, VectorInputs
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.assembler import TokensOf
 from millrace.inference.tables import Float32Array
@@ -24,7 +25,9 @@ IS_ON: Final = Param("model.is_on", True, doc="whether the learned ranker predic
 class Predictor(Protocol):
     """What predicts: `millrace.inference.ranker_model.RankerModel`, or whatever stands in its place."""
 
-    def predict(self, viewer: ViewerInputs, candidates: CandidateInputs, tokens_of: TokensOf) -> Float32Array:
+    def predict(
+        self, viewer: ViewerInputs, candidates: CandidateInputs, tokens_of: TokensOf, vectors: VectorInputs = NOTHING
+    ) -> Float32Array:
         """Return P(action), seconds for the continuous one, shape (n, n_actions)."""
 
 
@@ -42,6 +45,8 @@ class ModelRanker(Ranker):
         Over the stores of this process.
     texts
         Where the posts' texts are.
+    vectors
+        Where the vectors are that the model was trained with.
     """
 
     name = "model"
@@ -49,10 +54,11 @@ class ModelRanker(Ranker):
     writes = (ACTION_PROBS,)
     params = (IS_ON,)
 
-    def __init__(self, model: Predictor, encoders: Encoders, texts: TextIndex) -> None:
+    def __init__(self, model: Predictor, encoders: Encoders, texts: TextIndex, vectors: VectorInputs = NOTHING) -> None:
         self._model = model
         self._encoders = encoders
         self._texts = texts
+        self._vectors = vectors
 
     def is_enabled(self, query: Query) -> bool:
         """Unless the param says no."""
@@ -62,7 +68,7 @@ class ModelRanker(Ranker):
         """Return the predictions."""
         viewer = self._encoders.viewers.encode(query.viewer_id)
         candidates = self._encoders.candidates.encode(batch, query.now_ms, viewer.history.newest_ms)
-        return {ACTION_PROBS: self._model.predict(viewer, candidates, self._tokens_of)}
+        return {ACTION_PROBS: self._model.predict(viewer, candidates, self._tokens_of, self._vectors)}
 
     def _tokens_of(self, post_ids: Int64Array) -> UInt16Array:
         return self._texts.content(post_ids)[0]
