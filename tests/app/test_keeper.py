@@ -69,6 +69,7 @@ class Home:
         self.checkpoints = Checkpoints(folder / "checkpoints", "f", 2)
         self.warehouse = Warehouse(folder / "warehouse", CODEC)
         self.claims = SqliteClaims(folder / "claims.db")
+        self.refresh_social: Callable[[], object] | None = None
 
     def keeper(self) -> Keeper:
         content = ContentStore(self.folder / "content.db", HASHER)
@@ -81,7 +82,17 @@ class Home:
             config=self.config,
             listeners=(content,),
         )
-        keeper = Keeper(self.log, replica, content, self.warehouse, CODEC, self.clock, self.config, self.forget_pages)
+        keeper = Keeper(
+            self.log,
+            replica,
+            content,
+            self.warehouse,
+            CODEC,
+            self.clock,
+            self.config,
+            self.forget_pages,
+            self.refresh_social,
+        )
         keeper.start()
         return keeper
 
@@ -432,3 +443,26 @@ def test_one_keeper_at_a_time(tmp_path: Path) -> None:
         with keeper_lock(tmp_path, iter([False, True]).__next__) as is_second:
             assert not is_second
     assert running_keeper(tmp_path) is None
+
+
+def test_social_vectors_are_refreshed_at_the_start_and_then_at_intervals(tmp_path: Path) -> None:
+    home = Home(tmp_path, refresh_social_every_s=60)
+    refreshed: list[float] = []
+
+    def refresh() -> None:
+        refreshed.append(home.clock.s)
+        if len(refreshed) == 2:
+            raise StoreError("social encoder", problem="cannot be read")
+
+    home.refresh_social = refresh
+    keeper = home.keeper()
+    home.settle(keeper, chores=20)  # two seconds each
+    assert len(refreshed) == 1
+    home.settle(keeper, chores=12)
+    assert len(refreshed) == 2
+    assert keeper.failing_chores == {"refresh social vectors"}
+    home.put(a_post_created("p1", "erin", text="one"))
+    home.settle(keeper, chores=40)
+    assert home.texts("p1") == ["one"]
+    assert len(refreshed) == 3
+    assert not keeper.failing_chores

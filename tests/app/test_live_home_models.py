@@ -105,7 +105,9 @@ def test_a_folder_of_the_config_goes_before_the_registry(settings: Settings, tmp
         assert models.ranker is not None
 
 
-@pytest.mark.parametrize(("lane", "arm", "expected"), [("default", 0, "default"), ("default", 3, "arm-3"), ("x", 3, "x")])
+@pytest.mark.parametrize(
+    ("lane", "arm", "expected"), [("default", 0, "default"), ("default", 3, "arm-3"), ("x", 3, "x")]
+)
 def test_a_lane_that_was_asked_for_goes_before_the_experiment(lane: str, arm: int, expected: str) -> None:
     assert lane_of(lane, arm) == expected
 

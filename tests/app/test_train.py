@@ -17,7 +17,9 @@ from millrace.app.commands.init import make_home
 from millrace.app.evaluation import hear_log
 from millrace.app.intake import Intake, batches
 from millrace.app.settings import Settings, load_settings
+from millrace.app.social_refresh import configured_encoders
 from millrace.app.training import home_samples
+from millrace.app.vector_training import N_MOMENTS
 from millrace.base.actions import Action, ActionSpace
 from millrace.base.clock import ManualClock
 from millrace.base.errors import MillraceError
@@ -25,6 +27,7 @@ from millrace.base.ids import IdHasher, IdKind, hash_id
 from millrace.events.envelope import AnyEvent
 from millrace.events.feed_events import Engagement, Impression
 from millrace.features.encoding.candidates import schema_hash
+from millrace.features.social_history import SocialHistory
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.train_ranker import load_ranker, predicted
 from millrace.simulator.config import HOUR_MS, WorldConfig
@@ -94,7 +97,12 @@ def test_no_sample_knows_of_anything_later(samples: SampleSet) -> None:
 def test_the_command_trains_and_what_it_wrote_serves_the_same_predictions(
     home: Settings, samples: SampleSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = cli.run(["train", "ranker", "--home", str(home.home), "--epochs", "0.3", "--json"])
+    at = ["--home", str(home.home), "--json"]
+    assert cli.run(["train", "semantic-ids", "--levels", "2", "--codes", "8", *at]) == 0
+    semantic_ids = msgspec.json.decode(capsys.readouterr().out)
+    assert semantic_ids["learned"]["levels"][0]["n_dead_codes"] == 0
+    assert 0.0 < semantic_ids["learned"]["relative_mse"] < 1.0
+    code = cli.run(["train", "ranker", "--semantic-ids", semantic_ids["folder"], "--epochs", "0.3", *at])
     told = msgspec.json.decode(capsys.readouterr().out)
     assert code == 0
     assert told["n_steps"] >= 1
@@ -110,11 +118,42 @@ def test_the_command_trains_and_what_it_wrote_serves_the_same_predictions(
     none = np.empty(0, dtype=np.int64)
     found = predict_as_of(settings, log, hasher, slates, none, behind_ms=60_000, on_progress=lambda _done, _all: None)
     log.close()
-    learned = predicted(load_ranker(folder)[0], samples, np.arange(len(samples)))
+    model, report = load_ranker(folder)
+    assert report.ranker.trunk.tables.n_sid_levels == 2
+    assert model.tables.sids.num_embeddings == 17
+    learned = predicted(model, samples, np.arange(len(samples)))
     served = found.probs[found.is_live]
     assert served.shape == learned.shape
     is_same = np.abs(served - learned).max(axis=1) < 1e-4
     assert is_same.mean() > 0.9  # the others read a post that was edited or deleted meanwhile
+
+
+def test_social_vectors_are_trained_read_by_a_ranker_and_served(
+    home: Settings, samples: SampleSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = ["--home", str(home.home), "--json"]
+    assert cli.run(["train", "social", "--steps", "8", "--width", "6", *at]) == 0
+    social = msgspec.json.decode(capsys.readouterr().out)
+    assert {"social_encoder", "adamic_adar"} <= social["test"].keys() & social["newcomers"].keys()
+    history = SocialHistory.load(Path(social["folder"]))
+    assert len(history.as_of_ms) == social["n_moments"] > N_MOMENTS
+    share = (samples.now_ms <= history.learned_until_ms).mean()
+    assert 0.8 < share < 0.87  # of the pages, the newest of which the ranker is judged on
+    out = Path(social["folder"]).with_name("social-ranker")
+    assert cli.run(["train", "ranker", "--social", social["folder"], "--out", str(out), "--epochs", "0.1", *at]) == 0
+    model, report = load_ranker(out)
+    assert report.ranker.trunk.social_width == 6
+    assert model.sources.social_digest == report.ranker.social == history.encoder
+    settings = load_settings(home.home, None, [("home.ranker", str(out / "served"))])
+    assert configured_encoders(settings) == {history.encoder: out / "served"}
+    log = wiring.build_log(settings)
+    replica = wiring.build_replica(settings, log, has_content_reads=False)
+    replica.catch_up()
+    viewers = np.unique(samples.viewers)
+    served = wiring.build_vectors(settings, replica.state).social(viewers, 6)
+    assert np.abs(np.linalg.norm(served, axis=1) - 1.0).max() < 1e-5
+    replica.close()
+    log.close()
 
 
 def test_a_model_that_is_not_there_is_named(home: Settings) -> None:

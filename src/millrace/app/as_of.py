@@ -123,7 +123,7 @@ def visit_as_of(
     """
     replica = wiring.build_replica(settings, log, has_content_reads=False, hasher=hasher)
     try:
-        _begin(replica, int(slates.cuts[0]))
+        begin_before(replica, int(slates.cuts[0]))
         first, last = total(replica.position), int(slates.cuts[-1])
         visit = visitor_of(replica.state)
         with asyncio.Runner() as runner:
@@ -139,7 +139,7 @@ def visit_as_of(
         replica.close()
 
 
-def _begin(replica: Replica[FeedState], first_cut: int) -> None:
+def begin_before(replica: Replica[FeedState], first_cut: int) -> None:
     """Begin from the newest checkpoint that knows nothing of the first slate, or from the log's beginning."""
     try:
         replica.restore(not_beyond=(first_cut,))

@@ -61,6 +61,8 @@ class Keeper:
         Intervals, sizes, retention.
     forget_pages
         Removes what is claimed for a user, kept pages, and traces of the user's pages: for erasures.
+    refresh_social
+        Computes social vectors anew from the replica's state; None: no model reads any.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Keeper:
         clock: Clock,
         config: ReplicaConfig,
         forget_pages: Callable[[str], None],
+        refresh_social: Callable[[], object] | None = None,
     ) -> None:
         self._log = log
         self._replica = replica
@@ -86,7 +89,8 @@ class Keeper:
         self._newest: Position = (0,)  # the newest checkpoint that exists
         self._tried_at: Position = (0,)  # where writing one was tried last, with success or without
         self._tried_s = self._committed_s = self._chores_s = clock.monotonic_s()
-        self._exported_s = float("-inf")
+        self._exported_s = self._refreshed_s = float("-inf")
+        self._refresh_social = refresh_social
         self._purged_s = clock.monotonic_s()
         self._committed: Position = (0,)
         self._seen_by_all: Position = (0,)
@@ -231,6 +235,9 @@ class Keeper:
             self._purged_s = now_s
             self._chores.run("finish erasures", self._eraser.finish)
         self._chores.run("trim", self._trim)
+        if self._refresh_social and now_s - self._refreshed_s >= self._config.refresh_social_every_s:
+            self._refreshed_s = now_s
+            self._chores.run("refresh social vectors", self._refresh_social)
         return False
 
     def _export(self) -> bool:
@@ -330,6 +337,7 @@ def run_keeper(
 def open_keeper(settings: Settings) -> Keeper:
     """Build the keeper of a home; call it in the process that runs it, and hold `keeper_lock`."""
     from millrace.app import wiring
+    from millrace.app.social_refresh import SocialRefresher, configured_encoders
     from millrace.mixer.trace import viewer_mark
     from millrace.stores.trace_erasure import forget_traces
 
@@ -349,7 +357,12 @@ def open_keeper(settings: Settings) -> Keeper:
             claims.forget(hasher.one(IdKind.USER, user))
         forget_traces(settings.traces_dir, viewer_mark(user))
 
-    return Keeper(log, replica, content, warehouse, codec, clock, settings.config.replica, forget_pages)
+    refresher = SocialRefresher(lambda: configured_encoders(settings), settings.social_dir)
+
+    def refresh_social() -> int:
+        return refresher.refresh(replica.state)
+
+    return Keeper(log, replica, content, warehouse, codec, clock, settings.config.replica, forget_pages, refresh_social)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""From a training's folder into the registry: published with what it was trained on and how good it is, and promoted."""
+"""From a training folder into the registry: published with what it learned from and how good it is; promoted."""
 
 from __future__ import annotations
 

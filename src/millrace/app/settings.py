@@ -126,6 +126,11 @@ class Settings:
         return self.data_dir / "warehouse"
 
     @property
+    def social_dir(self) -> Path:
+        """Social vectors as of their last refresh, a folder for each encoder; may be removed."""
+        return self.data_dir / "social"
+
+    @property
     def models_dir(self) -> Path:
         """The registry: versions of models, and which of them serve."""
         return self.data_dir / "models"

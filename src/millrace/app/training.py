@@ -15,6 +15,7 @@ from millrace.app.evaluation import hear_log, moving
 from millrace.app.sampling import samples_as_of
 from millrace.app.settings import Settings
 from millrace.base.ids import IdHasher
+from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel import metrics
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.slate_join import HOUR_MS
@@ -102,7 +103,11 @@ def home_samples(
 
 
 def train_home_ranker(
-    samples: SampleSet, training: RankerTraining, folder: Path, show_progress: ShowProgress
+    samples: SampleSet,
+    training: RankerTraining,
+    folder: Path,
+    show_progress: ShowProgress,
+    sources: VectorSources | None = None,
 ) -> TrainedRanker:
     """Train the ranker on samples, write it into a folder, and measure it on slates newer than all it has seen."""
     from millrace.flywheel.train_ranker import predicted, train_ranker
@@ -111,7 +116,7 @@ def train_home_ranker(
     n_test = max(int(len(samples) * training.validation_frac / 2), 1)
     older, newest = samples.take(order[:-n_test]), order[-n_test:]
     with show_progress("training (steps)") as step:
-        model, report = train_ranker(older, training, folder=folder, on_progress=moving(step))
+        model, report = train_ranker(older, training, folder=folder, sources=sources, on_progress=moving(step))
     rows = samples.rows_of(newest)
     figures = head_figures(
         samples.labels[rows], predicted(model, samples, newest), samples.baseline[rows], samples, report.positives

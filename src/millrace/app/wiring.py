@@ -41,10 +41,11 @@ if TYPE_CHECKING:
     from millrace.events.importers.mapped import FileKind
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
+    from millrace.features.encoding.vector_inputs import VectorInputs
     from millrace.flywheel.slate_join import SlateJoin
     from millrace.inference.live_models import LiveModels, ModelEvent
     from millrace.mixer.feed_state import FeedState
-    from millrace.mixer.home_models import HomeModels, ModelSource
+    from millrace.mixer.home_models import HomeModels, ModelSource, Predictor, VectorsFor
     from millrace.mixer.home_pipeline import HomeParts
     from millrace.mixer.service import FeedService
     from millrace.mixer.side_effects.served_log import ServedLogger
@@ -319,6 +320,7 @@ def _home_parts(
         actions=build_actions(settings),
         clock=clock or build_event_clock(settings),
         served_logger=served_logger,
+        vectors_for=build_vectors(settings, state),
     )
 
 
@@ -380,6 +382,35 @@ def build_models(settings: Settings, live: LiveModels[HomeModels] | None = None)
         live = build_live_models(settings)
         live.poll()
     return LeasedModels(live)
+
+
+def build_vectors(settings: Settings, state: FeedState) -> VectorsFor:
+    """Return what gives each model the vectors that it was trained with, over a state; made once a model and state.
+
+    It raises `StoreError` or `SchemaError` where a ranker's social encoder is missing, damaged, or another than it was
+    trained with.
+    """
+    from weakref import WeakKeyDictionary
+
+    from millrace.app.social_refresh import newest_vectors
+    from millrace.features.encoding.vector_inputs import NOTHING
+    from millrace.features.social_lookup import SocialLookup
+    from millrace.inference.model_vectors import vector_inputs
+    from millrace.inference.ranker_model import RankerModel
+
+    made: WeakKeyDictionary[Predictor, VectorInputs] = WeakKeyDictionary()
+
+    def vectors_for(model: Predictor) -> VectorInputs:
+        if not isinstance(model, RankerModel):
+            return NOTHING
+        found = made.get(model)
+        if found is None:
+            social = newest_vectors(settings, model.folder, model.config.social)
+            lookup = None if social is None else SocialLookup(social, state.follow_graph)
+            found = made[model] = vector_inputs(model.codebooks, lookup, state.texts)
+        return found
+
+    return vectors_for
 
 
 _OPENED: dict[tuple[Path, str], HomeModels] = {}

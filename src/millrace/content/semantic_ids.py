@@ -7,6 +7,7 @@ level, a hash of the post's id, lets a model tell posts of one path apart a litt
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -68,6 +69,12 @@ class Codebooks:
                 problem=f"not finite float32 of shape {shape}",
                 remedy="train them anew: millrace train semantic-ids",
             )
+
+    def digest(self) -> str:
+        """Return 32 hexadecimal digits that are other ones for other codebooks: a model names those it reads."""
+        digest = hashlib.blake2b(msgspec.json.encode(self.settings), digest_size=16)
+        digest.update(np.ascontiguousarray(self.vectors).tobytes())
+        return digest.hexdigest()
 
     def encode(self, vectors: npt.NDArray[Any]) -> Int16Array:
         """Return the codes of content vectors, shape (n, n_levels), int16; -1 at every level where there is none.
@@ -165,6 +172,22 @@ def directions(vectors: npt.NDArray[Any]) -> tuple[Float32Array, npt.NDArray[np.
     plain /= np.where(has_vector, np.abs(plain).max(axis=1, initial=0.0), 1.0)[:, None]
     lengths = np.sqrt(np.square(plain).sum(axis=1))
     return (plain / np.where(has_vector, lengths, 1.0)[:, None]).astype(np.float32), has_vector
+
+
+def table_rows(codes: npt.NDArray[np.integer], n_codes: int) -> npt.NDArray[np.int64]:
+    """Return the rows of codes in one table of all levels, same shape, int64: row 0 is that of missing ones.
+
+    Code ``c`` of level ``l`` is row ``1 + l * n_codes + c``.
+
+    Parameters
+    ----------
+    codes
+        Shape (n, n_levels); -1 for missing.
+    n_codes
+        Codes of a level.
+    """
+    firsts = 1 + n_codes * np.arange(codes.shape[1], dtype=np.int64)
+    return np.where(codes >= 0, codes + firsts, 0)
 
 
 def hash_level(post_ids: Int64Array, n_codes: int) -> Int16Array:

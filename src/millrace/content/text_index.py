@@ -23,6 +23,7 @@ from millrace.content.text_kernels import (
     HAS_AUDIO,
     HAS_IMAGE,
     HAS_LINK,
+    HAS_VECTOR,
     HAS_VIDEO,
     ROWS_FULL,
     SCANNED,
@@ -35,7 +36,7 @@ from millrace.content.text_kernels import (
     newest_originals,
     scan_similar,
 )
-from millrace.content.vectors import N_DIMS, SCALE, quantised, text_vectors
+from millrace.content.vectors import N_DIMS, SCALE, Int8Array, quantised, text_vectors
 from millrace.events.content_events import Media, PostAnnotated, PostCreated, PostDeleted, PostEdited
 from millrace.events.envelope import Payload
 from millrace.events.user_events import UserErased
@@ -107,6 +108,12 @@ class TextIndex:
     def vectors(self, post_ids: Int64Array) -> tuple[Float32Array, BoolArray]:
         """Return the vectors of posts at length 1, shape (n, 64), float32, zeros for none; and which have one, (n,)."""
         return gather_vectors(self._index, np.array(post_ids, dtype=np.int64))
+
+    def whole_vectors(self, post_ids: Int64Array) -> Int8Array:
+        """Return the vectors of posts as they are kept, whole numbers of length about 127, shape (n, 64), int8."""
+        index, rows = self._index, self.rows(post_ids)
+        has_vector = (rows >= 0) & (index.flags[rows] & HAS_VECTOR != 0) & (np.asarray(post_ids) != 0)
+        return np.where(has_vector[:, None], index.vectors[rows], np.int8(0))
 
     def content(self, post_ids: Int64Array) -> tuple[UInt16Array, UInt8Array]:
         """Return what models read of posts.

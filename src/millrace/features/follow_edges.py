@@ -99,10 +99,10 @@ class FollowEdges:
         return FollowEdges(self.user_ids, self.followers[is_kept], self.followees[is_kept])
 
 
-def edges_of(graph: FollowGraph) -> FollowEdges:
-    """Return the edges of the follow graph as they are now; a copy."""
+def edges_of(graph: FollowGraph, more_user_ids: Int64Array | None = None) -> FollowEdges:
+    """Return the edges of the follow graph as they are now, and users that are to be there even without; a copy."""
     arrays = graph.kernel
-    return FollowEdges.of(*_all_edges(arrays.users, arrays.following, graph.n_edges))
+    return FollowEdges.of(*_all_edges(arrays.users, arrays.following, graph.n_edges), more_user_ids)
 
 
 @njit(cache=True)

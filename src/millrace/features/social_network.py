@@ -16,9 +16,11 @@ The networks of `millrace.models.social` compute the same, with sampled neighbou
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Final, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Struct
@@ -184,6 +186,13 @@ class SocialNetwork:
                 )
         self.shape = shape
         self.weights = {name: np.asarray(weights[name], dtype=np.float32) for name in shape.weight_shapes()}
+
+    def digest(self) -> str:
+        """Return 32 hexadecimal digits that are other ones for other weights: vectors of two encoders do not mix."""
+        digest = hashlib.blake2b(msgspec.json.encode(self.shape), digest_size=16)
+        for name in self.shape.weight_shapes():
+            digest.update(np.ascontiguousarray(self.weights[name]).tobytes())
+        return digest.hexdigest()
 
     def project(self, inputs: Float32Array) -> Float32Array:
         """Return what the first layer reads of users, shape (n, hidden), float32, from (n, n_inputs)."""

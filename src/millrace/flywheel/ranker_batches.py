@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from millrace.base.ids import Int64Array
-from millrace.content.vectors import N_DIMS
-from millrace.content.vectors import SCALE as VECTOR_SCALE
 from millrace.features.encoding.buckets import SCALE
 from millrace.features.encoding.hashing import id_rows
+from millrace.features.encoding.vector_inputs import TEXT_SCALE
+from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel.sample_set import SampleSet, ranges
-from millrace.models.config import N_SURFACES, TEXT_SCALE, RankerConfig, TrunkConfig
+from millrace.flywheel.sample_vectors import SampleVectors
+from millrace.models.config import N_SURFACES, RankerConfig
 from millrace.models.tables import Tables
 from millrace.models.trunk import padding_mask
 
@@ -29,8 +30,8 @@ class RankerBatch(NamedTuple):
 
     Attributes
     ----------
-    tokens, vectors
-        Shape (U, 64) each: the texts, as rows and as vectors.
+    tokens, text_vectors, sids
+        Shape (U, 64), (U, text_width) and (U, n_levels): the texts, their vectors, and rows of their semantic ids.
     history_texts, history_posts, history_authors, history_rest, is_history
         Shape (B, H, ...), padding in front: rows of ``tokens``, hashed rows, what needs no table, which are tokens.
     languages, bios, profile_dense
@@ -39,10 +40,15 @@ class RankerBatch(NamedTuple):
         Shape (B, C, ...): the candidates, padding behind.
     labels, weights, positions
         Shape (B, C, n_actions), (B, C) and (B, C); weights of padding are 0.
+    viewer_social, author_social
+        Shape (B, social_width) and (B, C, social_width): social vectors, zeros for who has none.
+    history_media, media
+        Shape (B, H, n_media) and (B, C, n_media): media vectors, the last number tells whether there is one.
     """
 
     tokens: Tensor
-    vectors: Tensor
+    text_vectors: Tensor
+    sids: Tensor
     history_texts: Tensor
     history_posts: Tensor
     history_authors: Tensor
@@ -59,6 +65,10 @@ class RankerBatch(NamedTuple):
     labels: Tensor
     weights: Tensor
     positions: Tensor
+    viewer_social: Tensor
+    author_social: Tensor
+    history_media: Tensor
+    media: Tensor
 
     def to(self, device: str) -> RankerBatch:
         """Return the batch on a device."""
@@ -66,7 +76,11 @@ class RankerBatch(NamedTuple):
 
 
 def ranker_batch(
-    samples: SampleSet, slates: Int64Array, config: RankerConfig, max_history: Int64Array | None = None
+    samples: SampleSet,
+    slates: Int64Array,
+    config: RankerConfig,
+    max_history: Int64Array | None = None,
+    vectors: SampleVectors | None = None,
 ) -> RankerBatch:
     """Return some slates as a batch.
 
@@ -80,7 +94,16 @@ def ranker_batch(
         The ranker's.
     max_history
         Shape (B,): how much of each history is read, its newest tokens; None: as much as the ranker reads.
+    vectors
+        Of these samples; None for a ranker that reads none.
+
+    Raises
+    ------
+    SchemaError
+        If they are not of what the ranker reads.
     """
+    vectors = vectors or SampleVectors(samples, VectorSources())
+    vectors.check(config)
     tables, n_actions = config.trunk.tables, len(config.actions)
     ends = samples.history_starts[slates + 1]
     bound = config.trunk.max_history if max_history is None else np.minimum(max_history, config.trunk.max_history)
@@ -110,8 +133,14 @@ def ranker_batch(
     texts = samples.texts_of(np.concatenate([samples.history_posts[taken], samples.post_ids[rows]]))
     unique, text_of = np.unique(np.concatenate([[-1], texts]), return_inverse=True)
     tokens = np.concatenate([np.zeros((1, samples.text_tokens.shape[1])), samples.text_tokens[unique[1:]]])
-    vectors = np.concatenate([np.zeros((1, N_DIMS)), samples.text_vectors[unique[1:]] * (TEXT_SCALE / VECTOR_SCALE)])
+    text_vectors = np.zeros((len(unique), config.trunk.text_width), dtype=np.float32)
+    if config.trunk.text_width:
+        whole = samples.text_vectors[unique[1:]].astype(np.float32)
+        lengths = np.sqrt(np.square(whole).sum(axis=1, keepdims=True))
+        text_vectors[1:] = TEXT_SCALE * whole / np.maximum(lengths, np.float32(1.0))
     of_history, of_rows = np.split(text_of[1:], [len(taken)])
+    sids = vectors.semantic_ids(unique[1:])
+    width_media, authors = config.trunk.media_width, samples.author_ids[rows]
 
     bits = samples.history_actions[taken, None] >> np.arange(n_actions, dtype=np.uint64) & np.uint64(1)
     surfaces = np.zeros((len(taken), N_SURFACES), dtype=np.float32)
@@ -120,7 +149,8 @@ def ranker_batch(
     rest = np.concatenate([bits, samples.history_dense[taken] * np.float32(SCALE), surfaces], axis=1)
     arrays = (
         tokens.astype(np.int64),
-        vectors.astype(np.float32),
+        text_vectors,
+        np.concatenate([np.zeros((1, sids.shape[1]), dtype=np.int64), sids]),
         history(of_history, np.int64),
         history(id_rows(samples.history_posts[taken], tables.n_post_rows), np.int64),
         history(id_rows(samples.history_authors[taken], tables.n_author_rows), np.int64),
@@ -137,43 +167,47 @@ def ranker_batch(
         candidates(samples.labels[rows], np.float32),
         candidates(samples.weights[rows], np.float32),
         candidates(np.maximum(samples.positions[rows], 0), np.int64),
+        vectors.social(samples.viewers[slates], samples.now_ms[slates]),
+        candidates(vectors.social(authors, samples.now_ms[slates][slate_of_row]), np.float32),
+        history(_media(vectors, samples.history_posts[taken], width_media), np.float32),
+        candidates(_media(vectors, samples.post_ids[rows], width_media), np.float32),
     )
     return RankerBatch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
 
 
-def assembled(batch: RankerBatch, tables: Tables, trunk: TrunkConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return profile, history, mask and candidates as `millrace.models.ranker.Ranker` reads them.
+def _media(vectors: SampleVectors, post_ids: Int64Array, width: int) -> npt.NDArray[np.float32]:
+    return vectors.media(post_ids, width) if width else np.zeros((len(post_ids), 0), dtype=np.float32)
 
-    Semantic ids and social vectors are zeros where a ranker has their place and these samples do not carry them.
-    """
-    social_width, text_width = trunk.social_width, trunk.text_width
-    content = tables.content(batch.tokens)
-    b, h = batch.history_texts.shape
-    c = batch.texts.shape[1]
-    none = content.new_zeros
+
+def assembled(batch: RankerBatch, tables: Tables) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return profile, history, mask and candidates as `millrace.models.ranker.Ranker` reads them."""
+    content, semantic = tables.content(batch.tokens), tables.semantic(batch.sids)
+    b = len(batch.history_texts)
     history = torch.cat(
         [
             content[batch.history_texts],
             tables.post(batch.history_posts),
             tables.author(batch.history_authors),
-            none(b, h, tables.width),
-            *([batch.vectors[batch.history_texts]] if text_width else []),
+            semantic[batch.history_texts],
+            batch.text_vectors[batch.history_texts],
             batch.history_rest,
+            batch.history_media,
         ],
         dim=-1,
     )
     profile = torch.cat(
-        [tables.spoken(batch.languages), tables.content(batch.bios), none(b, social_width), batch.profile_dense], dim=-1
+        [tables.spoken(batch.languages), tables.content(batch.bios), batch.viewer_social, batch.profile_dense], dim=-1
     )
     candidates = torch.cat(
         [
             content[batch.texts],
             tables.post(batch.posts),
             tables.author(batch.authors),
-            none(b, c, tables.width),
+            semantic[batch.texts],
             tables.languages(batch.row_languages),
-            *([batch.vectors[batch.texts]] if text_width else []),
-            none(b, c, social_width),
+            batch.text_vectors[batch.texts],
+            batch.author_social,
+            batch.media,
             batch.dense,
         ],
         dim=-1,

@@ -11,7 +11,7 @@ from millrace.base.actions import ActionSpace
 from millrace.base.ids import NO_ID, Int64Array
 from millrace.content.ngrams import MAX_TOKENS, UInt16Array
 from millrace.content.text_index import TextIndex
-from millrace.content.vectors import N_DIMS, SCALE
+from millrace.content.vectors import N_DIMS
 from millrace.features.encoding.candidates import CandidateInputs, dense_fields, schema_hash
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.flywheel.sample_set import SET_VERSION, Float32Array, SampleMeta, SampleSet, starts_of
@@ -76,8 +76,7 @@ class SampleBuilder:
         if not len(wanted):
             return
         tokens, _ = texts.content(wanted)
-        vectors, _ = texts.vectors(wanted)
-        whole = np.rint(vectors * SCALE).astype(np.int8)
+        whole = texts.whole_vectors(wanted)
         for row, post in enumerate(wanted.tolist()):
             if tokens[row].any():  # of a post that has left the index its text may be found out later, or never
                 self._texts[post] = (tokens[row], whole[row])

@@ -22,8 +22,10 @@ from torch import Tensor
 from millrace.base.actions import NEGATIVE, Action
 from millrace.base.atomic_file import replacing
 from millrace.base.errors import SourceDataError
+from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel.ranker_batches import RankerBatch, assembled, ranker_batch
 from millrace.flywheel.sample_set import SampleSet
+from millrace.flywheel.sample_vectors import SampleVectors, sized
 from millrace.flywheel.training_log import TrainingLog
 from millrace.models.config import PRESETS, RankerConfig, TrunkConfig
 from millrace.models.export import export_ranker, export_tables
@@ -35,6 +37,7 @@ CHECKPOINT_NAME: Final = "checkpoint.pt"
 MODEL_NAME: Final = "model.pt"
 REPORT_NAME: Final = "report.json"
 SERVED_NAME: Final = "served"
+SOURCES_NAME: Final = "sources"
 _EVAL_SLATES: Final = 128
 
 
@@ -100,6 +103,7 @@ def train_ranker(
     config: RankerTraining,
     *,
     folder: Path,
+    sources: VectorSources | None = None,
     device: str | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> tuple[LearnedRanker, RankerReport]:
@@ -113,6 +117,8 @@ def train_ranker(
         How.
     folder
         An interrupted run of the same inputs goes on from what is there; one of others is begun anew.
+    sources
+        Codebooks and social vectors that it is to read; the trunk gets their places, and the folder a copy.
     device
         Where torch computes; None: a GPU if there is one, in mixed precision.
     on_progress
@@ -121,8 +127,9 @@ def train_ranker(
     Raises
     ------
     SourceDataError
-        If there is nothing to learn from.
+        If there is nothing to learn from, or the social encoder knows what is validated on.
     """
+    sources = sources or VectorSources()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     order = np.argsort(samples.now_ms, kind="stable")
     n_held_out = max(int(len(samples) * config.validation_frac), 1)
@@ -134,15 +141,19 @@ def train_ranker(
             problem="too few slates to learn from",
             remedy="take a longer span of the log",
         )
+    _check_time(sources, int(samples.now_ms[held_out[0]]))
     ranker_config = RankerConfig(
-        trunk=config.trunk,
+        trunk=sized(config.trunk, sources),
         actions=samples.meta.actions,
         n_dense=samples.dense.shape[1],
         n_profile_dense=samples.profile_dense.shape[1],
         schema=samples.meta.schema,
+        semantic_ids=sources.semantic_ids_digest,
+        social=sources.social_digest,
     )
+    vectors = SampleVectors(samples, sources)
     torch.manual_seed(config.seed)
-    model = LearnedRanker(ranker_config).to(device)
+    model = LearnedRanker(ranker_config, sources).to(device)
     model.ranker.trunk.set_dropout(config.dropout)
     rows = samples.rows_of(learned)
     model.ranker.start_from(torch.from_numpy(np.asarray(samples.labels[rows]).mean(axis=0)))
@@ -151,13 +162,13 @@ def train_ranker(
     per_epoch = max(len(learned) // config.n_slates, 1)
     n_steps = max(round(per_epoch * config.n_epochs), 1)
     folder.mkdir(parents=True, exist_ok=True)
-    state = _State(folder / CHECKPOINT_NAME, _stamp(samples, config), model, dense, tables)
+    state = _State(folder / CHECKPOINT_NAME, _stamp(samples, config, ranker_config), model, dense, tables)
     state.restore(device)
     head_weights = _head_weights(ranker_config, config).to(device)
     with TrainingLog(folder, state.step) as log:
         losses: list[float] = []
         for step in range(state.step, n_steps):
-            batch = _drawn(samples, learned, ranker_config, config, step, per_epoch).to(device)
+            batch = _drawn(samples, learned, ranker_config, config, step, per_epoch, vectors).to(device)
             torch.manual_seed(config.seed * 1_000_003 + step)  # of dropout: a run that is resumed draws the same
             for group in dense.param_groups:
                 group["lr"] = config.learning_rate * _pace(step, n_steps, config)
@@ -200,6 +211,8 @@ def train_ranker(
         torch.save(model.state_dict(), file)
     export_ranker(model.ranker, folder / SERVED_NAME)
     export_tables(model.tables, folder / SERVED_NAME)
+    sources.save_served(folder / SERVED_NAME)
+    sources.save(folder / SOURCES_NAME)
     with replacing(folder / REPORT_NAME) as file:
         file.write(msgspec.json.format(msgspec.json.encode(report)))
     (folder / CHECKPOINT_NAME).unlink()  # the run is over; the next one begins anew
@@ -209,7 +222,7 @@ def train_ranker(
 def load_ranker(folder: Path) -> tuple[LearnedRanker, RankerReport]:
     """Return a ranker that `train_ranker` wrote, and its report."""
     report = msgspec.json.decode((folder / REPORT_NAME).read_bytes(), type=RankerReport)
-    model = LearnedRanker(report.ranker)
+    model = LearnedRanker(report.ranker, VectorSources.load(folder / SOURCES_NAME))
     model.load_state_dict(torch.load(folder / MODEL_NAME, map_location="cpu", weights_only=True))
     return model.eval(), report
 
@@ -241,10 +254,10 @@ def _walk(
     model: LearnedRanker, samples: SampleSet, slates: np.ndarray[Any, np.dtype[np.int64]], device: str
 ) -> Iterator[tuple[Tensor, RankerBatch]]:
     model.eval()
-    config = model.ranker.config
+    config, vectors = model.ranker.config, SampleVectors(samples, model.sources)
     for first in range(0, len(slates), _EVAL_SLATES):
-        batch = ranker_batch(samples, slates[first : first + _EVAL_SLATES], config).to(device)
-        profile, history, mask, candidates = assembled(batch, model.tables, config.trunk)
+        batch = ranker_batch(samples, slates[first : first + _EVAL_SLATES], config, vectors=vectors).to(device)
+        profile, history, mask, candidates = assembled(batch, model.tables)
         logits = model.ranker.logits(candidates, model.ranker.encode(profile, history, mask))
         yield logits[batch.weights > 0], batch
     model.train()
@@ -257,6 +270,7 @@ def _drawn(
     config: RankerTraining,
     step: int,
     per_epoch: int,
+    vectors: SampleVectors,
 ) -> RankerBatch:
     """Return a step's slates: every epoch in another order, every history cut at another place."""
     epoch, place = divmod(step, per_epoch)
@@ -264,7 +278,8 @@ def _drawn(
     slates = learned[order[place * config.n_slates : (place + 1) * config.n_slates]]
     rng = np.random.default_rng((config.seed, epoch, place))
     share = rng.uniform(config.min_history_frac, 1.0, len(slates))
-    batch = ranker_batch(samples, slates, ranker, np.rint(share * ranker.trunk.max_history).astype(np.int64))
+    taken = np.rint(share * ranker.trunk.max_history).astype(np.int64)
+    batch = ranker_batch(samples, slates, ranker, taken, vectors)
     if not config.post_dropout:
         return batch
     return batch._replace(
@@ -276,7 +291,7 @@ def _drawn(
 
 def _loss(model: LearnedRanker, batch: RankerBatch, config: RankerTraining, head_weights: Tensor) -> Tensor:
     ranker = model.ranker
-    profile, history, mask, candidates = assembled(batch, model.tables, config.trunk)
+    profile, history, mask, candidates = assembled(batch, model.tables)
     viewers = ranker.encode(profile, history, mask)
     logits, labels, weights = _with_borrowed(ranker.logits, batch, candidates, viewers, config)
     if config.is_position_debiased:
@@ -397,9 +412,21 @@ class _State:
             self._model.load_state_dict(self._best)
 
 
-def _stamp(samples: SampleSet, config: RankerTraining) -> str:
+def _check_time(sources: VectorSources, validated_from_ms: int) -> None:
+    """Raise `SourceDataError` if the social encoder was learned from follows of the time that is validated on."""
+    history = sources.social_history
+    if history is not None and history.learned_until_ms > validated_from_ms:
+        raise SourceDataError(
+            "social encoder",
+            value=history.learned_until_ms,
+            problem=f"was learned from a graph newer than the first page that is validated on, {validated_from_ms}",
+            remedy="train it on an earlier graph: millrace train social, with the same --hours",
+        )
+
+
+def _stamp(samples: SampleSet, config: RankerTraining, ranker: RankerConfig) -> str:
     """Return a name of everything that a run depends on."""
-    digest = hashlib.blake2b(msgspec.json.encode((config, samples.meta)), digest_size=16)
+    digest = hashlib.blake2b(msgspec.json.encode((config, ranker, samples.meta)), digest_size=16)
     for array in (samples.viewers, samples.now_ms, samples.post_ids, samples.labels, samples.text_posts):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from millrace.base.errors import ConfigError
 from millrace.base.ids import Int64Array
 from millrace.base.kernels import njit
 from millrace.content.ngrams import UInt16Array
+from millrace.content.semantic_ids import Int16Array, table_rows
 from millrace.features.encoding.buckets import UInt8Array
 from millrace.features.encoding.hashing import id_rows
 from millrace.features.encoding.languages import N_LANGUAGE_ROWS
@@ -22,7 +23,8 @@ from millrace.models.config import TableConfig
 
 Float32Array = npt.NDArray[np.float32]
 
-TABLE_NAMES: Final = ("tokens", "posts", "authors", "languages")
+TABLE_NAMES: Final[tuple[str, ...]] = ("tokens", "posts", "authors", "languages")
+SIDS_NAME: Final = "sids"
 
 
 class EmbeddingTables:
@@ -30,17 +32,28 @@ class EmbeddingTables:
 
     Parameters
     ----------
-    tokens, posts, authors, languages
-        Shape (rows, width), float32; mapped or in memory.
+    tokens, posts, authors, languages, sids
+        Shape (rows, width), float32; mapped or in memory. The last is that of semantic ids: None where none are read.
+    n_sid_codes
+        Semantic ids of a level.
     """
 
     def __init__(
-        self, tokens: Float32Array, posts: Float32Array, authors: Float32Array, languages: Float32Array
+        self,
+        tokens: Float32Array,
+        posts: Float32Array,
+        authors: Float32Array,
+        languages: Float32Array,
+        sids: Float32Array | None = None,
+        *,
+        n_sid_codes: int = 0,
     ) -> None:
         self._tokens = tokens
         self._posts = posts
         self._authors = authors
         self._languages = languages
+        self._sids = sids
+        self._n_sid_codes = n_sid_codes
         self.width = tokens.shape[1]
 
     @classmethod
@@ -52,9 +65,13 @@ class EmbeddingTables:
         ConfigError
             If a file is missing, damaged, or not of the configured size.
         """
-        rows = (config.n_token_rows, config.n_post_rows, config.n_author_rows, N_LANGUAGE_ROWS)
+        rows = [config.n_token_rows, config.n_post_rows, config.n_author_rows, N_LANGUAGE_ROWS]
+        names = TABLE_NAMES
+        if config.n_sid_levels:
+            rows.append(config.n_sid_levels * config.n_sid_codes + 1)
+            names = (*TABLE_NAMES, SIDS_NAME)
         tables = []
-        for name, n_rows in zip(TABLE_NAMES, rows, strict=True):
+        for name, n_rows in zip(names, rows, strict=True):
             path = folder / f"{name}.npy"
             try:
                 table = np.load(path, mmap_mode="r")
@@ -70,7 +87,7 @@ class EmbeddingTables:
                     remedy="export the model again",
                 )
             tables.append(np.asarray(table))  # kernels are compiled for plain arrays; the pages stay mapped
-        return cls(*tables)
+        return cls(*tables, n_sid_codes=config.n_sid_codes)
 
     def content(self, tokens: UInt16Array) -> Float32Array:
         """Return the mean of texts' token rows, shape (n, width); zeros for no text. ``tokens`` is (n, 64)."""
@@ -91,6 +108,13 @@ class EmbeddingTables:
     def author(self, author_ids: Int64Array) -> Float32Array:
         """Return authors' vectors, the sum of two hashed rows each, shape (n, width)."""
         return _sums(self._authors, author_ids)
+
+    def semantic(self, codes: Int16Array) -> Float32Array:
+        """Return the sum over levels of semantic ids' vectors, shape (n, width); ``codes`` are -1 where none are."""
+        if self._sids is None:
+            return np.zeros((len(codes), self.width), dtype=np.float32)
+        summed: Float32Array = self._sids[table_rows(codes, self._n_sid_codes)].sum(axis=1)
+        return summed
 
 
 def _sums(table: Float32Array, ids: Int64Array) -> Float32Array:

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from millrace.base.errors import NotReadyError
 from millrace.base.params import Param
 from millrace.features.encoding.candidates import CandidateInputs
+from millrace.features.encoding.vector_inputs import NOTHING, VectorInputs
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.assembler import TokensOf
 from millrace.inference.live_models import LiveModels
@@ -29,8 +30,19 @@ ARM: Final = Param(
 class Predictor(Protocol):
     """What predicts: `millrace.inference.ranker_model.RankerModel`, or whatever stands in its place."""
 
-    def predict(self, viewer: ViewerInputs, candidates: CandidateInputs, tokens_of: TokensOf) -> Float32Array:
+    def predict(
+        self, viewer: ViewerInputs, candidates: CandidateInputs, tokens_of: TokensOf, vectors: VectorInputs = NOTHING
+    ) -> Float32Array:
         """Return P(action), seconds for the continuous one, shape (n, n_actions)."""
+
+
+VectorsFor = Callable[[Predictor], VectorInputs]
+"""Gives the vectors that a model was trained with, looked up in the stores of this process."""
+
+
+def nothing_for(model: Predictor) -> VectorInputs:  # noqa: ARG001 - whatever model asks
+    """Return no vectors."""
+    return NOTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from millrace.mixer.filters.safety import ReputationFilter, UnsafeFilter
 from millrace.mixer.filters.same_content import SameContentFilter
 from millrace.mixer.filters.seen import SeenFilter, ServedFilter
 from millrace.mixer.filters.viewer_settings import LanguageFilter, SensitiveFilter
-from millrace.mixer.home_models import MODELS, FixedModels, ModelSource
+from millrace.mixer.home_models import MODELS, FixedModels, ModelSource, VectorsFor, nothing_for
 from millrace.mixer.hydrators.authors import AuthorHydrator, MutualHydrator, ReputationHydrator
 from millrace.mixer.hydrators.content import ContentHydrator, NamesHydrator
 from millrace.mixer.hydrators.core import CoreHydrator
@@ -103,6 +103,8 @@ class HomeParts:
         Takes `Served` events; None logs none.
     models
         Gives each page the learned models of its lane.
+    vectors_for
+        Gives the vectors that a model was trained with, looked up in these stores.
     revise
         Changes the home pipeline's stages: what simulations put in the place of some; None changes nothing.
     """
@@ -114,6 +116,7 @@ class HomeParts:
     clock: Clock
     served_logger: ServedLogger | None = None
     models: ModelSource = field(default_factory=FixedModels)
+    vectors_for: VectorsFor = nothing_for
     revise: Callable[[Stages], Stages] | None = None
 
 
@@ -198,7 +201,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         ),
         rankers=(
             CountersRanker(parts.actions),  # what holds where no model has learned yet, or the model fails
-            ModelRanker(encoders, state.texts),
+            ModelRanker(encoders, state.texts, parts.vectors_for),
             WeightedSum(parts.actions),
             RecencyMultiplier(),
             SocialBonus(),

@@ -16,9 +16,6 @@ Preset = Literal["nano", "small", "large"]
 
 N_SURFACES: Final = 8
 
-TEXT_SCALE: Final = 8.0
-"""Text vectors have length 1; their 64 numbers enter times this, as large as everything else."""
-
 
 class TableConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rows of the hashed embedding tables, and their width; row 0 of each is padding."""
@@ -41,9 +38,15 @@ class TrunkConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     max_history: Annotated[int, Meta(ge=1)] = MAX_HISTORY
     tables: TableConfig = TableConfig()
     social_width: Annotated[int, Meta(ge=0, description="width of social vectors; 0: none are read")] = 0
+    media_width: Annotated[int, Meta(ge=0, description="width of media vectors; 0: none are read")] = 0
     text_width: Annotated[
         int, Meta(ge=0, description="width of the posts' text vectors, made or annotated; 0: none are read")
     ] = N_DIMS
+
+    @property
+    def n_media(self) -> int:
+        """Floats of a post's media: the vector and whether there is one."""
+        return self.media_width + 1 if self.media_width else 0
 
     def check(self) -> None:
         """Raise `ConfigError` unless the heads divide the width into even parts."""
@@ -81,6 +84,8 @@ class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Dense fields of a profile.
     schema
         Hash of the inputs' meaning (`millrace.features.encoding.candidates.schema_hash`).
+    semantic_ids, social
+        Digests of the codebooks and of the social encoder whose codes and vectors it reads; empty where it reads none.
     """
 
     trunk: TrunkConfig = TrunkConfig()
@@ -88,11 +93,14 @@ class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     n_dense: int = 0
     n_profile_dense: int = 4
     schema: str = ""
+    semantic_ids: str = ""
+    social: str = ""
 
     @property
     def history_width(self) -> int:
-        """Floats of a history token: content, post, author, semantic id, text vector, actions, dense, surface."""
-        return 4 * self.trunk.tables.width + self.trunk.text_width + len(self.actions) + 3 + N_SURFACES
+        """Floats of a history token: content, post, author, semantic id, text, actions, dense, surface, media."""
+        trunk = self.trunk
+        return 4 * trunk.tables.width + trunk.text_width + len(self.actions) + 3 + N_SURFACES + trunk.n_media
 
     @property
     def profile_width(self) -> int:
@@ -101,8 +109,9 @@ class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def candidate_width(self) -> int:
-        """Floats of a candidate: content, post, author, semantic id, language, text, its author's social vector, dense."""
-        return 5 * self.trunk.tables.width + self.trunk.text_width + self.trunk.social_width + self.n_dense
+        """Floats of a candidate: content, post, author, semantic id, language, text, author's social, media, dense."""
+        trunk = self.trunk
+        return 5 * trunk.tables.width + trunk.text_width + trunk.social_width + trunk.n_media + self.n_dense
 
 
 def preset(name: str, **changes: int) -> TrunkConfig:

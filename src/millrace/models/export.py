@@ -45,7 +45,8 @@ def export_ranker(ranker: Ranker, folder: Path) -> None:
 def export_tables(tables: Tables, folder: Path) -> None:
     """Write a model's embedding tables as ``.npy`` files, float32, to be mapped by `millrace.inference.tables`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("tokens", "posts", "authors", "languages"):
+    names = ("tokens", "posts", "authors", "languages", *(("sids",) if tables.sids.num_embeddings > 1 else ()))
+    for name in names:
         np.save(folder / f"{name}.npy", getattr(tables, name).weight.detach().float().cpu().numpy())
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from millrace.features.encoding.vector_sources import VectorSources
 from millrace.models.config import RankerConfig
 from millrace.models.losses import UncertaintyWeights
 from millrace.models.ranker import Ranker
@@ -23,10 +24,13 @@ class LearnedRanker(nn.Module):
     ----------
     config
         The ranker's.
+    sources
+        What it reads vectors from; None for nothing.
     """
 
-    def __init__(self, config: RankerConfig) -> None:
+    def __init__(self, config: RankerConfig, sources: VectorSources | None = None) -> None:
         super().__init__()
+        self.sources = sources or VectorSources()
         self.tables = Tables(config.trunk.tables)
         self.ranker = Ranker(config)
         self.uncertainty = UncertaintyWeights(len(config.actions))

@@ -56,6 +56,14 @@ class Tables(nn.Module):
         summed: Tensor = self.authors(rows).sum(dim=-2)
         return summed
 
+    def semantic(self, rows: Tensor) -> Tensor:
+        """Return the sum over levels of semantic ids' vectors, shape (..., width); ``rows`` is (..., n_levels), int64.
+
+        Zeros where no levels are read. Rows are those of `millrace.content.semantic_ids.table_rows`.
+        """
+        summed: Tensor = self.sids(rows).sum(dim=-2)
+        return summed
+
 
 def _table(n_rows: int, width: int) -> nn.Embedding:
     table = nn.Embedding(n_rows, width, padding_idx=0, sparse=True)

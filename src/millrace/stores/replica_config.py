@@ -41,3 +41,7 @@ class ReplicaConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     exports_to_warehouse: Annotated[
         bool, Meta(description="Whether the keeper exports the log to Parquet before it is trimmed")
     ] = True
+    refresh_social_every_s: Annotated[
+        float,
+        Meta(gt=0, description="The keeper computes social vectors anew after this long, for models that read them"),
+    ] = 600.0

@@ -6,6 +6,7 @@ import numpy as np
 
 from millrace.base.actions import Action, ActionSpace
 from millrace.content.ngrams import token_rows
+from millrace.content.vectors import text_vectors
 from millrace.features.encoding.candidates import SCALARS, dense_fields, schema_hash
 from millrace.flywheel.sample_set import SET_VERSION, SampleMeta, SampleSet, starts_of
 
@@ -68,5 +69,5 @@ def planted_samples(n_slates: int = 200, *, n_rows: int = 6, n_history: int = 8,
         baseline=np.full((n, len(actions)), 0.1, dtype=np.float32),
         text_posts=posts,
         text_tokens=token_rows([_TEXTS[topic] for topic in topic_of]),
-        text_vectors=np.zeros((n_posts, 64), dtype=np.int8),
+        text_vectors=text_vectors([_TEXTS[topic] for topic in topic_of]),
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from millrace.app.commands import train_vectors
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
 from millrace.base.errors import ConfigError
 
@@ -16,6 +17,20 @@ app = typer.Typer(no_args_is_help=True, help="Train models on what the log says.
 @app.callback()
 def train() -> None:
     """Train models on what the log says. Needs the extra: millrace[train]."""
+
+
+app.command("social")(train_vectors.social)
+app.command("semantic-ids")(train_vectors.semantic_ids)
+
+
+def need_torch() -> None:
+    """Raise `ConfigError` unless torch is installed."""
+    import importlib.util
+
+    if importlib.util.find_spec("torch") is None:
+        raise ConfigError(
+            "training", value="torch", problem="not installed", remedy="pip install 'millrace[train]', or make setup"
+        )
 
 
 @app.command("ranker")
@@ -37,6 +52,14 @@ def ranker(
         bool, typer.Option(help="Learn what the place on the page does, and leave it out when served.")
     ] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of first weights and of the order of pages.")] = 1,
+    semantic_ids: Annotated[
+        Path | None,
+        typer.Option(help="Folder that `train semantic-ids` wrote: posts' codes are read too.", show_default=False),
+    ] = None,
+    social: Annotated[
+        Path | None,
+        typer.Option(help="Folder that `train social` wrote: users' vectors are read too.", show_default=False),
+    ] = None,
     home: HomeOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -51,14 +74,10 @@ def ranker(
 
     Example: millrace train ranker --hours 48 --json
     """
-    import importlib.util
-
-    if importlib.util.find_spec("torch") is None:
-        raise ConfigError(
-            "training", value="torch", problem="not installed", remedy="pip install 'millrace[train]', or make setup"
-        )
+    need_torch()
     from millrace.app.commands.printing import notes, print_json, print_table, progress
     from millrace.app.training import home_samples, train_home_ranker
+    from millrace.features.encoding.vector_sources import VectorSources
     from millrace.flywheel.train_ranker import RankerTraining
     from millrace.models.config import preset
 
@@ -71,7 +90,8 @@ def ranker(
         seed=seed,
     )
     folder = out or settings.data_dir / "training" / "ranker"
-    trained = train_home_ranker(home_samples(settings, progress, hours=hours), training, folder, progress)
+    sources = VectorSources.open(semantic_ids, social)
+    trained = train_home_ranker(home_samples(settings, progress, hours=hours), training, folder, progress, sources)
     if as_json:
         print_json(trained)
         return

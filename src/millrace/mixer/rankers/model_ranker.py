@@ -11,7 +11,7 @@ from millrace.content.text_index import TextIndex
 from millrace.features.columns import ACTION_PROBS
 from millrace.features.encoding.candidates import READS
 from millrace.features.encoding.encoders import Encoders
-from millrace.mixer.home_models import ARM, MODELS
+from millrace.mixer.home_models import ARM, MODELS, VectorsFor, nothing_for
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import ColumnValues, Ranker
@@ -31,6 +31,8 @@ class ModelRanker(Ranker):
         Over the stores of this process.
     texts
         Where the posts' texts are.
+    vectors_for
+        Gives the vectors that a model was trained with.
     """
 
     name = "model"
@@ -38,9 +40,10 @@ class ModelRanker(Ranker):
     writes = (ACTION_PROBS,)
     params = (IS_ON, ARM)
 
-    def __init__(self, encoders: Encoders, texts: TextIndex) -> None:
+    def __init__(self, encoders: Encoders, texts: TextIndex, vectors_for: VectorsFor = nothing_for) -> None:
         self._encoders = encoders
         self._texts = texts
+        self._vectors_for = vectors_for
 
     def is_enabled(self, query: Query) -> bool:
         """Where the request's lane has a ranker, unless the param says no."""
@@ -53,7 +56,7 @@ class ModelRanker(Ranker):
             return {ACTION_PROBS: batch[ACTION_PROBS]}
         viewer = self._encoders.viewers.encode(query.viewer_id)
         candidates = self._encoders.candidates.encode(batch, query.now_ms, viewer.history.newest_ms)
-        return {ACTION_PROBS: model.predict(viewer, candidates, self._tokens_of)}
+        return {ACTION_PROBS: model.predict(viewer, candidates, self._tokens_of, self._vectors_for(model))}
 
     def _tokens_of(self, post_ids: Int64Array) -> UInt16Array:
         return self._texts.content(post_ids)[0]

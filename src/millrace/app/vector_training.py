@@ -1,0 +1,223 @@
+"""`millrace train social` and `millrace train semantic-ids`: from a home's log to vectors for other models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+
+from millrace.app import wiring
+from millrace.app.as_of import begin_before
+from millrace.app.evaluation import hear_log, moving
+from millrace.app.settings import Settings
+from millrace.app.training import ShowProgress
+from millrace.base.ids import IdHasher, Int64Array
+from millrace.content.text_kernels import HAS_VECTOR
+from millrace.features.social_graph import SocialGraph
+from millrace.features.social_history import SocialHistory
+from millrace.features.social_vectors import SocialVectors
+from millrace.flywheel.link_metrics import LinkMetrics
+from millrace.flywheel.slate_join import HOUR_MS
+from millrace.flywheel.train_semantic_ids import QualityReport, SemanticIdConfig, train_semantic_ids
+from millrace.stream.log import Log, total
+
+if TYPE_CHECKING:
+    from millrace.flywheel.train_social import SocialTraining
+
+HELD_OUT_FRAC: Final = 0.15
+"""Newest pages whose follows the encoder is not to learn from: a little more than what the ranker holds out."""
+
+N_MOMENTS: Final = 12
+
+
+class TrainedSocial(msgspec.Struct, frozen=True, kw_only=True):
+    """What `train_home_social` did.
+
+    Attributes
+    ----------
+    learned_until_ms
+        The moment of the graph that the encoder was learned from.
+    n_moments
+        How many times the vectors were taken.
+    test, newcomers
+        By scorer, the encoder first: follows held out, and those of users who were not there while it learned.
+    """
+
+    folder: str
+    n_users: int
+    n_edges: int
+    best_step: int
+    validation_auc: float
+    learned_until_ms: int
+    n_moments: int
+    test: dict[str, LinkMetrics]
+    newcomers: dict[str, LinkMetrics]
+
+
+class TrainedSemanticIds(msgspec.Struct, frozen=True, kw_only=True):
+    """What `train_home_semantic_ids` did: quality on the posts that were learned from, and on those held out."""
+
+    folder: str
+    learned: QualityReport
+    held_out: QualityReport
+
+
+class SocialMoments(msgspec.Struct, frozen=True, kw_only=True):
+    """The follow graph again and again, and which of these is to be learned from.
+
+    Attributes
+    ----------
+    as_of_ms, graphs
+        Ascending.
+    learned
+        Which.
+    now
+        The graph where the log ends.
+    """
+
+    as_of_ms: tuple[int, ...]
+    graphs: tuple[SocialGraph, ...]
+    learned: int
+    now: SocialGraph
+
+
+def train_home_social(
+    settings: Settings,
+    training: SocialTraining,
+    folder: Path,
+    show_progress: ShowProgress,
+    *,
+    hours: float | None = None,
+    held_out_frac: float = HELD_OUT_FRAC,
+) -> TrainedSocial:
+    """Learn the social encoder from the follows of a home's log, and write it with vectors of several moments.
+
+    The encoder learns from the graph as it was before the newest pages; vectors are taken at moments spread over all
+    pages, and where the log ends: those serve first.
+
+    Raises
+    ------
+    SourceDataError
+        If nobody follows anybody.
+    """
+    from millrace.flywheel.train_social import train_social
+
+    moments = social_moments(settings, show_progress, hours=hours, held_out_frac=held_out_frac)
+    graph = moments.graphs[moments.learned]
+    learned_until_ms = moments.as_of_ms[moments.learned]
+    with show_progress("training (steps)") as step:
+        report = train_social(graph.edges, graph.known, training, folder=folder, on_progress=moving(step))
+    vectors = SocialVectors.load(folder)
+    times = list(zip(moments.as_of_ms, moments.graphs, strict=True))
+    SocialHistory.of(vectors.network, learned_until_ms, times).save(folder)
+    vectors.refresh(moments.now.edges, moments.now.known)
+    vectors.save(folder)
+    return TrainedSocial(
+        folder=str(folder),
+        n_users=report.n_users,
+        n_edges=report.n_edges,
+        best_step=report.best_step,
+        validation_auc=report.validation_auc,
+        learned_until_ms=learned_until_ms,
+        n_moments=len(times),
+        test=report.test,
+        newcomers=report.newcomers,
+    )
+
+
+def social_moments(
+    settings: Settings,
+    show_progress: ShowProgress,
+    *,
+    hours: float | None = None,
+    held_out_frac: float = HELD_OUT_FRAC,
+    n_moments: int = N_MOMENTS,
+) -> SocialMoments:
+    """Return the follow graph of a home as it was at moments spread over its pages; reads only.
+
+    Parameters
+    ----------
+    settings, show_progress
+        The home, and how progress is shown.
+    hours
+        Newest hours whose pages count; None: all.
+    held_out_frac
+        The graph that is to be learned from is that of before this share of the pages, the newest.
+    n_moments
+        How many moments up to there; those after it follow in the same steps.
+    """
+    hasher = IdHasher()
+    log = wiring.build_log(settings)
+    try:
+        join = wiring.build_slate_join(settings, hasher, window_ms=int(24 * HOUR_MS), takes_all=True)
+        hear_log(settings, log, join, show_progress)
+        slates = join.join(0 if hours is None else join.last_ms + 1 - int(hours * HOUR_MS))
+        shares = np.arange(int(n_moments / (1.0 - held_out_frac)) + 1) / n_moments * (1.0 - held_out_frac)
+        chosen = np.minimum((shares[shares < 1.0] * len(slates)).astype(np.int64), max(len(slates) - 1, 0))
+        chosen, places = np.unique(chosen, return_inverse=True) if len(slates) else (chosen[:0], chosen[:1])
+        with show_progress("replaying the log (records)") as step:
+            graphs = _graphs_at(settings, log, hasher, slates.cuts[chosen], moving(step))
+    finally:
+        log.close()
+    times = slates.began_ms[chosen].tolist()
+    if not times:
+        # Nobody has seen anything yet: there are no samples to be fair to.
+        return SocialMoments(as_of_ms=(max(join.last_ms, 0),), graphs=tuple(graphs), learned=0, now=graphs[0])
+    learned = int(places[min(n_moments, len(places) - 1)])
+    return SocialMoments(as_of_ms=tuple(times), graphs=tuple(graphs[:-1]), learned=learned, now=graphs[-1])
+
+
+def train_home_semantic_ids(
+    settings: Settings, config: SemanticIdConfig, folder: Path, show_progress: ShowProgress
+) -> TrainedSemanticIds:
+    """Learn semantic ids from the text vectors of a home's live posts, and write the codebooks into a folder.
+
+    Texts alone are learned from, nothing that anybody did.
+
+    Raises
+    ------
+    SourceDataError
+        If there are fewer posts with a text than codes of a level.
+    """
+    log = wiring.build_log(settings)
+    try:
+        replica = wiring.build_replica(settings, log, has_content_reads=False)
+        try:
+            replica.restore()
+            with show_progress("folding the log (records)") as step:
+                replica.catch_up(moving(step))
+            index = replica.state.texts.by_row()
+            vectors = index.vectors[(index.flags & HAS_VECTOR != 0) & (index.post_ids != 0)]
+        finally:
+            replica.close()
+    finally:
+        log.close()
+    with show_progress("training (levels)") as step:
+        report = train_semantic_ids(vectors, config, folder=folder, on_progress=moving(step))
+    return TrainedSemanticIds(folder=str(folder), learned=report.learned, held_out=report.held_out)
+
+
+def _graphs_at(
+    settings: Settings, log: Log, hasher: IdHasher, cuts: Int64Array, on_progress: Callable[[int, int], None]
+) -> list[SocialGraph]:
+    """Return the graph at each position of the log, ascending, and at its end."""
+    replica = wiring.build_replica(settings, log, has_content_reads=False, hasher=hasher)
+    try:
+        if len(cuts):
+            begin_before(replica, int(cuts[0]))
+        else:
+            replica.restore()
+        first, last = total(replica.position), total(log.end())
+        found = []
+        for cut in [*cuts.tolist(), last]:
+            while (missing := cut - total(replica.position)) > 0:
+                if not len(replica.step(min(missing, replica.config.catch_up_records)).records):
+                    break
+                on_progress(total(replica.position) - first, last - first)
+            found.append(SocialGraph.of(replica.state.follow_graph, replica.state.texts))
+        return found
+    finally:
+        replica.close()
