@@ -93,9 +93,9 @@ class NumpyRunner:
     def score(self, candidates: Float32Array, encoded: EncodedViewers) -> Float32Array:
         """Score candidates; see `RankRunner`."""
         check_candidates(self.config, candidates, encoded)
-        n_sparse = self.config.candidate_width - self.config.n_dense
-        hidden = np.maximum(self._linear("dense_in.0", candidates[..., n_sparse:]), 0.0)
-        x = self._linear("sparse_in", candidates[..., :n_sparse]) + self._linear("dense_in.2", hidden)
+        d = self.config.trunk.d
+        hidden = np.maximum(self._linear("dense_in.0", candidates[..., d:]), 0.0)
+        x = candidates[..., :d] + self._linear("dense_in.2", hidden)
         place = np.array([self.config.trunk.max_history + 1])
         scale = np.float32(1.0 / math.sqrt(self._d_head))
         for layer in range(self.config.trunk.n_layers):

@@ -93,7 +93,8 @@ class RankRunner(Protocol):
         Parameters
         ----------
         candidates
-            Shape (batch, n_candidates, candidate_width), float32; no candidates are fine.
+            Shape (batch, n_candidates, scored_width), float32: what depends on the post alone, projected
+            (`millrace.inference.projection`), then the dense fields. No candidates are fine.
         encoded
             As many viewers, of `encode` of the same version.
 
@@ -139,7 +140,7 @@ def check_viewers(config: RankerConfig, viewers: Viewers) -> None:
 def check_candidates(config: RankerConfig, candidates: Float32Array, encoded: EncodedViewers) -> None:
     """Raise `SchemaError` unless candidates and encoded viewers are what the config says, and as many."""
     n = candidates.shape[1] if candidates.ndim > 1 else 0
-    _check("candidates", candidates, (encoded.n, n, config.candidate_width), np.float32)
+    _check("candidates", candidates, (encoded.n, n, config.scored_width), np.float32)
     trunk, n_tokens = config.trunk, encoded.mask.shape[-1]
     shape = (encoded.n, trunk.n_layers, trunk.n_heads, n_tokens, trunk.d // trunk.n_heads)
     _check("encoded viewers' keys", encoded.keys, shape, np.float32)

@@ -97,6 +97,11 @@ class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Floats of a candidate: content, post, author, semantic id, language, social vector of its author, dense."""
         return 5 * self.trunk.tables.width + self.trunk.social_width + self.n_dense
 
+    @property
+    def scored_width(self) -> int:
+        """Floats of a candidate as it is scored: all but the dense ones projected to the trunk's width, then those."""
+        return self.trunk.d + self.n_dense
+
 
 def preset(name: str, **changes: int) -> TrunkConfig:
     """Return the trunk of a preset, with some of its own sizes changed.

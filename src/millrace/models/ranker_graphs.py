@@ -3,6 +3,7 @@
 Both compute what `millrace.models.ranker.Ranker` does, with less work:
 
 * Scales of norms are folded into the weights that follow.
+* What depends on a post alone is projected before, and kept (`millrace.inference.content_cache`).
 * All candidates share one place, so that instead of every query the viewer's keys are turned, back by as much.
 * Queries and keys are normalised, so that logits are bounded: where the bound allows (it does unless training made the
   learned scales huge), exponentials are taken as they are. Padding then is values, and weights, of zero; what a
@@ -91,48 +92,48 @@ def score_graph(config: RankerConfig, weights: Weights) -> onnx.ModelProto:
     """Return the graph from (candidates, keys, values, mask) to predictions."""
     g = GraphBuilder("score")
     trunk = config.trunk
-    n_heads, d_head = trunk.n_heads, trunk.d // trunk.n_heads
-    candidates = g.input("candidates", ["batch", "n_candidates", config.candidate_width])
+    n_heads, d, d_head = trunk.n_heads, trunk.d, trunk.d // trunk.n_heads
+    candidates = g.input("candidates", ["batch", "n_candidates", config.scored_width])
     shape: list[int | str] = ["batch", trunk.n_layers, n_heads, "n_tokens", d_head]
     keys, values = g.input("keys", shape), g.input("values", shape)
     mask = g.input("mask", ["batch", "n_tokens"])
     seen = _seen(g, config, weights, keys, values, mask)
+    # Rows of all viewers lie one behind the other but where they look at their own viewer.
+    by_viewer = g.op("Concat", g.op("Slice", g.op("Shape", candidates), g.ints(0), g.ints(2)), g.ints(d), axis=0)
     x, normed = candidates_in(g, config, weights, candidates)
     for layer in range(trunk.n_layers):
         w = _block(weights, layer)
-        parts = np.split(w["qkv.weight"] * w["norm.weight"], 3)
-        q, k, v = (_heads(g, g.linear(normed, part), n_heads, d_head) for part in parts)
-        q, k = g.normed(q, d_head), g.normed(k, d_head)
+        q_weight, k_weight, v_weight = np.split(w["qkv.weight"] * w["norm.weight"], 3)
+        rows = g.op("Unsqueeze", g.op("Reshape", normed, by_viewer), g.ints(1))
+        # A weight for each head: what comes out lies head by head, and nothing has to be transposed.
+        q, k, v = (g.op("MatMul", rows, _by_head(g, part, n_heads)) for part in (q_weight, k_weight, v_weight))
+        # What a candidate thinks of itself: both would be turned by the same angle, which changes nothing.
         scale = w["q_norm.weight"] * w["k_norm.weight"] / math.sqrt(d_head)
-        # Both would be turned by the same angle, which changes nothing.
-        own = g.op("MatMul", g.op("Mul", q, k), g.constant(scale[:, None]))
-        logits = g.op("MatMul", g.op("Transpose", q, perm=[0, 2, 1, 3]), seen.keys[layer])
+        q = g.normed(q, d_head)
+        own = g.op("ReduceSum", g.op("Mul", q, g.normed(k, d_head, scale)), g.ints(-1), keepdims=1)
+        logits = g.op("MatMul", q, seen.keys[layer])
         if np.abs(scale).max() * d_head > MAX_LOGIT:
             logits, own = _shifted(g, logits, own, mask)
-        own, looks = g.op("Exp", own), g.op("Exp", logits)
-        mixed = g.op("Transpose", g.op("MatMul", looks, seen.values[layer]), perm=[0, 2, 1, 3])
-        total = g.op("Transpose", g.op("MatMul", looks, seen.is_token), perm=[0, 2, 1, 3])
-        mixed = g.op("Div", g.op("Add", mixed, g.op("Mul", own, v)), g.op("Add", total, own))
-        x, normed = _finished(g, x, mixed, w)
-    heads_out(g, config, weights, normed)
+        own = g.op("Exp", own)
+        # The last column of the values tells tokens from padding: it sums the weights.
+        mixed, total = g.split(g.op("MatMul", g.op("Exp", logits), seen.values[layer]), d_head, 1)
+        mixed = g.op("Div", g.op("Add", mixed, g.op("Mul", v, own)), g.op("Add", total, own))
+        mixed = g.reshape(g.op("Transpose", mixed, perm=[0, 2, 1, 3]), -1, d)
+        x, normed = g.added_and_normed(x, g.gemm(mixed, w["out.weight"]), d)
+        wide = g.gemm(normed, w["up.weight"] * w["ffn_norm.weight"], is_relu=True)
+        x, normed = g.added_and_normed(x, g.gemm(g.op("Mul", wide, wide), w["down.weight"]), d)
+    logits = g.gemm(normed, weights["head.weight"] * weights["final_norm.weight"], weights["head.bias"])
+    by_viewer = g.op("Concat", g.op("Slice", g.op("Shape", candidates), g.ints(0), g.ints(2)), g.ints(-1), axis=0)
+    linked(g, g.op("Reshape", logits, by_viewer), len(config.actions))
     return g.model({"schema": config.schema})
 
 
 def candidates_in(g: GraphBuilder, config: RankerConfig, weights: Weights, candidates: str) -> tuple[str, str]:
-    """Return candidates as tokens, shape (batch, n_candidates, d), and the same normed."""
-    n_sparse = config.candidate_width - config.n_dense
-    dense = g.op("Slice", candidates, g.ints(n_sparse), g.ints(config.candidate_width), g.ints(2))
-    hidden = g.op("Relu", g.linear(dense, weights["dense_in.0.weight"], weights["dense_in.0.bias"]))
-    hidden = g.linear(hidden, weights["dense_in.2.weight"])
-    # Rows of zeros for the dense part: cheaper than a copy of the rest.
-    sparse_weight = np.pad(weights["sparse_in.weight"], ((0, 0), (0, config.n_dense)))
-    return g.added_and_normed(g.linear(candidates, sparse_weight), hidden, config.trunk.d, weights["dense_in.2.bias"])
-
-
-def heads_out(g: GraphBuilder, config: RankerConfig, weights: Weights, normed: str) -> None:
-    """Add the heads and declare the predictions."""
-    logits = g.linear(normed, weights["head.weight"] * weights["final_norm.weight"], weights["head.bias"])
-    linked(g, logits, len(config.actions))
+    """Return candidates as tokens, shape (batch * n_candidates, d), and the same normed."""
+    d = config.trunk.d
+    x, dense = g.split(g.reshape(candidates, -1, config.scored_width), d, config.n_dense)
+    hidden = g.gemm(dense, weights["dense_in.0.weight"], weights["dense_in.0.bias"], is_relu=True)
+    return g.added_and_normed(x, g.gemm(hidden, weights["dense_in.2.weight"]), d, weights["dense_in.2.bias"])
 
 
 def linked(g: GraphBuilder, logits: str, n_actions: int) -> None:
@@ -147,12 +148,11 @@ class _Seen(NamedTuple):
     """What candidates see of viewers, by layer.
 
     Keys, shape (batch, n_heads, d_head, n_tokens), are turned back from the candidates' place and scaled; values,
-    (batch, n_heads, n_tokens, d_head), are 0 for padding, as ``is_token``, (batch, 1, n_tokens, 1), is.
+    (batch, n_heads, n_tokens, d_head + 1), have a column of ones behind them, and are 0 for padding.
     """
 
     keys: list[str]
     values: list[str]
-    is_token: str
 
 
 def _seen(g: GraphBuilder, config: RankerConfig, weights: Weights, keys: str, values: str, mask: str) -> _Seen:
@@ -164,22 +164,25 @@ def _seen(g: GraphBuilder, config: RankerConfig, weights: Weights, keys: str, va
     scales = [_block(weights, layer)["q_norm.weight"] / math.sqrt(d_head) for layer in layers]
     turned = g.op("MatMul", keys, g.constant(np.stack([back * scale for scale in scales])[:, None]))
     turned = g.op("Transpose", turned, perm=[0, 1, 2, 4, 3])
-    is_token = g.op("Exp", g.op("Unsqueeze", mask, g.ints(1, 3)))
-    alive = g.op("Mul", values, g.op("Unsqueeze", is_token, g.ints(1)))
+    is_token = g.op("Exp", g.op("Unsqueeze", mask, g.ints(1, 2, 4)))
+    alive = g.op("Mul", g.op("Pad", values, g.ints(*[0] * 9, 1), g.constant(1.0)), is_token)
     at = [g.constant(layer, np.int64) for layer in layers]
     return _Seen(
         [g.op("Gather", turned, layer, axis=1) for layer in at],
         [g.op("Gather", alive, layer, axis=1) for layer in at],
-        is_token,
     )
 
 
 def _shifted(g: GraphBuilder, logits: str, own: str, mask: str) -> tuple[str, str]:
     """Return logits against the highest of each candidate: what a softmax does; for scales that know no bound."""
     logits = g.op("Add", logits, g.op("Unsqueeze", mask, g.ints(1, 2)))
-    own_first = g.op("Transpose", own, perm=[0, 2, 1, 3])
-    highest = g.op("Max", g.op("ReduceMax", logits, axes=[-1], keepdims=1), own_first)
-    return g.op("Sub", logits, highest), g.op("Sub", own, g.op("Transpose", highest, perm=[0, 2, 1, 3]))
+    highest = g.op("Max", g.op("ReduceMax", logits, axes=[-1], keepdims=1), own)
+    return g.op("Sub", logits, highest), g.op("Sub", own, highest)
+
+
+def _by_head(g: GraphBuilder, weight: Float32Array, n_heads: int) -> str:
+    """Return a projection's weight as a constant with a part for each head, shape (n_heads, d, d_head)."""
+    return g.constant(weight.reshape(n_heads, -1, weight.shape[1]).swapaxes(1, 2))
 
 
 def _per_head(g: GraphBuilder, mask: str, n_heads: int) -> str:
