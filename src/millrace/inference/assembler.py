@@ -31,16 +31,21 @@ class Assembler:
         The ranker's.
     tables
         Its tables.
+
+    Attributes
+    ----------
+    config
+        The ranker's.
     """
 
     def __init__(self, config: RankerConfig, tables: EmbeddingTables) -> None:
-        self._config = config
+        self.config = config
         self._tables = tables
         self._bits = np.arange(len(config.actions), dtype=np.uint64)
 
     def viewer(self, viewer: ViewerInputs, tokens_of: TokensOf) -> Viewers:
         """Return one viewer's floats, a batch of one."""
-        config, tables, history = self._config, self._tables, viewer.history
+        config, tables, history = self.config, self._tables, viewer.history
         n, width = history.n, tables.width
         floats = np.zeros((1, n, config.history_width), dtype=np.float32)
         if n:
@@ -60,15 +65,21 @@ class Assembler:
         profile[:, config.profile_width - config.n_profile_dense :] = viewer.dense * np.float32(SCALE)
         return Viewers(profile, floats, np.ones((1, n + 1), dtype=np.bool_))
 
-    def candidates(self, inputs: CandidateInputs, tokens_of: TokensOf) -> Float32Array:
-        """Return candidates' floats, shape (1, n, candidate_width)."""
-        config, tables = self._config, self._tables
+    def posts(self, inputs: CandidateInputs, tokens: UInt16Array) -> Float32Array:
+        """Return those of candidates' floats that depend on the post alone, shape (n, candidate_width - n_dense).
+
+        Parameters
+        ----------
+        inputs
+            The candidates.
+        tokens
+            Token rows of their texts, shape (n, 64).
+        """
+        config, tables = self.config, self._tables
         width = tables.width
-        floats = np.zeros((1, inputs.n, config.candidate_width), dtype=np.float32)
-        rows = floats[0]
-        rows[:, :width] = tables.content(tokens_of(inputs.post_ids))
-        rows[:, width : 2 * width] = tables.post(inputs.post_ids)
-        rows[:, 2 * width : 3 * width] = tables.author(inputs.author_ids)
-        rows[:, 4 * width : 5 * width] = tables.language(inputs.languages)
-        rows[:, config.candidate_width - config.n_dense :] = inputs.dense * np.float32(SCALE)
+        floats = np.zeros((inputs.n, config.candidate_width - config.n_dense), dtype=np.float32)
+        floats[:, :width] = tables.content(tokens)
+        floats[:, width : 2 * width] = tables.post(inputs.post_ids)
+        floats[:, 2 * width : 3 * width] = tables.author(inputs.author_ids)
+        floats[:, 4 * width : 5 * width] = tables.language(inputs.languages)
         return floats

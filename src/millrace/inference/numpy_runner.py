@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
@@ -44,6 +45,25 @@ def load_config(folder: Path) -> RankerConfig:
         raise ConfigError(
             "ranker config", value=str(path), problem=str(error), remedy="export the ranker again"
         ) from error
+
+
+def load_weight(folder: Path, name: str) -> Float32Array:
+    """Return one weight of an exported ranker, by its name in torch.
+
+    Raises
+    ------
+    ConfigError
+        If it is missing or damaged.
+    """
+    path = folder / WEIGHTS_FILE
+    try:
+        with np.load(path) as weights:
+            weight: Float32Array = weights[name]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            "ranker's weights", value=f"{path}: {name}", problem=str(error), remedy="export the ranker again"
+        ) from error
+    return weight
 
 
 class NumpyRunner:

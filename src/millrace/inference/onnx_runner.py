@@ -55,7 +55,16 @@ class OnnxRunner:
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Return the runner of an exported ranker, from the folder of `millrace.models.export.export_ranker`."""
-        return cls(load_config(folder), open_session(folder / ENCODE_FILE), open_session(folder / SCORE_FILE))
+        config, score = load_config(folder), open_session(folder / SCORE_FILE)
+        width = score.get_inputs()[0].shape[-1]
+        if width != config.scored_width:
+            raise ConfigError(
+                "model file",
+                value=str(folder / SCORE_FILE),
+                problem=f"reads {width} floats of a candidate, not {config.scored_width}",
+                remedy="export it again: an older version wrote it",
+            )
+        return cls(config, open_session(folder / ENCODE_FILE), score)
 
     def encode(self, viewers: Viewers) -> EncodedViewers:
         """Encode viewers; see `RankRunner`."""

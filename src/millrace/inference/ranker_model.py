@@ -1,9 +1,10 @@
-"""`RankerModel`: a served ranker whole: tables, assembler, runner."""
+"""`RankerModel`: a served ranker whole: tables, assembler, caches, runner."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 
@@ -11,9 +12,22 @@ from millrace.base.errors import SchemaError
 from millrace.features.encoding.candidates import CandidateInputs
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.assembler import Assembler, TokensOf
+from millrace.inference.content_cache import CacheCounts, ContentCache
+from millrace.inference.numpy_runner import load_weight
 from millrace.inference.onnx_runner import OnnxRunner
-from millrace.inference.runner import RankRunner
+from millrace.inference.runner import EncodedViewers, RankRunner
 from millrace.inference.tables import EmbeddingTables, Float32Array
+from millrace.inference.viewer_cache import ViewerCache
+
+CACHE_BYTES: Final = 64 * 2**20
+PROJECTION: Final = "sparse_in.weight"
+
+
+class RankerCounts(NamedTuple):
+    """How the caches of a model fare."""
+
+    viewers: CacheCounts
+    posts: CacheCounts
 
 
 class RankerModel:
@@ -25,12 +39,26 @@ class RankerModel:
         Runs the graphs.
     tables
         The embedding tables.
+    projection
+        The weight that projects what depends on a post alone, shape (d, candidate_width - n_dense).
+    viewer_bytes, content_bytes
+        What may be kept of viewers and of posts.
     """
 
-    def __init__(self, runner: RankRunner, tables: EmbeddingTables) -> None:
+    def __init__(
+        self,
+        runner: RankRunner,
+        tables: EmbeddingTables,
+        projection: Float32Array,
+        *,
+        viewer_bytes: int = CACHE_BYTES,
+        content_bytes: int = CACHE_BYTES,
+    ) -> None:
         self.config = runner.config
         self._runner = runner
         self._assembler = Assembler(runner.config, tables)
+        self._posts = ContentCache(self._assembler, projection, content_bytes)
+        self._viewers = ViewerCache(viewer_bytes)
 
     @classmethod
     def open(cls, folder: Path, schema: str) -> Self:
@@ -58,16 +86,33 @@ class RankerModel:
                 problem=f"reads other features than this version's {schema}",
                 remedy="train it anew: millrace train ranker",
             )
-        return cls(runner, EmbeddingTables.open(folder, runner.config.trunk.tables))
+        tables = EmbeddingTables.open(folder, runner.config.trunk.tables)
+        return cls(runner, tables, load_weight(folder, PROJECTION))
+
+    @property
+    def counts(self) -> RankerCounts:
+        """How the caches fare."""
+        return RankerCounts(self._viewers.counts, self._posts.counts)
 
     def predict(self, viewer: ViewerInputs, candidates: CandidateInputs, tokens_of: TokensOf) -> Float32Array:
         """Return P(action), seconds for the continuous one, shape (n, n_actions)."""
         if not candidates.n:
             return np.zeros((0, len(self.config.actions)), dtype=np.float32)
-        encoded = self._runner.encode(self._assembler.viewer(viewer, tokens_of))
-        predictions: Float32Array = self._runner.score(self._assembler.candidates(candidates, tokens_of), encoded)[0]
+        encoded = self._encoded(viewer, tokens_of)
+        predictions: Float32Array = self._runner.score(self._posts.candidates(candidates, tokens_of), encoded)[0]
         return predictions
 
     def close(self) -> None:
         """Give back what the runner holds."""
         self._runner.close()
+
+    def _encoded(self, viewer: ViewerInputs, tokens_of: TokensOf) -> EncodedViewers:
+        # Texts are no part of the inputs' version: one may be edited, deleted or forgotten while the viewer rests.
+        tokens = tokens_of(viewer.history.post_ids)
+        version = viewer.version() + hashlib.blake2b(tokens.tobytes(), digest_size=16).digest()
+        kept = self._viewers.find(viewer.viewer_id, version)
+        if kept is not None:
+            return kept
+        encoded = self._runner.encode(self._assembler.viewer(viewer, lambda _: tokens))
+        self._viewers.keep(viewer.viewer_id, version, encoded)
+        return encoded

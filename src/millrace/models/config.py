@@ -51,7 +51,7 @@ class TrunkConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 PRESETS: Final[dict[str, TrunkConfig]] = {
     "nano": TrunkConfig(),
-    "small": TrunkConfig(d=128, n_layers=2, n_heads=8, tables=TableConfig(width=64, n_author_rows=1 << 16)),
+    "small": TrunkConfig(d=128, n_layers=2, n_heads=4, tables=TableConfig(width=64, n_author_rows=1 << 16)),
     "large": TrunkConfig(
         d=512,
         n_layers=6,

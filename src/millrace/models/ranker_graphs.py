@@ -99,12 +99,13 @@ def score_graph(config: RankerConfig, weights: Weights) -> onnx.ModelProto:
     mask = g.input("mask", ["batch", "n_tokens"])
     seen = _seen(g, config, weights, keys, values, mask)
     # Rows of all viewers lie one behind the other but where they look at their own viewer.
-    by_viewer = g.op("Concat", g.op("Slice", g.op("Shape", candidates), g.ints(0), g.ints(2)), g.ints(d), axis=0)
+    sizes = g.op("Slice", g.op("Shape", candidates), g.ints(0), g.ints(2))
+    by_viewer = g.op("Concat", sizes, g.ints(d), axis=0)
     x, normed = candidates_in(g, config, weights, candidates)
     for layer in range(trunk.n_layers):
         w = _block(weights, layer)
         q_weight, k_weight, v_weight = np.split(w["qkv.weight"] * w["norm.weight"], 3)
-        rows = g.op("Unsqueeze", g.op("Reshape", normed, by_viewer), g.ints(1))
+        rows = g.op("Unsqueeze", g.op("Reshape", normed, by_viewer, allowzero=1), g.ints(1))
         # A weight for each head: what comes out lies head by head, and nothing has to be transposed.
         q, k, v = (g.op("MatMul", rows, _by_head(g, part, n_heads)) for part in (q_weight, k_weight, v_weight))
         # What a candidate thinks of itself: both would be turned by the same angle, which changes nothing.
@@ -123,8 +124,8 @@ def score_graph(config: RankerConfig, weights: Weights) -> onnx.ModelProto:
         wide = g.gemm(normed, w["up.weight"] * w["ffn_norm.weight"], is_relu=True)
         x, normed = g.added_and_normed(x, g.gemm(g.op("Mul", wide, wide), w["down.weight"]), d)
     logits = g.gemm(normed, weights["head.weight"] * weights["final_norm.weight"], weights["head.bias"])
-    by_viewer = g.op("Concat", g.op("Slice", g.op("Shape", candidates), g.ints(0), g.ints(2)), g.ints(-1), axis=0)
-    linked(g, g.op("Reshape", logits, by_viewer), len(config.actions))
+    by_viewer = g.op("Concat", sizes, g.ints(len(config.actions)), axis=0)
+    linked(g, g.op("Reshape", logits, by_viewer, allowzero=1), len(config.actions))
     return g.model({"schema": config.schema})
 
 
