@@ -58,7 +58,7 @@ class Assembler:
             at += len(self._bits)
             token[:, at : at + 3] = history.dense * np.float32(SCALE)
             known = np.flatnonzero(history.surfaces)
-            token[known, at + 3 + history.surfaces[known] % N_SURFACES] = 1.0
+            token[known, at + 3 + history.surfaces[known].astype(np.intp) % N_SURFACES] = 1.0
         profile = np.zeros((1, config.profile_width), dtype=np.float32)
         profile[:, :width] = tables.spoken(viewer.languages[None])
         profile[:, width : 2 * width] = tables.content(viewer.bio[None])

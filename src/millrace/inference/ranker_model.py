@@ -55,6 +55,7 @@ class RankerModel:
         content_bytes: int = CACHE_BYTES,
     ) -> None:
         self.config = runner.config
+        self.tables = tables
         self._runner = runner
         self._assembler = Assembler(runner.config, tables)
         self._posts = ContentCache(self._assembler, projection, content_bytes)
