@@ -143,9 +143,7 @@ def measured(folder: Path) -> tuple[bool, dict[str, float], dict[str, float]]:
 
     served = RankerModel.open(folder, config.schema)
     page = a_page(config)
-    unkept = RankerModel(
-        runner, served.tables, weights["sparse_in.weight"], viewer_bytes=0
-    )
+    unkept = RankerModel(runner, served.tables, weights["sparse_in.weight"], viewer_bytes=0)
     is_equal &= np.array_equal(served.predict(*page), unkept.predict(*page))
     runs["page"] = lambda _: unkept.predict(*page)
     runs["page_kept"] = lambda _: served.predict(*page)

@@ -51,6 +51,7 @@ class OnnxRunner:
         self.config = config
         self._encode = encode_session
         self._score = score_session
+        self._reads_mask = any(given.name == "mask" for given in score_session.get_inputs())
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -75,7 +76,9 @@ class OnnxRunner:
     def score(self, candidates: Float32Array, encoded: EncodedViewers) -> Float32Array:
         """Score candidates; see `RankRunner`."""
         check_candidates(self.config, candidates, encoded)
-        inputs = {"candidates": candidates, "keys": encoded.keys, "values": encoded.values, "mask": encoded.mask}
+        inputs = {"candidates": candidates, "keys": encoded.keys, "values": encoded.values}
+        if self._reads_mask:
+            inputs["mask"] = encoded.mask
         predictions: Float32Array = self._score.run(None, inputs)[0]
         return predictions
 
