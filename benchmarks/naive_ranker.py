@@ -14,6 +14,7 @@ import onnx
 
 from millrace.models.config import RankerConfig
 from millrace.models.onnx_graph import GraphBuilder
+from millrace.models.products import FloatProducts
 from millrace.models.ranker_graphs import MASKED, candidates_in, linked, places
 
 Weights = Mapping[str, np.ndarray]
@@ -30,7 +31,7 @@ def naive_graph(config: RankerConfig, weights: Weights, n_history: int, n_candid
     mask = g.input("mask", [n, n])
     first = g.linear(profile, weights["profile_in.weight"], weights["profile_in.bias"])
     tokens = g.linear(history, weights["history_in.weight"], weights["history_in.bias"])
-    rows, _ = candidates_in(g, config, weights, candidates)
+    rows, _ = candidates_in(g, config, weights, candidates, FloatProducts(g))
     x = g.op("Concat", first, g.reshape(tokens, -1, d), rows, axis=0)
     at = np.array([0, *range(trunk.max_history + 1 - n_history, trunk.max_history + 1)])
     at = np.concatenate([at, np.full(n_candidates, trunk.max_history + 1)])

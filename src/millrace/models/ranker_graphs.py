@@ -24,6 +24,7 @@ import onnx
 from millrace.base.actions import CONTINUOUS
 from millrace.models.config import RankerConfig
 from millrace.models.onnx_graph import Float32Array, GraphBuilder
+from millrace.models.products import ByteProducts, FloatProducts, Ranges
 
 Weights = Mapping[str, Float32Array]
 
@@ -91,9 +92,22 @@ def encode_graph(config: RankerConfig, weights: Weights) -> onnx.ModelProto:
     return g.model({"schema": config.schema})
 
 
-def score_graph(config: RankerConfig, weights: Weights) -> onnx.ModelProto:
-    """Return the graph from (candidates, keys, values) to predictions; scales without a bound need the mask, too."""
+def score_graph(
+    config: RankerConfig, weights: Weights, ranges: Ranges | None = None, *, is_tapped: bool = False
+) -> onnx.ModelProto:
+    """Return the graph from (candidates, keys, values) to predictions; scales without a bound need the mask, too.
+
+    Parameters
+    ----------
+    config, weights
+        The ranker.
+    ranges
+        Of `millrace.models.products.ranges_of`: products are of 8 bits; None: of float32.
+    is_tapped
+        Whether what float32 products read becomes further outputs.
+    """
     g = GraphBuilder("score")
+    products = FloatProducts(g, is_tapped=is_tapped) if ranges is None else ByteProducts(g, ranges)
     trunk = config.trunk
     n_heads, d, d_head = trunk.n_heads, trunk.d, trunk.d // trunk.n_heads
     candidates = g.input("candidates", ["batch", "n_candidates", config.scored_width])
@@ -103,13 +117,11 @@ def score_graph(config: RankerConfig, weights: Weights) -> onnx.ModelProto:
     # Rows of all viewers lie one behind the other but where they look at their own viewer.
     sizes = g.op("Slice", g.op("Shape", candidates), g.ints(0), g.ints(2))
     by_viewer = g.op("Concat", sizes, g.ints(d), axis=0)
-    x, normed = candidates_in(g, config, weights, candidates)
+    x, normed = candidates_in(g, config, weights, candidates, products)
     for layer in range(trunk.n_layers):
         w = _block(weights, layer)
-        q_weight, k_weight, v_weight = np.split(w["qkv.weight"] * w["norm.weight"], 3)
-        rows = g.op("Unsqueeze", g.op("Reshape", normed, by_viewer, allowzero=1), g.ints(1))
-        # A weight for each head: what comes out lies head by head, and nothing has to be transposed.
-        q, k, v = (g.op("MatMul", rows, _by_head(g, part, n_heads)) for part in (q_weight, k_weight, v_weight))
+        parts = [_by_head(part, n_heads) for part in np.split(w["qkv.weight"] * w["norm.weight"], 3)]
+        q, k, v = products.by_head(f"{layer}.qkv", normed, by_viewer, parts)
         q = g.normed(q, d_head, w["q_norm.weight"] / math.sqrt(d_head))
         k = g.normed(k, d_head, w["k_norm.weight"])
         # What a candidate thinks of itself, and of the viewer's tokens.
@@ -124,21 +136,25 @@ def score_graph(config: RankerConfig, weights: Weights) -> onnx.ModelProto:
         mixed, total = g.split(mixed, d_head, 1)
         mixed = g.op("Div", g.op("Add", mixed, g.op("Mul", v, own)), g.op("Add", total, own))
         mixed = g.reshape(g.op("Transpose", mixed, perm=[0, 2, 1, 3]), -1, d)
-        x, normed = g.added_and_normed(x, g.gemm(mixed, w["out.weight"]), d)
-        wide = g.gemm(normed, w["up.weight"] * w["ffn_norm.weight"], is_relu=True)
-        x, normed = g.added_and_normed(x, g.gemm(g.op("Mul", wide, wide), w["down.weight"]), d)
+        x, normed = g.added_and_normed(x, products.linear(f"{layer}.out", mixed, w["out.weight"]), d)
+        up = w["up.weight"] * w["ffn_norm.weight"]
+        added = products.squared((f"{layer}.up", f"{layer}.down"), normed, up, w["down.weight"])
+        x, normed = g.added_and_normed(x, added, d)
     logits = g.gemm(normed, weights["head.weight"] * weights["final_norm.weight"], weights["head.bias"])
     by_viewer = g.op("Concat", sizes, g.ints(len(config.actions)), axis=0)
     linked(g, g.op("Reshape", logits, by_viewer, allowzero=1), len(config.actions))
     return g.model({"schema": config.schema})
 
 
-def candidates_in(g: GraphBuilder, config: RankerConfig, weights: Weights, candidates: str) -> tuple[str, str]:
+def candidates_in(
+    g: GraphBuilder, config: RankerConfig, weights: Weights, candidates: str, products: FloatProducts
+) -> tuple[str, str]:
     """Return candidates as tokens, shape (batch * n_candidates, d), and the same normed."""
     d = config.trunk.d
     x, dense = g.split(g.reshape(candidates, -1, config.scored_width), d, config.n_dense)
-    hidden = g.gemm(dense, weights["dense_in.0.weight"], weights["dense_in.0.bias"], is_relu=True)
-    return g.added_and_normed(x, g.gemm(hidden, weights["dense_in.2.weight"]), d, weights["dense_in.2.bias"])
+    hidden = products.positive("dense_in.0", dense, weights["dense_in.0.weight"], weights["dense_in.0.bias"])
+    added = products.linear_of_positive("dense_in.2", hidden, weights["dense_in.2.weight"])
+    return g.added_and_normed(x, added, d, weights["dense_in.2.bias"])
 
 
 def linked(g: GraphBuilder, logits: str, n_actions: int) -> None:
@@ -165,9 +181,9 @@ def _shifted(g: GraphBuilder, logits: str, own: str, mask: str) -> tuple[str, st
     return g.op("Sub", logits, highest), g.op("Sub", own, highest)
 
 
-def _by_head(g: GraphBuilder, weight: Float32Array, n_heads: int) -> str:
-    """Return a projection's weight as a constant with a part for each head, shape (n_heads, d, d_head)."""
-    return g.constant(weight.reshape(n_heads, -1, weight.shape[1]).swapaxes(1, 2))
+def _by_head(weight: Float32Array, n_heads: int) -> Float32Array:
+    """Return a projection's weight with a part for each head, shape (n_heads, d, d_head)."""
+    return weight.reshape(n_heads, -1, weight.shape[1]).swapaxes(1, 2)
 
 
 def _per_head(g: GraphBuilder, mask: str, n_heads: int) -> str:
