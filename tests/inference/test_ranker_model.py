@@ -91,7 +91,8 @@ def test_serving_assembles_the_floats_that_training_learned_from(
         assert np.abs(mine.profile - profile).max() < 1e-6
         assert np.abs(mine.history - history).max() < 1e-6
         assert mine.mask.tolist() == (mask == 0).tolist()
-        assert np.abs(assembler.candidates(rows, lambda ids: tokens_of(samples, ids)) - candidates).max() < 1e-6
+        posts = assembler.posts(rows, tokens_of(samples, rows.post_ids))
+        assert np.abs(posts - candidates[0, :, : posts.shape[1]]).max() < 1e-6
 
 
 def test_a_served_model_predicts_what_the_trained_one_does(
@@ -105,6 +106,35 @@ def test_a_served_model_predicts_what_the_trained_one_does(
     none = rows.take(np.empty(0, dtype=np.intp))
     assert served.predict(viewer, none, lambda ids: tokens_of(samples, ids)).shape == (0, len(samples.meta.actions))
     served.close()
+
+
+def test_a_second_page_comes_from_the_caches_and_is_the_same_to_the_bit(samples: SampleSet, folder: Path) -> None:
+    served = RankerModel.open(folder, samples.meta.schema)
+    viewer, rows = inputs_of(samples, 0)
+    first = served.predict(viewer, rows, lambda ids: tokens_of(samples, ids))
+    again = served.predict(viewer, rows, lambda ids: tokens_of(samples, ids))
+    np.testing.assert_array_equal(again, first)
+    assert served.counts.viewers[:2] == (1, 1)
+    assert served.counts.posts.n_hits >= rows.n
+
+
+def test_a_text_of_the_history_that_changes_is_read_anew(samples: SampleSet, folder: Path) -> None:
+    served = RankerModel.open(folder, samples.meta.schema)
+    viewer, rows = inputs_of(samples, 0)
+    first = served.predict(viewer, rows, lambda ids: tokens_of(samples, ids))
+    gone = served.predict(viewer, rows, lambda ids: np.zeros_like(tokens_of(samples, ids)))
+    assert served.counts.viewers[:2] == (0, 2)
+    assert np.abs(gone - first).max() > 1e-6
+    fresh = RankerModel.open(folder, samples.meta.schema)
+    np.testing.assert_array_equal(gone, fresh.predict(viewer, rows, lambda ids: np.zeros_like(tokens_of(samples, ids))))
+
+
+def test_a_model_whose_weights_are_missing_is_refused(folder: Path, samples: SampleSet, tmp_path: Path) -> None:
+    for file in folder.iterdir():
+        if file.name != "weights.npz":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ConfigError, match=r"weights\.npz"):
+        RankerModel.open(tmp_path, samples.meta.schema)
 
 
 def test_a_model_of_other_features_is_refused(folder: Path) -> None:

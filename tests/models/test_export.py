@@ -61,8 +61,12 @@ def test_both_graphs_compute_what_torch_does(tmp_path: Path, scale: float) -> No
         None, {"profile": viewers.profile, "history": viewers.history, "is_token": viewers.mask}
     )
     np.testing.assert_allclose(keys, encoded.keys.numpy(), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(values, encoded.values.numpy(), rtol=1e-5, atol=1e-5)
-    (scores,) = score.run(None, {"candidates": candidates, "keys": keys, "values": values, "mask": mask})
+    is_token = viewers.mask[:, None, None, :, None]
+    np.testing.assert_allclose(values[..., :-1], encoded.values.numpy() * is_token, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(values[..., -1:], np.broadcast_to(is_token, values[..., -1:].shape))
+    given = {"candidates": candidates, "keys": keys, "values": values, "mask": mask}
+    (scores,) = score.run(None, {each.name: given[each.name] for each in score.get_inputs()})
+    assert ("mask" in [each.name for each in score.get_inputs()]) == (scale > 1.0)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
 

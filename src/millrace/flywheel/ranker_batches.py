@@ -16,7 +16,7 @@ from torch import Tensor
 from millrace.base.ids import Int64Array
 from millrace.features.encoding.buckets import SCALE
 from millrace.features.encoding.hashing import id_rows
-from millrace.features.encoding.vector_inputs import TEXT_SCALE
+from millrace.features.encoding.vector_inputs import text_floats
 from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel.sample_set import SampleSet, ranges
 from millrace.flywheel.sample_vectors import SampleVectors
@@ -135,9 +135,7 @@ def ranker_batch(
     tokens = np.concatenate([np.zeros((1, samples.text_tokens.shape[1])), samples.text_tokens[unique[1:]]])
     text_vectors = np.zeros((len(unique), config.trunk.text_width), dtype=np.float32)
     if config.trunk.text_width:
-        whole = samples.text_vectors[unique[1:]].astype(np.float32)
-        lengths = np.sqrt(np.square(whole).sum(axis=1, keepdims=True))
-        text_vectors[1:] = TEXT_SCALE * whole / np.maximum(lengths, np.float32(1.0))
+        text_vectors[1:] = text_floats(samples.text_vectors[unique[1:]])
     of_history, of_rows = np.split(text_of[1:], [len(taken)])
     sids = vectors.semantic_ids(unique[1:])
     width_media, authors = config.trunk.media_width, samples.author_ids[rows]

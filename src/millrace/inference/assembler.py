@@ -32,10 +32,15 @@ class Assembler:
         The ranker's.
     tables
         Its tables.
+
+    Attributes
+    ----------
+    config
+        The ranker's.
     """
 
     def __init__(self, config: RankerConfig, tables: EmbeddingTables) -> None:
-        self._config = config
+        self.config = config
         self._tables = tables
         self._bits = np.arange(len(config.actions), dtype=np.uint64)
 
@@ -47,7 +52,7 @@ class Assembler:
         SchemaError
             If the ranker reads text vectors, semantic ids or social vectors and ``vectors`` gives none.
         """
-        config, tables = self._config, self._tables
+        config, tables = self.config, self._tables
         history = viewer.history.newest(config.trunk.max_history)
         n, width = history.n, tables.width
         floats = np.zeros((1, n, config.history_width), dtype=np.float32)
@@ -65,7 +70,7 @@ class Assembler:
             at += len(self._bits)
             token[:, at : at + 3] = history.dense * np.float32(SCALE)
             known = np.flatnonzero(history.surfaces)
-            token[known, at + 3 + history.surfaces[known] % N_SURFACES] = 1.0
+            token[known, at + 3 + history.surfaces[known].astype(np.intp) % N_SURFACES] = 1.0
             if config.trunk.media_width:
                 token[:, at + 3 + N_SURFACES :] = vectors.media(history.post_ids, config.trunk.media_width)
         profile = np.zeros((1, config.profile_width), dtype=np.float32)
@@ -79,27 +84,39 @@ class Assembler:
         profile[:, config.profile_width - config.n_profile_dense :] = viewer.dense * np.float32(SCALE)
         return Viewers(profile, floats, np.ones((1, n + 1), dtype=np.bool_))
 
-    def candidates(self, inputs: CandidateInputs, tokens_of: TokensOf, vectors: VectorInputs = NOTHING) -> Float32Array:
-        """Return candidates' floats, shape (1, n, candidate_width); it raises as `viewer` does."""
-        config, tables, trunk = self._config, self._tables, self._config.trunk
+    def posts(self, inputs: CandidateInputs, tokens: UInt16Array, vectors: VectorInputs = NOTHING) -> Float32Array:
+        """Return those of candidates' floats that depend on the post alone, shape (n, candidate_width - n_dense).
+
+        Parameters
+        ----------
+        inputs
+            The candidates.
+        tokens
+            Token rows of their texts, shape (n, 64).
+        vectors
+            Where their vectors are.
+
+        Raises
+        ------
+        SchemaError
+            As `viewer` does.
+        """
+        config, tables, trunk = self.config, self._tables, self.config.trunk
         width = tables.width
-        floats = np.zeros((1, inputs.n, config.candidate_width), dtype=np.float32)
-        rows = floats[0]
-        rows[:, :width] = tables.content(tokens_of(inputs.post_ids))
-        rows[:, width : 2 * width] = tables.post(inputs.post_ids)
-        rows[:, 2 * width : 3 * width] = tables.author(inputs.author_ids)
+        floats = np.zeros((inputs.n, config.candidate_width - config.n_dense), dtype=np.float32)
+        floats[:, :width] = tables.content(tokens)
+        floats[:, width : 2 * width] = tables.post(inputs.post_ids)
+        floats[:, 2 * width : 3 * width] = tables.author(inputs.author_ids)
         if trunk.tables.n_sid_levels:
-            rows[:, 3 * width : 4 * width] = tables.semantic(vectors.codes(inputs.post_ids))
-        rows[:, 4 * width : 5 * width] = tables.language(inputs.languages)
+            floats[:, 3 * width : 4 * width] = tables.semantic(vectors.codes(inputs.post_ids))
+        floats[:, 4 * width : 5 * width] = tables.language(inputs.languages)
         at = 5 * width + trunk.text_width
         if trunk.text_width:
-            rows[:, 5 * width : at] = vectors.texts(inputs.post_ids, trunk.text_width)
+            floats[:, 5 * width : at] = vectors.texts(inputs.post_ids, trunk.text_width)
         if trunk.social_width:
-            rows[:, at : at + trunk.social_width] = _by_author(inputs.author_ids, vectors, trunk.social_width)
+            floats[:, at : at + trunk.social_width] = _by_author(inputs.author_ids, vectors, trunk.social_width)
         if trunk.media_width:
-            at += trunk.social_width
-            rows[:, at : at + trunk.n_media] = vectors.media(inputs.post_ids, trunk.media_width)
-        rows[:, config.candidate_width - config.n_dense :] = inputs.dense * np.float32(SCALE)
+            floats[:, at + trunk.social_width :] = vectors.media(inputs.post_ids, trunk.media_width)
         return floats
 
 

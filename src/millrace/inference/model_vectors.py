@@ -87,7 +87,7 @@ def vector_inputs(
         codes_of=None if codebooks is None else SemanticIdCache(codebooks, texts).codes,
         social_of=None if social is None else social.vectors,
         media_of=media_of,
-        texts_of=texts.vectors,
+        texts_of=texts.whole_vectors,
         version=bytes if social is None else social.version,
     )
 

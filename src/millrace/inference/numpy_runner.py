@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
@@ -19,6 +20,7 @@ from millrace.inference.runner import (
     Viewers,
     check_candidates,
     check_viewers,
+    readable,
 )
 from millrace.models.config import RankerConfig
 
@@ -46,6 +48,25 @@ def load_config(folder: Path) -> RankerConfig:
         ) from error
 
 
+def load_weight(folder: Path, name: str) -> Float32Array:
+    """Return one weight of an exported ranker, by its name in torch.
+
+    Raises
+    ------
+    ConfigError
+        If it is missing or damaged.
+    """
+    path = folder / WEIGHTS_FILE
+    try:
+        with np.load(path) as weights:
+            weight: Float32Array = weights[name]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            "ranker's weights", value=f"{path}: {name}", problem=str(error), remedy="export the ranker again"
+        ) from error
+    return weight
+
+
 class NumpyRunner:
     """Runs a ranker in NumPy.
 
@@ -63,7 +84,7 @@ class NumpyRunner:
         self._d_head = config.trunk.d // config.trunk.n_heads
         half = self._d_head // 2
         rates = _ROPE_BASE ** (-np.arange(half, dtype=np.float64) / half)
-        angles = np.arange(config.trunk.max_history + 2, dtype=np.float64)[:, None] * rates
+        angles = np.arange(-config.trunk.max_history - 1, 0, dtype=np.float64)[:, None] * rates
         self._cos, self._sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
     @classmethod
@@ -80,30 +101,31 @@ class NumpyRunner:
         x = np.concatenate(
             [self._linear("profile_in", viewers.profile)[:, None], self._linear("history_in", viewers.history)], axis=1
         )
+        # The profile's place, then those before the candidates.
         places = np.array([0, *range(max_history + 1 - n_history, max_history + 1)])
         keys, values = [], []
         for layer in range(self.config.trunk.n_layers):
-            q, k, v = self._project(layer, x, places)
+            q, k, v = self._project(layer, x)
+            q, k = self._turned(q, places), self._turned(k, places)
             logits = q @ k.swapaxes(2, 3) / np.float32(math.sqrt(self._d_head)) + mask[:, None, None, :]
             x = self._finish(layer, x, _softmax(logits) @ v)
             keys.append(k)
             values.append(v)
-        return EncodedViewers(np.stack(keys, axis=1), np.stack(values, axis=1), mask)
+        return EncodedViewers(np.stack(keys, axis=1), readable(np.stack(values, axis=1), viewers.mask), mask)
 
     def score(self, candidates: Float32Array, encoded: EncodedViewers) -> Float32Array:
         """Score candidates; see `RankRunner`."""
         check_candidates(self.config, candidates, encoded)
-        n_sparse = self.config.candidate_width - self.config.n_dense
-        hidden = np.maximum(self._linear("dense_in.0", candidates[..., n_sparse:]), 0.0)
-        x = self._linear("sparse_in", candidates[..., :n_sparse]) + self._linear("dense_in.2", hidden)
-        place = np.array([self.config.trunk.max_history + 1])
+        d = self.config.trunk.d
+        hidden = np.maximum(self._linear("dense_in.0", candidates[..., d:]), 0.0)
+        x = candidates[..., :d] + self._linear("dense_in.2", hidden)
         scale = np.float32(1.0 / math.sqrt(self._d_head))
         for layer in range(self.config.trunk.n_layers):
-            q, k, v = self._project(layer, x, place)
+            q, k, v = self._project(layer, x)
             seen = q @ encoded.keys[:, layer].swapaxes(2, 3) * scale + encoded.mask[:, None, None, :]
             own = (q * k).sum(axis=-1, keepdims=True) * scale
             weights = _softmax(np.concatenate([seen, own], axis=-1))
-            x = self._finish(layer, x, weights[..., :-1] @ encoded.values[:, layer] + weights[..., -1:] * v)
+            x = self._finish(layer, x, weights[..., :-1] @ encoded.values[:, layer, ..., :-1] + weights[..., -1:] * v)
         logits = self._linear("head", self._normed("final_norm", x))
         predictions = _sigmoid(logits)
         (at,) = (int(action) for action in CONTINUOUS)
@@ -123,15 +145,12 @@ class NumpyRunner:
         normed: Float32Array = x / np.sqrt(mean + np.float32(_EPS)) * self._weights[f"{name}.weight"]
         return normed
 
-    def _project(
-        self, layer: int, x: Float32Array, places: np.ndarray
-    ) -> tuple[Float32Array, Float32Array, Float32Array]:
+    def _project(self, layer: int, x: Float32Array) -> tuple[Float32Array, Float32Array, Float32Array]:
         block = f"trunk.blocks.{layer}"
         qkv = self._linear(f"{block}.qkv", self._normed(f"{block}.norm", x))
         heads = qkv.reshape(*x.shape[:2], 3 * self.config.trunk.n_heads, self._d_head).swapaxes(1, 2)
         q, k, v = np.split(heads, 3, axis=1)
-        q, k = self._normed(f"{block}.q_norm", q), self._normed(f"{block}.k_norm", k)
-        return self._turned(q, places), self._turned(k, places), v
+        return self._normed(f"{block}.q_norm", q), self._normed(f"{block}.k_norm", k), v
 
     def _turned(self, x: Float32Array, places: np.ndarray) -> Float32Array:
         a, b = np.split(x, 2, axis=-1)

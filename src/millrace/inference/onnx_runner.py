@@ -51,11 +51,21 @@ class OnnxRunner:
         self.config = config
         self._encode = encode_session
         self._score = score_session
+        self._reads_mask = any(given.name == "mask" for given in score_session.get_inputs())
 
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Return the runner of an exported ranker, from the folder of `millrace.models.export.export_ranker`."""
-        return cls(load_config(folder), open_session(folder / ENCODE_FILE), open_session(folder / SCORE_FILE))
+        config, score = load_config(folder), open_session(folder / SCORE_FILE)
+        width = score.get_inputs()[0].shape[-1]
+        if width != config.scored_width:
+            raise ConfigError(
+                "model file",
+                value=str(folder / SCORE_FILE),
+                problem=f"reads {width} floats of a candidate, not {config.scored_width}",
+                remedy="export it again: an older version wrote it",
+            )
+        return cls(config, open_session(folder / ENCODE_FILE), score)
 
     def encode(self, viewers: Viewers) -> EncodedViewers:
         """Encode viewers; see `RankRunner`."""
@@ -66,7 +76,9 @@ class OnnxRunner:
     def score(self, candidates: Float32Array, encoded: EncodedViewers) -> Float32Array:
         """Score candidates; see `RankRunner`."""
         check_candidates(self.config, candidates, encoded)
-        inputs = {"candidates": candidates, "keys": encoded.keys, "values": encoded.values, "mask": encoded.mask}
+        inputs = {"candidates": candidates, "keys": encoded.keys, "values": encoded.values}
+        if self._reads_mask:
+            inputs["mask"] = encoded.mask
         predictions: Float32Array = self._score.run(None, inputs)[0]
         return predictions
 

@@ -1,9 +1,10 @@
-"""`RankerModel`: a served ranker whole: tables, assembler, runner."""
+"""`RankerModel`: a served ranker whole: tables, assembler, caches, runner."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 
@@ -13,10 +14,23 @@ from millrace.features.encoding.candidates import CandidateInputs
 from millrace.features.encoding.vector_inputs import NOTHING, VectorInputs
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.assembler import Assembler, TokensOf
+from millrace.inference.content_cache import CacheCounts, ContentCache
 from millrace.inference.model_vectors import own_codebooks
+from millrace.inference.numpy_runner import load_weight
 from millrace.inference.onnx_runner import OnnxRunner
-from millrace.inference.runner import RankRunner
+from millrace.inference.runner import EncodedViewers, RankRunner
 from millrace.inference.tables import EmbeddingTables, Float32Array
+from millrace.inference.viewer_cache import ViewerCache
+
+CACHE_BYTES: Final = 64 * 2**20
+PROJECTION: Final = "sparse_in.weight"
+
+
+class RankerCounts(NamedTuple):
+    """How the caches of a model fare."""
+
+    viewers: CacheCounts
+    posts: CacheCounts
 
 
 class RankerModel:
@@ -28,20 +42,35 @@ class RankerModel:
         Runs the graphs.
     tables
         The embedding tables.
+    projection
+        The weight that projects what depends on a post alone, shape (d, candidate_width - n_dense).
     codebooks
         Of the semantic ids that it reads; None where it reads none.
     folder
         Where it was opened from.
+    viewer_bytes, content_bytes
+        What may be kept of viewers and of posts.
     """
 
     def __init__(
-        self, runner: RankRunner, tables: EmbeddingTables, codebooks: Codebooks | None = None, folder: Path = Path()
+        self,
+        runner: RankRunner,
+        tables: EmbeddingTables,
+        projection: Float32Array,
+        *,
+        codebooks: Codebooks | None = None,
+        folder: Path = Path(),
+        viewer_bytes: int = CACHE_BYTES,
+        content_bytes: int = CACHE_BYTES,
     ) -> None:
-        self.folder = folder
         self.config = runner.config
+        self.tables = tables
         self.codebooks = codebooks
+        self.folder = folder
         self._runner = runner
         self._assembler = Assembler(runner.config, tables)
+        self._posts = ContentCache(self._assembler, projection, content_bytes)
+        self._viewers = ViewerCache(viewer_bytes)
 
     @classmethod
     def open(cls, folder: Path, schema: str) -> Self:
@@ -70,7 +99,13 @@ class RankerModel:
                 remedy="train it anew: millrace train ranker",
             )
         tables = EmbeddingTables.open(folder, runner.config.trunk.tables)
-        return cls(runner, tables, own_codebooks(folder, runner.config.semantic_ids), folder)
+        codebooks = own_codebooks(folder, runner.config.semantic_ids)
+        return cls(runner, tables, load_weight(folder, PROJECTION), codebooks=codebooks, folder=folder)
+
+    @property
+    def counts(self) -> RankerCounts:
+        """How the caches fare."""
+        return RankerCounts(self._viewers.counts, self._posts.counts)
 
     def predict(
         self,
@@ -95,11 +130,25 @@ class RankerModel:
         """
         if not candidates.n:
             return np.zeros((0, len(self.config.actions)), dtype=np.float32)
-        encoded = self._runner.encode(self._assembler.viewer(viewer, tokens_of, vectors))
-        rows = self._assembler.candidates(candidates, tokens_of, vectors)
+        encoded = self._encoded(viewer, tokens_of, vectors)
+        rows = self._posts.candidates(candidates, tokens_of, vectors)
         predictions: Float32Array = self._runner.score(rows, encoded)[0]
         return predictions
 
     def close(self) -> None:
         """Give back what the runner holds."""
         self._runner.close()
+
+    def _encoded(self, viewer: ViewerInputs, tokens_of: TokensOf, vectors: VectorInputs) -> EncodedViewers:
+        # Texts are no part of the inputs' version: one may be edited, deleted or forgotten while the viewer rests.
+        tokens = tokens_of(viewer.history.post_ids)
+        digest = hashlib.blake2b(tokens.tobytes(), digest_size=16)
+        digest.update(vectors.key(viewer.history.post_ids).tobytes())
+        digest.update(vectors.version())
+        version = viewer.version() + digest.digest()
+        kept = self._viewers.find(viewer.viewer_id, version)
+        if kept is not None:
+            return kept
+        encoded = self._runner.encode(self._assembler.viewer(viewer, tokens_of, vectors))
+        self._viewers.keep(viewer.viewer_id, version, encoded)
+        return encoded

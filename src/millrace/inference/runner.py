@@ -47,8 +47,11 @@ class EncodedViewers(NamedTuple):
 
     Attributes
     ----------
-    keys, values
-        Shape (batch, n_layers, n_heads, n + 1, d / n_heads), float32.
+    keys
+        Shape (batch, n_layers, n_heads, n + 1, d / n_heads), float32: turned to their places before the candidates.
+    values
+        Shape (batch, n_layers, n_heads, n + 1, d / n_heads + 1), float32: zeros for padding; the last column is 1 for
+        tokens, so that it sums the weights that candidates give them (`readable`).
     mask
         Shape (batch, n + 1), float32: 0 for a token, a large negative number for padding.
     """
@@ -93,7 +96,8 @@ class RankRunner(Protocol):
         Parameters
         ----------
         candidates
-            Shape (batch, n_candidates, candidate_width), float32; no candidates are fine.
+            Shape (batch, n_candidates, scored_width), float32: what depends on the post alone, projected
+            (`millrace.inference.projection`), then the dense fields. No candidates are fine.
         encoded
             As many viewers, of `encode` of the same version.
 
@@ -114,13 +118,20 @@ def joined(encoded: list[EncodedViewers]) -> EncodedViewers:
     n_tokens = max(one.mask.shape[1] for one in encoded)
     first, n = encoded[0], sum(one.n for one in encoded)
     keys = np.zeros((n, *first.keys.shape[1:3], n_tokens, first.keys.shape[4]), dtype=np.float32)
-    values, mask = np.zeros_like(keys), np.full((n, n_tokens), MASKED, dtype=np.float32)
+    values = np.zeros((*keys.shape[:4], first.values.shape[4]), dtype=np.float32)
+    mask = np.full((n, n_tokens), MASKED, dtype=np.float32)
     row = 0
     for one in encoded:
         rows, tokens = slice(row, row + one.n), slice(n_tokens - one.mask.shape[1], None)
         keys[rows, :, :, tokens], values[rows, :, :, tokens], mask[rows, tokens] = one.keys, one.values, one.mask
         row += one.n
     return EncodedViewers(keys, values, mask)
+
+
+def readable(values: Float32Array, is_token: BoolArray) -> Float32Array:
+    """Return values as encoded viewers carry them: zeros for padding, and a column that tells tokens from it."""
+    wide = np.concatenate([values, np.ones((*values.shape[:-1], 1), dtype=np.float32)], axis=-1)
+    return np.where(is_token[:, None, None, :, None], wide, np.float32(0.0))
 
 
 def check_viewers(config: RankerConfig, viewers: Viewers) -> None:
@@ -139,11 +150,11 @@ def check_viewers(config: RankerConfig, viewers: Viewers) -> None:
 def check_candidates(config: RankerConfig, candidates: Float32Array, encoded: EncodedViewers) -> None:
     """Raise `SchemaError` unless candidates and encoded viewers are what the config says, and as many."""
     n = candidates.shape[1] if candidates.ndim > 1 else 0
-    _check("candidates", candidates, (encoded.n, n, config.candidate_width), np.float32)
+    _check("candidates", candidates, (encoded.n, n, config.scored_width), np.float32)
     trunk, n_tokens = config.trunk, encoded.mask.shape[-1]
-    shape = (encoded.n, trunk.n_layers, trunk.n_heads, n_tokens, trunk.d // trunk.n_heads)
-    _check("encoded viewers' keys", encoded.keys, shape, np.float32)
-    _check("encoded viewers' values", encoded.values, shape, np.float32)
+    lead, d_head = (encoded.n, trunk.n_layers, trunk.n_heads, n_tokens), trunk.d // trunk.n_heads
+    _check("encoded viewers' keys", encoded.keys, (*lead, d_head), np.float32)
+    _check("encoded viewers' values", encoded.values, (*lead, d_head + 1), np.float32)
     _check("encoded viewers' mask", encoded.mask, (encoded.n, n_tokens), np.float32)
 
 

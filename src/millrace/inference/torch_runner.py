@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from millrace.inference.numpy_runner import WEIGHTS_FILE, load_config
-from millrace.inference.runner import EncodedViewers, Float32Array, Viewers, check_candidates, check_viewers
+from millrace.inference.runner import EncodedViewers, Float32Array, Viewers, check_candidates, check_viewers, readable
 from millrace.models.ranker import Ranker
 from millrace.models.trunk import KeysValues, padding_mask
 
@@ -49,13 +49,14 @@ class TorchRunner:
         mask = padding_mask(torch.from_numpy(viewers.mask)).to(self._device, self._dtype)
         encoded = self._ranker.encode(self._given(viewers.profile), self._given(viewers.history), mask)
         keys, values, added = (value.float().cpu().numpy() for value in encoded)
-        return EncodedViewers(keys, values, added)
+        return EncodedViewers(keys, readable(values, viewers.mask), added)
 
     @torch.inference_mode()
     def score(self, candidates: Float32Array, encoded: EncodedViewers) -> Float32Array:
         """Score candidates; see `RankRunner`."""
         check_candidates(self.config, candidates, encoded)
-        viewers = KeysValues(*(self._given(array) for array in encoded[:3]))
+        values = self._given(encoded.values)[..., :-1]
+        viewers = KeysValues(self._given(encoded.keys), values, self._given(encoded.mask))
         predictions: Float32Array = self._ranker.score(self._given(candidates), viewers).float().cpu().numpy()
         return predictions
 

@@ -61,7 +61,7 @@ class TrunkConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 PRESETS: Final[dict[str, TrunkConfig]] = {
     "nano": TrunkConfig(),
-    "small": TrunkConfig(d=128, n_layers=2, n_heads=8, tables=TableConfig(width=64, n_author_rows=1 << 16)),
+    "small": TrunkConfig(d=128, n_layers=2, n_heads=4, tables=TableConfig(width=64, n_author_rows=1 << 16)),
     "large": TrunkConfig(
         d=512,
         n_layers=6,
@@ -112,6 +112,11 @@ class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Floats of a candidate: content, post, author, semantic id, language, text, author's social, media, dense."""
         trunk = self.trunk
         return 5 * trunk.tables.width + trunk.text_width + trunk.social_width + trunk.n_media + self.n_dense
+
+    @property
+    def scored_width(self) -> int:
+        """Floats of a candidate as it is scored: all but the dense ones projected to the trunk's width, then those."""
+        return self.trunk.d + self.n_dense
 
 
 def preset(name: str, **changes: int) -> TrunkConfig:

@@ -78,6 +78,13 @@ class GraphBuilder:
         product = self.op("MatMul", x, self.constant(weight.T))
         return product if bias is None else self.op("Add", product, self.constant(bias))
 
+    def gemm(self, x: str, weight: Float32Array, bias: Float32Array | None = None, *, is_relu: bool = False) -> str:
+        """Return ``x @ weight.T + bias``, and its ReLU if wanted, in one pass; ``x`` has two axes."""
+        inputs = [x, self.constant(weight.T)] + ([] if bias is None else [self.constant(bias)])
+        if is_relu:
+            return self.op("FusedGemm", *inputs, domain=CONTRIB, activation="Relu")
+        return self.op("Gemm", *inputs)
+
     def added_and_normed(self, x: str, added: str, d: int, bias: Float32Array | None = None) -> tuple[str, str]:
         """Return ``x + added + bias``, d wide, and the same as `normed` returns it, in one pass."""
         inputs = [x, added, self.constant(np.ones(d))]
@@ -89,10 +96,10 @@ class GraphBuilder:
         )
         return outputs[3], outputs[0]
 
-    def normed(self, x: str, width: int) -> str:
-        """Return vectors divided by their root mean square; the scale belongs to what follows."""
-        ones = self.constant(np.ones(width))
-        return self.op("SimplifiedLayerNormalization", x, ones, axis=-1, epsilon=_EPS)
+    def normed(self, x: str, width: int, scale: Float32Array | None = None) -> str:
+        """Return vectors divided by their root mean square; no scale: it belongs to what follows."""
+        weight = self.constant(np.ones(width) if scale is None else scale)
+        return self.op("SimplifiedLayerNormalization", x, weight, axis=-1, epsilon=_EPS)
 
     def split(self, x: str, *sizes: int) -> tuple[str, ...]:
         """Return parts of the last axis."""

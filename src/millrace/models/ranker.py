@@ -70,14 +70,30 @@ class Ranker(nn.Module):
         return self.trunk.encode_viewers(self.profile_in(profile)[:, None], self.history_in(history), mask)[1]
 
     def logits(self, candidates: Tensor, viewers: KeysValues) -> Tensor:
-        """Return the heads before their link, shape (batch, n_candidates, n_actions)."""
+        """Return the heads before their link, shape (batch, n_candidates, n_actions), of whole candidates."""
         x = self.sparse_in(candidates[..., : self.n_sparse]) + self.dense_in(candidates[..., self.n_sparse :])
+        return self._heads(x, viewers)
+
+    def projected(self, candidates: Tensor) -> Tensor:
+        """Return candidates as they are scored: what depends on the post alone projected, then the dense fields.
+
+        Shape (..., candidate_width) becomes (..., scored_width). The projection is linear, and may be kept.
+        """
+        sparse, dense = candidates[..., : self.n_sparse], candidates[..., self.n_sparse :]
+        return torch.cat([self.sparse_in(sparse), dense], dim=-1)
+
+    def score(self, projected: Tensor, viewers: KeysValues) -> Tensor:
+        """Return predictions, shape (batch, n_candidates, n_actions), of `projected` candidates.
+
+        Probabilities, and seconds of dwell.
+        """
+        d = self.config.trunk.d
+        x = projected[..., :d] + self.dense_in(projected[..., d:])
+        return self.linked(self._heads(x, viewers))
+
+    def _heads(self, x: Tensor, viewers: KeysValues) -> Tensor:
         logits: Tensor = self.head(self.final_norm(self.trunk.candidates(x, viewers)))
         return logits
-
-    def score(self, candidates: Tensor, viewers: KeysValues) -> Tensor:
-        """Return predictions, shape (batch, n_candidates, n_actions): probabilities, and seconds of dwell."""
-        return self.linked(self.logits(candidates, viewers))
 
     def linked(self, logits: Tensor) -> Tensor:
         """Return predictions from logits."""

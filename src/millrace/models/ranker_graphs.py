@@ -3,10 +3,12 @@
 Both compute what `millrace.models.ranker.Ranker` does, with less work:
 
 * Scales of norms are folded into the weights that follow.
-* All candidates share one place, so that instead of every query the viewer's keys are turned, back by as much.
+* What depends on a post alone is projected before, and kept (`millrace.inference.content_cache`).
+* All candidates share the place 0: nothing of theirs is turned.
 * Queries and keys are normalised, so that logits are bounded: where the bound allows (it does unless training made the
-  learned scales huge), exponentials are taken as they are. Padding then is values, and weights, of zero; what a
-  candidate thinks of itself is added behind; nothing large is masked, joined or copied.
+  learned scales huge), exponentials are taken as they are. Padding then is values of zero; a column of ones behind the
+  values sums the weights; what a candidate thinks of itself is added behind; nothing large is masked or joined.
+* Each head has a weight of its own, so that nothing but what attention mixed is transposed.
 * Of the viewer's last layer only keys and values are computed.
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import onnx
@@ -22,6 +24,7 @@ import onnx
 from millrace.base.actions import CONTINUOUS
 from millrace.models.config import RankerConfig
 from millrace.models.onnx_graph import Float32Array, GraphBuilder
+from millrace.models.products import ByteProducts, FloatProducts, Ranges
 
 Weights = Mapping[str, Float32Array]
 
@@ -32,10 +35,10 @@ MAX_LOGIT: Final = 60.0
 
 
 def places(config: RankerConfig) -> tuple[Float32Array, Float32Array]:
-    """Return cosines and sines of all places, shape (max_history + 2, d / n_heads / 2) each."""
+    """Return cosines and sines of a viewer's places, shape (max_history + 1, d / n_heads / 2) each."""
     half = config.trunk.d // config.trunk.n_heads // 2
     rates = ROPE_BASE ** (-np.arange(half, dtype=np.float64) / half)
-    angles = np.arange(config.trunk.max_history + 2, dtype=np.float64)[:, None] * rates
+    angles = np.arange(-config.trunk.max_history - 1, 0, dtype=np.float64)[:, None] * rates
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
 
@@ -50,12 +53,12 @@ def encode_graph(config: RankerConfig, weights: Weights) -> onnx.ModelProto:
     mask = g.op("Where", is_token, g.constant(0.0), g.constant(MASKED))
     first = g.linear(g.op("Unsqueeze", profile, g.ints(1)), weights["profile_in.weight"], weights["profile_in.bias"])
     x = g.op("Concat", first, g.linear(history, weights["history_in.weight"], weights["history_in.bias"]), axis=1)
-    # The newest event stands at max_history however long the history is, the profile at 0.
+    # The last place is the newest event's however long the history is, the first one the profile's.
     n_history = g.op("Slice", g.op("Shape", history), g.ints(1), g.ints(2))
     start = g.op("Sub", g.ints(trunk.max_history + 1), n_history)
     turns = []
     for table in places(config):
-        newest = g.op("Slice", g.constant(table[:-1]), start, g.ints(trunk.max_history + 1), g.ints(0))
+        newest = g.op("Slice", g.constant(table), start, g.ints(trunk.max_history + 1), g.ints(0))
         turns.append(g.op("Unsqueeze", g.op("Concat", g.constant(table[:1]), newest, axis=0), g.ints(1)))
     keys, values = [], []
     normed = g.normed(x, trunk.d)
@@ -80,59 +83,78 @@ def encode_graph(config: RankerConfig, weights: Weights) -> onnx.ModelProto:
         q = g.op("Pad", q, g.ints(0, 0, 0, 0, 0, 0, 0, 1), g.constant(1.0))
         mixed = g.op("MatMul", g.op("Softmax", g.op("MatMul", q, k), axis=-1), v)
         x, normed = _finished(g, x, g.op("Transpose", mixed, perm=[0, 2, 1, 3]), w)
-    shape: list[int | str] = ["batch", trunk.n_layers, n_heads, "n_tokens", d_head]
-    g.output(g.op("Concat", *keys, axis=1), "keys", shape)
-    g.output(g.op("Concat", *values, axis=1), "values", shape)
+    shape: list[int | str] = ["batch", trunk.n_layers, n_heads, "n_tokens"]
+    g.output(g.op("Concat", *keys, axis=1), "keys", [*shape, d_head])
+    wide = g.op("Pad", g.op("Concat", *values, axis=1), g.ints(*[0] * 9, 1), g.constant(1.0))
+    alive = g.op("Unsqueeze", g.op("Cast", is_token, to=onnx.TensorProto.FLOAT), g.ints(1, 2, 4))
+    g.output(g.op("Mul", wide, alive), "values", [*shape, d_head + 1])
     g.output(mask, "mask", ["batch", "n_tokens"])
     return g.model({"schema": config.schema})
 
 
-def score_graph(config: RankerConfig, weights: Weights) -> onnx.ModelProto:
-    """Return the graph from (candidates, keys, values, mask) to predictions."""
+def score_graph(
+    config: RankerConfig, weights: Weights, ranges: Ranges | None = None, *, is_tapped: bool = False
+) -> onnx.ModelProto:
+    """Return the graph from (candidates, keys, values) to predictions; scales without a bound need the mask, too.
+
+    Parameters
+    ----------
+    config, weights
+        The ranker.
+    ranges
+        Of `millrace.models.products.ranges_of`: products are of 8 bits; None: of float32.
+    is_tapped
+        Whether what float32 products read becomes further outputs.
+    """
     g = GraphBuilder("score")
+    products = FloatProducts(g, is_tapped=is_tapped) if ranges is None else ByteProducts(g, ranges)
     trunk = config.trunk
-    n_heads, d_head = trunk.n_heads, trunk.d // trunk.n_heads
-    candidates = g.input("candidates", ["batch", "n_candidates", config.candidate_width])
-    shape: list[int | str] = ["batch", trunk.n_layers, n_heads, "n_tokens", d_head]
-    keys, values = g.input("keys", shape), g.input("values", shape)
-    mask = g.input("mask", ["batch", "n_tokens"])
-    seen = _seen(g, config, weights, keys, values, mask)
-    x, normed = candidates_in(g, config, weights, candidates)
+    n_heads, d, d_head = trunk.n_heads, trunk.d, trunk.d // trunk.n_heads
+    candidates = g.input("candidates", ["batch", "n_candidates", config.scored_width])
+    shape: list[int | str] = ["batch", trunk.n_layers, n_heads, "n_tokens"]
+    keys, values = g.input("keys", [*shape, d_head]), g.input("values", [*shape, d_head + 1])
+    mask = "" if _is_bounded(config, weights) else g.input("mask", ["batch", "n_tokens"])
+    # Rows of all viewers lie one behind the other but where they look at their own viewer.
+    sizes = g.op("Slice", g.op("Shape", candidates), g.ints(0), g.ints(2))
+    by_viewer = g.op("Concat", sizes, g.ints(d), axis=0)
+    x, normed = candidates_in(g, config, weights, candidates, products)
     for layer in range(trunk.n_layers):
         w = _block(weights, layer)
-        parts = np.split(w["qkv.weight"] * w["norm.weight"], 3)
-        q, k, v = (_heads(g, g.linear(normed, part), n_heads, d_head) for part in parts)
-        q, k = g.normed(q, d_head), g.normed(k, d_head)
-        scale = w["q_norm.weight"] * w["k_norm.weight"] / math.sqrt(d_head)
-        # Both would be turned by the same angle, which changes nothing.
-        own = g.op("MatMul", g.op("Mul", q, k), g.constant(scale[:, None]))
-        logits = g.op("MatMul", g.op("Transpose", q, perm=[0, 2, 1, 3]), seen.keys[layer])
-        if np.abs(scale).max() * d_head > MAX_LOGIT:
+        parts = [_by_head(part, n_heads) for part in np.split(w["qkv.weight"] * w["norm.weight"], 3)]
+        q, k, v = products.by_head(f"{layer}.qkv", normed, by_viewer, parts)
+        q = g.normed(q, d_head, w["q_norm.weight"] / math.sqrt(d_head))
+        k = g.normed(k, d_head, w["k_norm.weight"])
+        # What a candidate thinks of itself, and of the viewer's tokens.
+        own = g.op("ReduceSum", g.op("Mul", q, k), g.ints(-1), keepdims=1)
+        at = g.constant(layer, np.int64)
+        seen = g.op("Transpose", g.op("Gather", keys, at, axis=1), perm=[0, 1, 3, 2])
+        logits = g.op("MatMul", q, seen)
+        if mask:
             logits, own = _shifted(g, logits, own, mask)
-        own, looks = g.op("Exp", own), g.op("Exp", logits)
-        mixed = g.op("Transpose", g.op("MatMul", looks, seen.values[layer]), perm=[0, 2, 1, 3])
-        total = g.op("Transpose", g.op("MatMul", looks, seen.is_token), perm=[0, 2, 1, 3])
-        mixed = g.op("Div", g.op("Add", mixed, g.op("Mul", own, v)), g.op("Add", total, own))
-        x, normed = _finished(g, x, mixed, w)
-    heads_out(g, config, weights, normed)
+        own = g.op("Exp", own)
+        mixed = g.op("MatMul", g.op("Exp", logits), g.op("Gather", values, at, axis=1))
+        mixed, total = g.split(mixed, d_head, 1)
+        mixed = g.op("Div", g.op("Add", mixed, g.op("Mul", v, own)), g.op("Add", total, own))
+        mixed = g.reshape(g.op("Transpose", mixed, perm=[0, 2, 1, 3]), -1, d)
+        x, normed = g.added_and_normed(x, products.linear(f"{layer}.out", mixed, w["out.weight"]), d)
+        up = w["up.weight"] * w["ffn_norm.weight"]
+        added = products.squared((f"{layer}.up", f"{layer}.down"), normed, up, w["down.weight"])
+        x, normed = g.added_and_normed(x, added, d)
+    logits = g.gemm(normed, weights["head.weight"] * weights["final_norm.weight"], weights["head.bias"])
+    by_viewer = g.op("Concat", sizes, g.ints(len(config.actions)), axis=0)
+    linked(g, g.op("Reshape", logits, by_viewer, allowzero=1), len(config.actions))
     return g.model({"schema": config.schema})
 
 
-def candidates_in(g: GraphBuilder, config: RankerConfig, weights: Weights, candidates: str) -> tuple[str, str]:
-    """Return candidates as tokens, shape (batch, n_candidates, d), and the same normed."""
-    n_sparse = config.candidate_width - config.n_dense
-    dense = g.op("Slice", candidates, g.ints(n_sparse), g.ints(config.candidate_width), g.ints(2))
-    hidden = g.op("Relu", g.linear(dense, weights["dense_in.0.weight"], weights["dense_in.0.bias"]))
-    hidden = g.linear(hidden, weights["dense_in.2.weight"])
-    # Rows of zeros for the dense part: cheaper than a copy of the rest.
-    sparse_weight = np.pad(weights["sparse_in.weight"], ((0, 0), (0, config.n_dense)))
-    return g.added_and_normed(g.linear(candidates, sparse_weight), hidden, config.trunk.d, weights["dense_in.2.bias"])
-
-
-def heads_out(g: GraphBuilder, config: RankerConfig, weights: Weights, normed: str) -> None:
-    """Add the heads and declare the predictions."""
-    logits = g.linear(normed, weights["head.weight"] * weights["final_norm.weight"], weights["head.bias"])
-    linked(g, logits, len(config.actions))
+def candidates_in(
+    g: GraphBuilder, config: RankerConfig, weights: Weights, candidates: str, products: FloatProducts
+) -> tuple[str, str]:
+    """Return candidates as tokens, shape (batch * n_candidates, d), and the same normed."""
+    d = config.trunk.d
+    x, dense = g.split(g.reshape(candidates, -1, config.scored_width), d, config.n_dense)
+    hidden = products.positive("dense_in.0", dense, weights["dense_in.0.weight"], weights["dense_in.0.bias"])
+    added = products.linear_of_positive("dense_in.2", hidden, weights["dense_in.2.weight"])
+    return g.added_and_normed(x, added, d, weights["dense_in.2.bias"])
 
 
 def linked(g: GraphBuilder, logits: str, n_actions: int) -> None:
@@ -143,43 +165,25 @@ def linked(g: GraphBuilder, logits: str, n_actions: int) -> None:
     g.output(g.op("Concat", *parts, axis=-1), "predictions", ["batch", "n_candidates", n_actions])
 
 
-class _Seen(NamedTuple):
-    """What candidates see of viewers, by layer.
-
-    Keys, shape (batch, n_heads, d_head, n_tokens), are turned back from the candidates' place and scaled; values,
-    (batch, n_heads, n_tokens, d_head), are 0 for padding, as ``is_token``, (batch, 1, n_tokens, 1), is.
-    """
-
-    keys: list[str]
-    values: list[str]
-    is_token: str
-
-
-def _seen(g: GraphBuilder, config: RankerConfig, weights: Weights, keys: str, values: str, mask: str) -> _Seen:
-    trunk = config.trunk
-    d_head = trunk.d // trunk.n_heads
-    cos, sin = (table[-1] for table in places(config))
-    back = np.block([[np.diag(cos), -np.diag(sin)], [np.diag(sin), np.diag(cos)]])
-    layers = range(trunk.n_layers)
-    scales = [_block(weights, layer)["q_norm.weight"] / math.sqrt(d_head) for layer in layers]
-    turned = g.op("MatMul", keys, g.constant(np.stack([back * scale for scale in scales])[:, None]))
-    turned = g.op("Transpose", turned, perm=[0, 1, 2, 4, 3])
-    is_token = g.op("Exp", g.op("Unsqueeze", mask, g.ints(1, 3)))
-    alive = g.op("Mul", values, g.op("Unsqueeze", is_token, g.ints(1)))
-    at = [g.constant(layer, np.int64) for layer in layers]
-    return _Seen(
-        [g.op("Gather", turned, layer, axis=1) for layer in at],
-        [g.op("Gather", alive, layer, axis=1) for layer in at],
-        is_token,
-    )
+def _is_bounded(config: RankerConfig, weights: Weights) -> bool:
+    """Tell whether the logits' bound, the product of what normed queries and keys can be at most, is low enough."""
+    d_head = config.trunk.d // config.trunk.n_heads
+    blocks = [_block(weights, layer) for layer in range(config.trunk.n_layers)]
+    # Normed vectors are sqrt(d_head) long; scales stretch them.
+    bounds = [np.abs(w["q_norm.weight"]).max() * np.abs(w["k_norm.weight"]).max() * math.sqrt(d_head) for w in blocks]
+    return bool(max(bounds) <= MAX_LOGIT)
 
 
 def _shifted(g: GraphBuilder, logits: str, own: str, mask: str) -> tuple[str, str]:
     """Return logits against the highest of each candidate: what a softmax does; for scales that know no bound."""
     logits = g.op("Add", logits, g.op("Unsqueeze", mask, g.ints(1, 2)))
-    own_first = g.op("Transpose", own, perm=[0, 2, 1, 3])
-    highest = g.op("Max", g.op("ReduceMax", logits, axes=[-1], keepdims=1), own_first)
-    return g.op("Sub", logits, highest), g.op("Sub", own, g.op("Transpose", highest, perm=[0, 2, 1, 3]))
+    highest = g.op("Max", g.op("ReduceMax", logits, axes=[-1], keepdims=1), own)
+    return g.op("Sub", logits, highest), g.op("Sub", own, highest)
+
+
+def _by_head(weight: Float32Array, n_heads: int) -> Float32Array:
+    """Return a projection's weight with a part for each head, shape (n_heads, d, d_head)."""
+    return weight.reshape(n_heads, -1, weight.shape[1]).swapaxes(1, 2)
 
 
 def _per_head(g: GraphBuilder, mask: str, n_heads: int) -> str:

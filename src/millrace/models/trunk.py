@@ -5,9 +5,10 @@ and values, layer by layer: `encode_viewers` returns those, and `candidates` run
 Because no candidate sees another, a score does not depend on how many others there are, nor on their order; because no
 history token sees a candidate or the time of the request, what was encoded can be kept until the viewer acts.
 
-Positions are rotary (Su et al. 2021) and anchored at the newest event: it is always at `max_history`, older ones before
-it, and all candidates share the place after it. Norms are RMSNorm, queries and keys are normalised as well, with a
-learned scale; the feed-forward part is a squared ReLU (So et al. 2021): no transcendental function on the hot path.
+Positions are rotary (Su et al. 2021) and anchored at the candidates: they share the place 0, where nothing is turned;
+the newest event is always at -1, older ones before it, and the profile at ``-max_history - 1``. Norms are RMSNorm,
+queries and keys are normalised as well, with a learned scale; the feed-forward part is a squared ReLU (So et al. 2021):
+no transcendental function on the hot path.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class KeysValues(NamedTuple):
     Attributes
     ----------
     keys, values
-        Shape (batch, n_layers, n_heads, n_tokens, d / n_heads): keys are rotated to their places already.
+        Shape (batch, n_layers, n_heads, n_tokens, d / n_heads): keys are turned to their places already.
     mask
         Shape (batch, n_tokens), float: 0 for a token, a large negative number for padding.
     """
@@ -59,11 +60,11 @@ class Block(nn.Module):
         self.down = nn.Linear(hidden, d, bias=False)
         self.dropout = 0.0
 
-    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values, shape (batch, n_heads, n, d_head) each; the first two rotated."""
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, shape (batch, n_heads, n, d_head) each; the first two normed."""
         batch, n, _ = x.shape
         q, k, v = self.qkv(self.norm(x)).reshape(batch, n, 3 * self.n_heads, self.d_head).transpose(1, 2).chunk(3, 1)
-        return rotated(self.q_norm(q), cos, sin), rotated(self.k_norm(k), cos, sin), v
+        return self.q_norm(q), self.k_norm(k), v
 
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Return the layer's output from what attention mixed, shape (batch, n, d)."""
@@ -78,13 +79,14 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Run viewers' tokens; return the output, the keys and the values."""
-        q, k, v = self.project(x, cos, sin)
+        q, k, v = self.project(x)
+        q, k = rotated(q, cos, sin), rotated(k, cos, sin)
         logits = q @ k.transpose(2, 3) * (1.0 / math.sqrt(self.d_head)) + mask[:, None, None, :]
         return self.finish(x, functional.softmax(logits, dim=-1) @ v), k, v
 
-    def against(self, x: Tensor, cos: Tensor, sin: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    def against(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Run candidates against viewers' keys and values of this layer; each sees those and itself."""
-        q, k, v = self.project(x, cos, sin)
+        q, k, v = self.project(x)
         scale = 1.0 / math.sqrt(self.d_head)
         seen = q @ keys.transpose(2, 3) * scale + mask[:, None, None, :]
         own = (q * k).sum(dim=-1, keepdim=True) * scale
@@ -102,7 +104,7 @@ class Trunk(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         half = config.d // config.n_heads // 2
         rates = _ROPE_BASE ** (-torch.arange(half, dtype=torch.float64) / half)
-        angles = torch.arange(config.max_history + 2, dtype=torch.float64)[:, None] * rates
+        angles = torch.arange(-config.max_history - 1, 0, dtype=torch.float64)[:, None] * rates
         self.cos: Tensor
         self.sin: Tensor
         self.register_buffer("cos", torch.cos(angles).float(), persistent=False)
@@ -126,10 +128,9 @@ class Trunk(nn.Module):
             Shape (batch, n + 1), float: 0, or a large negative number for padding.
         """
         x = torch.cat([profile, history], dim=1)
-        # The profile stands at 0; the newest event at max_history, however long the history is.
+        # The first row is the profile's place, the last one the newest event's, however long the history is.
         first = self.config.max_history + 1 - history.shape[1]
-        cos = torch.cat([self.cos[:1], self.cos[first : self.config.max_history + 1]])
-        sin = torch.cat([self.sin[:1], self.sin[first : self.config.max_history + 1]])
+        cos, sin = torch.cat([self.cos[:1], self.cos[first:]]), torch.cat([self.sin[:1], self.sin[first:]])
         keys, values = [], []
         for block in self.blocks:
             x, k, v = block(x, cos, sin, mask)
@@ -139,11 +140,8 @@ class Trunk(nn.Module):
 
     def candidates(self, x: Tensor, viewers: KeysValues) -> Tensor:
         """Return candidates' outputs, shape (batch, n_candidates, d), each from the viewer and itself alone."""
-        cos, sin = self.cos[-1:], self.sin[-1:]
         for layer, block in enumerate(self.blocks):
-            x = cast("Block", block).against(
-                x, cos, sin, viewers.keys[:, layer], viewers.values[:, layer], viewers.mask
-            )
+            x = cast("Block", block).against(x, viewers.keys[:, layer], viewers.values[:, layer], viewers.mask)
         return x
 
 

@@ -36,9 +36,9 @@ def some_viewers(config: RankerConfig, n_viewers: int, n_history: int = N_HISTOR
 
 
 def some_candidates(config: RankerConfig, n_viewers: int, n: int = 7, seed: int = 1) -> Float32Array:
-    """Return candidates."""
+    """Return candidates, projected already."""
     rng = np.random.default_rng(seed)
-    return rng.standard_normal((n_viewers, n, config.candidate_width)).astype(np.float32)
+    return rng.standard_normal((n_viewers, n, config.scored_width)).astype(np.float32)
 
 
 def padded(viewers: Viewers, n_more: int) -> Viewers:
