@@ -37,10 +37,10 @@ class EmbeddingTables:
     def __init__(
         self, tokens: Float32Array, posts: Float32Array, authors: Float32Array, languages: Float32Array
     ) -> None:
-        self._tokens = tokens
-        self._posts = posts
-        self._authors = authors
-        self._languages = languages
+        self.tokens = tokens
+        self.posts = posts
+        self.authors = authors
+        self.languages = languages
         self.width = tokens.shape[1]
 
     @classmethod
@@ -74,23 +74,23 @@ class EmbeddingTables:
 
     def content(self, tokens: UInt16Array) -> Float32Array:
         """Return the mean of texts' token rows, shape (n, width); zeros for no text. ``tokens`` is (n, 64)."""
-        return mean_rows(self._tokens, np.ascontiguousarray(tokens))
+        return mean_rows(self.tokens, np.ascontiguousarray(tokens))
 
     def spoken(self, rows: UInt8Array) -> Float32Array:
         """Return the mean of language rows, shape (n, width); ``rows`` is (n, k)."""
-        return mean_rows(self._languages, np.ascontiguousarray(rows))
+        return mean_rows(self.languages, np.ascontiguousarray(rows))
 
     def language(self, rows: UInt8Array) -> Float32Array:
         """Return language rows, shape (n, width)."""
-        return self._languages[rows]
+        return self.languages[rows]
 
     def post(self, post_ids: Int64Array) -> Float32Array:
         """Return posts' vectors, the sum of two hashed rows each, shape (n, width)."""
-        return _sums(self._posts, post_ids)
+        return _sums(self.posts, post_ids)
 
     def author(self, author_ids: Int64Array) -> Float32Array:
         """Return authors' vectors, the sum of two hashed rows each, shape (n, width)."""
-        return _sums(self._authors, author_ids)
+        return _sums(self.authors, author_ids)
 
 
 def _sums(table: Float32Array, ids: Int64Array) -> Float32Array:
