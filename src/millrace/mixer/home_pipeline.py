@@ -42,6 +42,7 @@ from millrace.mixer.hydrators.labels import LabelsHydrator
 from millrace.mixer.hydrators.proofs import ProofActionsHydrator
 from millrace.mixer.hydrators.taste import TasteHydrator
 from millrace.mixer.hydrators.viewer import AffinityHydrator, InNetworkHydrator
+from millrace.mixer.pre_rankers.value_pre_ranker import PrePredictorOf, ValuePreRanker, no_pre_ranker
 from millrace.mixer.query_hydrators.claimed import claimed_query_hydrator
 from millrace.mixer.query_hydrators.follows import FollowsQueryHydrator
 from millrace.mixer.query_hydrators.likes import LikesQueryHydrator
@@ -102,6 +103,8 @@ class HomeParts:
         Takes `Served` events; None logs none.
     model
         The learned ranker; None: the counters-based one alone.
+    pre_ranker_of
+        The learned pre-ranker of a request; None where it has none.
     revise
         Changes the home pipeline's stages: what simulations put in the place of some; None changes nothing.
     """
@@ -113,6 +116,7 @@ class HomeParts:
     clock: Clock
     served_logger: ServedLogger | None = None
     model: Predictor | None = None
+    pre_ranker_of: PrePredictorOf = no_pre_ranker
     revise: Callable[[Stages], Stages] | None = None
 
 
@@ -139,6 +143,14 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
     )
     own, floor = OwnPostsFilter(), FloorFilter()
     screen = Screen((core, in_network, labels), (own, *relations, floor, unsafe))
+    counters_ranker, weighted_sum = CountersRanker(parts.actions), WeightedSum(parts.actions)
+    pre_ranker = ValuePreRanker(
+        parts.pre_ranker_of,
+        Encoders.of(state, state.texts, state.profile_texts),
+        state.texts,
+        counters_ranker,
+        (weighted_sum, RecencyMultiplier(), SocialBonus(), OutOfNetworkMultiplier()),
+    )
     learned = () if parts.model is None else (_model_ranker(parts.model, state),)
     return Stages(
         query_hydrators=(
@@ -195,10 +207,11 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             ReputationFilter(),
             SameContentFilter(),  # last: of a post and its reposts, one that passed everything else stays
         ),
+        pre_rankers=(pre_ranker,),
         rankers=(
-            CountersRanker(parts.actions),  # what holds where no model has learned yet, or the model fails
+            counters_ranker,  # what holds where no model has learned yet, or the model fails
             *learned,
-            WeightedSum(parts.actions),
+            weighted_sum,
             RecencyMultiplier(),
             SocialBonus(),
             NewAuthorLift(),
