@@ -78,11 +78,7 @@ def test_a_student_learns_what_its_teacher_knows_without_any_label(tmp_path: Pat
 def test_labels_that_nobody_knows_are_not_learned_from(tmp_path: Path) -> None:
     lesson = a_lesson(60, is_labelled=False)
     garbage = SampleSet(
-        **{
-            field: getattr(lesson.samples, field)
-            for field in lesson.samples.__dataclass_fields__
-            if field != "labels"
-        },
+        **{field: getattr(lesson.samples, field) for field in lesson.samples.__dataclass_fields__ if field != "labels"},
         labels=np.full_like(lesson.samples.labels, np.nan),
     )
     one, _ = train_pre_ranker(lesson, QUICK, folder=tmp_path / "one")

@@ -250,9 +250,7 @@ def pre_predicted(model: PreRanker, samples: SampleSet, slates: Int64Array, devi
     return np.concatenate(parts) if parts else np.empty((0, len(samples.meta.actions)), dtype=np.float32)
 
 
-def _walk(
-    model: PreRanker, samples: SampleSet, slates: Int64Array, device: str
-) -> Iterator[tuple[Int64Array, Tensor]]:
+def _walk(model: PreRanker, samples: SampleSet, slates: Int64Array, device: str) -> Iterator[tuple[Int64Array, Tensor]]:
     """Yield rows and their logits, some slates at a time."""
     for first in range(0, len(slates), _EVAL_SLATES):
         part = slates[first : first + _EVAL_SLATES]
@@ -283,9 +281,7 @@ def _loss(
     return _row_loss(logits, lesson, lesson.samples.rows_of(slates), model.continuous, config)
 
 
-def _row_loss(
-    logits: Tensor, lesson: Lesson, rows: Int64Array, continuous: int, config: PreRankerTraining
-) -> Tensor:
+def _row_loss(logits: Tensor, lesson: Lesson, rows: Int64Array, continuous: int, config: PreRankerTraining) -> Tensor:
     def at(values: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values[rows])).to(logits.device)
 
@@ -303,9 +299,7 @@ def _row_loss(
 
 
 @torch.no_grad()
-def _validate(
-    model: PreRanker, lesson: Lesson, held_out: Int64Array, config: PreRankerTraining, device: str
-) -> float:
+def _validate(model: PreRanker, lesson: Lesson, held_out: Int64Array, config: PreRankerTraining, device: str) -> float:
     total, weight = 0.0, 0
     for rows, logits in _walk(model, lesson.samples, held_out, device):
         total += len(rows) * float(_row_loss(logits, lesson, rows, model.continuous, config))

@@ -59,7 +59,9 @@ def encode_graph(config: PreRankerConfig, weights: dict[str, Float32Array]) -> o
     tokens = g.op("Relu", g.op("Concat", first, rest, axis=0))
     looks = g.op("Softmax", g.op("Transpose", g.linear(tokens, weights["queries"]), perm=[1, 0]), axis=-1)
     interests = g.linear(g.op("MatMul", looks, tokens), weights["interest_out.weight"])
-    through = g.op("Add", g.op("MatMul", g.constant(weights["mix"]), interests), g.constant(weights["vector_in.weight"]))
+    through = g.op(
+        "Add", g.op("MatMul", g.constant(weights["mix"]), interests), g.constant(weights["vector_in.weight"])
+    )
     matrix = g.op("Concat", g.op("Transpose", through, perm=[1, 0]), g.constant(weights["dense_in.weight"].T), axis=0)
     whole = g.op("Concat", first, g.reshape(interests, 1, -1), axis=1)
     hidden = g.op("Relu", g.linear(whole, weights["viewer_in.weight"], weights["viewer_in.bias"]))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from millrace.app.commands.distill import distill
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
 from millrace.base.errors import ConfigError
 
@@ -16,6 +17,10 @@ app = typer.Typer(no_args_is_help=True, help="Train models on what the log says.
 @app.callback()
 def train() -> None:
     """Train models on what the log says. Needs the extra: millrace[train]."""
+
+
+# Of the home's own ranker: the same command under the name by which all models are trained.
+app.command("pre-ranker")(distill)
 
 
 @app.command("ranker")

@@ -28,7 +28,9 @@ MAX_CANDIDATES: Final = Param(
     "pre_rank.max_candidates", 500, 1, 100_000, "most candidates that the pre-ranker leaves to the ranker"
 )
 BY_COUNTERS: Final = Param(
-    "pre_rank.by_counters", default=False, doc="where no learned pre-ranker serves, counters decide; else nothing is cut"
+    "pre_rank.by_counters",
+    default=False,
+    doc="where no learned pre-ranker serves, counters decide; else nothing is cut",
 )
 MIN_IN_NETWORK: Final = Param(
     "pre_rank.min_in_network_frac",
