@@ -12,7 +12,7 @@ from millrace.pipeline.column import PROVENANCE, Attachment
 from millrace.pipeline.outcome import Fate
 from millrace.pipeline.pipeline import Pipeline
 from millrace.pipeline.query import Query
-from millrace.pipeline.stages import Blender, PreRanker
+from millrace.pipeline.stages import Blender, Filter, OnError, PreRanker
 from millrace.testing.pipeline_builders import DIMS, a_query, execute
 from millrace.testing.pipeline_fakes import (
     FakeFilter,
@@ -28,9 +28,9 @@ from millrace.testing.pipeline_fakes import (
 TEXT: Attachment[str] = Attachment("text")
 
 
-def a_pipeline(**stages: object) -> Pipeline:
+def a_pipeline(*, is_strict: bool = True, **stages: object) -> Pipeline:
     stages.setdefault("selector", TopSelector())
-    return Pipeline("test", Stages(**stages), key=POST_ID, dims=DIMS, is_strict=True)  # type: ignore[arg-type]
+    return Pipeline("test", Stages(**stages), key=POST_ID, dims=DIMS, is_strict=is_strict)  # type: ignore[arg-type]
 
 
 def slate_ids(pipeline: Pipeline, **query: object) -> list[int]:
@@ -153,19 +153,75 @@ def test_a_late_filter_that_dropped_something_says_what_is_not_worth_choosing_an
     assert result.n_dropped_by_name() == {"taken": 6}
 
 
+class Cheap(PreRanker):
+    """Thinks most of post 2, then of 4, 3 and 1, 5 and so on."""
+
+    name = "cheap"
+    writes = (HEAT,)
+    score = HEAT
+    max_kept = Param("cheap.max_kept", 2)
+
+    def __init__(self) -> None:
+        self.n_seen: list[int] = []
+
+    def rank(self, query: object, batch: CandidateBatch) -> dict:  # type: ignore[type-arg, override]
+        self.n_seen.append(batch.n)
+        scores = {1: 0.1, 2: 0.9, 3: 0.5, 4: 0.7}
+        return {HEAT: np.array([scores.get(post, 0.01) for post in batch[POST_ID].tolist()], dtype=np.float32)}
+
+
 def test_a_pre_ranker_keeps_the_best_and_leaves_their_order() -> None:
-    class Cheap(PreRanker):
-        name = "cheap"
-        writes = (HEAT,)
-        score = HEAT
-        max_kept = Param("cheap.max_kept", 2)
-
-        def rank(self, query: object, batch: object) -> dict:  # type: ignore[type-arg]
-            return {HEAT: np.array([0.1, 0.9, 0.5, 0.7], dtype=np.float32)}
-
-    result = execute(a_pipeline(sources=[FakeSource({POST_ID: [1, 2, 3, 4]})], pre_rankers=[Cheap()]), a_query())
-    assert result.slate[POST_ID].tolist() == [2, 4]
+    cheap = Cheap()
+    result = execute(a_pipeline(sources=[FakeSource({POST_ID: [1, 2, 3, 4]})], pre_rankers=[cheap]), a_query(limit=1))
+    assert result.ranked[POST_ID].tolist() == [2, 4]
+    assert result.slate[POST_ID].tolist() == [2]
     assert result.n_dropped_by_name() == {"cheap": 2}
+    assert result.pre_ranked[POST_ID].tolist() == [1, 2, 3, 4]
+    assert result.pre_ranked[HEAT][2] == np.float32(0.5)
+    assert result.pre_ranked_rows.tolist() == [0, 1, 2, 3]
+
+
+def test_a_pre_ranker_lets_two_pages_pass_whatever_its_param_says_and_has_no_turn_where_there_are_no_more() -> None:
+    cheap = Cheap()
+    result = execute(a_pipeline(sources=[FakeSource({POST_ID: [1, 2, 3, 4]})], pre_rankers=[cheap]), a_query(limit=2))
+    assert result.slate[POST_ID].tolist() == [1, 2]
+    assert not result.n_dropped_by_name()
+    assert not cheap.n_seen
+    assert not result.ranked[HEAT].any()
+    assert result.pre_ranked.n == 0
+
+
+def test_a_pre_ranker_that_fails_lets_as_many_pass_and_the_page_says_so() -> None:
+    class Broken(Cheap):
+        def rank(self, query: object, batch: object) -> dict:  # type: ignore[type-arg, override]
+            raise RuntimeError("not today")
+
+    source = FakeSource({POST_ID: [9, 2, 3, 4]})
+    result = execute(a_pipeline(sources=[source], pre_rankers=[Broken()], is_strict=False), a_query(limit=1))
+    assert result.ranked[POST_ID].tolist() == [2, 3]
+    assert [outcome.component for outcome in result.report.outcomes] == ["cheap"]
+
+
+def test_what_was_cut_comes_back_where_the_page_would_be_short_without_it() -> None:
+    class NotBest(Filter):
+        name = "not_best"
+        reads = (POST_ID,)
+        on_error = OnError.KEEP_ALL
+
+        def keep(self, query: Query, batch: CandidateBatch) -> np.ndarray:
+            return ~np.isin(batch[POST_ID], [2, 4, 3])
+
+    cheap = Cheap()
+    source = FakeSource({POST_ID: [1, 2, 3, 4, 5, 6, 7]})
+    pipeline = a_pipeline(sources=[source], pre_rankers=[cheap], late_filters=[NotBest()])
+    result = execute(pipeline, a_query(limit=1))
+    assert result.slate[POST_ID].tolist() == [1]
+    assert result.n_dropped_by_name()["not_best"] >= 2
+    assert "cheap" not in result.n_dropped_by_name()
+    assert set(result.ranked[POST_ID].tolist()) == {1, 3, 5, 6, 7}
+    assert result.ranked_rows.tolist() == [0, 2, 4, 5, 6]
+    assert result.slate_rows.tolist() == [0]
+    assert cheap.n_seen == [7]  # it had its say; the rest is ranked as if there were no pre-ranker
 
 
 def test_hydrators_that_read_an_earlier_one_run_after_it() -> None:

@@ -22,6 +22,7 @@ from millrace.app.commands import (
     config,
     dead_letters,
     demo,
+    distill,
     doctor,
     editorial,
     evaluate,
@@ -85,6 +86,7 @@ app.add_typer(events.app, name="events", rich_help_panel=_DATA)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=_DATA)
 app.add_typer(warehouse.app, name="warehouse", rich_help_panel=_DATA)
 app.add_typer(train.app, name="train", rich_help_panel=_JUDGE)
+app.command("distill", rich_help_panel=_JUDGE)(distill.distill)
 app.add_typer(simulate.app, name="simulate", rich_help_panel=_JUDGE)
 app.add_typer(models.app, name="models", rich_help_panel=_CARE)
 app.command("token", rich_help_panel=_CARE)(token.token)

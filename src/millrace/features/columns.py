@@ -104,6 +104,9 @@ ACTION_PROBS: Final = Column(
     (N_ACTIONS_DIM,),
     doc="P(action | shown) in Action order; for continuous actions the expected amount",
 )
+PRERANK_SCORE: Final = Column(
+    "prerank_score", _SCORE, 0.0, doc="score by the pre-ranker's predictions: who is worth the ranker's time"
+)
 VALUE: Final = Column("value", _SCORE, 0.0, doc="sum over actions of weight x prediction")
 OFFSET_VALUE: Final = Column("offset_value", _SCORE, 0.0, doc="value brought above 0, order kept")
 SOCIAL_BONUS: Final = Column("social_bonus", _SCORE, 0.0, doc="added for followed authors and for social proof")

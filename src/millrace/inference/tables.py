@@ -48,10 +48,10 @@ class EmbeddingTables:
         *,
         n_sid_codes: int = 0,
     ) -> None:
-        self._tokens = tokens
-        self._posts = posts
-        self._authors = authors
-        self._languages = languages
+        self.tokens = tokens
+        self.posts = posts
+        self.authors = authors
+        self.languages = languages
         self._sids = sids
         self._n_sid_codes = n_sid_codes
         self.width = tokens.shape[1]
@@ -91,23 +91,23 @@ class EmbeddingTables:
 
     def content(self, tokens: UInt16Array) -> Float32Array:
         """Return the mean of texts' token rows, shape (n, width); zeros for no text. ``tokens`` is (n, 64)."""
-        return mean_rows(self._tokens, np.ascontiguousarray(tokens))
+        return mean_rows(self.tokens, np.ascontiguousarray(tokens))
 
     def spoken(self, rows: UInt8Array) -> Float32Array:
         """Return the mean of language rows, shape (n, width); ``rows`` is (n, k)."""
-        return mean_rows(self._languages, np.ascontiguousarray(rows))
+        return mean_rows(self.languages, np.ascontiguousarray(rows))
 
     def language(self, rows: UInt8Array) -> Float32Array:
         """Return language rows, shape (n, width)."""
-        return self._languages[rows]
+        return self.languages[rows]
 
     def post(self, post_ids: Int64Array) -> Float32Array:
         """Return posts' vectors, the sum of two hashed rows each, shape (n, width)."""
-        return _sums(self._posts, post_ids)
+        return _sums(self.posts, post_ids)
 
     def author(self, author_ids: Int64Array) -> Float32Array:
         """Return authors' vectors, the sum of two hashed rows each, shape (n, width)."""
-        return _sums(self._authors, author_ids)
+        return _sums(self.authors, author_ids)
 
     def semantic(self, codes: Int16Array) -> Float32Array:
         """Return the sum over levels of semantic ids' vectors, shape (n, width); ``codes`` are -1 where none are."""

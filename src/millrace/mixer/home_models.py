@@ -15,6 +15,7 @@ from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.assembler import TokensOf
 from millrace.inference.live_models import LiveModels
 from millrace.inference.tables import Float32Array
+from millrace.mixer.pre_rankers.value_pre_ranker import PrePredictor
 from millrace.pipeline.query import Query, QueryField
 from millrace.registry.pointer import DEFAULT_LANE
 
@@ -53,16 +54,19 @@ class HomeModels:
     ----------
     ranker
         None: counters predict.
+    pre_ranker
+        None: all candidates are ranked, or the counters' best of them.
     versions
         Kind of model to its version, or the folder that it was opened from: written on every page.
     """
 
     ranker: Predictor | None = None
+    pre_ranker: PrePredictor | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def parts(self) -> tuple[object, ...]:
         """Return the models that are there."""
-        return tuple(part for part in (self.ranker,) if part is not None)
+        return tuple(part for part in (self.ranker, self.pre_ranker) if part is not None)
 
     def close(self) -> None:
         """Give back what the models hold."""
@@ -138,6 +142,6 @@ def lane_of(lane: str, arm: int) -> str:
     return f"arm-{arm}"
 
 
-def ranker_of(query: Query) -> Predictor | None:
-    """Return the ranker of a request."""
-    return query[MODELS].ranker
+def pre_ranker_of(query: Query) -> PrePredictor | None:
+    """Return the pre-ranker of a request; None where it has none."""
+    return query[MODELS].pre_ranker

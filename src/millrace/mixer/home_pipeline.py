@@ -34,7 +34,7 @@ from millrace.mixer.filters.safety import ReputationFilter, UnsafeFilter
 from millrace.mixer.filters.same_content import SameContentFilter
 from millrace.mixer.filters.seen import SeenFilter, ServedFilter
 from millrace.mixer.filters.viewer_settings import LanguageFilter, SensitiveFilter
-from millrace.mixer.home_models import MODELS, FixedModels, ModelSource, VectorsFor, nothing_for
+from millrace.mixer.home_models import MODELS, FixedModels, ModelSource, VectorsFor, nothing_for, pre_ranker_of
 from millrace.mixer.hydrators.authors import AuthorHydrator, MutualHydrator, ReputationHydrator
 from millrace.mixer.hydrators.content import ContentHydrator, NamesHydrator
 from millrace.mixer.hydrators.core import CoreHydrator
@@ -43,6 +43,7 @@ from millrace.mixer.hydrators.labels import LabelsHydrator
 from millrace.mixer.hydrators.proofs import ProofActionsHydrator
 from millrace.mixer.hydrators.taste import TasteHydrator
 from millrace.mixer.hydrators.viewer import AffinityHydrator, InNetworkHydrator
+from millrace.mixer.pre_rankers.value_pre_ranker import PrePredictorOf, ValuePreRanker
 from millrace.mixer.query_hydrators.claimed import claimed_query_hydrator
 from millrace.mixer.query_hydrators.follows import FollowsQueryHydrator
 from millrace.mixer.query_hydrators.likes import LikesQueryHydrator
@@ -105,6 +106,8 @@ class HomeParts:
         Gives each page the learned models of its lane.
     vectors_for
         Gives the vectors that a model was trained with, looked up in these stores.
+    pre_ranker_of
+        The learned pre-ranker of a request; by default that of its models.
     revise
         Changes the home pipeline's stages: what simulations put in the place of some; None changes nothing.
     """
@@ -117,6 +120,7 @@ class HomeParts:
     served_logger: ServedLogger | None = None
     models: ModelSource = field(default_factory=FixedModels)
     vectors_for: VectorsFor = nothing_for
+    pre_ranker_of: PrePredictorOf = pre_ranker_of
     revise: Callable[[Stages], Stages] | None = None
 
 
@@ -144,6 +148,14 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
     own, floor = OwnPostsFilter(), FloorFilter()
     screen = Screen((core, in_network, labels), (own, *relations, floor, unsafe))
     encoders = Encoders.of(state, state.texts, state.profile_texts)
+    counters_ranker, weighted_sum = CountersRanker(parts.actions), WeightedSum(parts.actions)
+    pre_ranker = ValuePreRanker(
+        parts.pre_ranker_of,
+        encoders,
+        state.texts,
+        counters_ranker,
+        (weighted_sum, RecencyMultiplier(), SocialBonus(), OutOfNetworkMultiplier()),
+    )
     return Stages(
         query_hydrators=(
             FollowsQueryHydrator(state.follow_graph),
@@ -199,10 +211,11 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             ReputationFilter(),
             SameContentFilter(),  # last: of a post and its reposts, one that passed everything else stays
         ),
+        pre_rankers=(pre_ranker,),
         rankers=(
-            CountersRanker(parts.actions),  # what holds where no model has learned yet, or the model fails
+            counters_ranker,  # what holds where no model has learned yet, or the model fails
             ModelRanker(encoders, state.texts, parts.vectors_for),
-            WeightedSum(parts.actions),
+            weighted_sum,
             RecencyMultiplier(),
             SocialBonus(),
             NewAuthorLift(),

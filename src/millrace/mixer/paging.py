@@ -179,12 +179,16 @@ class PoolEnd:
 
     def __init__(self, stages: Stages) -> None:
         filters = (*stages.filters, *stages.late_filters)
+        self._pre_rankers = tuple(stage.name for stage in stages.pre_rankers)
         self._closed = {stage.name for stage in filters if stage.on_error is OnError.DROP_ALL}
         self._last_resorts = {s.name: s.cap for s in stages.sources if s.only_below is not None and s.cap is not None}
 
     def __call__(self, result: PipelineResult) -> End:
         """Return the end: a short page, nobody left in reserve, nothing that could have hidden posts, all looked at."""
         n_left = int(np.count_nonzero(result.dropped_by == 0)) - result.slate.n
+        if self._pre_rankers:  # what they cut may come onto a further page
+            n_dropped = result.n_dropped_by_name()
+            n_left += sum(n_dropped.get(name, 0) for name in self._pre_rankers)
         is_short = result.slate.n < result.query.limit and n_left <= 0
         return End(is_short and not self._has_more(result) and not self.may_hide(result))
 

@@ -119,6 +119,52 @@ class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return self.trunk.d + self.n_dense
 
 
+class PreRankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The pre-ranker: how wide its vectors are, what it reads, and what it predicts.
+
+    Attributes
+    ----------
+    d
+        Width of a post's vector, and of a candidate's: its text, post, author and language, added up.
+    n_hidden
+        Units between a candidate and the heads: what a candidate costs.
+    n_interests
+        Vectors that a history becomes; they cost nothing a candidate.
+    n_dense, n_profile_dense, actions, schema
+        As of `RankerConfig`.
+    """
+
+    d: Annotated[int, Meta(ge=4)] = 32
+    n_hidden: Annotated[int, Meta(ge=4)] = 64
+    n_interests: Annotated[int, Meta(ge=1)] = 8
+    max_history: Annotated[int, Meta(ge=1)] = MAX_HISTORY
+    tables: TableConfig = TableConfig()
+    actions: tuple[str, ...] = ()
+    n_dense: int = 0
+    n_profile_dense: int = 4
+    schema: str = ""
+
+    @property
+    def history_width(self) -> int:
+        """Floats of a history token: the post's vector with its author's, actions, dense, surface."""
+        return self.d + len(self.actions) + 3 + N_SURFACES
+
+    @property
+    def profile_width(self) -> int:
+        """Floats of a profile: languages, biography, dense."""
+        return 2 * self.d + self.n_profile_dense
+
+    @property
+    def candidate_width(self) -> int:
+        """Floats of a candidate: its vector, dense."""
+        return self.d + self.n_dense
+
+    @property
+    def served_tables(self) -> TableConfig:
+        """The tables as they are served: each row is what the network makes of it, ``d`` wide."""
+        return replace(self.tables, width=self.d)
+
+
 def preset(name: str, **changes: int) -> TrunkConfig:
     """Return the trunk of a preset, with some of its own sizes changed.
 

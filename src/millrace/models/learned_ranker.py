@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,7 +42,14 @@ class LearnedRanker(nn.Module):
         return [*self.ranker.parameters(), *self.uncertainty.parameters()]
 
 
-def calibrate(ranker: Ranker, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+class Headed(Protocol):
+    """A network whose last layer gives the logits of all heads."""
+
+    head: nn.Linear
+    continuous: int
+
+
+def calibrate(ranker: Headed, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Fit a slope and a shift of each head's logits on held-out rows, and build them into the heads.
 
     Platt scaling (1999) by Newton's method, drawn towards slope 1 and shift 0 as if by a few observations more, so that

@@ -9,6 +9,8 @@ from torch.nn import functional
 DWELL_UNIT_S = 10.0
 """Dwell enters its loss in tens of seconds, so that it weighs about as much as an action."""
 
+_LEAST_PROBABILITY = 1e-6
+
 
 def head_losses(logits: Tensor, labels: Tensor, weights: Tensor, continuous: int) -> Tensor:
     """Return the weighted mean loss of each head, shape (n_actions,).
@@ -25,14 +27,67 @@ def head_losses(logits: Tensor, labels: Tensor, weights: Tensor, continuous: int
     continuous
         The column of the continuous head.
     """
+    losses = _losses(logits, labels, continuous)
+    n = (weights.max(dim=1).values > 0).sum().clamp(min=1)
+    return (losses * weights).sum(dim=0) / n
+
+
+def distillation_losses(
+    logits: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    has_labels: Tensor,
+    continuous: int,
+    *,
+    temperature: float,
+    soft_share: float,
+) -> Tensor:
+    """Return the weighted mean loss of each head of a student, shape (n_actions,): part its teacher's, part the labels'.
+
+    Discrete heads follow the teacher at a temperature (Hinton, Vinyals and Dean 2015): both logits are divided by it,
+    so that what is rare is told apart too, and the loss is multiplied by its square, so that gradients keep their size.
+    The continuous head follows the teacher's seconds as it would follow a label. A row without labels has only a
+    teacher, and counts as much as the others.
+
+    Parameters
+    ----------
+    logits, labels
+        Shape (n, n_actions); labels of the continuous head in seconds.
+    teacher
+        Shape (n, n_actions): its predictions, probabilities and seconds.
+    weights
+        Shape (n,): how much a row counts.
+    has_labels
+        Shape (n,), bool: which rows have labels.
+    continuous
+        The column of the continuous head.
+    temperature
+        At least 1.
+    soft_share
+        How much of a labelled row's loss is the teacher's; the rest is the labels'.
+    """
+    is_dwell = torch.arange(logits.shape[1], device=logits.device) == continuous
+    cooled = torch.where(is_dwell, 1.0, temperature)
+    said = torch.logit(teacher.clamp(_LEAST_PROBABILITY, 1.0 - _LEAST_PROBABILITY))
+    targets = torch.where(is_dwell, teacher, torch.sigmoid(said / cooled))
+    soft = _losses(logits / cooled, targets, continuous) * cooled.square()
+    share = torch.where(has_labels, soft_share, 1.0)[:, None]
+    # Labels of rows that have none are never looked at: whatever they hold, NaN even, is taken for 0.
+    real = _losses(logits, torch.where(has_labels[:, None], labels, 0.0), continuous)
+    losses = share * soft + (1.0 - share) * real
+    n = (weights > 0).sum().clamp(min=1)
+    return (losses * weights[:, None]).sum(dim=0) / n
+
+
+def _losses(logits: Tensor, labels: Tensor, continuous: int) -> Tensor:
+    """Return the loss of each head and row, shape (n, n_actions)."""
     losses = functional.binary_cross_entropy_with_logits(logits, labels.clamp(0.0, 1.0), reduction="none")
     seconds = functional.softplus(logits[:, continuous]) / DWELL_UNIT_S
     target = labels[:, continuous] / DWELL_UNIT_S
     dwell = seconds - target * torch.log(seconds + 1e-6)
     is_dwell = torch.arange(logits.shape[1], device=logits.device) == continuous
-    losses = torch.where(is_dwell, dwell[:, None], losses)
-    n = (weights.max(dim=1).values > 0).sum().clamp(min=1)
-    return (losses * weights).sum(dim=0) / n
+    return torch.where(is_dwell, dwell[:, None], losses)
 
 
 class UncertaintyWeights(nn.Module):

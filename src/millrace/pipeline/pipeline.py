@@ -110,14 +110,20 @@ class Pipeline:
                 await run.hydrate()
                 run.filter()
             run.pre_rank()
-            run.rank()
-            run.re_rank()
-            await run.select()
+            await self._rank_and_select(run)
+            if run.take_back():
+                await self._rank_and_select(run)
             run.blend()
             return self._finish(run)
         except BaseException:  # a cancelled request too
             self.abandon(query)
             raise
+
+    @staticmethod
+    async def _rank_and_select(run: Run) -> None:
+        run.rank()
+        run.re_rank()
+        await run.select()
 
     async def hydrate_query(self, query: Query) -> Query:
         """Return the query as the sources would get it now: what is known of the viewer, read anew."""
@@ -229,6 +235,8 @@ class Pipeline:
             dropped_by=run.dropped_by,
             ranked=run.ranked,
             ranked_rows=run.ranked_rows,
+            pre_ranked=run.pre_ranked,
+            pre_ranked_rows=run.pre_ranked_rows,
             slate_rows=run.ranked_rows[run.slate_rows],
             retrieved=tuple(run.retrieved),
             attachments=run.attachments,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from millrace.base.ids import Int64Array
-from millrace.base.order import top_k
 from millrace.pipeline.batch import CandidateBatch, empty_batch
 from millrace.pipeline.blueprint import Blueprint
 from millrace.pipeline.column import AnyColumn, Attachment, BoolArray, Column, Dims, IntArray
@@ -20,6 +19,9 @@ from millrace.pipeline.query import Query, QueryField
 from millrace.pipeline.stages import Filter, Hydrator, OnError, PreRanker, Ranker, Readable, Source
 from millrace.pipeline.turns import Taken, Turn, Turns
 from millrace.pipeline.verdicts import Verdicts
+
+_LEAST_PAGES: Final = 2
+"""So many pages' worth of candidates pass every pre-ranker: late filters and rules of the page need a choice."""
 
 
 def drop_names(blueprint: Blueprint) -> tuple[str, ...]:
@@ -38,12 +40,15 @@ class Run:
         self._key = blueprint.key
         self._dims = dims
         self._max_refills = max_refills
+        self._first_pre_ranker = 1 + len(blueprint.stages.filters)  # its code in ``dropped_by``
         self._missing: set[Readable] = set()
         self.turns = turns
         self.query = query
         self.candidates = empty_batch((), dims)
         self.ranked = self.candidates
         self.ranked_rows: IntArray = np.empty(0, dtype=np.intp)
+        self.pre_ranked = self.candidates
+        self.pre_ranked_rows: IntArray = self.ranked_rows
         self.slate = self.candidates
         self.slate_rows: IntArray = self.ranked_rows
         self.dropped_by: npt.NDArray[np.int16] = np.empty(0, dtype=np.int16)
@@ -129,19 +134,41 @@ class Run:
         self.ranked = verdicts.batch
 
     def pre_rank(self) -> None:
-        """Run the pre-rankers; each keeps its best, or the first ones if it failed."""
-        for code, stage in enumerate(self._stages.pre_rankers, start=1 + len(self._stages.filters)):
-            self._rank(stage)
-            if not self.turns.takes_part(stage):
+        """Run the pre-rankers where there are more candidates than they let through; each keeps its best.
+
+        One that failed keeps as many, by the fill of its score.
+        """
+        for code, stage in enumerate(self._stages.pre_rankers, start=self._first_pre_ranker):
+            n_kept = max(self.query.params.get_int(stage.max_kept), _LEAST_PAGES * self.query.limit)
+            if self.ranked.n <= n_kept or not self.turns.takes_part(stage):
+                self.turns.leave_out(stage, self.ranked.n, Fate.DISABLED)
+                self._fill(stage)
                 continue
-            max_kept = self.query.params.get_int(stage.max_kept)
-            if self.ranked.n > max_kept:
-                rows = np.sort(top_k(self.ranked[stage.score], self.ranked[self._key], max_kept))
-                dropped = np.ones(self.ranked.n, dtype=np.bool_)
-                dropped[rows] = False
-                self.dropped_by[self.ranked_rows[dropped]] = code
-                self.ranked_rows = self.ranked_rows[rows]
-                self.ranked = self.ranked.take(rows)
+            self._rank(stage)
+            self.pre_ranked, self.pre_ranked_rows = self.ranked, self.ranked_rows
+            rows = np.sort(stage.choose(self.query, self.ranked, n_kept, self._key))
+            dropped = np.ones(self.ranked.n, dtype=np.bool_)
+            dropped[rows] = False
+            self.dropped_by[self.ranked_rows[dropped]] = code
+            self.ranked_rows = self.ranked_rows[rows]
+            self.ranked = self.ranked.take(rows)
+
+    def take_back(self) -> bool:
+        """Bring back what pre-rankers cut if the page is short, to be ranked with the others; return whether any was.
+
+        They chose the best of many for a dear ranker; that late filters or a selector's rules leave less than a page of
+        those is rare, and then the whole reserve is worth its price. What a late filter dropped stays dropped.
+        """
+        n = len(self._stages.pre_rankers)
+        is_cut = (self.dropped_by >= self._first_pre_ranker) & (self.dropped_by < self._first_pre_ranker + n)
+        if self.slate.n >= self.query.limit or self.query.is_out_of_time() or not is_cut.any():
+            return False
+        self.dropped_by[is_cut] = 0
+        self.ranked_rows = np.flatnonzero(self.dropped_by == 0)
+        self.ranked = self.candidates.take(self.ranked_rows)
+        for stage in self._stages.pre_rankers:
+            self._fill(stage)
+        return True
 
     def rank(self) -> None:
         """Run rankers and value models, one after the other."""
@@ -264,11 +291,15 @@ class Run:
         batch = self.ranked
         taken = self.turns.take(stage, batch.n, checks_values(stage, batch.n), stage.rank, self.query, batch)
         if taken.fate is Fate.OK:
-            new = taken.value
-        else:  # a column that an earlier ranker wrote keeps the earlier values
-            columns = [c for c in stage.writes if not isinstance(c, Attachment | QueryField) and c not in batch]
-            new = {c: c.full(batch.n, self._dims) for c in columns}
-        self.ranked = batch.with_checked_columns(new)
+            self.ranked = batch.with_checked_columns(taken.value)
+        else:
+            self._fill(stage)
+
+    def _fill(self, stage: Ranker) -> None:
+        """Give a ranker's columns their fill; one that an earlier ranker wrote keeps the earlier values."""
+        batch = self.ranked
+        columns = [c for c in stage.writes if not isinstance(c, Attachment | QueryField) and c not in batch]
+        self.ranked = batch.with_checked_columns({c: c.full(batch.n, self._dims) for c in columns})
 
     def _select(self, alive_rows: IntArray) -> IntArray:
         """Return rows of ``ranked``, best first; the first ones in their order if the selector failed."""

@@ -27,6 +27,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from millrace.base.order import top_k
 from millrace.base.params import Param
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import AnyColumn, Attachment, BoolArray, Column, IntArray
@@ -199,19 +200,28 @@ class Ranker(Stage):
 
 
 class PreRanker(Ranker):
-    """A cheap ranker that decides who is worth a dear one.
+    """A cheap ranker that decides who is worth a dear one; where there are not too many it has no turn.
+
+    What was cut is brought back if the page would be short without it.
 
     Attributes
     ----------
     score
         The column, one of `writes`, by which the best are kept.
     max_kept
-        Param with how many.
+        Param with how many; twice as many as the page has places stay in any case.
     """
 
     kind = "pre-ranker"
     score: Column[Any]
     max_kept: Param
+
+    def choose(self, query: Query, batch: CandidateBatch, n_kept: int, key: Column[Any]) -> IntArray:
+        """Return the rows that stay, at most ``n_kept``, none twice: the best by `score`, ties by key.
+
+        ``batch`` has what `rank` wrote, or its fill where that failed. Must not raise.
+        """
+        return top_k(batch[self.score], batch[key], n_kept)
 
 
 class ValueModel(Ranker):

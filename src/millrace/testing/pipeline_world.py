@@ -21,6 +21,7 @@ from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.mixer.feed_state import FeedState
 from millrace.mixer.home_models import FixedModels, HomeModels, Predictor
 from millrace.mixer.home_pipeline import HomeParts
+from millrace.mixer.pre_rankers.value_pre_ranker import PrePredictorOf, no_pre_ranker
 from millrace.mixer.service import FeedService
 from millrace.pipeline.outcome import PipelineObserver
 from millrace.pipeline.result import PipelineResult
@@ -70,6 +71,8 @@ class FeedWorld:
         Strict by default: what a stage raises is raised.
     model
         A learned ranker; None: counters alone.
+    pre_ranker_of
+        The learned pre-ranker of a request.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class FeedWorld:
         params: Mapping[str, object] | None = None,
         config: HomeConfig | None = None,
         model: Predictor | None = None,
+        pre_ranker_of: PrePredictorOf = no_pre_ranker,
     ) -> None:
         self.clock = ManualClock(now_ms)
         self.state = FeedState(StoresConfig())
@@ -99,6 +103,7 @@ class FeedWorld:
             clock=self.clock,
             served_logger=self.served,
             models=FixedModels(HomeModels(ranker=model)),
+            pre_ranker_of=pre_ranker_of,
         )
         generous = HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000, is_strict=True)
         self.service = FeedService(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from millrace.app.commands import train_vectors
+from millrace.app.commands.distill import distill
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
 from millrace.base.errors import ConfigError
 
@@ -21,6 +22,8 @@ def train() -> None:
 
 app.command("social")(train_vectors.social)
 app.command("semantic-ids")(train_vectors.semantic_ids)
+# Of the home's own ranker: the same command under the name by which all models are trained.
+app.command("pre-ranker")(distill)
 
 
 def need_torch() -> None:

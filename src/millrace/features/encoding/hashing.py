@@ -4,6 +4,9 @@ Two ids that share one row hardly ever share both, so that the sum of the two ro
 Svenstrup et al. 2017). Serving and training share this implementation: wrapping 64-bit arithmetic, one constant a hash.
 """
 
+# Kernels: Numba knows one kind of 64-bit integer where NumPy's types know two.
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 from typing import Final
@@ -12,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.base.ids import Int64Array
+from millrace.base.kernels import njit
 
 N_HASHES: Final = 2
 
@@ -41,3 +45,15 @@ def id_rows(ids: Int64Array, n_rows: int) -> npt.NDArray[np.int32]:
         rows[..., j] = 1 + (mixed % np.uint64(n_rows - 1)).astype(np.int32)
     rows[plain == 0] = 0
     return rows
+
+
+@njit(cache=True, inline="always")
+def id_row(plain: int, j: int, n_rows: int) -> int:
+    """Return the j-th row of one id, as `id_rows` does; for kernels."""
+    if plain == 0:
+        return np.int64(0)
+    mixed = np.uint64(plain) + (_SALTS[0] if j == 0 else _SALTS[1])
+    mixed = (mixed ^ (mixed >> _S30)) * _MIX_1
+    mixed = (mixed ^ (mixed >> _S27)) * _MIX_2
+    mixed ^= mixed >> _S31
+    return np.int64(1) + np.int64(mixed % np.uint64(n_rows - 1))

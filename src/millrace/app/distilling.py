@@ -1,0 +1,282 @@
+"""`millrace distill`: from a trained ranker, and a home's log, to a pre-ranker; and how much the student lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+
+from millrace.app.evaluation import moving
+from millrace.base.actions import CONTINUOUS
+from millrace.base.errors import ConfigError, SchemaError
+from millrace.base.ids import Int64Array
+from millrace.content.ngrams import UInt16Array
+from millrace.features.encoding.candidates import CandidateInputs
+from millrace.features.encoding.history import HistoryTokens
+from millrace.features.encoding.vector_inputs import BoolArray, Int8Array, VectorInputs
+from millrace.features.encoding.vector_sources import VectorSources
+from millrace.features.encoding.viewers import ViewerInputs
+from millrace.flywheel import metrics
+from millrace.flywheel.sample_set import Float32Array, SampleSet
+
+if TYPE_CHECKING:
+    from millrace.app.training import ShowProgress
+    from millrace.flywheel.train_pre_ranker import PreRankerTraining
+    from millrace.inference.tables import EmbeddingTables
+
+MIN_POSITIVES: Final = 20
+"""With fewer positives among the held-out rows a head gets no figures."""
+
+N_TIMED: Final = 2_000
+_N_ROUNDS: Final = 15
+
+
+class StudentHead(msgspec.Struct, frozen=True, kw_only=True):
+    """One head on the slates that were held out: the student beside its teacher."""
+
+    action: str
+    n_held_out: int
+    teacher_auc: float
+    student_auc: float
+    teacher_normalised_entropy: float
+    student_normalised_entropy: float
+
+
+class Distilled(msgspec.Struct, frozen=True, kw_only=True):
+    """What `distil` did.
+
+    Attributes
+    ----------
+    auc_lost
+        The mean over the heads of what the student's AUC lacks of its teacher's.
+    n_timed, teacher_ms, student_ms
+        Milliseconds for so many candidates of one viewer, history and assembly included, by the exported models in
+        ONNX Runtime on one thread, in turns; medians.
+    speed_up
+        How many times as fast the student is.
+    """
+
+    folder: str
+    n_slates: int
+    n_rows: int
+    best_step: int
+    n_steps: int
+    validation_loss: float
+    held_out: tuple[StudentHead, ...]
+    auc_lost: float
+    n_timed: int
+    teacher_ms: float
+    student_ms: float
+    speed_up: float
+
+
+def distil(
+    samples: SampleSet, ranker: Path, training: PreRankerTraining, folder: Path, show_progress: ShowProgress
+) -> Distilled:
+    """Distil the ranker of a folder into a pre-ranker, write it, and measure both on slates newer than all it has seen.
+
+    Parameters
+    ----------
+    samples
+        What the teacher is asked about; its rows were shown, so that they have labels too.
+    ranker
+        Written by `millrace.flywheel.train_ranker.train_ranker`.
+    training
+        How; the tables get the teacher's sizes.
+    folder
+        Where the student goes.
+    show_progress
+        Tells the person waiting.
+
+    Raises
+    ------
+    ConfigError
+        If there is no ranker in the folder.
+    SchemaError
+        If the ranker reads other features than the samples hold.
+    """
+    from millrace.flywheel.train_pre_ranker import SERVED_NAME, Lesson, pre_predicted, train_pre_ranker
+    from millrace.flywheel.train_ranker import MODEL_NAME, load_ranker, predicted
+
+    if not (ranker / MODEL_NAME).exists():
+        raise ConfigError(
+            "ranker",
+            value=str(ranker),
+            problem="no trained ranker is there",
+            remedy="train one: `millrace train ranker`, or name its folder",
+        )
+    teacher, told = load_ranker(ranker)
+    if told.ranker.schema != samples.meta.schema:
+        raise SchemaError(
+            "ranker",
+            value=told.ranker.schema,
+            problem=f"reads other features than the samples' {samples.meta.schema}",
+            remedy="train it anew: `millrace train ranker`",
+        )
+    with show_progress("asking the ranker (slates)") as step:
+        step.total(len(samples))
+        said = []
+        for first in range(0, len(samples), _N_ASKED):
+            slates = np.arange(first, min(first + _N_ASKED, len(samples)))
+            said.append(predicted(teacher, samples, slates))
+            step.advance(len(slates))
+    lesson = Lesson(samples, np.concatenate(said), np.ones(samples.n_rows, dtype=np.bool_))
+    order = np.argsort(samples.now_ms, kind="stable")
+    n_test = max(int(len(samples) * training.validation_frac / 2), 1)
+    newest = order[-n_test:]
+    sizes = msgspec.structs.replace(told.ranker.trunk.tables, n_sid_levels=0)
+    training = msgspec.structs.replace(training, tables=sizes, max_history=told.ranker.trunk.max_history)
+    with show_progress("distilling (steps)") as step:
+        student, report = train_pre_ranker(
+            lesson.take(order[:-n_test]),
+            training,
+            folder=folder,
+            teacher_tables=teacher.tables,
+            on_progress=moving(step),
+        )
+    rows = samples.rows_of(newest)
+    heads = student_heads(
+        samples.labels[rows], lesson.teacher[rows], pre_predicted(student, samples, newest), samples.meta.actions
+    )
+    teacher_ms, student_ms = timed(samples, newest, ranker / SERVED_NAME, folder / SERVED_NAME, teacher.sources)
+    return Distilled(
+        folder=str(folder),
+        n_slates=report.n_slates,
+        n_rows=report.n_rows,
+        best_step=report.best_step,
+        n_steps=report.n_steps,
+        validation_loss=report.validation_loss,
+        held_out=heads,
+        auc_lost=float(np.mean([head.teacher_auc - head.student_auc for head in heads])) if heads else 0.0,
+        n_timed=N_TIMED,
+        teacher_ms=teacher_ms,
+        student_ms=student_ms,
+        speed_up=teacher_ms / student_ms,
+    )
+
+
+_N_ASKED: Final = 512
+
+
+def student_heads(labels: Any, teacher: Any, student: Any, actions: tuple[str, ...]) -> tuple[StudentHead, ...]:
+    """Return the figures of every discrete head that has enough positives among the rows."""
+    found = []
+    for head, name in enumerate(actions):
+        is_positive = np.asarray(labels[:, head] > 0)
+        n = int(is_positive.sum())
+        if head in CONTINUOUS or min(n, len(is_positive) - n) < MIN_POSITIVES:
+            continue
+        of_teacher, of_student = teacher[:, head].astype(np.float64), student[:, head].astype(np.float64)
+        found.append(
+            StudentHead(
+                action=name,
+                n_held_out=n,
+                teacher_auc=metrics.auc(is_positive, of_teacher),
+                student_auc=metrics.auc(is_positive, of_student),
+                teacher_normalised_entropy=metrics.normalised_entropy(is_positive, of_teacher),
+                student_normalised_entropy=metrics.normalised_entropy(is_positive, of_student),
+            )
+        )
+    return tuple(found)
+
+
+def timed(
+    samples: SampleSet, slates: Int64Array, teacher: Path, student: Path, sources: VectorSources
+) -> tuple[float, float]:
+    """Return the median milliseconds of teacher and student for `N_TIMED` candidates of one viewer, in turns.
+
+    The viewer of the slates who has the longest history is asked for candidates of them all, over and over until they
+    are enough. The student's vectors of posts are made before, as a server keeps them.
+    """
+    from millrace.inference.pre_ranker_model import PreRankerModel
+    from millrace.inference.ranker_model import RankerModel
+
+    lengths = np.diff(samples.history_starts)[slates]
+    viewer = viewer_of(samples, int(slates[np.argmax(lengths)]))
+    rows = np.resize(samples.rows_of(slates), N_TIMED)
+    candidates = CandidateInputs(
+        *(np.asarray(column[rows]) for column in (samples.post_ids, samples.author_ids)),
+        *(np.asarray(column[rows]) for column in (samples.row_languages, samples.dense)),
+    )
+
+    def tokens_of(post_ids: Int64Array) -> UInt16Array:
+        at = samples.texts_of(post_ids)
+        tokens = np.asarray(samples.text_tokens[np.maximum(at, 0)])
+        tokens[at < 0] = 0
+        return tokens
+
+    def texts_of(post_ids: Int64Array) -> Int8Array:
+        at = samples.texts_of(post_ids)
+        return np.where((at >= 0)[:, None], samples.text_vectors[np.maximum(at, 0)], np.int8(0))
+
+    def social_of(user_ids: Int64Array) -> tuple[Float32Array, BoolArray]:
+        history = sources.social_history
+        if history is None:
+            return np.zeros((len(user_ids), 0), dtype=np.float32), np.zeros(len(user_ids), dtype=np.bool_)
+        return history.vectors(user_ids, np.full(len(user_ids), samples.meta.until_ms))
+
+    books = sources.codebooks
+    inputs = VectorInputs(
+        codes_of=None if books is None else lambda post_ids: books.encode(texts_of(post_ids)),
+        social_of=social_of,
+        texts_of=texts_of,
+    )
+    ranker = RankerModel.open(teacher, samples.meta.schema)
+    light = PreRankerModel.open(student, samples.meta.schema)
+    vectors = _MadeOnce(
+        np.unique(np.concatenate([candidates.post_ids, viewer.history.post_ids])), light.tables, tokens_of
+    )
+    runs: tuple[Callable[[], object], ...] = (
+        lambda: ranker.predict(viewer, candidates, tokens_of, inputs),
+        lambda: light.predict(viewer, candidates, vectors),
+    )
+    seconds: list[list[float]] = [[], []]
+    for round_number in range(-2, _N_ROUNDS):
+        for run, took in zip(runs, seconds, strict=True):
+            start_s = time.perf_counter()
+            run()
+            if round_number >= 0:
+                took.append(time.perf_counter() - start_s)
+    ranker.close()
+    return float(np.median(seconds[0])) * 1e3, float(np.median(seconds[1])) * 1e3
+
+
+def viewer_of(samples: SampleSet, slate: int) -> ViewerInputs:
+    """Return the viewer of a slate, as the encoder gave them."""
+    tokens = slice(*samples.history_starts[slate : slate + 2].tolist())
+    columns = (
+        samples.history_posts,
+        samples.history_authors,
+        samples.history_actions,
+        samples.history_dense,
+        samples.history_surfaces,
+    )
+    history = HistoryTokens(*(np.asarray(column[tokens]) for column in columns), int(samples.newest_ms[slate]))
+    return ViewerInputs(
+        int(samples.viewers[slate]),
+        history,
+        np.asarray(samples.languages[slate]),
+        np.asarray(samples.bios[slate]),
+        np.asarray(samples.profile_dense[slate]),
+    )
+
+
+class _MadeOnce:
+    """Vectors of some posts, made once."""
+
+    def __init__(
+        self, post_ids: Int64Array, tables: EmbeddingTables, tokens_of: Callable[[Int64Array], UInt16Array]
+    ) -> None:
+        from millrace.inference.post_vectors import MadeVectors
+
+        self._post_ids = post_ids
+        self._vectors = np.empty((len(post_ids), tables.width), dtype=np.float32)
+        MadeVectors(tables, tokens_of).write(post_ids, self._vectors)
+
+    def write(self, post_ids: Int64Array, out: Float32Array) -> None:
+        """Write the vectors of posts that are among them."""
+        out[:, : self._vectors.shape[1]] = self._vectors[np.searchsorted(self._post_ids, post_ids)]

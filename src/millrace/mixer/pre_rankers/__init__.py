@@ -1,0 +1,1 @@
+"""Who of thousands of candidates is worth the ranker's time."""
