@@ -25,9 +25,7 @@ def likes(samples: SampleSet) -> np.ndarray:
 
 def a_maker(samples: SampleSet, *, n_random: int = 5, max_age_ms: int = FOR_EVER) -> BatchMaker:
     config = small_towers_config()
-    return BatchMaker(
-        samples, catalogue_of(samples), likes(samples), config, n_random=n_random, max_age_ms=max_age_ms
-    )
+    return BatchMaker(samples, catalogue_of(samples), likes(samples), config, n_random=n_random, max_age_ms=max_age_ms)
 
 
 def with_like(samples: SampleSet) -> np.ndarray:

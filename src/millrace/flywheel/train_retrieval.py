@@ -25,8 +25,8 @@ from millrace.base.errors import ConfigError, SourceDataError
 from millrace.base.ids import Int64Array
 from millrace.flywheel.catalogue import BoolArray, Catalogue, catalogue_of, is_content_row
 from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
-from millrace.flywheel.recall import Recall, Scores, held_out_ranks, recall_of, shown_before
 from millrace.flywheel.ranker_batches import ranker_batch
+from millrace.flywheel.recall import Recall, Scores, held_out_ranks, recall_of, shown_before
 from millrace.flywheel.retrieval_batches import (
     BatchMaker,
     RetrievalBatch,
@@ -174,15 +174,11 @@ def train_retrieval(
     dense = torch.optim.AdamW(model.dense_parameters(), config.learning_rate, weight_decay=config.weight_decay)
     tables = RowwiseAdaGrad(model.tables.parameters(), config.table_learning_rate)
     max_age_ms = int(config.max_age_h * _HOUR_MS)
-    batches = BatchMaker(
-        samples, catalogue, is_positive, retrieval, n_random=config.n_random, max_age_ms=max_age_ms
-    )
+    batches = BatchMaker(samples, catalogue, is_positive, retrieval, n_random=config.n_random, max_age_ms=max_age_ms)
     per_epoch = max(len(learned) // config.n_slates, 1)
     n_steps = max(round(per_epoch * config.n_epochs), 1)
     folder.mkdir(parents=True, exist_ok=True)
-    state = Checkpoint(
-        folder / CHECKPOINT_NAME, _stamp(samples, config), model, {"dense": dense, "tables": tables}
-    )
+    state = Checkpoint(folder / CHECKPOINT_NAME, _stamp(samples, config), model, {"dense": dense, "tables": tables})
     state.restore(device)
     found = Recall(n=0, n_live=0.0, at={}, n_cold=0, cold_at={})
     with TrainingLog(folder, state.step) as log:

@@ -57,9 +57,7 @@ class PostIndex:
         Whether everything that was there at the start can be found.
     """
 
-    def __init__(
-        self, model: RetrievalModel, state: State, texts: TextIndex, index: VectorIndex | None = None
-    ) -> None:
+    def __init__(self, model: RetrievalModel, state: State, texts: TextIndex, index: VectorIndex | None = None) -> None:
         self.model = model
         self._posts = state.posts
         self._texts = texts

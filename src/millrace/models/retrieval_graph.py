@@ -31,7 +31,7 @@ def viewer_graph(config: RetrievalConfig, weights: Weights) -> onnx.ModelProto:
     turns = _turns(g, config, history)
     for layer in range(trunk.n_layers):
         x = _layer(g, x, _block(weights, layer), mask, turns, trunk.n_heads)
-    vectors = g.linear(_pooled(g, g.normed(x, trunk.d), is_token), _head(config, weights), weights["head.bias"])
+    vectors = g.linear(_pooled(g, g.normed(x, trunk.d), is_token), _head(weights), weights["head.bias"])
     length = g.op("Sqrt", g.op("ReduceSum", g.op("Mul", vectors, vectors), g.ints(-1), keepdims=1))
     g.output(g.op("Div", vectors, g.op("Max", length, g.constant(1e-12))), "vectors", ["batch", config.width])
     return g.model({"schema": config.schema})
@@ -89,7 +89,7 @@ def _pooled(g: GraphBuilder, x: str, is_token: str) -> str:
     return g.op("Concat", first, mean, axis=-1)
 
 
-def _head(config: RetrievalConfig, weights: Weights) -> Float32Array:
+def _head(weights: Weights) -> Float32Array:
     scale = np.tile(weights["final_norm.weight"], 2)
     head: Float32Array = (weights["head.weight"] * scale).astype(np.float32)
     return head
