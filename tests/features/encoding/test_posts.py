@@ -27,7 +27,7 @@ def world(tmp_path: Path) -> Iterator[FeedWorld]:
             a_follow(20, 10),
             a_post_created(1, 10, text="new rocket", media=(Media(kind="image"), video)),
             a_post_annotated(1, language="en"),
-            a_post_created(2, 10, text="see", kind="quote", parent_id=1, link="https://example.org"),
+            a_post_created(2, 10, text="see", kind="quote", parent_id=1, media=(Media(kind="audio"),)),
         ],
     )
     yield made
@@ -48,7 +48,7 @@ def test_a_post_is_its_text_its_author_its_language_and_what_is_attached(world: 
     assert (posts.tokens == token_rows(["new rocket", "see"])).all()
     traits = [dict(zip(POST_TRAITS, row, strict=True)) for row in posts.traits.tolist()]
     assert {name for name, value in traits[0].items() if value} == {"image", "video", "duration"}
-    assert {name for name, value in traits[1].items() if value} == {"quote", "link"}
+    assert {name for name, value in traits[1].items() if value} == {"quote", "audio"}
     assert encoded(world).n == 0
     assert posts.take(np.array([1])).post_ids.tolist() == [world.post_id(2)]
 
