@@ -5,10 +5,17 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pytest
+import torch
 
+from millrace.base.actions import Action
+from millrace.base.errors import ConfigError, SourceDataError
 from millrace.flywheel.catalogue import catalogue_of
+from millrace.flywheel.checkpointing import CHECKPOINT_NAME
 from millrace.flywheel.train_retrieval import (
     RetrievalTraining,
+    load_retrieval,
+    positives_of,
     post_vectors,
     train_retrieval,
     viewer_vectors,
