@@ -334,10 +334,10 @@ def _traces(settings: Settings, _clock: Clock) -> Iterator[Finding]:
 
 
 def _models(settings: Settings, clock: Clock) -> Iterator[Finding]:
-    folder = settings.config.home.ranker
-    if folder:
-        wiring.build_models(settings)  # raises what is wrong with it
-        yield Finding("models", "ok", f"the ranker of {Path(settings.home, folder)}, whatever the registry says")
+    if folders := wiring.model_folders(settings):
+        wiring.build_models(settings)  # raises what is wrong with them
+        named = ", ".join(f"{kind} of {folder}" for kind, folder in folders.items())
+        yield Finding("models", "ok", f"{named}, whatever the registry says")
         return
     registry = wiring.build_registry(settings)
     pointer = registry.pointer()

@@ -35,6 +35,7 @@ from millrace.stream.collector import Receipt
 from millrace.stream.log import total
 
 if TYPE_CHECKING:
+    from millrace.app.home_retrieval import HomeRetrieval
     from millrace.inference.live_models import LiveModels
     from millrace.mixer.explain import Explainer
     from millrace.mixer.feed_state import FeedState
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from millrace.stores.trace_store import FileTraces, NoTraces
 
 _GAUGES_EVERY_S: Final = 1.0
+_IDLE_S: Final = 0.2
+_BETWEEN_S: Final = 0.02
+"""A step of filling an index takes about as long: requests get every other moment."""
 
 MakeService = Callable[[ServedWriter], "FeedService"]
 
@@ -79,6 +83,8 @@ class FeedApp:
         Followed for as long as the app lives.
     lanes
         Tells which models a request asks for.
+    retrieval
+        The post indexes of this process.
     """
 
     def __init__(
@@ -95,6 +101,7 @@ class FeedApp:
         clock: Clock,
         models: LiveModels[HomeModels],
         lanes: LaneReader,
+        retrieval: HomeRetrieval,
     ) -> None:
         self._replica = replica
         self._live = live
@@ -106,6 +113,7 @@ class FeedApp:
         self._traces = traces
         self._clock = clock
         self._models = models
+        self._retrieval = retrieval
         self._writer = ServedWriter(door.append, metrics, config.server.served_batch_ms)
         routes = [
             *timeline_routes(
@@ -228,18 +236,26 @@ class FeedApp:
         self._models.start()
         gauges = asyncio.create_task(self._report_state(), name="gauges")
         following = asyncio.create_task(self._live.follow(), name="live params")
+        filling = asyncio.create_task(self._fill_indexes(), name="post indexes")
         try:
             yield
         finally:
             gauges.cancel()
             following.cancel()
-            await asyncio.gather(gauges, following, return_exceptions=True)
+            filling.cancel()
+            await asyncio.gather(gauges, following, filling, return_exceptions=True)
             if self._service is not None:
                 await self._service.drain()
             await self._writer.stop()
             await asyncio.to_thread(self._models.close)
             self._door.close()
             self._traces.close()
+
+    async def _fill_indexes(self) -> None:
+        """Fill the index of a version that begins to serve, a batch of posts at a time, between requests."""
+        while True:
+            is_whole = self._retrieval.advance()
+            await asyncio.sleep(_IDLE_S if is_whole else _BETWEEN_S)
 
     async def _report_state(self) -> None:
         while True:

@@ -13,14 +13,19 @@ from millrace.content.ngrams import MAX_TOKENS, UInt16Array
 from millrace.features.encoding.buckets import UInt8Array
 from millrace.features.encoding.candidates import CandidateInputs
 from millrace.features.encoding.history import N_HISTORY_DENSE, HistoryTokens
+from millrace.features.encoding.vector_inputs import NOTHING, VectorInputs
 from millrace.features.encoding.viewers import PROFILE_DENSE, ViewerInputs
 from millrace.inference.live_models import Artefacts
+from millrace.inference.post_vectors import MadeVectors
+from millrace.inference.pre_ranker_model import PreRankerModel
 from millrace.inference.ranker_model import RankerModel
-from millrace.mixer.home_models import HomeModels
+from millrace.inference.retrieval_model import RetrievalModel
+from millrace.inference.tables import Float32Array
+from millrace.mixer.home_models import HomeModels, Predictor
 from millrace.registry.manifest import Kind
 from millrace.stores.profiles import MAX_LANGUAGES
 
-SERVED_KINDS: Final[tuple[Kind, ...]] = ("ranker",)
+SERVED_KINDS: Final[tuple[Kind, ...]] = ("ranker", "retrieval", "pre_ranker")
 """Kinds that pages are made with; others (social, semantic_ids) are inputs of these and travel inside them."""
 
 _N_WARM: Final = 32
@@ -55,7 +60,13 @@ class HomeModelLoader:
             If files are missing or damaged, or a model was trained on other features.
         """
         ranker = RankerModel.open(folders["ranker"], self.schema) if "ranker" in folders else None
-        return HomeModels(ranker=ranker, versions=versions)
+        retrieval, pre_ranker = folders.get("retrieval"), folders.get("pre_ranker")
+        return HomeModels(
+            ranker=ranker,
+            retrieval=retrieval and RetrievalModel.open(retrieval, self.schema, versions["retrieval"]),
+            pre_ranker=pre_ranker and PreRankerModel.open(pre_ranker, self.schema),
+            versions=versions,
+        )
 
     def load(self, artefacts: Artefacts) -> HomeModels:
         """Return the models of artefacts of the registry."""
@@ -73,11 +84,31 @@ class HomeModelLoader:
 
     def warm(self, models: HomeModels) -> None:
         """Run everything once, so that no page pays for that."""
-        if models.ranker is None:
-            return
-        predictions = models.ranker.predict(_somebody(), _some_posts(self._n_dense), _no_texts)
-        if not np.isfinite(predictions).all():
-            raise ValueError("the ranker's predictions are not finite")
+        viewer, posts = _somebody(), _some_posts(self._n_dense)
+        if models.ranker is not None:
+            _check("ranker", models.ranker.predict(viewer, posts, _no_texts, _vectors_like(models.ranker)))
+        if models.retrieval is not None:
+            models.retrieval.warm()
+        if isinstance(models.pre_ranker, PreRankerModel):
+            made = MadeVectors(models.pre_ranker.tables, _no_texts)
+            _check("pre-ranker", models.pre_ranker.predict(viewer, posts, made))
+
+
+def _check(thing: str, predictions: Float32Array) -> None:
+    if not np.isfinite(predictions).all():
+        raise ValueError(f"the {thing}'s predictions are not finite")
+
+
+def _vectors_like(model: Predictor) -> VectorInputs:
+    """Return vectors of the widths that a ranker reads, all zeros."""
+    if not isinstance(model, RankerModel):
+        return NOTHING
+    trunk = model.config.trunk
+    return VectorInputs(
+        codes_of=lambda ids: np.full((len(ids), trunk.tables.n_sid_levels), -1, dtype=np.int16),
+        social_of=lambda ids: (np.zeros((len(ids), trunk.social_width), np.float32), np.zeros(len(ids), np.bool_)),
+        texts_of=lambda ids: np.zeros((len(ids), trunk.text_width), dtype=np.int8),
+    )
 
 
 def _somebody() -> ViewerInputs:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from millrace.app.access import Gate
     from millrace.app.api_keys import ApiKeys
     from millrace.app.home_model_loading import HomeModelLoader
+    from millrace.app.home_retrieval import HomeRetrieval
     from millrace.app.live_params import LiveParams
     from millrace.app.metrics import Metrics
     from millrace.app.tokens import ViewerTokens
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from millrace.pipeline.outcome import PipelineObserver
     from millrace.pipeline.pipeline import Pipeline
     from millrace.registry.lanes import LaneReader
+    from millrace.registry.manifest import Kind
     from millrace.registry.registry import Registry
     from millrace.stores.applier import EventListener
     from millrace.stores.checkpoint import Checkpoints
@@ -263,6 +265,7 @@ def build_feed_service(
     clock: Clock | None = None,
     revise: Revise | None = None,
     models: ModelSource | None = None,
+    retrieval: HomeRetrieval | None = None,
 ) -> FeedService:
     """Return the feed service over a restored replica; its stages are listed in `millrace.mixer.home_pipeline`.
 
@@ -281,18 +284,24 @@ def build_feed_service(
         Changes the home pipeline's stages; simulations alone give one.
     models
         Gives pages their models; None: those that the config or the registry name now.
+    retrieval
+        Hears what the replica folds; None: indexes are filled when they are first asked.
     """
+    from millrace.app.home_retrieval import HomeRetrieval
     from millrace.app.secret import load_or_make_secret, subkey
     from millrace.mixer.service import FeedService
     from millrace.mixer.value_model.profiles import values_in_effect
 
     config = settings.config
+    retrieval = retrieval or HomeRetrieval(fills_at_once=True)
+    retrieval.attach(replica.state)
     return FeedService(
         replica,
         replace(
             _home_parts(settings, replica.state, replica.content, served_logger, claims, clock or replica.clock),
             revise=revise,
             models=models or build_models(settings),
+            retriever_of=retrieval.retriever_of,
         ),
         replica.state.hasher,
         config.home,
@@ -375,9 +384,8 @@ def build_models(settings: Settings, live: LiveModels[HomeModels] | None = None)
     """
     from millrace.mixer.home_models import FixedModels, LeasedModels
 
-    folder = settings.config.home.ranker
-    if folder:
-        return FixedModels(_opened_models(build_model_loader(settings), Path(settings.home, folder)))
+    if folders := model_folders(settings):
+        return FixedModels(_opened_models(build_model_loader(settings), folders))
     if live is None:
         live = build_live_models(settings)
         live.poll()
@@ -413,15 +421,22 @@ def build_vectors(settings: Settings, state: FeedState) -> VectorsFor:
     return vectors_for
 
 
-_OPENED: dict[tuple[Path, str], HomeModels] = {}
+_OPENED: dict[tuple[tuple[tuple[Kind, Path], ...], str], HomeModels] = {}
 
 
-def _opened_models(loader: HomeModelLoader, folder: Path) -> HomeModels:
-    """Return the models of a folder, opened once a process: simulations build their service anew every slice."""
-    key = (folder, loader.schema)
+def _opened_models(loader: HomeModelLoader, folders: dict[Kind, Path]) -> HomeModels:
+    """Return the models of folders, opened once a process: simulations build their service anew every slice."""
+    key = (tuple(folders.items()), loader.schema)
     if key not in _OPENED:
-        _OPENED[key] = loader.open({"ranker": folder}, {"ranker": folder.name})
+        _OPENED[key] = loader.open(folders, {kind: str(folder) for kind, folder in folders.items()})
     return _OPENED[key]
+
+
+def model_folders(settings: Settings) -> dict[Kind, Path]:
+    """Return the folders of models that the config names, by kind; relative ones are below the home."""
+    home = settings.config.home
+    named: dict[Kind, str] = {"ranker": home.ranker, "retrieval": home.retrieval, "pre_ranker": home.pre_ranker}
+    return {kind: Path(settings.home, folder) for kind, folder in named.items() if folder}
 
 
 def build_home_pipeline(
@@ -480,10 +495,19 @@ def check_params(settings: Settings) -> None:
         config_params(settings, declared_params(settings))
 
 
-def build_http_app(settings: Settings, replica: Replica[FeedState], clock: Clock | None = None) -> Litestar:
-    """Return one worker's HTTP service around a replica that the worker restores and follows."""
+def build_http_app(
+    settings: Settings,
+    replica: Replica[FeedState],
+    clock: Clock | None = None,
+    retrieval: HomeRetrieval | None = None,
+) -> Litestar:
+    """Return one worker's HTTP service around a replica that the worker restores and follows.
+
+    ``retrieval`` is one of the replica's listeners; None: posts are not found by learned vectors.
+    """
     from millrace.app.door import DoorThread
     from millrace.app.feed_app import FeedApp
+    from millrace.app.home_retrieval import HomeRetrieval
     from millrace.app.metrics import MetricsObserver
 
     metrics = build_metrics(settings)
@@ -494,6 +518,7 @@ def build_http_app(settings: Settings, replica: Replica[FeedState], clock: Clock
     traces = build_traces(settings)
 
     live_models = build_live_models(settings, metrics.models)
+    retrieval = retrieval or HomeRetrieval()
 
     def make_service(served_logger: ServedLogger) -> FeedService:
         return build_feed_service(
@@ -504,6 +529,7 @@ def build_http_app(settings: Settings, replica: Replica[FeedState], clock: Clock
             traces=traces,
             clock=clock,
             models=build_models(settings, live_models),
+            retrieval=retrieval,
         )
 
     live, gate = build_live_params(settings, metrics), build_gate(settings)
@@ -520,6 +546,7 @@ def build_http_app(settings: Settings, replica: Replica[FeedState], clock: Clock
         clock,
         live_models,
         build_lanes(settings),
+        retrieval,
     ).asgi
 
 

@@ -53,6 +53,7 @@ def run_worker(settings: Settings, listening: socket.socket, lifeline: Lifeline,
 
 async def _work(settings: Settings, listening: socket.socket, lifeline: Lifeline, serves_early: bool) -> None:
     from millrace.app import wiring
+    from millrace.app.home_retrieval import HomeRetrieval
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -62,8 +63,9 @@ async def _work(settings: Settings, listening: socket.socket, lifeline: Lifeline
         stop.set()
     clock = wiring.build_event_clock(settings)
     log = wiring.build_log(settings, clock)
-    replica = wiring.build_replica(settings, log, clock=clock)
-    app = wiring.build_http_app(settings, replica, clock)
+    retrieval = HomeRetrieval()
+    replica = wiring.build_replica(settings, log, clock=clock, listeners=(retrieval,))
+    app = wiring.build_http_app(settings, replica, clock, retrieval)
     server = _Server(
         uvicorn.Config(
             app,

@@ -25,6 +25,12 @@ class HomeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "the place of the counters-based ones. Empty: counters alone"
         ),
     ] = ""
+    retrieval: Annotated[
+        str, Meta(description="Folder of trained retrieval towers (served of `millrace train retrieval`); empty: none")
+    ] = ""
+    pre_ranker: Annotated[
+        str, Meta(description="Folder of a pre-ranker (served of `millrace distill`); empty: everything is ranked")
+    ] = ""
     unsafe_labels: Annotated[
         tuple[str, ...],
         Meta(description="Safety labels of posts and accounts that hide a post from everybody"),

@@ -14,6 +14,7 @@ from millrace.features.encoding.vector_inputs import NOTHING, VectorInputs
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.assembler import TokensOf
 from millrace.inference.live_models import LiveModels
+from millrace.inference.retrieval_model import RetrievalModel
 from millrace.inference.tables import Float32Array
 from millrace.mixer.pre_rankers.value_pre_ranker import PrePredictor
 from millrace.pipeline.query import Query, QueryField
@@ -54,6 +55,8 @@ class HomeModels:
     ----------
     ranker
         None: counters predict.
+    retrieval
+        None: no post is found by learned vectors.
     pre_ranker
         None: all candidates are ranked, or the counters' best of them.
     versions
@@ -61,12 +64,13 @@ class HomeModels:
     """
 
     ranker: Predictor | None = None
+    retrieval: RetrievalModel | None = None
     pre_ranker: PrePredictor | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def parts(self) -> tuple[object, ...]:
         """Return the models that are there."""
-        return tuple(part for part in (self.ranker, self.pre_ranker) if part is not None)
+        return tuple(part for part in (self.ranker, self.retrieval, self.pre_ranker) if part is not None)
 
     def close(self) -> None:
         """Give back what the models hold."""

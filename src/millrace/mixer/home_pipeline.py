@@ -70,6 +70,7 @@ from millrace.mixer.sources.similar_content import SimilarContentSource
 from millrace.mixer.sources.similar_viewers import SimilarViewersSource
 from millrace.mixer.sources.trending import TrendingSource
 from millrace.mixer.sources.unserved import UnservedSource
+from millrace.mixer.sources.vector import RetrieverOf, VectorSource, no_retriever
 from millrace.mixer.value_model.author_decay import AuthorDecay
 from millrace.mixer.value_model.lift import NewAuthorLift
 from millrace.mixer.value_model.multipliers import OutOfNetworkMultiplier, RecencyMultiplier
@@ -106,6 +107,8 @@ class HomeParts:
         Gives each page the learned models of its lane.
     vectors_for
         Gives the vectors that a model was trained with, looked up in these stores.
+    retriever_of
+        What finds posts for a request by learned vectors; None: nothing does.
     pre_ranker_of
         The learned pre-ranker of a request; by default that of its models.
     revise
@@ -120,6 +123,7 @@ class HomeParts:
     served_logger: ServedLogger | None = None
     models: ModelSource = field(default_factory=FixedModels)
     vectors_for: VectorsFor = nothing_for
+    retriever_of: RetrieverOf = no_retriever
     pre_ranker_of: PrePredictorOf = pre_ranker_of
     revise: Callable[[Stages], Stages] | None = None
 
@@ -174,6 +178,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             SimilarViewersSource(tastes, index, state.posts),
             CoEngagementSource(tastes, index, state.posts),
             SimilarContentSource(state.texts, state.posts),
+            VectorSource(parts.retriever_of, encoders.viewers, state.posts),
             TrendingSource(counters, state.posts),
             PopularSource(counters, state.posts),
             NewAuthorsSource(state.texts, state.posts, state.profiles, state.follow_graph),

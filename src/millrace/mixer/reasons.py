@@ -21,6 +21,7 @@ _BY_SOURCE: Final = {
     "similar_viewers": "Liked or shared by people with your taste",
     "co_engagement": "Goes with what you liked",
     "similar_content": "Similar to posts you liked",
+    "vector": "Fits what you liked and read",
     "editorial": "Picked by the editors",
     "popular": "Popular now",
     "trending": "Rising now",

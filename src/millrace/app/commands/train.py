@@ -127,3 +127,76 @@ def ranker(
         f"{trained.n_steps}; in {trained.folder}",
         soft_wrap=True,
     )
+
+
+@app.command("retrieval")
+def retrieval(
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the model; default: training/retrieval in the home.", show_default=False),
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Newest hours that are learned from; default: all.", show_default=False),
+    ] = None,
+    size: Annotated[str, typer.Option(help="nano, small or large.")] = "nano",
+    epochs: Annotated[float, typer.Option(min=0.01, help="How often every page with a like is seen.")] = 4.0,
+    post_ids: Annotated[
+        bool, typer.Option(help="Read posts' ids as well: sharper for old posts, blind for new ones.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of first weights, of the order of pages and of what is drawn.")] = 1,
+    home: HomeOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the retrieval towers: of all live posts, which lie nearest to a viewer.
+
+    The log is replayed as for the ranker. The newest tenth of the pages is held out: the weights are chosen on its
+    older half, the figures are of its newer half: how much of what viewers wanted is among the 100 and the 500 nearest
+    of all live posts, beside the posts that were wanted most by everybody. Cold posts were shown less than 10 times.
+
+    Example: millrace train retrieval --epochs 2
+
+    Example: millrace train retrieval --hours 48 --json
+    """
+    import importlib.util
+
+    if importlib.util.find_spec("torch") is None:
+        raise ConfigError(
+            "training", value="torch", problem="not installed", remedy="pip install 'millrace[train]', or make setup"
+        )
+    from millrace.app.commands.printing import notes, print_json, print_table, progress
+    from millrace.app.retrieval_training import train_home_retrieval
+    from millrace.app.training import home_samples
+    from millrace.flywheel.train_retrieval import RetrievalTraining
+    from millrace.models.config import preset
+    from millrace.models.retrieval_config import COLD
+
+    settings = open_settings(home, overrides, checks_params=True)
+    reads = (*COLD, "post") if post_ids else COLD
+    training = RetrievalTraining(trunk=preset(size), n_epochs=epochs, reads=reads, seed=seed)
+    folder = out or settings.data_dir / "training" / "retrieval"
+    trained = train_home_retrieval(home_samples(settings, progress, hours=hours), training, folder, progress)
+    if as_json:
+        print_json(trained)
+        return
+    print_table(
+        "what viewers wanted on the newest pages, among the nearest",
+        ("retriever", "wanted", "of posts", "at 100", "at 500", "cold", "at 100", "at 500"),
+        [
+            (
+                name,
+                found.n,
+                round(found.n_live),
+                *(f"{found.at[k]:.3f}" for k in (100, 500)),
+                found.n_cold,
+                *(f"{found.cold_at[k]:.3f}" for k in (100, 500)),
+            )
+            for name, found in trained.held_out.items()
+        ],
+    )
+    notes().print(
+        f"{trained.n_slates:,} pages, {trained.n_positives:,} wanted posts; best after step {trained.best_step} of "
+        f"{trained.n_steps}; in {trained.folder}",
+        soft_wrap=True,
+    )

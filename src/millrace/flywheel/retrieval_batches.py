@@ -1,0 +1,205 @@
+"""Batches of the towers: viewers with what they liked, and the posts that it is told apart from.
+
+The columns of a batch are the posts that its slates show, whatever became of them, and posts drawn evenly from the
+live catalogue. Each positive is a row. What of a row is no negative is masked: the post itself, other posts that the
+viewer liked on the page, posts of the viewer's history, and posts that were not there at the time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from millrace.base.ids import Int64Array
+from millrace.features.encoding.buckets import SCALE
+from millrace.features.encoding.hashing import id_rows
+from millrace.features.encoding.posts import PostInputs
+from millrace.flywheel.catalogue import BoolArray, Catalogue
+from millrace.flywheel.ranker_batches import RankerBatch, assembled, ranker_batch
+from millrace.flywheel.sample_set import SampleSet, ranges
+from millrace.models.config import TableConfig
+from millrace.models.retrieval_config import RetrievalConfig
+from millrace.models.tables import Tables
+
+
+class PostBatch(NamedTuple):
+    """Posts as tensors; m of them.
+
+    Attributes
+    ----------
+    tokens, posts, authors, languages, traits
+        Shape (m, ...): rows of tables, and floats.
+    """
+
+    tokens: Tensor
+    posts: Tensor
+    authors: Tensor
+    languages: Tensor
+    traits: Tensor
+
+    def to(self, device: str) -> PostBatch:
+        """Return the batch on a device."""
+        return self if device == "cpu" else PostBatch(*(tensor.to(device) for tensor in self))
+
+
+class RetrievalBatch(NamedTuple):
+    """A step's viewers, posts and positives.
+
+    Attributes
+    ----------
+    viewers
+        B slates; of their candidates nothing is read here.
+    posts
+        m posts.
+    slate_of, targets
+        Shape (n,), int64: of each positive its slate in the batch and its post's column.
+    log_q
+        Shape (m,): log of how often a batch is expected to hold the post.
+    is_masked
+        Shape (n, m), bool: no negative of this row.
+    weights
+        Shape (n,): a viewer's positives on one page weigh 1 together.
+    """
+
+    viewers: RankerBatch
+    posts: PostBatch
+    slate_of: Tensor
+    targets: Tensor
+    log_q: Tensor
+    is_masked: Tensor
+    weights: Tensor
+
+    def to(self, device: str) -> RetrievalBatch:
+        """Return the batch on a device."""
+        if device == "cpu":
+            return self
+        return RetrievalBatch(self.viewers.to(device), self.posts.to(device), *(t.to(device) for t in self[2:]))
+
+
+class BatchMaker:
+    """Makes batches of one sample set.
+
+    Parameters
+    ----------
+    samples, catalogue
+        Where from.
+    is_positive
+        Shape (n_rows,): which rows are positives.
+    config
+        The towers'.
+    n_random
+        Posts of a batch that are drawn evenly from the live catalogue.
+    max_age_ms
+        How old a live post may be.
+    """
+
+    def __init__(
+        self,
+        samples: SampleSet,
+        catalogue: Catalogue,
+        is_positive: BoolArray,
+        config: RetrievalConfig,
+        *,
+        n_random: int,
+        max_age_ms: int,
+    ) -> None:
+        self._samples = samples
+        self._catalogue = catalogue
+        self._is_positive = is_positive
+        self._config = config
+        self._n_random = n_random
+        self._max_age_ms = max_age_ms
+        self._row_in_catalogue = catalogue.find(np.asarray(samples.post_ids))
+        self._times_ms = np.sort(np.asarray(samples.now_ms))
+
+    def make(self, slates: Int64Array, max_history: Int64Array, rng: np.random.Generator) -> RetrievalBatch:
+        """Return a batch of some slates, each of which has a positive.
+
+        Parameters
+        ----------
+        slates
+            Shape (B,).
+        max_history
+            Shape (B,): how many of the newest tokens of each history are read.
+        rng
+            Draws the random posts.
+        """
+        samples, catalogue = self._samples, self._catalogue
+        rows = samples.rows_of(slates)
+        slate_of_row = np.repeat(np.arange(len(slates)), np.diff(samples.starts)[slates])
+        at = self._row_in_catalogue[rows]
+        is_positive = self._is_positive[rows] & (at >= 0)
+        now_ms = np.asarray(samples.now_ms)[slates]
+        middle_ms = np.array([int(np.median(now_ms))])
+        live = np.flatnonzero(catalogue.is_live(np.arange(len(catalogue)), middle_ms, self._max_age_ms)[0])
+        drawn = live[rng.integers(0, len(live), self._n_random)] if len(live) else live
+        columns = np.unique(np.concatenate([at[at >= 0], drawn]))
+        slate_of, targets = slate_of_row[is_positive], np.searchsorted(columns, at[is_positive])
+
+        # What a viewer did something to is no negative of theirs, whatever else the page shows of it.
+        acted = np.zeros((len(slates), len(columns)), dtype=np.bool_)
+        acted[slate_of, targets] = True
+        starts, ends = samples.history_starts[slates], samples.history_starts[slates + 1]
+        known = catalogue.find(np.asarray(samples.history_posts)[ranges(starts, ends)])
+        slate_of_known = np.repeat(np.arange(len(slates)), ends - starts)
+        place = np.minimum(np.searchsorted(columns, known), len(columns) - 1)
+        is_here = columns[place] == known
+        acted[slate_of_known[is_here], place[is_here]] = True
+        acted |= ~catalogue.is_live(columns, now_ms, self._max_age_ms)
+
+        n_positives = np.bincount(slate_of, minlength=len(slates))
+        return RetrievalBatch(
+            viewers=ranker_batch(samples, slates, self._config.inputs, max_history),
+            posts=post_batch(catalogue.posts.take(columns), self._config.trunk.tables),
+            slate_of=torch.from_numpy(slate_of),
+            targets=torch.from_numpy(targets),
+            log_q=torch.from_numpy(self._log_q(columns, len(slates), len(live))),
+            is_masked=torch.from_numpy(acted[slate_of]),
+            weights=torch.from_numpy((1.0 / n_positives[slate_of]).astype(np.float32)),
+        )
+
+    def _log_q(self, columns: npt.NDArray[np.intp], n_slates: int, n_live: int) -> npt.NDArray[np.float32]:
+        """Return the log of how often posts are expected in a batch: on its pages, and among the random ones."""
+        catalogue, times_ms = self._catalogue, self._times_ms
+        created_ms = catalogue.created_ms[columns]
+        # Pages of the time in which the post was live: batches are made of pages of about one time.
+        n_pages = np.searchsorted(times_ms, created_ms + self._max_age_ms) - np.searchsorted(times_ms, created_ms)
+        shown = catalogue.n_shown[columns] / np.maximum(n_pages, 1) * n_slates
+        expected = shown + self._n_random / max(n_live, 1)
+        return np.log(np.maximum(expected, 1e-9)).astype(np.float32)
+
+
+def post_batch(posts: PostInputs, tables: TableConfig) -> PostBatch:
+    """Return posts as tensors."""
+    arrays: tuple[npt.NDArray[Any], ...] = (
+        posts.tokens.astype(np.int64),
+        id_rows(posts.post_ids, tables.n_post_rows).astype(np.int64),
+        id_rows(posts.author_ids, tables.n_author_rows).astype(np.int64),
+        posts.languages.astype(np.int64),
+        posts.traits * np.float32(SCALE),
+    )
+    return PostBatch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+
+
+def assembled_posts(batch: PostBatch, tables: Tables) -> Tensor:
+    """Return posts' floats as `millrace.models.retrieval.PostTower` reads them, shape (m, post_width)."""
+    content = tables.content(batch.tokens)
+    parts = (
+        content,
+        tables.post(batch.posts),
+        tables.author(batch.authors),
+        content.new_zeros(content.shape),  # the place of semantic ids
+        tables.languages(batch.languages),
+        batch.traits,
+    )
+    return torch.cat(parts, dim=-1)
+
+
+def assembled_viewers(batch: RankerBatch, tables: Tables) -> tuple[Tensor, Tensor, Tensor]:
+    """Return profile, history and mask as `millrace.models.retrieval.ViewerTower` reads them."""
+    profile, history, mask, _ = assembled(batch, tables)
+    return profile, history, mask

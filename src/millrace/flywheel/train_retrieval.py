@@ -1,0 +1,390 @@
+"""Learn the two towers: of all live posts, which will a viewer act on. The whole loop is here.
+
+Pages are held out by time. Each report the towers rank every live post for held-out viewers; the weights that found
+most positives are kept, and a checkpoint takes the place of the one before: a run that is killed goes on from there
+and ends, on a CPU, with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+import numpy as np
+import torch
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+from torch import Tensor
+
+from millrace.base.atomic_file import replacing
+from millrace.base.errors import ConfigError, SourceDataError
+from millrace.base.ids import Int64Array
+from millrace.flywheel.catalogue import BoolArray, Catalogue, catalogue_of, is_content_row
+from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
+from millrace.flywheel.ranker_batches import ranker_batch
+from millrace.flywheel.recall import Recall, Scores, held_out_ranks, recall_of, shown_before
+from millrace.flywheel.retrieval_batches import (
+    BatchMaker,
+    RetrievalBatch,
+    assembled_posts,
+    assembled_viewers,
+    post_batch,
+)
+from millrace.flywheel.sample_set import SampleSet
+from millrace.flywheel.training_log import TrainingLog
+from millrace.models.config import PRESETS, TrunkConfig
+from millrace.models.export import export_tables
+from millrace.models.retrieval import LearnedRetrieval, sampled_softmax
+from millrace.models.retrieval_config import COLD, PostPart, RetrievalConfig
+from millrace.models.retrieval_export import export_retrieval
+from millrace.models.tables import RowwiseAdaGrad
+
+MODEL_NAME: Final = "model.pt"
+REPORT_NAME: Final = "report.json"
+SERVED_NAME: Final = "served"
+
+POSITIVES: Final = (
+    "like",
+    "reply",
+    "repost",
+    "quote",
+    "share",
+    "share_dm",
+    "copy_link",
+    "bookmark",
+    "follow_author",
+    "dwell",
+)
+"""What counts as wanting a post, unless it was disliked as well."""
+
+_HOUR_MS: Final = 3_600_000
+_AT_ONCE: Final = 256
+_DISLIKES: Final = ("not_interested", "mute_author", "block_author", "report")
+
+
+class RetrievalTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the towers are learned."""
+
+    trunk: TrunkConfig = PRESETS["nano"]
+    width: Annotated[int, Meta(ge=4, description="length of vectors")] = 64
+    hidden: Annotated[int, Meta(ge=1)] = 128
+    reads: Annotated[tuple[PostPart, ...], Meta(description="what is read of a post")] = COLD
+    positives: Annotated[tuple[str, ...], Meta(description="actions that say that a post was wanted")] = POSITIVES
+    n_epochs: Annotated[float, Meta(gt=0)] = 4.0
+    n_slates: Annotated[int, Meta(ge=1, description="pages of a step")] = 64
+    n_random: Annotated[int, Meta(ge=1, description="posts of a step that are drawn evenly from all live ones")] = 512
+    log_q_scale: Annotated[
+        float,
+        Meta(ge=0, description="1: a post that is shown often is no worse for that; 0: it counts as shown often"),
+    ] = 1.0
+    no_history_frac: Annotated[
+        float, Meta(ge=0, le=1, description="histories that are left out whole, so that new viewers are known too")
+    ] = 0.1
+    min_history_frac: Annotated[
+        float, Meta(ge=0, le=1, description="the others are cut to a random share of at least this")
+    ] = 0.3
+    max_age_h: Annotated[float, Meta(gt=0, description="how old a live post may be, hours")] = 48.0
+    learning_rate: Annotated[float, Meta(gt=0)] = 1e-3
+    table_learning_rate: Annotated[float, Meta(gt=0)] = 0.03
+    n_warm_up: Annotated[int, Meta(ge=0, description="steps until the learning rate is reached")] = 50
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: Annotated[float, Meta(ge=0)] = 1e-2
+    max_norm: Annotated[float, Meta(gt=0, description="gradients of dense weights are clipped to it")] = 1.0
+    report_every: Annotated[int, Meta(ge=1, description="steps between validations, which are checkpoints too")] = 100
+    recall_at: Annotated[int, Meta(ge=1, description="the weights with the best recall at so many are kept")] = 500
+    validation_frac: Annotated[float, Meta(gt=0, lt=1, description="newest pages that are held out")] = 0.1
+    max_validation_slates: Annotated[int, Meta(ge=1, description="as many of them are looked at")] = 500
+    seed: int = 1
+
+
+class RetrievalReport(Struct, frozen=True, kw_only=True):
+    """What came of it.
+
+    Attributes
+    ----------
+    n_slates, n_positives
+        Pages with a positive that were learned from, and their positives.
+    from_ms, until_ms
+        The span of the pages that were learned from and validated on.
+    best_step, validation
+        After how many steps the held-out recall was best, and what it was: those weights are kept.
+    """
+
+    config: RetrievalTraining
+    retrieval: RetrievalConfig
+    n_slates: int
+    n_positives: int
+    n_posts: int
+    from_ms: int
+    until_ms: int
+    n_steps: int
+    best_step: int
+    temperature: float
+    validation: Recall
+
+
+def train_retrieval(
+    samples: SampleSet,
+    config: RetrievalTraining,
+    *,
+    folder: Path,
+    device: str | None = None,
+    on_progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> tuple[LearnedRetrieval, RetrievalReport]:
+    """Learn the towers, write them, their exported form (``served``) and the report into a folder; return both.
+
+    Parameters
+    ----------
+    samples
+        What to learn from and to validate on.
+    config
+        How.
+    folder
+        An interrupted run of the same inputs goes on from what is there; one of others is begun anew.
+    device
+        Where torch computes; None: a GPU if there is one, in mixed precision.
+    on_progress
+        Called after each step with how many are done and how many there are.
+
+    Raises
+    ------
+    SourceDataError
+        If there is nothing to learn from.
+    ConfigError
+        If a positive is not an action.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    is_positive = positives_of(samples, config.positives)
+    catalogue = catalogue_of(samples)
+    learned, held_out = split_by_time(samples, is_positive, config)
+    if not len(learned) or not len(held_out):
+        raise SourceDataError(
+            "samples",
+            value=len(samples),
+            problem="too few pages with something that was liked to learn from",
+            remedy="take a longer span of the log",
+        )
+    retrieval = retrieval_config(samples, config)
+    torch.manual_seed(config.seed)
+    model = LearnedRetrieval(retrieval).to(device)
+    dense = torch.optim.AdamW(model.dense_parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    tables = RowwiseAdaGrad(model.tables.parameters(), config.table_learning_rate)
+    max_age_ms = int(config.max_age_h * _HOUR_MS)
+    batches = BatchMaker(samples, catalogue, is_positive, retrieval, n_random=config.n_random, max_age_ms=max_age_ms)
+    per_epoch = max(len(learned) // config.n_slates, 1)
+    n_steps = max(round(per_epoch * config.n_epochs), 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = Checkpoint(folder / CHECKPOINT_NAME, _stamp(samples, config), model, {"dense": dense, "tables": tables})
+    state.restore(device)
+    found = Recall(n=0, n_live=0.0, at={}, n_cold=0, cold_at={})
+    with TrainingLog(folder, state.step) as log:
+        losses: list[float] = []
+        for step in range(state.step, n_steps):
+            batch = _drawn(samples, batches, learned, config, step, per_epoch).to(device)
+            for group in dense.param_groups:
+                group["lr"] = config.learning_rate * _pace(step, n_steps, config)
+            for group in tables.param_groups:
+                group["lr"] = config.table_learning_rate * _pace(step, n_steps, config)
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+                loss = _loss(model, batch, config)
+            dense.zero_grad(set_to_none=True)
+            tables.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = torch.nn.utils.clip_grad_norm_(model.dense_parameters(), config.max_norm)
+            if bool(torch.isfinite(norm)):  # a step that is not finite would never be forgotten
+                dense.step()
+                tables.step()
+            losses.append(float(loss.detach()))
+            done = step + 1
+            if done % config.report_every == 0 or done == n_steps:
+                found = held_out_recall(model, samples, catalogue, is_positive, held_out, config)
+                state.keep(done, -found.at[config.recall_at])
+                log.write(done, {"loss": float(np.mean(losses)), **_told(found, model)})
+                losses.clear()
+            on_progress(done, n_steps)
+    state.take_best()
+    found = held_out_recall(model, samples, catalogue, is_positive, held_out, config)
+    report = RetrievalReport(
+        config=config,
+        retrieval=retrieval,
+        n_slates=len(learned),
+        n_positives=int(is_positive[samples.rows_of(learned)].sum()),
+        n_posts=len(catalogue),
+        from_ms=int(samples.now_ms.min()),
+        until_ms=int(samples.now_ms.max()) + 1,
+        n_steps=n_steps,
+        best_step=state.best_step,
+        temperature=float(model.temperature().detach()),
+        validation=found,
+    )
+    with replacing(folder / MODEL_NAME) as file:
+        torch.save(model.state_dict(), file)
+    export_retrieval(model, folder / SERVED_NAME)
+    export_tables(model.tables, folder / SERVED_NAME)
+    with replacing(folder / REPORT_NAME) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(report)))
+    state.remove()
+    return model, report
+
+
+def load_retrieval(folder: Path) -> tuple[LearnedRetrieval, RetrievalReport]:
+    """Return towers that `train_retrieval` wrote, and their report."""
+    report = msgspec.json.decode((folder / REPORT_NAME).read_bytes(), type=RetrievalReport)
+    model = LearnedRetrieval(report.retrieval)
+    model.load_state_dict(torch.load(folder / MODEL_NAME, map_location="cpu", weights_only=True))
+    return model.eval(), report
+
+
+def positives_of(samples: SampleSet, positives: tuple[str, ...]) -> BoolArray:
+    """Return which rows show a post that its viewer wanted, shape (n_rows,): acted on, and not disliked.
+
+    Raises
+    ------
+    ConfigError
+        If a name is not an action.
+    """
+    names = samples.meta.actions
+    for name in positives:
+        if name not in names:
+            raise ConfigError("positive", value=name, problem="not an action", remedy=f"use some of {', '.join(names)}")
+    wanted = np.asarray(samples.labels[:, [names.index(name) for name in positives]] > 0).any(axis=1)
+    disliked = np.asarray(samples.labels[:, [names.index(name) for name in _DISLIKES]] > 0).any(axis=1)
+    is_positive: BoolArray = wanted & ~disliked & is_content_row(samples)
+    return is_positive
+
+
+def split_by_time(
+    samples: SampleSet, is_positive: BoolArray, config: RetrievalTraining
+) -> tuple[Int64Array, Int64Array]:
+    """Return the slates with a positive that are learned from, and of the newest slates some that are held out."""
+    order = np.argsort(samples.now_ms, kind="stable")
+    n_held_out = max(int(len(samples) * config.validation_frac), 1)
+    has_positive = np.zeros(len(samples), dtype=np.bool_)
+    has_positive[samples.slate_of[is_positive]] = True
+    learned, held_out = order[:-n_held_out], order[-n_held_out:]
+    learned, held_out = learned[has_positive[learned]], held_out[has_positive[held_out]]
+    if len(held_out) > config.max_validation_slates:
+        rng = np.random.default_rng(config.seed)
+        held_out = np.sort(rng.choice(held_out, config.max_validation_slates, replace=False))
+    return learned, held_out
+
+
+def retrieval_config(samples: SampleSet, config: RetrievalTraining) -> RetrievalConfig:
+    """Return what towers a training of these samples makes."""
+    tables = config.trunk.tables
+    if "post" not in config.reads:  # nobody reads ids of posts: there is no table to learn, to store and to map
+        tables = replace(tables, n_post_rows=2)
+    return RetrievalConfig(
+        trunk=replace(config.trunk, tables=tables, text_width=0),
+        width=config.width,
+        hidden=config.hidden,
+        reads=config.reads,
+        actions=samples.meta.actions,
+        n_profile_dense=samples.profile_dense.shape[1],
+        schema=samples.meta.schema,
+    )
+
+
+def held_out_recall(
+    model: LearnedRetrieval,
+    samples: SampleSet,
+    catalogue: Catalogue,
+    is_positive: BoolArray,
+    slates: Int64Array,
+    config: RetrievalTraining,
+) -> Recall:
+    """Return how much of what viewers of some slates wanted the towers find among all live posts."""
+    max_age_ms = int(config.max_age_h * _HOUR_MS)
+    scores = tower_scores(model, samples, catalogue)
+    rows, places, n_live = held_out_ranks(scores, samples, catalogue, is_positive, slates, max_age_ms)
+    cutoffs = tuple(sorted({100, 500, config.recall_at}))
+    return recall_of(places, n_live, shown_before(samples, rows), cutoffs)
+
+
+@torch.no_grad()
+def tower_scores(model: LearnedRetrieval, samples: SampleSet, catalogue: Catalogue) -> Scores:
+    """Return the towers as a retriever over a catalogue, whose posts are encoded now."""
+    posts = post_vectors(model, catalogue)
+    return lambda slates: viewer_vectors(model, samples, slates) @ posts.T
+
+
+@torch.no_grad()
+def post_vectors(model: LearnedRetrieval, catalogue: Catalogue) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return the vectors of all posts of a catalogue, shape (P, width)."""
+    device = str(model.log_temperature.device)
+    parts = []
+    for first in range(0, len(catalogue), 4 * _AT_ONCE):
+        some = catalogue.posts.take(np.arange(first, min(first + 4 * _AT_ONCE, len(catalogue))))
+        batch = post_batch(some, model.config.trunk.tables).to(device)
+        parts.append(model.posts(assembled_posts(batch, model.tables)).float().cpu())
+    return torch.cat(parts).numpy() if parts else np.empty((0, model.config.width), dtype=np.float32)
+
+
+@torch.no_grad()
+def viewer_vectors(
+    model: LearnedRetrieval, samples: SampleSet, slates: Int64Array
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return the vectors of the viewers of some slates, as they were then, shape (n, width)."""
+    device = str(model.log_temperature.device)
+    parts = []
+    for first in range(0, len(slates), _AT_ONCE):
+        batch = ranker_batch(samples, slates[first : first + _AT_ONCE], model.config.inputs).to(device)
+        inputs = assembled_viewers(batch, model.tables)
+        parts.append(model.viewers(*inputs).float().cpu())
+    return torch.cat(parts).numpy() if parts else np.empty((0, model.config.width), dtype=np.float32)
+
+
+def _drawn(
+    samples: SampleSet,
+    batches: BatchMaker,
+    learned: Int64Array,
+    config: RetrievalTraining,
+    step: int,
+    per_epoch: int,
+) -> RetrievalBatch:
+    """Return a step's batch: pages of about the same time, whose posts were live together; other ones every epoch."""
+    epoch, place = divmod(step, per_epoch)
+    rng = np.random.default_rng((config.seed, epoch))
+    jitter = rng.uniform(-0.5, 0.5, len(learned)) * config.max_age_h * _HOUR_MS / 4
+    order = np.argsort(np.asarray(samples.now_ms)[learned] + jitter, kind="stable")
+    at = int(rng.permutation(per_epoch)[place])
+    slates = learned[order[at * config.n_slates : (at + 1) * config.n_slates]]
+    rng = np.random.default_rng((config.seed, epoch, place))
+    share = rng.uniform(config.min_history_frac, 1.0, len(slates))
+    share[rng.random(len(slates)) < config.no_history_frac] = 0.0
+    max_history = np.rint(share * config.trunk.max_history).astype(np.int64)
+    return batches.make(slates, max_history, rng)
+
+
+def _loss(model: LearnedRetrieval, batch: RetrievalBatch, config: RetrievalTraining) -> Tensor:
+    viewers = model.viewers(*assembled_viewers(batch.viewers, model.tables))
+    posts = model.posts(assembled_posts(batch.posts, model.tables))
+    scores = (viewers @ posts.T)[batch.slate_of] / model.temperature()
+    return sampled_softmax(scores, batch.targets, config.log_q_scale * batch.log_q, batch.is_masked, batch.weights)
+
+
+def _told(found: Recall, model: LearnedRetrieval) -> dict[str, float]:
+    recall = {f"validation/recall{k}": value for k, value in found.at.items()}
+    cold = {f"validation/cold{k}": value for k, value in found.cold_at.items()}
+    return {**recall, **cold, "temperature": float(model.temperature().detach())}
+
+
+def _pace(step: int, n_steps: int, config: RetrievalTraining) -> float:
+    """Return the share of the learning rate: a linear warm-up, then half a cosine down to nothing, or no change."""
+    if step < config.n_warm_up:
+        return (step + 1) / config.n_warm_up
+    if config.schedule == "constant":
+        return 1.0
+    return 0.5 * (1.0 + math.cos(math.pi * (step - config.n_warm_up) / max(n_steps - config.n_warm_up, 1)))
+
+
+def _stamp(samples: SampleSet, config: RetrievalTraining) -> str:
+    """Return a name of everything that a run depends on."""
+    digest = hashlib.blake2b(msgspec.json.encode((config, samples.meta)), digest_size=16)
+    for array in (samples.viewers, samples.now_ms, samples.post_ids, samples.labels, samples.text_posts):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

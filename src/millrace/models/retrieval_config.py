@@ -1,0 +1,70 @@
+"""What the two towers are: their sizes, and what of a post they read. Written beside what is served."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct
+
+from millrace.features.encoding.posts import POST_TRAITS
+from millrace.models.config import RankerConfig, TrunkConfig
+
+PostPart = Literal["content", "author", "post", "sids", "language", "traits"]
+
+COLD: Final[tuple[PostPart, ...]] = ("content", "author", "sids", "language", "traits")
+"""What a post has from its first second. Rows of its id it does not have: they are learned from who acted on it."""
+
+IDS: Final[tuple[PostPart, ...]] = ("post",)
+"""The post's id and nothing else: collaborative filtering, to compare with."""
+
+
+class RetrievalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tower for viewers and one for posts, whose vectors are compared by their inner product.
+
+    Attributes
+    ----------
+    trunk
+        Of the viewers' tower; its tables are those of both.
+    actions
+        Names of the actions in histories, in `Action` order.
+    n_profile_dense
+        Dense fields of a profile.
+    schema
+        Hash of the inputs' meaning (`millrace.features.encoding.candidates.schema_hash`).
+    """
+
+    trunk: TrunkConfig = TrunkConfig()
+    width: Annotated[int, Meta(ge=4, description="length of both towers' vectors; a multiple of 4 serves best")] = 64
+    hidden: Annotated[int, Meta(ge=1, description="hidden width of the posts' tower")] = 128
+    reads: Annotated[tuple[PostPart, ...], Meta(description="what is read of a post, in histories too")] = COLD
+    actions: tuple[str, ...] = ()
+    n_profile_dense: int = 4
+    schema: str = ""
+
+    @property
+    def inputs(self) -> RankerConfig:
+        """The layout of viewers' inputs, which is the ranker's; its candidates are posts with `POST_TRAITS`."""
+        return RankerConfig(
+            trunk=self.trunk,
+            actions=self.actions,
+            n_dense=len(POST_TRAITS),
+            n_profile_dense=self.n_profile_dense,
+            schema=self.schema,
+        )
+
+    @property
+    def post_width(self) -> int:
+        """Floats of a post: content, post, author, semantic id, language, traits."""
+        return 5 * self.trunk.tables.width + len(POST_TRAITS)
+
+    def read_of_post(self) -> list[bool]:
+        """Return which of a post's floats are read, ``post_width`` of them."""
+        parts: tuple[PostPart, ...] = ("content", "post", "author", "sids", "language")
+        read = [part in self.reads for part in parts for _ in range(self.trunk.tables.width)]
+        return read + ["traits" in self.reads] * len(POST_TRAITS)
+
+    def read_of_history(self) -> list[bool]:
+        """Return which floats of a history token are read, `RankerConfig.history_width` of them."""
+        parts: tuple[PostPart, ...] = ("content", "post", "author", "sids")
+        read = [part in self.reads for part in parts for _ in range(self.trunk.tables.width)]
+        return read + [True] * (self.inputs.history_width - len(read))
