@@ -227,15 +227,17 @@ def build_replica(
     clock = clock or build_event_clock(settings)
     if isinstance(clock, VirtualClock):
         listeners = (*listeners, TickListener(clock))
+    codec = build_codec(settings)
     replica = Replica(
         log,
-        build_codec(settings).decode,
+        codec.decode,
         lambda: build_state(settings, shared),
         build_checkpoints(settings),
         clock=clock,
         config=settings.config.replica,
         content=build_content_reader(settings, shared) if has_content_reads else None,
         listeners=listeners,
+        unread=codec.registry.unfolded_topics,
         tells_lag=not isinstance(clock, VirtualClock),
     )
     if isinstance(clock, VirtualClock):

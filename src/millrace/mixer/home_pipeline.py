@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from millrace.base.actions import ActionSpace
 from millrace.base.clock import Clock
-from millrace.features.columns import N_ACTIONS_DIM, N_COUNTERS_DIM, POST_ID
+from millrace.features.columns import N_ACTIONS_DIM, N_COUNTERS_DIM, N_DENSE_DIM, POST_ID
+from millrace.features.encoding.candidates import dense_fields
 from millrace.features.encoding.encoders import Encoders
 from millrace.features.query_fields import CONTEXT, VIEWER
 from millrace.mixer.config import HomeConfig
@@ -44,6 +45,8 @@ from millrace.mixer.hydrators.taste import TasteHydrator
 from millrace.mixer.hydrators.viewer import AffinityHydrator, InNetworkHydrator
 from millrace.mixer.query_hydrators.claimed import claimed_query_hydrator
 from millrace.mixer.query_hydrators.follows import FollowsQueryHydrator
+from millrace.mixer.inputs_log import RankedInputs, SlateInputs
+from millrace.mixer.query_hydrators.inputs import ViewerInputsQueryHydrator
 from millrace.mixer.query_hydrators.likes import LikesQueryHydrator
 from millrace.mixer.query_hydrators.profile import ProfileQueryHydrator
 from millrace.mixer.query_hydrators.relations import RelationsQueryHydrator
@@ -53,6 +56,7 @@ from millrace.mixer.rankers.counters_ranker import CountersRanker
 from millrace.mixer.rankers.model_ranker import ModelRanker, Predictor
 from millrace.mixer.rerankers.diversity import DiversityReRanker
 from millrace.mixer.selectors.page import PageSelector
+from millrace.mixer.side_effects.features_log import LogCandidates, LogFeatures, VersionsOf, no_versions
 from millrace.mixer.side_effects.remember_ranked import RememberRanked
 from millrace.mixer.side_effects.served_log import LogServed, ServedLogger
 from millrace.mixer.sources.co_engagement import CoEngagementSource
@@ -100,8 +104,12 @@ class HomeParts:
         Event time and monotonic time.
     served_logger
         Takes `Served` events; None logs none.
+    features_logger
+        Takes what models saw of pages and candidates; None logs none.
     model
         The learned ranker; None: the counters-based one alone.
+    versions_of
+        Which models predict for a request.
     revise
         Changes the home pipeline's stages: what simulations put in the place of some; None changes nothing.
     """
@@ -112,7 +120,9 @@ class HomeParts:
     actions: ActionSpace
     clock: Clock
     served_logger: ServedLogger | None = None
+    features_logger: ServedLogger | None = None
     model: Predictor | None = None
+    versions_of: VersionsOf = no_versions
     revise: Callable[[Stages], Stages] | None = None
 
 
@@ -139,7 +149,9 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
     )
     own, floor = OwnPostsFilter(), FloorFilter()
     screen = Screen((core, in_network, labels), (own, *relations, floor, unsafe))
-    learned = () if parts.model is None else (_model_ranker(parts.model, state),)
+    encoders = Encoders.of(state, state.texts, state.profile_texts)
+    learned = () if parts.model is None else (ModelRanker(parts.model, encoders, state.texts),)
+    logs_inputs = parts.features_logger is not None
     return Stages(
         query_hydrators=(
             FollowsQueryHydrator(state.follow_graph),
@@ -149,6 +161,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             claimed_query_hydrator(parts.claims),
             ProfileQueryHydrator(state.profiles),
             LikesQueryHydrator(histories, state.posts, state.profiles, parts.actions),
+            ViewerInputsQueryHydrator(encoders.viewers, is_wanted=logs_inputs or parts.model is not None),
         ),
         # In order of priority: where two sources find a post, the earlier one's columns count.
         sources=(
@@ -198,6 +211,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         rankers=(
             CountersRanker(parts.actions),  # what holds where no model has learned yet, or the model fails
             *learned,
+            RankedInputs(encoders.candidates, is_wanted=logs_inputs),
             WeightedSum(parts.actions),
             RecencyMultiplier(),
             SocialBonus(),
@@ -208,6 +222,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         re_rankers=(DiversityReRanker(state.texts),),
         selector=PageSelector(),
         late_hydrators=(
+            SlateInputs(encoders.candidates, is_wanted=logs_inputs),
             ContentHydrator(content, state.hasher),
             # Again, and after it: of the page it may know better whose posts are carried.
             LabelsHydrator(state.labels, config.unsafe_labels, config.unsafe_for_strangers_labels),
@@ -231,12 +246,25 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
                 timeout_ms=config.claim_timeout_ms,
             ),
         ),
-        side_effects=(LogServed(parts.served_logger, NAME), RememberRanked(ranked_memory)),
+        side_effects=(
+            LogServed(parts.served_logger, NAME),
+            LogFeatures(
+                parts.features_logger,
+                NAME,
+                parts.actions,
+                max_bytes=config.max_features_bytes,
+                versions_of=parts.versions_of,
+            ),
+            LogCandidates(
+                parts.features_logger,
+                NAME,
+                parts.actions,
+                max_bytes=config.max_features_bytes,
+                versions_of=parts.versions_of,
+            ),
+            RememberRanked(ranked_memory),
+        ),
     )
-
-
-def _model_ranker(model: Predictor, state: FeedState) -> ModelRanker:
-    return ModelRanker(model, Encoders.of(state, state.texts, state.profile_texts), state.texts)
 
 
 def home_pipeline(parts: HomeParts, config: HomeConfig, observer: PipelineObserver | None = None) -> Pipeline:
@@ -247,7 +275,11 @@ def home_pipeline(parts: HomeParts, config: HomeConfig, observer: PipelineObserv
         NAME,
         stages if parts.revise is None else parts.revise(stages),
         key=POST_ID,
-        dims={N_ACTIONS_DIM: n_actions, N_COUNTERS_DIM: n_actions + 1},
+        dims={
+            N_ACTIONS_DIM: n_actions,
+            N_COUNTERS_DIM: n_actions + 1,
+            N_DENSE_DIM: len(dense_fields(parts.actions)),
+        },
         clock=parts.clock,
         observer=observer,
         given=(VIEWER, CONTEXT),

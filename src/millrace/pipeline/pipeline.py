@@ -229,6 +229,8 @@ class Pipeline:
             dropped_by=run.dropped_by,
             ranked=run.ranked,
             ranked_rows=run.ranked_rows,
+            preranked=run.preranked,
+            preranked_rows=run.preranked_rows,
             slate_rows=run.ranked_rows[run.slate_rows],
             retrieved=tuple(run.retrieved),
             attachments=run.attachments,

@@ -34,6 +34,9 @@ class PipelineResult:
         Shape (n_candidates,), int16: 0, or the code of the stage that dropped the row (`drop_names`).
     ranked, ranked_rows
         Those that passed filters and pre-ranking, with every score; and their rows in ``candidates``.
+    preranked, preranked_rows
+        The same of those that passed the filters, as the pre-rankers left them: before the last of them cut any, with
+        what it wrote; without a pre-ranker those that were ranked.
     slate_rows
         The page's rows in ``candidates``.
     retrieved
@@ -54,6 +57,8 @@ class PipelineResult:
     dropped_by: npt.NDArray[np.int16]
     ranked: CandidateBatch
     ranked_rows: IntArray
+    preranked: CandidateBatch
+    preranked_rows: IntArray
     slate_rows: IntArray
     retrieved: tuple[tuple[str, Int64Array], ...]
     attachments: Mapping[Attachment[Any], dict[int, Any]]

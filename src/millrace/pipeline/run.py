@@ -44,6 +44,7 @@ class Run:
         self.candidates = empty_batch((), dims)
         self.ranked = self.candidates
         self.ranked_rows: IntArray = np.empty(0, dtype=np.intp)
+        self.preranked, self.preranked_rows = self.ranked, self.ranked_rows
         self.slate = self.candidates
         self.slate_rows: IntArray = self.ranked_rows
         self.dropped_by: npt.NDArray[np.int16] = np.empty(0, dtype=np.int16)
@@ -130,8 +131,10 @@ class Run:
 
     def pre_rank(self) -> None:
         """Run the pre-rankers; each keeps its best, or the first ones if it failed."""
+        self.preranked, self.preranked_rows = self.ranked, self.ranked_rows
         for code, stage in enumerate(self._stages.pre_rankers, start=1 + len(self._stages.filters)):
             self._rank(stage)
+            self.preranked, self.preranked_rows = self.ranked, self.ranked_rows
             if not self.turns.takes_part(stage):
                 continue
             max_kept = self.query.params.get_int(stage.max_kept)

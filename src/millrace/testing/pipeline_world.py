@@ -87,6 +87,7 @@ class FeedWorld:
         self.clock = ManualClock(now_ms)
         self.state = FeedState(StoresConfig())
         self.served = CollectedServed()
+        self.features = CollectedServed()
         self.position = 0
         self._content = ContentStore(folder / "content.db", self.state.hasher)
         self.content = ContentReader(folder / "content.db", self.state.hasher)
@@ -98,6 +99,7 @@ class FeedWorld:
             actions=ActionSpace(),
             clock=self.clock,
             served_logger=self.served,
+            features_logger=self.features,
             model=model,
         )
         generous = HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000, is_strict=True)

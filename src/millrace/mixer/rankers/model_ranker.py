@@ -8,10 +8,11 @@ from millrace.base.ids import Int64Array
 from millrace.base.params import Param
 from millrace.content.ngrams import UInt16Array
 from millrace.content.text_index import TextIndex
-from millrace.features.columns import ACTION_PROBS
+from millrace.features.columns import ACTION_PROBS, COUNTED_PROBS, INPUT_DENSE, INPUT_LANGUAGE
 from millrace.features.encoding.candidates import READS, CandidateInputs
 from millrace.features.encoding.encoders import Encoders
 from millrace.features.encoding.viewers import ViewerInputs
+from millrace.features.query_fields import VIEWER_INPUTS
 from millrace.inference.assembler import TokensOf
 from millrace.inference.tables import Float32Array
 from millrace.pipeline.batch import CandidateBatch
@@ -29,7 +30,7 @@ class Predictor(Protocol):
 
 
 class ModelRanker(Ranker):
-    """Predicts every action by a trained model.
+    """Predicts every action by a trained model; keeps what it read, for whoever logs the page.
 
     It stands behind the counters-based ranker and takes the place of its predictions; where it fails, is late or is
     switched off, those stay.
@@ -45,8 +46,8 @@ class ModelRanker(Ranker):
     """
 
     name = "model"
-    reads = (*READS, ACTION_PROBS)
-    writes = (ACTION_PROBS,)
+    reads = (*READS, ACTION_PROBS, VIEWER_INPUTS)
+    writes = (ACTION_PROBS, COUNTED_PROBS, INPUT_DENSE, INPUT_LANGUAGE)
     params = (IS_ON,)
 
     def __init__(self, model: Predictor, encoders: Encoders, texts: TextIndex) -> None:
@@ -59,10 +60,15 @@ class ModelRanker(Ranker):
         return query.params.get_bool(IS_ON)
 
     def rank(self, query: Query, batch: CandidateBatch) -> ColumnValues:
-        """Return the predictions."""
-        viewer = self._encoders.viewers.encode(query.viewer_id)
+        """Return the predictions, those that they take the place of, and what they were made from."""
+        viewer = query[VIEWER_INPUTS] or self._encoders.viewers.encode(query.viewer_id)
         candidates = self._encoders.candidates.encode(batch, query.now_ms, viewer.history.newest_ms)
-        return {ACTION_PROBS: self._model.predict(viewer, candidates, self._tokens_of)}
+        return {
+            ACTION_PROBS: self._model.predict(viewer, candidates, self._tokens_of),
+            COUNTED_PROBS: batch[ACTION_PROBS],
+            INPUT_DENSE: candidates.dense,
+            INPUT_LANGUAGE: candidates.languages,
+        }
 
     def _tokens_of(self, post_ids: Int64Array) -> UInt16Array:
         return self._texts.content(post_ids)[0]
