@@ -23,7 +23,7 @@ from millrace.app.keeper import GROUP
 from millrace.app.live_params import LiveParams
 from millrace.app.metrics import Metrics
 from millrace.app.own_events import OwnEvents, edited_posts
-from millrace.app.served_writer import ServedWriter
+from millrace.app.served_writer import FeaturesWriter, ServedWriter
 from millrace.app.settings import MillraceConfig
 from millrace.app.viewers import ActiveViewer, active_viewers
 from millrace.base.clock import Clock, VirtualClock
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _GAUGES_EVERY_S: Final = 1.0
 
-MakeService = Callable[[ServedWriter], "FeedService"]
+MakeService = Callable[[ServedWriter, FeaturesWriter], "FeedService"]
 
 
 class FeedApp:
@@ -97,6 +97,7 @@ class FeedApp:
         self._traces = traces
         self._clock = clock
         self._writer = ServedWriter(door.append, metrics, config.server.served_batch_ms)
+        self._features = FeaturesWriter(door.append, metrics)
         routes = [
             *timeline_routes(
                 self.serve_home, self.serve_following, self.find_viewers, traces.next_request_id, gate, config.home
@@ -194,7 +195,7 @@ class FeedApp:
             reason = self._replica.why_not_ready()
             if reason:
                 raise NotReadyError("feed", problem=reason, remedy="try again in a moment; /readyz tells when")
-            self._service = self._make_service(self._writer)
+            self._service = self._make_service(self._writer, self._features)
             self._service.params = self._live.params
         return self._service
 
@@ -207,6 +208,7 @@ class FeedApp:
     async def _lifespan(self) -> AsyncIterator[None]:
         await self._live.start()
         await self._writer.start()
+        await self._features.start()
         gauges = asyncio.create_task(self._report_state(), name="gauges")
         following = asyncio.create_task(self._live.follow(), name="live params")
         try:
@@ -218,6 +220,7 @@ class FeedApp:
             if self._service is not None:
                 await self._service.drain()
             await self._writer.stop()
+            await self._features.stop()
             self._door.close()
             self._traces.close()
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from millrace.events.importers.mapped import FileKind
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
+    from millrace.flywheel.logged_samples import LoggedSamples
     from millrace.flywheel.slate_join import SlateJoin
     from millrace.inference.ranker_model import RankerModel
     from millrace.mixer.feed_state import FeedState
@@ -255,6 +256,7 @@ def build_feed_service(
     replica: Replica[FeedState],
     served_logger: ServedLogger | None = None,
     *,
+    features_logger: ServedLogger | None = None,
     claims: ClaimStore | None = None,
     observer: PipelineObserver | None = None,
     traces: TraceStore | None = None,
@@ -269,8 +271,8 @@ def build_feed_service(
         Sizes, times, and params at level ``config``.
     replica
         Restored already: the service keeps hold of the stores of its state.
-    served_logger
-        Takes `Served` events.
+    served_logger, features_logger
+        Take `Served` events, and what models saw (`FeaturesLogged`, `CandidatesLogged`) if the config wants it logged.
     claims, observer, traces, clock
         Shared or replaced where somebody else needs them too; without ``traces`` none are kept. The clock is the
         replica's, if not said otherwise.
@@ -286,6 +288,7 @@ def build_feed_service(
         replica,
         replace(
             _home_parts(settings, replica.state, replica.content, served_logger, claims, clock or replica.clock),
+            features_logger=features_logger if config.home.logs_features else None,
             revise=revise,
         ),
         replica.state.hasher,
@@ -357,6 +360,17 @@ def build_slate_join(settings: Settings, hasher: IdHasher, *, window_ms: int, ta
     return SlateJoin(hasher, build_actions(settings), dwell, window_ms=window_ms, takes_all=takes_all)
 
 
+def build_logged_samples(settings: Settings, hasher: IdHasher, *, window_ms: int) -> LoggedSamples:
+    """Return what reads the home's warehouse as samples, by the thresholds of the home."""
+    from millrace.flywheel.logged_samples import LoggedSamples
+    from millrace.flywheel.warehouse import Warehouse
+
+    codec = build_codec(settings)
+    join = build_slate_join(settings, hasher, window_ms=window_ms, takes_all=True)
+    warehouse = Warehouse(settings.warehouse_dir, codec)
+    return LoggedSamples(warehouse, codec, hasher, join, settings.config.content, str(settings.home))
+
+
 def build_idle_pipelines(settings: Settings) -> list[Pipeline]:
     """Return every pipeline over empty stores, to look at; nothing of the home is opened."""
     from millrace.mixer.following_pipeline import following_pipeline
@@ -407,9 +421,15 @@ def build_http_app(settings: Settings, replica: Replica[FeedState], clock: Clock
 
     traces = build_traces(settings)
 
-    def make_service(served_logger: ServedLogger) -> FeedService:
+    def make_service(served_logger: ServedLogger, features_logger: ServedLogger) -> FeedService:
         return build_feed_service(
-            settings, replica, served_logger, observer=MetricsObserver(metrics), traces=traces, clock=clock
+            settings,
+            replica,
+            served_logger,
+            features_logger=features_logger,
+            observer=MetricsObserver(metrics),
+            traces=traces,
+            clock=clock,
         )
 
     live, gate = build_live_params(settings, metrics), build_gate(settings)
