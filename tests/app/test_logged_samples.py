@@ -54,7 +54,7 @@ def before() -> list[AnyEvent]:
     """Posts of every kind, follows, a profile, a few likes: all of it before the first page."""
     at_ms = NOW_MS - HOUR_MS
     posts = [
-        a_post_created(i, 10 + i % 4, text=f"post number {i} about {'cats dogs mills'.split()[i % 3]}", at_ms=at_ms + i)
+        a_post_created(i, 10 + i % 4, text=f"post number {i} about {('cats', 'dogs', 'mills')[i % 3]}", at_ms=at_ms + i)
         for i in range(1, 16)
     ]
     return [
@@ -139,9 +139,7 @@ class LiveHome:
         """All but the last post are seen, and the second is liked."""
         now_ms = self.clock.now_ms()
         self.take(
-            an_impression(
-                viewer, post, request_id=request, position=i, at_ms=now_ms + i, event_id=f"{request}-i{i}"
-            )
+            an_impression(viewer, post, request_id=request, position=i, at_ms=now_ms + i, event_id=f"{request}-i{i}")
             for i, post in enumerate(posts[:-1])
         )
         self.take([an_engagement(viewer, posts[1], request_id=request, at_ms=now_ms + 9, event_id=f"{request}-e")])
@@ -158,9 +156,7 @@ class LiveHome:
         join = wiring.build_slate_join(self.settings, hasher, window_ms=24 * HOUR_MS, takes_all=True)
         hear_log(self.settings, self.log, join, in_silence)
         slates = join.join(NOW_MS)  # nothing from before the first page
-        return samples_as_of(
-            self.settings, self.log, hasher, slates, behind_ms=0, on_progress=lambda _done, _all: None
-        )
+        return samples_as_of(self.settings, self.log, hasher, slates, behind_ms=0, on_progress=lambda _done, _all: None)
 
     def _read(self, what: str) -> Any:
         Warehouse(self.settings.warehouse_dir, self.codec).export(self.log)
@@ -194,7 +190,8 @@ def differences(one: SampleSet, other: SampleSet) -> list[str]:
     return [
         name
         for name in names
-        if (getattr(one, name).dtype, getattr(one, name).shape) != (getattr(other, name).dtype, getattr(other, name).shape)
+        if (getattr(one, name).dtype, getattr(one, name).shape)
+        != (getattr(other, name).dtype, getattr(other, name).shape)
         or getattr(one, name).tobytes() != getattr(other, name).tobytes()
     ]
 

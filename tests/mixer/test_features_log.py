@@ -193,9 +193,10 @@ def test_a_random_share_of_what_a_pre_ranker_cut_is_logged(a_world: MakeWorld) -
         n_cut.append(int(is_cut.sum()))
     assert np.mean(n_cut) == pytest.approx(0.25 * (whole.ranked.n - 12), rel=0.3)
     assert len(set(n_cut)) > 1
-    assert cut_candidates(world, result, "x1").rows.post_ids.tolist() == cut_candidates(
-        world, result, "x1"
-    ).rows.post_ids.tolist()
+    assert (
+        cut_candidates(world, result, "x1").rows.post_ids.tolist()
+        == cut_candidates(world, result, "x1").rows.post_ids.tolist()
+    )
 
 
 def test_predictions_are_kept_to_three_digits_at_any_size() -> None:
@@ -210,4 +211,3 @@ def test_an_encoded_row_is_never_all_zeros(a_world: MakeWorld) -> None:
     assert result.slate[INPUT_DENSE].any(axis=1).all()
     assert result.slate[INPUT_LANGUAGE].dtype == np.uint8
     assert not result.ranked[INPUT_DENSE].any()
-

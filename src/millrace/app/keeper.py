@@ -203,9 +203,7 @@ class Keeper:
                 start,
                 begin,
             )
-        consumer = self._log.subscribe(
-            GROUP, without=self._codec.registry.unfolded_topics, start=(max(start, begin),)
-        )
+        consumer = self._log.subscribe(GROUP, without=self._codec.registry.unfolded_topics, start=(max(start, begin),))
         try:
             while (at := total(consumer.position)) < stop:
                 records = consumer.poll(self._config.catch_up_records, before=(stop,))

@@ -1,4 +1,4 @@
-"""`ServedWriter`: appends `Served` events behind the pages, in batches, off the event loop; `FeaturesWriter` likewise."""
+"""`ServedWriter`, `FeaturesWriter`: append events behind the pages, in batches, off the event loop."""
 
 from __future__ import annotations
 

@@ -48,18 +48,18 @@ def unpack_arrays(data: bytes) -> PackedArrays:
     """
     try:
         if data[:1] != bytes([_VERSION]):
-            raise ValueError("of another version")  # noqa: TRY301 - one way out for all that may be wrong
+            raise ValueError("of another version")
         inflate = zlib.decompressobj()
         plain = inflate.decompress(data[1:], _MAX_BYTES)
         if not inflate.eof:
-            raise ValueError("cut short, or too large")  # noqa: TRY301
+            raise ValueError("cut short, or too large")
         n_head = int.from_bytes(plain[:4], "little")
         at = 4 + n_head
         arrays: PackedArrays = {}
         for name, kind, shape in _decode_head(plain[4:at]):
             dtype = np.dtype(kind)
             if dtype.kind not in _KINDS:
-                raise ValueError(f"holds {kind}")  # noqa: TRY301
+                raise ValueError(f"holds {kind}")
             n = int(np.prod(shape, dtype=np.int64))
             arrays[name] = np.frombuffer(plain, dtype, n, at).reshape(shape)
             at += n * dtype.itemsize

@@ -2,8 +2,8 @@
 
 An event is *about* a user who is named in one of its own user fields (viewer, author, follower, followee...), and
 about the author of the post that it edits, deletes, annotates, labels, counts or picks. It merely *mentions* a user as
-the author of a post that somebody else answered, was served, or acted on before (`InputsLogged`). What is about an erased
-user is removed; mentions are taken out of what stays.
+the author of a post that somebody else answered, was served, or acted on before (`InputsLogged`). What is about an
+erased user is removed; mentions are taken out of what stays.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ DuckDB reads the warehouse (the log's Parquet export): `FeaturesLogged` in the o
 viewers' looks and actions, and the posts' own events. Labels are joined by `SlateJoin`, the one definition that there
 is. Features are not computed here: a sample holds the bytes that the model read.
 
-Texts are not among what is logged with a page: they would make it three times as large. They come from the posts' events
-before the page's log position, folded by the index that serves them (`TextIndex`), so that an edit after a page changes
-no sample of it.
+Texts are not among what is logged with a page: they would make it three times as large. They come from the posts'
+events before the page's log position, folded by the index that serves them (`TextIndex`), so that an edit after a page
+changes no sample of it.
 """
 
 from __future__ import annotations

@@ -43,9 +43,9 @@ from millrace.mixer.hydrators.labels import LabelsHydrator
 from millrace.mixer.hydrators.proofs import ProofActionsHydrator
 from millrace.mixer.hydrators.taste import TasteHydrator
 from millrace.mixer.hydrators.viewer import AffinityHydrator, InNetworkHydrator
+from millrace.mixer.inputs_log import RankedInputs, SlateInputs
 from millrace.mixer.query_hydrators.claimed import claimed_query_hydrator
 from millrace.mixer.query_hydrators.follows import FollowsQueryHydrator
-from millrace.mixer.inputs_log import RankedInputs, SlateInputs
 from millrace.mixer.query_hydrators.inputs import ViewerInputsQueryHydrator
 from millrace.mixer.query_hydrators.likes import LikesQueryHydrator
 from millrace.mixer.query_hydrators.profile import ProfileQueryHydrator

@@ -221,9 +221,7 @@ class MemoryLog:
             place = offset - self._begin
             n_places = len(self._data) if before is None else min(before - self._begin, len(self._data))
             while place < n_places and len(places) < max_records:
-                if self._topics[place] in codes and (
-                    partitions is None or self._partitions[place] in partitions
-                ):
+                if self._topics[place] in codes and (partitions is None or self._partitions[place] in partitions):
                     places.append(place)
                 place += 1
             return RecordBatch(

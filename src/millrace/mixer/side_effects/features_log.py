@@ -1,8 +1,8 @@
 """`FeaturesLogged` and `CandidatesLogged`: what models saw, handed to the log after the page has left.
 
-What is logged are the arrays that the models read (`millrace.mixer.inputs_log` for rows that none has read), so training
-and serving cannot differ. The bytes of an event are bounded; of a page the first rows stay, of candidates a random
-share, which their propensities tell.
+What is logged are the arrays that the models read (`millrace.mixer.inputs_log` for rows that none has read), so
+training and serving cannot differ. The bytes of an event are bounded; of a page the first rows stay, of candidates a
+random share, which their propensities tell.
 """
 
 from __future__ import annotations
@@ -211,12 +211,12 @@ def logged_rows(batch: CandidateBatch, stages: npt.NDArray[np.uint8], propensity
     """
     n = batch.n
     probs = batch[ACTION_PROBS] if ACTION_PROBS in batch else np.zeros((n, 0), dtype=np.float32)
-    counted = batch[COUNTED_PROBS] if COUNTED_PROBS in batch else None
+    has_counted = COUNTED_PROBS in batch and bool(batch[COUNTED_PROBS].any())
     return LoggedRows(
         post_ids=batch[POST_ID],
         inputs=CandidateInputs(batch[CONTENT_ID], batch[AUTHOR_ID], batch[INPUT_LANGUAGE], batch[INPUT_DENSE]),
         predictions=probs,
-        baseline=counted if counted is not None and counted.any() else None,
+        baseline=batch[COUNTED_PROBS] if has_counted else None,
         scores=batch[SCORE] if SCORE in batch else np.full(n, np.nan, dtype=np.float32),
         propensities=np.full(n, propensity, dtype=np.float32),
         stages=stages,
