@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from millrace.base.errors import StoreError
 from millrace.base.ids import IdHasher, IdKind
 from millrace.events.codec import EventCodec
 from millrace.events.envelope import AnyEvent
+from millrace.events.feature_events import CandidatesLogged, FeaturesLogged, names_any
 from millrace.events.registry import EventRegistry
 from millrace.flywheel.warehouse import Warehouse
 from millrace.stores.checkpoint import Checkpoints
@@ -29,6 +31,7 @@ from millrace.stream.log import Message
 from millrace.stream.sqlite_log import SqliteLog
 from millrace.testing.builders import (
     NOW_MS,
+    a_features_logged,
     a_post_annotated,
     a_post_created,
     a_post_edited,
@@ -299,6 +302,38 @@ def test_an_erasure_on_a_home_where_nothing_more_happens_is_finished_too(home: H
     home.log.close()
     home.reader.close()
     assert home.files_with(b"erin-the-erased", but=["log.db-wal", "content.db-wal"]) == []
+
+
+def test_what_models_saw_of_an_erased_user_is_gone_from_log_and_warehouse(home: Home) -> None:
+    keeper = home.keeper()
+
+    def pages() -> tuple[AnyEvent, ...]:
+        return (
+            a_features_logged("erin", ("p2",), author_id="bob"),
+            a_features_logged("ada", ("p1", "p2"), author_id="erin"),
+            a_features_logged("ada", ("p2",), author_id="bob", history={"p1": "erin", "p2": "bob"}),
+            a_features_logged("ada", ("p2",), author_id="bob", kind=CandidatesLogged),
+        )
+
+    home.put(a_post_created("p1", "erin"), a_post_created("p2", "bob"), *pages())
+    home.settle(keeper)
+    home.warehouse.export(home.log)
+    home.put(a_user_erased("erin"), *pages()[1:3])  # these were under way
+    home.settle(keeper, chores=5)
+    home.warehouse.export(home.log)
+    home.clock.s += 61
+    home.settle(keeper, chores=5)
+    consumer = home.log.subscribe("test", topics=["events.features"], start=(0,))
+    left = [CODEC.decode(data).payload for data in consumer.poll(100).data if data]
+    consumer.close()
+    assert [type(payload) for payload in left] == [CandidatesLogged]
+    erin = IdHasher().users(["erin"])
+    connection = home.warehouse.connect()
+    rows = connection.execute("SELECT payload FROM events WHERE topic = 'events.features'").fetchall()
+    connection.close()
+    kept = [msgspec.json.decode(text, type=FeaturesLogged | CandidatesLogged) for (text,) in rows]
+    assert len(kept) == 5
+    assert not any(names_any(payload, erin, np.zeros(0, dtype=np.int64)) for payload in kept)
 
 
 def test_an_erasure_is_finished_after_a_kill(home: Home) -> None:

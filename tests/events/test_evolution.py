@@ -26,6 +26,7 @@ from millrace.events.content_events import (
     PostEdited,
 )
 from millrace.events.envelope import AnyEvent, Context, Event, Payload
+from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import ClockTick, ComponentOutcome, Engagement, Impression, Served, ServedItem
 from millrace.events.registry import BUILT_IN, EventRegistry
 from millrace.events.user_events import (
@@ -127,6 +128,26 @@ PAYLOADS: tuple[Payload, ...] = (
     ),
     ClockTick(now_ms=1_700_000_000_001),
     EditorialPicked(post_id="p1", is_picked=False, until_ms=1_700_000_000_002, note="too long"),
+    FeaturesLogged(
+        request_id="r1",
+        viewer_id="ada",
+        pipeline="home",
+        schema="0123456789abcdef",
+        state_offset=(42,),
+        models={"ranker": "v3"},
+        share=0.5,
+        arrays=b"\x01\x00\xff",
+    ),
+    CandidatesLogged(
+        request_id="r1",
+        viewer_id="ada",
+        pipeline="home",
+        schema="0123456789abcdef",
+        state_offset=(42,),
+        models={"ranker": "v3"},
+        share=0.01,
+        arrays=b"\x01\x00\xff",
+    ),
 )
 EVENTS: tuple[AnyEvent, ...] = tuple(
     Event(event_id=f"e{i}", event_time_ms=1_700_000_000_000 + i, source="web", payload=payload, schema_version=1)

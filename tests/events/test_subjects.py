@@ -3,11 +3,14 @@ from __future__ import annotations
 import pytest
 
 from millrace.events.envelope import AnyEvent
+from millrace.events.feature_events import CandidatesLogged, FeaturesLogged, InputsLogged
 from millrace.events.feed_events import Impression
+from millrace.events.packed import unpack_arrays
 from millrace.events.subjects import SubjectRule, user_fields
 from millrace.testing.builders import (
     a_block,
     a_clock_tick,
+    a_features_logged,
     a_follow,
     a_label_changed,
     a_mute,
@@ -38,6 +41,8 @@ from millrace.testing.builders import (
         a_search("erin"),
         a_label_changed(user_id="erin"),
         a_served("erin"),
+        a_features_logged("erin"),
+        a_features_logged("erin", kind=CandidatesLogged),
         a_user_erased("erin"),
     ],
 )
@@ -69,6 +74,28 @@ def test_mentions_are_taken_out_of_what_belongs_to_others() -> None:
     assert rule.without_mentions(answer).parent_id == "1"  # type: ignore[attr-defined]
     other = an_engagement("bob").payload
     assert rule.without_mentions(other) is other
+
+
+@pytest.mark.parametrize("kind", [FeaturesLogged, CandidatesLogged])
+def test_what_models_saw_of_others_names_authors_by_inside_ids(kind: type[InputsLogged]) -> None:
+    rule = SubjectRule(["erin"], ["p9"])
+    on_page = a_features_logged("bob", ("p1", "p2"), author_id="erin", kind=kind).payload
+    in_history = a_features_logged("bob", ("p1",), author_id="ada", history={"p3": "ada", "p4": "erin"}).payload
+    by_post = a_features_logged("bob", ("p8", "p9"), author_id="ada").payload
+    for payload, n_rows, n_tokens in ((on_page, 0, 0), (in_history, 1, 1), (by_post, 1, 0)):
+        assert not rule.is_about(payload)
+        assert rule.mentions(payload)
+        assert rule.shows_posts(payload)
+        left = rule.without_mentions(payload)
+        assert not rule.mentions(left)
+        arrays = unpack_arrays(left.arrays)  # type: ignore[attr-defined]
+        assert (len(arrays["posts"]), len(arrays["h_posts"]), len(arrays["v_newest_ms"])) == (n_rows, n_tokens, 1)
+    other = a_features_logged("bob", ("p1",), author_id="ada", history={"p3": "ada"}).payload
+    assert not rule.mentions(other)
+    assert rule.without_mentions(other) is other
+    damaged = FeaturesLogged(request_id="r", viewer_id="bob", pipeline="home", schema="x", arrays=b"nothing")
+    assert rule.mentions(damaged)
+    assert rule.without_mentions(damaged).arrays == b""  # type: ignore[attr-defined]
 
 
 def test_user_fields_are_found_by_what_they_are_declared_as() -> None:

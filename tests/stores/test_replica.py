@@ -15,7 +15,7 @@ from millrace.stores.checkpoint import Checkpoints
 from millrace.stores.replica import Replica
 from millrace.stores.replica_config import ReplicaConfig
 from millrace.stream.collector import Collector
-from millrace.stream.log import Log
+from millrace.stream.log import Log, Message
 from millrace.stream.memory_log import MemoryLog
 from millrace.testing.builders import NOW_MS, a_post_created, an_engagement
 from millrace.testing.small_state import SmallState
@@ -79,6 +79,36 @@ def test_checkpoint_and_tail_equal_a_replay_from_zero(log: MemoryLog, checkpoint
     replayed.catch_up()
     assert bytes_of(restored) == bytes_of(replayed) == bytes_of(live)
     assert restored.position == replayed.position == (350,)
+
+
+def test_topics_that_change_no_store_are_passed_over_undecoded(log: MemoryLog, checkpoints: Checkpoints) -> None:
+    """With them, without them, and read at once or in pieces: the same state."""
+    plain = MemoryLog(CLOCK)
+    put(plain, some_events(120))
+    for first in range(0, 120, 10):
+        put(log, some_events(10, first=first))
+        log.append([Message("events.features", "v", f"f{first}", NOW_MS, b"not even an event")])
+    bytes_by_way = []
+    for source, unread in ((plain, ()), (log, ("events.features",))):
+        config = ReplicaConfig(catch_up_records=50)
+        replica = Replica(source, CODEC.decode, SmallState, checkpoints, clock=CLOCK, config=config, unread=unread)
+        replica.catch_up()
+        assert replica.position == source.end()
+        bytes_by_way.append(bytes_of(replica))
+    assert bytes_by_way[0] == bytes_by_way[1]
+    assert EventRegistry().unfolded_topics == ("events.features",)
+
+
+def test_a_step_stops_before_a_position(log: MemoryLog, checkpoints: Checkpoints) -> None:
+    put(log, some_events(20))
+    log.append([Message("events.features", "v", "f", NOW_MS, b"x")])
+    put(log, some_events(20, first=20))
+    replica = Replica(log, CODEC.decode, SmallState, checkpoints, clock=CLOCK, unread=("events.features",))
+    at = 0
+    for before, n in ((20, 20), (21, 0), (22, 1), (21, 0)):
+        assert len(replica.step(100, before=(before,)).records) == n
+        assert replica.position == (max(before, at),)
+        at = replica.position[0]
 
 
 def test_looking_back_begins_from_no_checkpoint_beyond_the_moment(log: MemoryLog, checkpoints: Checkpoints) -> None:

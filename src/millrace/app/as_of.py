@@ -129,8 +129,9 @@ def visit_as_of(
         with asyncio.Runner() as runner:
             for group in _groups(slates, behind_ms):
                 cut = int(slates.cuts[group.start])
-                while (missing := cut - total(replica.position)) > 0:
-                    if not len(replica.step(min(missing, replica.config.catch_up_records)).records):
+                while (at := total(replica.position)) < cut:
+                    replica.step(replica.config.catch_up_records, before=(cut,))
+                    if total(replica.position) == at:
                         break
                     on_progress(total(replica.position) - first, last - first)
                 for slate in group:

@@ -20,6 +20,7 @@ import numpy as np
 
 from millrace.base.errors import SchemaError
 from millrace.events.codec import EventCodec
+from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import Served
 from millrace.events.subjects import ABOUT_POSTS, SubjectRule
 from millrace.flywheel.warehouse import Warehouse
@@ -68,6 +69,7 @@ class Eraser:
         self._records_per_step = records_per_step
         self._rules: dict[int, SubjectRule] = {}
         self._topics_about_posts = {codec.registry.by_name(kind.__name__).topic for kind in ABOUT_POSTS}
+        self._topics_of_inputs = {codec.registry.by_name(t.__name__).topic for t in (FeaturesLogged, CandidatesLogged)}
 
     def step(self) -> bool:
         """Do a bounded piece of work; return whether there was any."""
@@ -136,9 +138,9 @@ class Eraser:
         self._content.note_scanned(waiting, total(records.end))
 
     def _purge_late_pages(self, rules: list[SubjectRule], since: int) -> None:
-        topic = self._codec.registry.by_name(Served.__name__).topic
+        topics = {self._codec.registry.by_name(Served.__name__).topic, *self._topics_of_inputs}
         start = max(since, total(self._log.begin()))
-        consumer = self._log.subscribe("keeper", topics=[topic], start=(start,))
+        consumer = self._log.subscribe("keeper", topics=topics, start=(start,))
         try:
             while len(records := consumer.poll(self._records_per_step)):
                 rows = [row for row, data in enumerate(records.data) if data and self._shows_any(data, rules)]
@@ -157,13 +159,16 @@ class Eraser:
     def _rows_about(self, records: RecordBatch, waiting: list[PendingErasure]) -> Iterator[int]:
         rules = [(erasure, self._rule(erasure), erasure.user.encode()) for erasure in waiting]
         is_about_posts = [name in self._topics_about_posts for name in records.topic_names]
+        is_of_inputs = [name in self._topics_of_inputs for name in records.topic_names]
         topics = records.topics.tolist()
         offsets = records.offsets.tolist()
         for row, data in enumerate(records.data):
             event = None
             for erasure, rule, needle in rules:
-                # MessagePack keeps text as it is, so most records can be passed over undecoded.
-                if offsets[row] >= erasure.at or not (needle in data or (rule.posts and is_about_posts[topics[row]])):
+                # MessagePack keeps text as it is, so most records can be passed over undecoded. What models saw names
+                # others by inside ids, within packed arrays.
+                is_opened = is_of_inputs[topics[row]] or (rule.posts and is_about_posts[topics[row]])
+                if offsets[row] >= erasure.at or not (is_opened or needle in data):
                     continue
                 try:
                     event = event or self._codec.decode(data)

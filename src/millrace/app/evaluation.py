@@ -71,8 +71,9 @@ def evaluate_home(settings: Settings, options: EvalOptions, show_progress: ShowP
 
 def hear_log(settings: Settings, log: Log, join: SlateJoin, show_progress: ShowProgress) -> None:
     """Let a join hear a whole log."""
-    decode = wiring.build_codec(settings).decode
-    consumer = log.subscribe("eval", start=log.begin())
+    codec = wiring.build_codec(settings)
+    decode = codec.decode
+    consumer = log.subscribe("eval", without=codec.registry.unfolded_topics, start=log.begin())
     with show_progress("reading the log (records)") as step:
         step.total(total(log.end()) - total(log.begin()))
         try:

@@ -23,7 +23,7 @@ from millrace.app.keeper import GROUP
 from millrace.app.live_params import LiveParams
 from millrace.app.metrics import Metrics
 from millrace.app.own_events import OwnEvents, edited_posts
-from millrace.app.served_writer import ServedWriter
+from millrace.app.served_writer import FeaturesWriter, ServedWriter
 from millrace.app.settings import MillraceConfig
 from millrace.app.viewers import ActiveViewer, active_viewers
 from millrace.base.clock import Clock, VirtualClock
@@ -51,7 +51,7 @@ _IDLE_S: Final = 0.2
 _BETWEEN_S: Final = 0.02
 """A step of filling an index takes about as long: requests get every other moment."""
 
-MakeService = Callable[[ServedWriter], "FeedService"]
+MakeService = Callable[[ServedWriter, FeaturesWriter], "FeedService"]
 
 
 class FeedApp:
@@ -115,6 +115,7 @@ class FeedApp:
         self._models = models
         self._retrieval = retrieval
         self._writer = ServedWriter(door.append, metrics, config.server.served_batch_ms)
+        self._features = FeaturesWriter(door.append, metrics)
         routes = [
             *timeline_routes(
                 self.serve_home,
@@ -218,7 +219,7 @@ class FeedApp:
             reason = self._replica.why_not_ready()
             if reason:
                 raise NotReadyError("feed", problem=reason, remedy="try again in a moment; /readyz tells when")
-            self._service = self._make_service(self._writer)
+            self._service = self._make_service(self._writer, self._features)
             self._service.params = self._live.params
         return self._service
 
@@ -231,6 +232,7 @@ class FeedApp:
     async def _lifespan(self) -> AsyncIterator[None]:
         await self._live.start()
         await self._writer.start()
+        await self._features.start()
         # Before the first page, if there are any: what is opened here is not opened within a request.
         await asyncio.to_thread(self._models.poll)
         self._models.start()
@@ -247,6 +249,7 @@ class FeedApp:
             if self._service is not None:
                 await self._service.drain()
             await self._writer.stop()
+            await self._features.stop()
             await asyncio.to_thread(self._models.close)
             self._door.close()
             self._traces.close()

@@ -207,11 +207,11 @@ class Keeper:
                 start,
                 begin,
             )
-        consumer = self._log.subscribe(GROUP, start=(max(start, begin),))
+        consumer = self._log.subscribe(GROUP, without=self._codec.registry.unfolded_topics, start=(max(start, begin),))
         try:
-            while total(consumer.position) < stop:
-                records = consumer.poll(min(self._config.catch_up_records, stop - total(consumer.position)))
-                if not len(records):
+            while (at := total(consumer.position)) < stop:
+                records = consumer.poll(self._config.catch_up_records, before=(stop,))
+                if total(consumer.position) == at:
                     break
                 batch, _ = decode_records(records, self._codec.decode)
                 self._content.hear(batch)

@@ -92,6 +92,17 @@ class Metrics:
             ("result",),
             registry=registry,
         )
+        self._features_events = Counter(
+            "millrace_features_events",
+            "Events of what models saw by result (written, refused, lost), and how often a batch failed (retried).",
+            ("result",),
+            registry=registry,
+        )
+        self._features_bytes = Counter(
+            "millrace_features_bytes",
+            "Bytes of what models saw, packed, handed over to be logged.",
+            registry=registry,
+        )
         self._traces = Counter(
             "millrace_traces",
             "Traces of requests by result (written, lost).",
@@ -180,6 +191,15 @@ class Metrics:
         """Count Served events that were written, refused or lost, or a batch that is tried again."""
         if n:
             self._counter(self._served_events, result).inc(n)
+
+    def features_events(self, result: str, n: int) -> None:
+        """Count events of what models saw that were written, refused or lost, or a batch that is tried again."""
+        if n:
+            self._counter(self._features_events, result).inc(n)
+
+    def features_bytes(self, n: int) -> None:
+        """Count the packed bytes of what models saw."""
+        self._features_bytes.inc(n)
 
     def traces(self, *, n_written: int, n_lost: int) -> None:
         """Count traces that were written or lost since the last call."""

@@ -1,4 +1,4 @@
-"""`ServedWriter`: appends `Served` events behind the pages, in batches, off the event loop."""
+"""`ServedWriter`, `FeaturesWriter`: append events behind the pages, in batches, off the event loop."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ class ServedWriter:
     ) -> None:
         self._append = append
         self._metrics = metrics
+        self._count_events = metrics.served_events
         self._batch_s = batch_ms / 1000
         self._max_waiting = max_waiting
         self._retry_s = retry_s
@@ -104,7 +105,7 @@ class ServedWriter:
             return False
         except Exception:
             logger.exception("served events could not be written together; each is tried by itself")
-            self._metrics.served_events("retried", 1)
+            self._count_events("retried", 1)
         else:
             self._count(receipt)
             return True
@@ -120,7 +121,7 @@ class ServedWriter:
         return True
 
     def _wait_again(self, events: Sequence[AnyEvent]) -> None:
-        self._metrics.served_events("retried", 1)
+        self._count_events("retried", 1)
         self._waiting[:0] = events
         self._bound()
 
@@ -134,8 +135,25 @@ class ServedWriter:
         for result in receipt:
             if result.status == "refused":
                 logger.error("served event %s was refused: %s", result.event_id, result.error)
-        self._metrics.served_events("written", len(receipt) - receipt.n_refused)
-        self._metrics.served_events("refused", receipt.n_refused)
+        self._count_events("written", len(receipt) - receipt.n_refused)
+        self._count_events("refused", receipt.n_refused)
 
     def _lose(self, n: int) -> None:
-        self._metrics.served_events("lost", n)
+        self._count_events("lost", n)
+
+
+class FeaturesWriter(ServedWriter):
+    """The same for what models saw (`FeaturesLogged`, `CandidatesLogged`): large events that nobody waits for.
+
+    Collected for longer, and never in one append with other events: a process that passes over their topic then reads
+    hardly anything of them. A worker that is killed loses those of its last moment; the pages themselves are logged.
+    """
+
+    def __init__(self, append: Append, metrics: Metrics, batch_ms: int = 500, *, max_waiting: int = 2_000) -> None:
+        super().__init__(append, metrics, batch_ms, max_waiting=max_waiting)
+        self._count_events = metrics.features_events
+
+    def log(self, event: AnyEvent) -> None:
+        """Take an event; it is appended soon. Never blocks, never raises."""
+        self._metrics.features_bytes(len(event.payload.arrays))
+        super().log(event)

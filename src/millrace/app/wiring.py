@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
     from millrace.features.encoding.vector_inputs import VectorInputs
+    from millrace.flywheel.logged_samples import LoggedSamples
     from millrace.flywheel.slate_join import SlateJoin
     from millrace.inference.live_models import LiveModels, ModelEvent
     from millrace.mixer.feed_state import FeedState
@@ -233,15 +234,17 @@ def build_replica(
     clock = clock or build_event_clock(settings)
     if isinstance(clock, VirtualClock):
         listeners = (*listeners, TickListener(clock))
+    codec = build_codec(settings)
     replica = Replica(
         log,
-        build_codec(settings).decode,
+        codec.decode,
         lambda: build_state(settings, shared),
         build_checkpoints(settings),
         clock=clock,
         config=settings.config.replica,
         content=build_content_reader(settings, shared) if has_content_reads else None,
         listeners=listeners,
+        unread=codec.registry.unfolded_topics,
         tells_lag=not isinstance(clock, VirtualClock),
     )
     if isinstance(clock, VirtualClock):
@@ -259,6 +262,7 @@ def build_feed_service(
     replica: Replica[FeedState],
     served_logger: ServedLogger | None = None,
     *,
+    features_logger: ServedLogger | None = None,
     claims: ClaimStore | None = None,
     observer: PipelineObserver | None = None,
     traces: TraceStore | None = None,
@@ -275,8 +279,8 @@ def build_feed_service(
         Sizes, times, and params at level ``config``.
     replica
         Restored already: the service keeps hold of the stores of its state.
-    served_logger
-        Takes `Served` events.
+    served_logger, features_logger
+        Take `Served` events, and what models saw (`FeaturesLogged`, `CandidatesLogged`) if the config wants it logged.
     claims, observer, traces, clock
         Shared or replaced where somebody else needs them too; without ``traces`` none are kept. The clock is the
         replica's, if not said otherwise.
@@ -299,6 +303,7 @@ def build_feed_service(
         replica,
         replace(
             _home_parts(settings, replica.state, replica.content, served_logger, claims, clock or replica.clock),
+            features_logger=features_logger if config.home.logs_features else None,
             revise=revise,
             models=models or build_models(settings),
             retriever_of=retrieval.retriever_of,
@@ -458,6 +463,17 @@ def build_slate_join(settings: Settings, hasher: IdHasher, *, window_ms: int, ta
     return SlateJoin(hasher, build_actions(settings), dwell, window_ms=window_ms, takes_all=takes_all)
 
 
+def build_logged_samples(settings: Settings, hasher: IdHasher, *, window_ms: int) -> LoggedSamples:
+    """Return what reads the home's warehouse as samples, by the thresholds of the home."""
+    from millrace.flywheel.logged_samples import LoggedSamples
+    from millrace.flywheel.warehouse import Warehouse
+
+    codec = build_codec(settings)
+    join = build_slate_join(settings, hasher, window_ms=window_ms, takes_all=True)
+    warehouse = Warehouse(settings.warehouse_dir, codec)
+    return LoggedSamples(warehouse, codec, hasher, join, settings.config.content, str(settings.home))
+
+
 def build_idle_pipelines(settings: Settings) -> list[Pipeline]:
     """Return every pipeline over empty stores, to look at; nothing of the home is opened."""
     from millrace.mixer.following_pipeline import following_pipeline
@@ -520,11 +536,12 @@ def build_http_app(
     live_models = build_live_models(settings, metrics.models)
     retrieval = retrieval or HomeRetrieval()
 
-    def make_service(served_logger: ServedLogger) -> FeedService:
+    def make_service(served_logger: ServedLogger, features_logger: ServedLogger) -> FeedService:
         return build_feed_service(
             settings,
             replica,
             served_logger,
+            features_logger=features_logger,
             observer=MetricsObserver(metrics),
             traces=traces,
             clock=clock,

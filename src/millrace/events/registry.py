@@ -26,6 +26,7 @@ from millrace.events.content_events import (
     PostEdited,
 )
 from millrace.events.envelope import Payload
+from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import ClockTick, Engagement, Impression, Served
 from millrace.events.user_events import (
     BlockChanged,
@@ -53,12 +54,16 @@ class EventType:
         The field whose value keeps the order: events with one key are read in the order of their append.
     is_internal
         Written by the server only; refused from clients.
+    is_folded
+        Whether processes read it into their state. Events that are large and change nothing there have a topic of their
+        own and say no: a restart passes over that topic.
     """
 
     payload: type[Payload]
     topic: str
     key: str = ""
     is_internal: bool = False
+    is_folded: bool = True
 
     @property
     def name(self) -> str:
@@ -84,6 +89,8 @@ BUILT_IN: Final = (
     EventType(Engagement, "events.engagement", key="viewer_id"),
     EventType(ClockTick, "events.clock"),
     EventType(EditorialPicked, "events.editorial", key="post_id"),
+    EventType(FeaturesLogged, "events.features", key="viewer_id", is_internal=True, is_folded=False),
+    EventType(CandidatesLogged, "events.features", key="viewer_id", is_internal=True, is_folded=False),
 )
 
 
@@ -129,6 +136,12 @@ class EventRegistry:
     def topics(self) -> tuple[str, ...]:
         """All topics, in order of declaration, without repeats."""
         return tuple(dict.fromkeys(t.topic for t in self))
+
+    @property
+    def unfolded_topics(self) -> tuple[str, ...]:
+        """Topics that hold nothing which any process reads into its state."""
+        folded = {t.topic for t in self if t.is_folded}
+        return tuple(topic for topic in self.topics if topic not in folded)
 
     def by_name(self, name: object) -> EventType:
         """Return the type with this tag."""

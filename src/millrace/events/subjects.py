@@ -2,8 +2,8 @@
 
 An event is *about* a user who is named in one of its own user fields (viewer, author, follower, followee...), and
 about the author of the post that it edits, deletes, annotates, labels, counts or picks. It merely *mentions* a user as
-the author of a post that somebody else answered or was served. What is about an erased user is removed; mentions
-are taken out of what stays.
+the author of a post that somebody else answered, was served, or acted on before (`InputsLogged`). What is about an
+erased user is removed; mentions are taken out of what stays.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
+from millrace.base.ids import IdKind, Int64Array, hash_id
 from millrace.events.content_events import (
     CountsObserved,
     EditorialPicked,
@@ -23,6 +25,7 @@ from millrace.events.content_events import (
     PostEdited,
 )
 from millrace.events.envelope import Payload
+from millrace.events.feature_events import InputsLogged, names_any, without
 from millrace.events.feed_events import Served
 
 ABOUT_POSTS: Final = (PostEdited, PostDeleted, PostAnnotated, LabelChanged, CountsObserved, EditorialPicked)
@@ -46,6 +49,8 @@ class SubjectRule:
         self.users = frozenset(users)
         self.posts = set(posts)
         self._fields: dict[type[Payload], tuple[str, ...]] = {}
+        self._user_ids = _inside(IdKind.USER, self.users)
+        self._post_ids = _inside(IdKind.POST, self.posts)
 
     def is_about(self, payload: Payload) -> bool:
         """Whether the event belongs to one of the users."""
@@ -63,14 +68,20 @@ class SubjectRule:
         """Whether somebody else's event names one of the users."""
         if isinstance(payload, PostCreated):
             return payload.parent_author_id in self.users
+        if isinstance(payload, InputsLogged):
+            return names_any(payload, self._user_ids, self._inside_posts())
         return isinstance(payload, Served) and any(item.author_id in self.users for item in payload.items)
 
     def shows_posts(self, payload: Payload) -> bool:
         """Whether this is a page with one of the users' posts on it, whenever it was served."""
+        if isinstance(payload, InputsLogged):
+            return self.mentions(payload)
         return isinstance(payload, Served) and any(item.post_id in self.posts for item in payload.items)
 
     def without_posts(self, payload: Payload) -> Payload:
         """Return a page without the users' posts."""
+        if isinstance(payload, InputsLogged):
+            return self.without_mentions(payload)
         if not isinstance(payload, Served):
             return payload
         kept = tuple(item for item in payload.items if item.post_id not in self.posts)
@@ -83,7 +94,14 @@ class SubjectRule:
         if isinstance(payload, Served):
             kept = tuple(item for item in payload.items if item.author_id not in self.users)
             return msgspec.structs.replace(payload, items=kept)
+        if isinstance(payload, InputsLogged):
+            return without(payload, self._user_ids, self._inside_posts())
         return payload
+
+    def _inside_posts(self) -> Int64Array:
+        if len(self._post_ids) != len(self.posts):
+            self._post_ids = _inside(IdKind.POST, self.posts)
+        return self._post_ids
 
 
 def user_fields(kind: type[Payload]) -> tuple[str, ...]:
@@ -96,3 +114,7 @@ def _is_user_id(kind: msgspec.inspect.Type) -> bool:
     if isinstance(kind, msgspec.inspect.UnionType):
         return any(_is_user_id(member) for member in kind.types)
     return isinstance(kind, msgspec.inspect.Metadata) and (kind.extra or {}).get("id") == "user"
+
+
+def _inside(kind: IdKind, texts: Collection[str]) -> Int64Array:
+    return np.array(sorted(hash_id(kind, text) for text in texts), dtype=np.int64)

@@ -17,6 +17,9 @@ N_ACTIONS_DIM: Final = "n_actions"
 N_COUNTERS_DIM: Final = "n_counters"
 """Trailing size of counter columns: ``n_actions``, and impressions last."""
 
+N_DENSE_DIM: Final = "n_dense"
+"""Trailing size of a candidate's bytes for models (`millrace.features.encoding.candidates.dense_fields`)."""
+
 MAX_TOPICS: Final = 3
 MAX_PROOFS: Final = 3
 
@@ -107,6 +110,21 @@ ACTION_PROBS: Final = Column(
 PRERANK_SCORE: Final = Column(
     "prerank_score", _SCORE, 0.0, doc="score by the pre-ranker's predictions: who is worth the ranker's time"
 )
+COUNTED_PROBS: Final = Column(
+    "counted_probs",
+    _SCORE,
+    0.0,
+    (N_ACTIONS_DIM,),
+    doc="what the counters-based ranker predicted, where a model took its place; zeros where none did",
+)
+INPUT_DENSE: Final = Column(
+    "input_dense",
+    np.dtype(np.uint8),
+    0,
+    (N_DENSE_DIM,),
+    doc="bytes that models read of it; zeros where it was not encoded (an encoded row never is)",
+)
+INPUT_LANGUAGE: Final = Column("input_language", np.dtype(np.uint8), 0, doc="row of its language, as models read it")
 VALUE: Final = Column("value", _SCORE, 0.0, doc="sum over actions of weight x prediction")
 OFFSET_VALUE: Final = Column("offset_value", _SCORE, 0.0, doc="value brought above 0, order kept")
 SOCIAL_BONUS: Final = Column("social_bonus", _SCORE, 0.0, doc="added for followed authors and for social proof")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from millrace.base.ids import Int64Array
 from millrace.events.envelope import Context
+from millrace.features.encoding.viewers import ViewerInputs
 from millrace.pipeline.query import QueryField
 
 Int32Array = npt.NDArray[np.int32]
@@ -84,4 +85,7 @@ SHOWS_SENSITIVE: Final[QueryField[bool]] = QueryField(
 )
 SHOWS_ALL_LANGUAGES: Final[QueryField[bool]] = QueryField(
     "shows_all_languages", default=False, doc="the viewer wants posts in languages that they did not name, too"
+)
+VIEWER_INPUTS: Final[QueryField[ViewerInputs | None]] = QueryField(
+    "viewer_inputs", None, "what models read of the viewer; None where nobody asks for it"
 )

@@ -29,6 +29,8 @@ import msgspec
 from millrace.base.errors import SchemaError, StoreError
 from millrace.events.codec import EventCodec
 from millrace.events.envelope import MAX_TIME_MS, AnyEvent
+from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
+from millrace.events.feed_events import Served
 from millrace.events.subjects import ABOUT_POSTS, SubjectRule
 from millrace.events.user_events import UserErased
 from millrace.stream.log import Log, Position, RecordBatch, total
@@ -41,6 +43,8 @@ _STATE_FILE: Final = "state.json"
 _LOCK_FILE: Final = ".lock"
 _UNFINISHED: Final = ".unfinished"
 _ABOUT_POSTS: Final = frozenset(kind.__name__ for kind in ABOUT_POSTS)
+_OF_INPUTS: Final = frozenset({FeaturesLogged.__name__, CandidatesLogged.__name__})
+_PAGES: Final = _OF_INPUTS | {Served.__name__}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ESCAPED: Final = frozenset('"\\')
 _TEXT_COLUMNS: Final = ("event_id", "source", "type", "payload")
@@ -237,7 +241,7 @@ class Warehouse:
 
     def _without(self, row: dict[str, Any], rule: SubjectRule, before: int) -> dict[str, Any] | None:
         is_late = row["log_offset"] >= before
-        is_untouched = row["type"] != "Served" if is_late else not _may_concern(row, rule)
+        is_untouched = row["type"] not in _PAGES if is_late else not _may_concern(row, rule)
         if is_untouched:
             return row
         payload_type = self._codec.registry.by_name(row["type"]).payload
@@ -293,7 +297,7 @@ def _day(time_ms: int) -> str:
 
 def _may_concern(row: dict[str, Any], rule: SubjectRule) -> bool:
     """Tell cheaply, erring on the side of yes, before a payload is decoded."""
-    if rule.posts and row["type"] in _ABOUT_POSTS:
+    if row["type"] in _OF_INPUTS or (rule.posts and row["type"] in _ABOUT_POSTS):
         return True
     # JSON escapes quotes and backslashes, nothing else that an id may hold.
     return any(text in row["payload"] or not text.isascii() or _ESCAPED & set(text) for text in rule.users)

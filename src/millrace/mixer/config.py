@@ -31,6 +31,18 @@ class HomeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pre_ranker: Annotated[
         str, Meta(description="Folder of a pre-ranker (served of `millrace distill`); empty: everything is ranked")
     ] = ""
+    logs_features: Annotated[
+        bool, Meta(description="Log what models saw of each page, and of a share of requests all candidates")
+    ] = True
+    max_features_bytes: Annotated[
+        int,
+        Meta(
+            ge=16_384,
+            le=1 << 24,
+            description="The most that is logged so of one request, before it is compressed; of a page the first posts "
+            "stay, of candidates a random share",
+        ),
+    ] = 262_144
     unsafe_labels: Annotated[
         tuple[str, ...],
         Meta(description="Safety labels of posts and accounts that hide a post from everybody"),

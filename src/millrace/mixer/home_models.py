@@ -149,3 +149,8 @@ def lane_of(lane: str, arm: int) -> str:
 def pre_ranker_of(query: Query) -> PrePredictor | None:
     """Return the pre-ranker of a request; None where it has none."""
     return query[MODELS].pre_ranker
+
+
+def versions_of(query: Query) -> Mapping[str, str]:
+    """Return the versions of a request's models, by kind."""
+    return query[MODELS].versions

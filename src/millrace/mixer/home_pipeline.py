@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from millrace.base.actions import ActionSpace
 from millrace.base.clock import Clock
-from millrace.features.columns import N_ACTIONS_DIM, N_COUNTERS_DIM, POST_ID
+from millrace.features.columns import N_ACTIONS_DIM, N_COUNTERS_DIM, N_DENSE_DIM, POST_ID
+from millrace.features.encoding.candidates import dense_fields
 from millrace.features.encoding.encoders import Encoders
 from millrace.features.query_fields import CONTEXT, VIEWER
 from millrace.mixer.config import HomeConfig
@@ -34,7 +35,15 @@ from millrace.mixer.filters.safety import ReputationFilter, UnsafeFilter
 from millrace.mixer.filters.same_content import SameContentFilter
 from millrace.mixer.filters.seen import SeenFilter, ServedFilter
 from millrace.mixer.filters.viewer_settings import LanguageFilter, SensitiveFilter
-from millrace.mixer.home_models import MODELS, FixedModels, ModelSource, VectorsFor, nothing_for, pre_ranker_of
+from millrace.mixer.home_models import (
+    MODELS,
+    FixedModels,
+    ModelSource,
+    VectorsFor,
+    nothing_for,
+    pre_ranker_of,
+    versions_of,
+)
 from millrace.mixer.hydrators.authors import AuthorHydrator, MutualHydrator, ReputationHydrator
 from millrace.mixer.hydrators.content import ContentHydrator, NamesHydrator
 from millrace.mixer.hydrators.core import CoreHydrator
@@ -43,9 +52,11 @@ from millrace.mixer.hydrators.labels import LabelsHydrator
 from millrace.mixer.hydrators.proofs import ProofActionsHydrator
 from millrace.mixer.hydrators.taste import TasteHydrator
 from millrace.mixer.hydrators.viewer import AffinityHydrator, InNetworkHydrator
+from millrace.mixer.inputs_log import RankedInputs, SlateInputs
 from millrace.mixer.pre_rankers.value_pre_ranker import PrePredictorOf, ValuePreRanker
 from millrace.mixer.query_hydrators.claimed import claimed_query_hydrator
 from millrace.mixer.query_hydrators.follows import FollowsQueryHydrator
+from millrace.mixer.query_hydrators.inputs import ViewerInputsQueryHydrator
 from millrace.mixer.query_hydrators.likes import LikesQueryHydrator
 from millrace.mixer.query_hydrators.profile import ProfileQueryHydrator
 from millrace.mixer.query_hydrators.relations import RelationsQueryHydrator
@@ -55,6 +66,7 @@ from millrace.mixer.rankers.counters_ranker import CountersRanker
 from millrace.mixer.rankers.model_ranker import ModelRanker
 from millrace.mixer.rerankers.diversity import DiversityReRanker
 from millrace.mixer.selectors.page import PageSelector
+from millrace.mixer.side_effects.features_log import LogCandidates, LogFeatures
 from millrace.mixer.side_effects.remember_ranked import RememberRanked
 from millrace.mixer.side_effects.served_log import LogServed, ServedLogger
 from millrace.mixer.sources.co_engagement import CoEngagementSource
@@ -111,6 +123,8 @@ class HomeParts:
         What finds posts for a request by learned vectors; None: nothing does.
     pre_ranker_of
         The learned pre-ranker of a request; by default that of its models.
+    features_logger
+        Takes what models saw of pages and candidates; None logs none.
     revise
         Changes the home pipeline's stages: what simulations put in the place of some; None changes nothing.
     """
@@ -125,6 +139,7 @@ class HomeParts:
     vectors_for: VectorsFor = nothing_for
     retriever_of: RetrieverOf = no_retriever
     pre_ranker_of: PrePredictorOf = pre_ranker_of
+    features_logger: ServedLogger | None = None
     revise: Callable[[Stages], Stages] | None = None
 
 
@@ -152,6 +167,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
     own, floor = OwnPostsFilter(), FloorFilter()
     screen = Screen((core, in_network, labels), (own, *relations, floor, unsafe))
     encoders = Encoders.of(state, state.texts, state.profile_texts)
+    logs_inputs = parts.features_logger is not None
     counters_ranker, weighted_sum = CountersRanker(parts.actions), WeightedSum(parts.actions)
     pre_ranker = ValuePreRanker(
         parts.pre_ranker_of,
@@ -169,6 +185,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
             claimed_query_hydrator(parts.claims),
             ProfileQueryHydrator(state.profiles),
             LikesQueryHydrator(histories, state.posts, state.profiles, parts.actions),
+            ViewerInputsQueryHydrator(encoders.viewers),
         ),
         # In order of priority: where two sources find a post, the earlier one's columns count.
         sources=(
@@ -220,6 +237,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         rankers=(
             counters_ranker,  # what holds where no model has learned yet, or the model fails
             ModelRanker(encoders, state.texts, parts.vectors_for),
+            RankedInputs(encoders.candidates, is_wanted=logs_inputs),
             weighted_sum,
             RecencyMultiplier(),
             SocialBonus(),
@@ -230,6 +248,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         re_rankers=(DiversityReRanker(state.texts),),
         selector=PageSelector(),
         late_hydrators=(
+            SlateInputs(encoders.candidates, is_wanted=logs_inputs),
             ContentHydrator(content, state.hasher),
             # Again, and after it: of the page it may know better whose posts are carried.
             LabelsHydrator(state.labels, config.unsafe_labels, config.unsafe_for_strangers_labels),
@@ -253,7 +272,24 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
                 timeout_ms=config.claim_timeout_ms,
             ),
         ),
-        side_effects=(LogServed(parts.served_logger, NAME), RememberRanked(ranked_memory)),
+        side_effects=(
+            LogServed(parts.served_logger, NAME),
+            LogFeatures(
+                parts.features_logger,
+                NAME,
+                parts.actions,
+                max_bytes=config.max_features_bytes,
+                versions_of=versions_of,
+            ),
+            LogCandidates(
+                parts.features_logger,
+                NAME,
+                parts.actions,
+                max_bytes=config.max_features_bytes,
+                versions_of=versions_of,
+            ),
+            RememberRanked(ranked_memory),
+        ),
     )
 
 
@@ -265,7 +301,11 @@ def home_pipeline(parts: HomeParts, config: HomeConfig, observer: PipelineObserv
         NAME,
         stages if parts.revise is None else parts.revise(stages),
         key=POST_ID,
-        dims={N_ACTIONS_DIM: n_actions, N_COUNTERS_DIM: n_actions + 1},
+        dims={
+            N_ACTIONS_DIM: n_actions,
+            N_COUNTERS_DIM: n_actions + 1,
+            N_DENSE_DIM: len(dense_fields(parts.actions)),
+        },
         clock=parts.clock,
         observer=observer,
         given=(VIEWER, CONTEXT, MODELS),

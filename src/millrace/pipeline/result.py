@@ -35,8 +35,8 @@ class PipelineResult:
     ranked, ranked_rows
         Those that passed filters and pre-ranking, with every score; and their rows in ``candidates``.
     pre_ranked, pre_ranked_rows
-        What the last pre-ranker that cut some was given, with its score; and their rows in ``candidates``. None where
-        none was cut.
+        The same of those that passed the filters, as the pre-rankers left them: before the last of them cut any, with
+        what it wrote; without a pre-ranker those that were ranked.
     slate_rows
         The page's rows in ``candidates``.
     retrieved

@@ -138,6 +138,7 @@ class Run:
 
         One that failed keeps as many, by the fill of its score.
         """
+        self.pre_ranked, self.pre_ranked_rows = self.ranked, self.ranked_rows
         for code, stage in enumerate(self._stages.pre_rankers, start=self._first_pre_ranker):
             n_kept = max(self.query.params.get_int(stage.max_kept), _LEAST_PAGES * self.query.limit)
             if self.ranked.n <= n_kept or not self.turns.takes_part(stage):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
@@ -99,6 +99,8 @@ class Replica(Generic[StateT]):
         Further listeners.
     group
         Name of the consumer group; nothing but the keeper commits.
+    unread
+        Topics that change no store: they are passed over, here and in every other process.
     tells_lag
         Whether ``clock`` and the stamps of appends are real, so that their difference is how long a record waited.
     """
@@ -115,6 +117,7 @@ class Replica(Generic[StateT]):
         content: ContentReader | None = None,
         listeners: Sequence[EventListener] = (),
         group: str = "replica",
+        unread: Collection[str] = (),
         tells_lag: bool = True,
     ) -> None:
         self.log = log
@@ -127,7 +130,7 @@ class Replica(Generic[StateT]):
         self._make_state = make_state
         self.clock = clock
         self._listeners = (*((content.overlay,) if content else ()), *listeners)
-        self._consumer = log.subscribe(group, start=log.begin())
+        self._consumer = log.subscribe(group, without=unread, start=log.begin())
         self._has_caught_up = False
         self._longest_lag_ms = 0
         self._tells_lag = tells_lag
@@ -199,9 +202,9 @@ class Replica(Generic[StateT]):
             )
         return _Found(self._make_state(), begin, None, tuple(refused))
 
-    def step(self, max_records: int) -> Step:
-        """Apply the next records of the log, at once; perhaps none are there."""
-        return self._apply(self._consumer.poll(max_records))
+    def step(self, max_records: int, *, before: Position | None = None) -> Step:
+        """Apply the next records of the log, at once, none at or after ``before``; perhaps none are there."""
+        return self._apply(self._consumer.poll(max_records, before=before))
 
     def catch_up(self, on_progress: Callable[[int, int], None] | None = None) -> int:
         """Apply everything that is in the log now; return how many records.

@@ -127,8 +127,11 @@ class Consumer(Protocol):
     def position(self) -> Position:
         """The next record to poll."""
 
-    def poll(self, max_records: int) -> RecordBatch:
-        """Return the next records, at once, perhaps none; advances `position`, not the group's commit."""
+    def poll(self, max_records: int, *, before: Position | None = None) -> RecordBatch:
+        """Return the next records, at once, perhaps none; advances `position`, not the group's commit.
+
+        None is at or after ``before``, and `position` does not come to lie after it, whatever is passed over.
+        """
 
     def commit(self, position: Position) -> None:
         """Record durably that the group has applied everything before ``position``."""
@@ -167,10 +170,13 @@ class Log(Protocol):
         group: str,
         *,
         topics: Collection[str] | None = None,
+        without: Collection[str] = (),
         partitions: Collection[int] | None = None,
         start: Position | None = None,
     ) -> Consumer:
-        """Return a consumer of some topics (default: all) and partitions (default: all).
+        """Return a consumer of some topics (default: all, but those of ``without``) and partitions (default: all).
+
+        What it does not want is passed over unread.
 
         It begins at ``start``, or else where the group committed, or else at the oldest kept record.
         """

@@ -115,6 +115,7 @@ class MemoryLog:
         group: str,
         *,
         topics: Collection[str] | None = None,
+        without: Collection[str] = (),
         partitions: Collection[int] | None = None,
         start: Position | None = None,
     ) -> MemoryConsumer:
@@ -129,7 +130,7 @@ class MemoryLog:
                 own = range(self._n_partitions) if wanted_partitions is None else wanted_partitions
                 offset = min(committed[p] if committed[p] != NO_COMMIT else self._begin for p in own)
         wanted_topics = None if topics is None else frozenset(topics)
-        return MemoryConsumer(self, group, wanted_topics, wanted_partitions, offset)
+        return MemoryConsumer(self, group, wanted_topics, frozenset(without), wanted_partitions, offset)
 
     def begin(self) -> Position:
         """Return the position of the oldest kept record."""
@@ -201,7 +202,9 @@ class MemoryLog:
         offset: int,
         max_records: int,
         topics: frozenset[str] | None,
+        without: frozenset[str],
         partitions: frozenset[int] | None,
+        before: int | None,
     ) -> RecordBatch:
         """Return up to ``max_records`` matching records from ``offset`` on (for `MemoryConsumer`)."""
         check_count(max_records)
@@ -209,13 +212,16 @@ class MemoryLog:
             if offset < self._begin:
                 raise records_are_gone(offset, self._begin)
             names = tuple(self._code_by_topic)
-            codes = None if topics is None else {self._code_by_topic.get(topic, -1) for topic in topics}
+            codes = {
+                code
+                for topic, code in self._code_by_topic.items()
+                if (topics is None or topic in topics) and topic not in without
+            }
             places: list[int] = []
             place = offset - self._begin
-            while place < len(self._data) and len(places) < max_records:
-                if (codes is None or self._topics[place] in codes) and (
-                    partitions is None or self._partitions[place] in partitions
-                ):
+            n_places = len(self._data) if before is None else min(before - self._begin, len(self._data))
+            while place < n_places and len(places) < max_records:
+                if self._topics[place] in codes and (partitions is None or self._partitions[place] in partitions):
                     places.append(place)
                 place += 1
             return RecordBatch(
@@ -244,12 +250,14 @@ class MemoryConsumer:
         log: MemoryLog,
         group: str,
         topics: frozenset[str] | None,
+        without: frozenset[str],
         partitions: frozenset[int] | None,
         offset: int,
     ) -> None:
         self._log = log
         self._group = group
         self._topics = topics
+        self._without = without
         self._partitions = partitions
         self._offset = offset
         self._is_open = True
@@ -259,10 +267,11 @@ class MemoryConsumer:
         """The next record to poll."""
         return (self._offset,)
 
-    def poll(self, max_records: int) -> RecordBatch:
+    def poll(self, max_records: int, *, before: Position | None = None) -> RecordBatch:
         """Return the next records; see `Consumer.poll`."""
         self._check_open()
-        batch = self._log.read(self._offset, max_records, self._topics, self._partitions)
+        last = None if before is None else before[0]
+        batch = self._log.read(self._offset, max_records, self._topics, self._without, self._partitions, last)
         self._offset = batch.end[0]
         return batch
 

@@ -19,6 +19,8 @@ from millrace.stream.sqlite_file import LogFile, transaction
 BoolArray = npt.NDArray[np.bool_]
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
+_NO_LIMIT: Final = (1 << 63) - 1
+
 _FROM: Final = """
 SELECT end_offset, n, appended_ms, topics, partitions, lengths FROM batches WHERE end_offset > ? ORDER BY end_offset
 """
@@ -46,8 +48,8 @@ class SqliteConsumer:
         The log's file.
     group
         Whose commits to write.
-    topics
-        Names wanted; None for all.
+    topics, without
+        Names wanted, None for all; and names that are not.
     partitions
         Which partitions are wanted, shape (n_partitions,); None for all.
     n_partitions
@@ -61,6 +63,7 @@ class SqliteConsumer:
         file: LogFile,
         group: str,
         topics: Iterable[str] | None,
+        without: Iterable[str],
         partitions: BoolArray | None,
         n_partitions: int,
         start: Position | None,
@@ -68,6 +71,7 @@ class SqliteConsumer:
         self._file = file
         self._group = group
         self._topics = None if topics is None else frozenset(topics)
+        self._without = frozenset(without)
         self._partitions = partitions
         self._n_partitions = n_partitions
         self._topic_names: tuple[str, ...] = ()
@@ -88,7 +92,7 @@ class SqliteConsumer:
         """The next record to poll."""
         return (self._offset,)
 
-    def poll(self, max_records: int) -> RecordBatch:
+    def poll(self, max_records: int, *, before: Position | None = None) -> RecordBatch:
         """Return the next records, at once, perhaps none; see `Consumer.poll`.
 
         Raises
@@ -99,7 +103,7 @@ class SqliteConsumer:
         check_count(max_records)
         with self._file.errors("read"), transaction(self._connection, "DEFERRED"):
             self._learn_topics()
-            picks, end = self._pick(max_records)
+            picks, end = self._pick(max_records, _NO_LIMIT if before is None else before[0])
             data = self._read_data(picks)
         self._offset = end
         return RecordBatch(
@@ -147,29 +151,36 @@ class SqliteConsumer:
         if n_topics != len(self._topic_names):
             rows = self._connection.execute("SELECT name FROM topics ORDER BY code").fetchall()
             self._topic_names = tuple(name for (name,) in rows)
-            wanted = self._topics
+            wanted, without = self._topics, self._without
             self._topic_mask = np.array(
-                [wanted is None or name in wanted for name in self._topic_names], dtype=np.bool_
+                [(wanted is None or name in wanted) and name not in without for name in self._topic_names],
+                dtype=np.bool_,
             )
 
-    def _pick(self, max_records: int) -> tuple[list[_Pick], int]:
-        """Return the rows to read, and the offset after them."""
+    def _pick(self, max_records: int, before: int) -> tuple[list[_Pick], int]:
+        """Return the rows to read, and the offset after them, at most ``before``."""
         position, n_wanted, is_first = self._offset, max_records, True
         picks: list[_Pick] = []
+        if before <= position:
+            return picks, position
         cursor = self._connection.execute(_FROM, (position,))
+        is_all = self._partitions is None and bool(self._topic_mask.all())
         for end, n, appended_ms, topics_data, partitions_data, lengths_data in cursor:
             first = end - n
             if is_first and first > position:
                 raise records_are_gone(position, first)
             is_first = False
+            if first >= before:
+                break
+            n = min(n, before - first)
             topics = np.frombuffer(topics_data, dtype="<i2")
             rows: slice | npt.NDArray[np.intp]
-            if self._topics is None and self._partitions is None:
+            if is_all:
                 skip = position - first
                 rows = slice(skip, min(n, skip + n_wanted))
                 n_picked, last = rows.stop - skip, rows.stop - 1
             else:
-                rows = self._matching(topics, partitions_data, position - first)[:n_wanted]
+                rows = self._matching(topics[:n], partitions_data, position - first)[:n_wanted]
                 n_picked, last = len(rows), int(rows[-1]) if len(rows) else -1
             if n_picked:
                 lengths = np.frombuffer(lengths_data, dtype="<u4")
@@ -178,7 +189,7 @@ class SqliteConsumer:
             if n_wanted == 0:
                 position = first + last + 1
                 break
-            position = end
+            position = first + n
         cursor.close()
         if is_first and (log_end := end_offset(self._connection)) > position:
             raise records_are_gone(position, log_end)
@@ -187,7 +198,7 @@ class SqliteConsumer:
     def _matching(self, topics: npt.NDArray[np.int16], partitions_data: bytes, skip: int) -> npt.NDArray[np.intp]:
         is_wanted = self._topic_mask[topics]
         if self._partitions is not None:
-            is_wanted = is_wanted & self._partitions[np.frombuffer(partitions_data, dtype="<u2")]
+            is_wanted = is_wanted & self._partitions[np.frombuffer(partitions_data, dtype="<u2")[: len(topics)]]
         is_wanted[:skip] = False
         return np.flatnonzero(is_wanted)
 

@@ -121,13 +121,14 @@ class SqliteLog:
         group: str,
         *,
         topics: Collection[str] | None = None,
+        without: Collection[str] = (),
         partitions: Collection[int] | None = None,
         start: Position | None = None,
     ) -> SqliteConsumer:
         """Return a consumer; see `Log.subscribe`."""
         self._check_usable()
         mask = partition_mask(partitions, self._n_partitions)
-        return SqliteConsumer(self._file, group, topics, mask, self._n_partitions, start)
+        return SqliteConsumer(self._file, group, topics, without, mask, self._n_partitions, start)
 
     def begin(self) -> Position:
         """Return the position of the oldest kept record."""

@@ -7,11 +7,12 @@ the process unless they are given, so that two built events are never duplicates
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
+from millrace.base.ids import IdKind, hash_id
 from millrace.events.content_events import (
     CountsObserved,
     EditorialPicked,
@@ -24,7 +25,9 @@ from millrace.events.content_events import (
     PostKind,
 )
 from millrace.events.envelope import AnyEvent, Event, Payload
+from millrace.events.feature_events import AUTHORS, CONTENTS, HISTORY, POSTS, WHOLE, FeaturesLogged, InputsLogged
 from millrace.events.feed_events import ClockTick, Engagement, Impression, Served, ServedItem
+from millrace.events.packed import pack_arrays
 from millrace.events.user_events import (
     BlockChanged,
     FollowChanged,
@@ -234,6 +237,44 @@ def a_served(
         state_offset=state_offset,
         items=items,
         n_candidates=len(items),
+    )
+    return an_event(payload, at_ms=at_ms, event_id=event_id, source="server")
+
+
+def a_features_logged(
+    viewer_id: Id = 20,
+    post_ids: Sequence[Id] = (1,),
+    *,
+    author_id: Id = 10,
+    history: Mapping[Id, Id] | None = None,
+    request_id: str = "r1",
+    state_offset: tuple[int, ...] = (0,),
+    kind: type[InputsLogged] = FeaturesLogged,
+    at_ms: int = NOW_MS,
+    event_id: str | None = None,
+) -> AnyEvent:
+    """Return the features of a page of these posts, all by one author; ``history`` maps posts to their authors.
+
+    It holds ids alone: for erasure, not for samples.
+    """
+    past = history or {}
+    posts = np.array([hash_id(IdKind.POST, str(post)) for post in post_ids], dtype=np.int64)
+    payload = kind(
+        request_id=request_id,
+        viewer_id=str(viewer_id),
+        pipeline="home",
+        schema="ids alone",
+        state_offset=state_offset,
+        arrays=pack_arrays(
+            {
+                POSTS: posts,
+                CONTENTS: posts,
+                AUTHORS: np.full(len(posts), hash_id(IdKind.USER, str(author_id)), dtype=np.int64),
+                HISTORY + POSTS: np.array([hash_id(IdKind.POST, str(post)) for post in past], dtype=np.int64),
+                HISTORY + AUTHORS: np.array([hash_id(IdKind.USER, str(a)) for a in past.values()], dtype=np.int64),
+                WHOLE + "newest_ms": np.array([1], dtype=np.int64),
+            }
+        ),
     )
     return an_event(payload, at_ms=at_ms, event_id=event_id, source="server")
 

@@ -172,6 +172,23 @@ class LogContract:
         assert log.lag("g") == 0
         assert polled(log, topics=["events.nobody"]) == []
 
+    def test_topics_that_are_not_wanted_are_passed_over(self, make_log: MakeLog) -> None:
+        """Those that come up later are read."""
+        log = make_log()
+        consumer = log.subscribe("g", without=["events.large"])
+        log.append([a_message("a"), a_message("b", topic="events.large"), a_message("c", topic="events.click")])
+        log.append([a_message("d", topic="events.large")])
+        batch = consumer.poll(10)
+        assert batch.data == (b"a", b"c")
+        assert batch.end == consumer.position == log.end()
+        log.append([a_message("e", topic="events.new"), a_message("f", topic="events.large")])
+        assert consumer.poll(10).data == (b"e",)
+        assert log.subscribe("h", topics=["events.large", "events.new"], without=["events.new"]).poll(9).data == (
+            b"b",
+            b"d",
+            b"f",
+        )
+
     def test_every_key_has_one_partition_and_its_order(self, make_log: MakeLog) -> None:
         """Partitions together give everything once; each key's events come in the order of their append."""
         log = make_log(n_partitions=4)
@@ -301,6 +318,24 @@ class LogContract:
 
 class EmbeddedLogContract(LogContract):
     """Further behaviour of logs with one total order: offsets count records without gaps."""
+
+    @pytest.mark.parametrize("without", [(), ("events.large",)])
+    def test_a_poll_stops_before_a_position(self, make_log: MakeLog, without: tuple[str, ...]) -> None:
+        """Whatever is passed over, and wherever appends begin and end."""
+        log = make_log()
+        log.append([a_message(str(i), topic="events.large" if i % 3 == 1 else "events.post") for i in range(4)])
+        log.append([a_message(str(i), topic="events.large" if i % 3 == 1 else "events.post") for i in range(4, 9)])
+        wanted = [i for i in range(9) if not without or i % 3 != 1]
+        for start in range(10):
+            for before in range(11):
+                consumer = log.subscribe("g", without=without, start=(start,))
+                batch = consumer.poll(100, before=(before,))
+                assert [int(data) for data in batch.data] == [i for i in wanted if start <= i < before]
+                assert batch.offsets.tolist() == [i for i in wanted if start <= i < before]
+                assert batch.end == consumer.position == (min(max(start, before), 9) if before > start else start,)
+                rest = [int(data) for found in batches(consumer) for data in found.data]
+                assert rest == [i for i in wanted if i >= max(start, min(before, 9))]
+                consumer.close()
 
     def test_offsets_count_the_records(self, make_log: MakeLog) -> None:
         """Duplicates take none; results, batches and positions agree."""

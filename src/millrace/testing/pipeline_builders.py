@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from millrace.base.params import Param, ParamSet, ParamValue
-from millrace.features.columns import N_ACTIONS_DIM, N_COUNTERS_DIM, POST_ID
+from millrace.features.columns import N_ACTIONS_DIM, N_COUNTERS_DIM, N_DENSE_DIM, POST_ID
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import AnyColumn, Column
 from millrace.pipeline.pipeline import Pipeline
@@ -26,7 +26,7 @@ from millrace.pipeline.result import PipelineResult
 from millrace.pipeline.stages import Filter, Ranker
 from millrace.testing.builders import NOW_MS
 
-DIMS: Mapping[str, int] = {N_ACTIONS_DIM: 23, N_COUNTERS_DIM: 24}
+DIMS: Mapping[str, int] = {N_ACTIONS_DIM: 23, N_COUNTERS_DIM: 24, N_DENSE_DIM: 68}
 
 
 def a_query(

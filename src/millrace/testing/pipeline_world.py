@@ -91,6 +91,7 @@ class FeedWorld:
         self.clock = ManualClock(now_ms)
         self.state = FeedState(StoresConfig())
         self.served = CollectedServed()
+        self.features = CollectedServed()
         self.position = 0
         self._content = ContentStore(folder / "content.db", self.state.hasher)
         self.content = ContentReader(folder / "content.db", self.state.hasher)
@@ -102,6 +103,7 @@ class FeedWorld:
             actions=ActionSpace(),
             clock=self.clock,
             served_logger=self.served,
+            features_logger=self.features,
             models=FixedModels(HomeModels(ranker=model)),
             pre_ranker_of=pre_ranker_of,
         )

@@ -222,7 +222,7 @@ class LocalFeedClient:
 
     def _fold_to(self, position: int) -> None:
         while self.replica.position[0] < position:
-            self.replica.step(position - self.replica.position[0])
+            self.replica.step(position - self.replica.position[0], before=(position,))
 
 
 def _inside(result: PipelineResult) -> Inside:

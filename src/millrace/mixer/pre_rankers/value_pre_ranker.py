@@ -11,10 +11,11 @@ import numpy as np
 from millrace.base.order import top_k
 from millrace.base.params import Param
 from millrace.content.text_index import TextIndex
-from millrace.features.columns import ACTION_PROBS, IS_IN_NETWORK, PRERANK_SCORE, SCORE
+from millrace.features.columns import ACTION_PROBS, INPUT_DENSE, INPUT_LANGUAGE, IS_IN_NETWORK, PRERANK_SCORE, SCORE
 from millrace.features.encoding.candidates import READS, CandidateInputs
 from millrace.features.encoding.encoders import Encoders
 from millrace.features.encoding.viewers import ViewerInputs
+from millrace.features.query_fields import VIEWER_INPUTS
 from millrace.inference.post_vectors import PostVectors
 from millrace.inference.tables import Float32Array
 from millrace.mixer.rankers.counters_ranker import CountersRanker
@@ -90,7 +91,7 @@ class ValuePreRanker(PreRanker):
     """
 
     name = "pre_ranker"
-    writes = (PRERANK_SCORE,)
+    writes = (PRERANK_SCORE, INPUT_DENSE, INPUT_LANGUAGE)
     score = PRERANK_SCORE
     max_kept = MAX_CANDIDATES
 
@@ -111,7 +112,9 @@ class ValuePreRanker(PreRanker):
         own = (IS_ON, BY_COUNTERS, MIN_IN_NETWORK, MIN_PER_SOURCE)
         self.params = tuple(dict.fromkeys((*own, *counters.params, *(p for step in steps for p in step.params))))
         written: set[AnyColumn] = {ACTION_PROBS}
-        reads: dict[AnyColumn, None] = dict.fromkeys((*READS, IS_IN_NETWORK, PROVENANCE, *counters.reads))  # type: ignore[arg-type]
+        reads: dict[AnyColumn, None] = dict.fromkeys(
+            (*READS, IS_IN_NETWORK, PROVENANCE, VIEWER_INPUTS, *counters.reads)
+        )  # type: ignore[arg-type]
         for step in self._steps:
             reads.update((column, None) for column in step.reads if column not in written)  # type: ignore[misc]
             written.update(step.writes)  # type: ignore[arg-type]
@@ -127,13 +130,20 @@ class ValuePreRanker(PreRanker):
         if model is None:
             valued = batch.with_columns(self._counters.rank(query, batch))  # type: ignore[arg-type]
         else:
-            viewer = self._encoders.viewers.encode(query.viewer_id)
+            viewer = query[VIEWER_INPUTS] or self._encoders.viewers.encode(query.viewer_id)
             candidates = self._encoders.candidates.encode(batch, query.now_ms, viewer.history.newest_ms)
-            valued = batch.with_columns({ACTION_PROBS: model.predict(viewer, candidates, self._vectors_of(model))})
+            valued = batch.with_columns(
+                {
+                    ACTION_PROBS: model.predict(viewer, candidates, self._vectors_of(model)),
+                    INPUT_DENSE: candidates.dense,
+                    INPUT_LANGUAGE: candidates.languages,
+                }
+            )
         for step in self._steps:
             if step.is_enabled(query):
                 valued = valued.with_columns(step.rank(query, valued))
-        return {PRERANK_SCORE: valued[SCORE]}
+        inputs = {column: valued[column] for column in (INPUT_DENSE, INPUT_LANGUAGE) if column in valued}
+        return {PRERANK_SCORE: valued[SCORE], **inputs}  # the ranker reads the same
 
     def choose(self, query: Query, batch: CandidateBatch, n_kept: int, key: Column[np.int64]) -> IntArray:
         """Return the rows that stay: those that have a place kept for them, then the best of the others."""

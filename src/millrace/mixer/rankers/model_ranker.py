@@ -8,10 +8,12 @@ from millrace.base.ids import Int64Array
 from millrace.base.params import Param
 from millrace.content.ngrams import UInt16Array
 from millrace.content.text_index import TextIndex
-from millrace.features.columns import ACTION_PROBS
+from millrace.features.columns import ACTION_PROBS, COUNTED_PROBS, INPUT_DENSE, INPUT_LANGUAGE
 from millrace.features.encoding.candidates import READS
 from millrace.features.encoding.encoders import Encoders
+from millrace.features.query_fields import VIEWER_INPUTS
 from millrace.mixer.home_models import ARM, MODELS, VectorsFor, nothing_for
+from millrace.mixer.inputs_log import inputs_of
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import ColumnValues, Ranker
@@ -20,7 +22,7 @@ IS_ON: Final = Param("model.is_on", True, doc="whether the learned ranker predic
 
 
 class ModelRanker(Ranker):
-    """Predicts every action by a trained model.
+    """Predicts every action by a trained model; keeps what it read, for whoever logs the page.
 
     It stands behind the counters-based ranker and takes the place of its predictions; where no model serves the
     request, or it fails, is late or is switched off, those stay.
@@ -36,8 +38,8 @@ class ModelRanker(Ranker):
     """
 
     name = "model"
-    reads = (*READS, ACTION_PROBS, MODELS)
-    writes = (ACTION_PROBS,)
+    reads = (*READS, ACTION_PROBS, INPUT_DENSE, INPUT_LANGUAGE, VIEWER_INPUTS, MODELS)
+    writes = (ACTION_PROBS, COUNTED_PROBS, INPUT_DENSE, INPUT_LANGUAGE)
     params = (IS_ON, ARM)
 
     def __init__(self, encoders: Encoders, texts: TextIndex, vectors_for: VectorsFor = nothing_for) -> None:
@@ -50,13 +52,20 @@ class ModelRanker(Ranker):
         return query[MODELS].ranker is not None and query.params.get_bool(IS_ON)
 
     def rank(self, query: Query, batch: CandidateBatch) -> ColumnValues:
-        """Return the predictions."""
+        """Return the predictions, those that they take the place of, and what they were made from."""
         model = query[MODELS].ranker
         if model is None:
-            return {ACTION_PROBS: batch[ACTION_PROBS]}
-        viewer = self._encoders.viewers.encode(query.viewer_id)
-        candidates = self._encoders.candidates.encode(batch, query.now_ms, viewer.history.newest_ms)
-        return {ACTION_PROBS: model.predict(viewer, candidates, self._tokens_of, self._vectors_for(model))}
+            return {}
+        viewer = query[VIEWER_INPUTS] or self._encoders.viewers.encode(query.viewer_id)
+        candidates = inputs_of(batch)  # the pre-ranker has encoded them, if there is one
+        if candidates is None:
+            candidates = self._encoders.candidates.encode(batch, query.now_ms, viewer.history.newest_ms)
+        return {
+            ACTION_PROBS: model.predict(viewer, candidates, self._tokens_of, self._vectors_for(model)),
+            COUNTED_PROBS: batch[ACTION_PROBS],
+            INPUT_DENSE: candidates.dense,
+            INPUT_LANGUAGE: candidates.languages,
+        }
 
     def _tokens_of(self, post_ids: Int64Array) -> UInt16Array:
         return self._texts.content(post_ids)[0]

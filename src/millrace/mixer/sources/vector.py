@@ -19,6 +19,7 @@ from millrace.features.query_fields import (
     LIKED_POSTS,
     MUTED,
     SHOWS_ALL_LANGUAGES,
+    VIEWER_INPUTS,
 )
 from millrace.inference.tables import Float32Array
 from millrace.inference.vector_index import Eligibility
@@ -72,7 +73,7 @@ class VectorSource(Source):
     """
 
     name = "vector"
-    reads = (*HAD, LIKED_POSTS, FOLLOWING, BLOCKED, BLOCKED_BY, MUTED, LANGUAGES, SHOWS_ALL_LANGUAGES)
+    reads = (*HAD, LIKED_POSTS, FOLLOWING, BLOCKED, BLOCKED_BY, MUTED, LANGUAGES, SHOWS_ALL_LANGUAGES, VIEWER_INPUTS)
     writes = (RETRIEVAL_SCORE,)
     params = (IS_ON, HAS_FOLLOWED, MAX_AGE_H, IS_CROSS_LINGUAL)
     cap = MAX_POSTS
@@ -91,7 +92,7 @@ class VectorSource(Source):
         retriever = self._retriever_of(query)
         ids, cosines = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
         if retriever is not None:
-            viewer = self._viewers.encode(query.viewer_id)
+            viewer = query[VIEWER_INPUTS] or self._viewers.encode(query.viewer_id)
             ids, cosines = retriever.search(viewer, query.params.get_int(MAX_POSTS), eligibility(query))
         return CandidateBatch({POST_ID: ids, RETRIEVAL_SCORE: cosines})
 

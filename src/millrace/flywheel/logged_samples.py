@@ -1,0 +1,308 @@
+"""The batch join: what pages were made from, as it was logged, with what came of them.
+
+DuckDB reads the warehouse (the log's Parquet export): `FeaturesLogged` in the order of the pages' log positions, the
+viewers' looks and actions, and the posts' own events. Labels are joined by `SlateJoin`, the one definition that there
+is. Features are not computed here: a sample holds the bytes that the model read.
+
+Texts are not among what is logged with a page: they would make it three times as large. They come from the posts'
+events before the page's log position, folded by the index that serves them (`TextIndex`), so that an edit after a page
+changes no sample of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from millrace.base.errors import SchemaError, StoreError
+from millrace.base.ids import NO_ID, IdHasher, IdKind
+from millrace.content.config import ContentConfig
+from millrace.content.text_index import TextIndex
+from millrace.events.codec import EventCodec
+from millrace.events.content_events import PostAnnotated, PostCreated, PostDeleted, PostEdited
+from millrace.events.envelope import MAX_TIME_MS, AnyEvent, Event
+from millrace.events.feature_events import CandidatesLogged, FeaturesLogged, InputsLogged
+from millrace.events.feed_events import Engagement, Impression, Served
+from millrace.features.encoding.candidates import schema_hash
+from millrace.features.encoding.logged import CUT, SERVED, LoggedInputs, read_inputs
+from millrace.flywheel.sample_builder import SampleBuilder
+from millrace.flywheel.sample_set import Float32Array, SampleSet
+from millrace.flywheel.slate_join import SlateJoin
+from millrace.flywheel.warehouse import Warehouse
+from millrace.stores.fold import EventBatch
+
+if TYPE_CHECKING:
+    import duckdb
+
+_CONTENT: Final = (PostCreated, PostEdited, PostDeleted, PostAnnotated)
+_FEEDBACK: Final = (Served, Impression, Engagement)
+_ROWS: Final = 1_000
+_TEXTS: Final = 4_096
+_COLUMNS: Final = "log_offset, event_time_ms, appended_ms, event_id, source, type, payload"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedCandidates:
+    """Candidates of sampled requests, for whoever learns from a teacher; n rows.
+
+    Attributes
+    ----------
+    samples
+        Requests as slates. Weights are one over the probability with which a row of the request was kept.
+    teacher
+        Shape (n, n_actions), float32: what whoever ranked predicted; NaN for what a pre-ranker cut.
+    scores
+        Shape (n,), float32: what the feed sorted by in the end; NaN likewise.
+    has_labels
+        Shape (n,), bool: the post was seen, so that its labels say something; all others are zeros.
+    is_served, is_cut
+        Shape (n,), bool: on the page; cut by a pre-ranker.
+    """
+
+    samples: SampleSet
+    teacher: Float32Array
+    scores: Float32Array
+    has_labels: npt.NDArray[np.bool_]
+    is_served: npt.NDArray[np.bool_]
+    is_cut: npt.NDArray[np.bool_]
+
+
+class LoggedSamples:
+    """Reads a warehouse as samples.
+
+    Parameters
+    ----------
+    warehouse, codec
+        The events.
+    hasher
+        Shared with ``join``.
+    join
+        Labels; it has heard nothing yet.
+    content
+        Sizes of the home's text index: what had left it, a model did not read.
+    source
+        Where the samples are from, for people.
+    """
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        codec: EventCodec,
+        hasher: IdHasher,
+        join: SlateJoin,
+        content: ContentConfig | None = None,
+        source: str = "",
+    ) -> None:
+        self._codec = codec
+        self._hasher = hasher
+        self._content = content or ContentConfig()
+        self._source = source
+        self._schema = schema_hash(codec.actions)
+        self._connection = warehouse.connect()
+        for found in _events(self._connection, self._codec, _FEEDBACK):
+            join.hear(found.offset, found.time_ms, found.event)
+        self._slates = join.join()
+        requests = self._slates.requests.tolist()
+        self._slate_of = {request: slate for slate, request in enumerate(requests) if request != NO_ID}
+
+    def samples(self, from_ms: int = 0, until_ms: int = MAX_TIME_MS) -> SampleSet:
+        """Return the pages that were made within a span and seen, with labels.
+
+        A row is a post that was seen. Pages of another schema are left out, and told as a warning.
+
+        Raises
+        ------
+        StoreError
+            If there are none.
+        """
+        slates = self._slates
+        builder = SampleBuilder(self._codec.actions, self._source)
+        texts = _Texts(self._connection, self._codec, TextIndex(self._content, self._hasher))
+        for page in self._pages(FeaturesLogged, from_ms, until_ms):
+            if page.slate < 0:
+                continue
+            seen = np.arange(slates.starts[page.slate], slates.starts[page.slate + 1])
+            rows = _places(page.inputs.rows.post_ids, slates.post_ids[seen])
+            seen, rows = seen[rows >= 0], rows[rows >= 0]
+            if not len(rows):
+                continue
+            found = page.inputs.rows.take(rows)
+            texts.read(builder, page, found.inputs.post_ids)
+            builder.add(
+                page.inputs.viewer,
+                page.now_ms,
+                found.inputs,
+                slates.labels[seen],
+                found.predictions if found.baseline is None else found.baseline,
+                slates.positions[seen],
+                request=page.request,
+            )
+        return _some(builder, "pages with features that were seen")
+
+    def candidates(self, from_ms: int = 0, until_ms: int = MAX_TIME_MS) -> LoggedCandidates:
+        """Return the candidates of sampled requests within a span, seen or not, with what was predicted for them.
+
+        Raises
+        ------
+        StoreError
+            If there are none.
+        """
+        slates = self._slates
+        builder = SampleBuilder(self._codec.actions, self._source)
+        texts = _Texts(self._connection, self._codec, TextIndex(self._content, self._hasher))
+        teachers, scores, has_labels, stages = [], [], [], []
+        for page in self._pages(CandidatesLogged, from_ms, until_ms):
+            found = page.inputs.rows
+            labels = np.zeros((len(found), len(self._codec.actions)), dtype=np.float32)
+            positions = np.full(len(found), -1, dtype=np.int64)
+            is_seen = np.zeros(len(found), dtype=np.bool_)
+            if page.slate >= 0:
+                seen = np.arange(slates.starts[page.slate], slates.starts[page.slate + 1])
+                places = _places(slates.post_ids[seen], found.post_ids)
+                is_seen = places >= 0
+                labels[is_seen] = slates.labels[seen[places[is_seen]]]
+                positions[is_seen] = slates.positions[seen[places[is_seen]]]
+            texts.read(builder, page, found.inputs.post_ids)
+            baseline = found.predictions if found.baseline is None else found.baseline
+            weights = (1.0 / found.propensities).astype(np.float32)
+            builder.add(
+                page.inputs.viewer,
+                page.now_ms,
+                found.inputs,
+                labels,
+                baseline,
+                positions,
+                request=page.request,
+                weights=weights,
+            )
+            teachers.append(found.predictions)
+            scores.append(found.scores)
+            has_labels.append(is_seen)
+            stages.append(found.stages)
+        samples = _some(builder, "sampled requests with candidates")
+        stage = np.concatenate(stages)
+        return LoggedCandidates(
+            samples=samples,
+            teacher=np.concatenate(teachers),
+            scores=np.concatenate(scores),
+            has_labels=np.concatenate(has_labels),
+            is_served=stage == SERVED,
+            is_cut=stage == CUT,
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _pages(self, kind: type[InputsLogged], from_ms: int, until_ms: int) -> Iterator[_Page]:
+        """Yield what was logged in the order of the log positions that pages were made at; ties as slates have them."""
+        waiting: list[_Page] = []
+        n_others = 0
+        for offset, time_ms, _, event in _events(self._connection, self._codec, (kind,), by_state=True):
+            payload = event.payload
+            if not from_ms <= time_ms < until_ms:
+                continue
+            cut = min(payload.state_offset[0], offset) if payload.state_offset else offset
+            request = self._hasher.one(IdKind.REQUEST, payload.request_id)
+            viewer = self._hasher.one(IdKind.USER, payload.viewer_id)
+            try:
+                inputs = read_inputs(payload, viewer, self._schema)
+            except SchemaError:
+                n_others += 1
+                continue
+            if waiting and waiting[0].cut != cut:
+                yield from sorted(waiting, key=lambda page: (page.slate, page.offset))
+                waiting = []
+            waiting.append(_Page(offset, cut, time_ms, request, self._slate_of.get(request, -1), inputs))
+        yield from sorted(waiting, key=lambda page: (page.slate, page.offset))
+        if n_others:
+            logger.warning("%d logged requests are left out: of other features than this version's", n_others)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """One event of features, read; ``slate`` is -1 where nothing of it was seen."""
+
+    offset: int
+    cut: int
+    now_ms: int
+    request: int
+    slate: int
+    inputs: LoggedInputs
+
+
+class _Texts:
+    """The posts' texts as of the pages, which come in the order of their cuts."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, codec: EventCodec, index: TextIndex) -> None:
+        self._index = index
+        self._events = _events(connection, codec, _CONTENT)
+        self._next = next(self._events, None)
+
+    def read(self, builder: SampleBuilder, page: _Page, post_ids: npt.NDArray[np.int64]) -> None:
+        """Let a builder read what a page's texts were."""
+        while self._next is not None and self._next.offset < page.cut:
+            self._apply(page.cut)
+        builder.read_texts(self._index, np.concatenate([post_ids, page.inputs.viewer.history.post_ids]))
+
+    def _apply(self, cut: int) -> None:
+        batch: list[_Found] = []
+        while self._next is not None and self._next.offset < cut and len(batch) < _TEXTS:
+            batch.append(self._next)
+            self._next = next(self._events, None)
+        offsets = np.array([found.offset for found in batch], dtype=np.int64)
+        appended_ms = np.array([found.appended_ms for found in batch], dtype=np.int64)
+        self._index.apply(EventBatch([found.event for found in batch], offsets, appended_ms))
+
+
+class _Found(NamedTuple):
+    """An event of the warehouse; ``time_ms`` is its effective time."""
+
+    offset: int
+    time_ms: int
+    appended_ms: int
+    event: AnyEvent
+
+
+def _events(
+    connection: duckdb.DuckDBPyConnection, codec: EventCodec, kinds: tuple[type[Any], ...], *, by_state: bool = False
+) -> Iterator[_Found]:
+    """Yield events of some types, in log order, or in that of the state they were made at."""
+    names = ", ".join(f"'{kind.__name__}'" for kind in kinds)
+    cut = "least(coalesce(CAST(payload ->> '$.state_offset[0]' AS BIGINT), log_offset), log_offset), "
+    query = f"SELECT {_COLUMNS} FROM events WHERE type IN ({names}) ORDER BY {cut if by_state else ''}log_offset"  # noqa: S608 - names of classes
+    cursor = connection.cursor()
+    cursor.execute(query)
+    types = {kind.__name__: codec.registry.by_name(kind.__name__).payload for kind in kinds}
+    while rows := cursor.fetchmany(_ROWS):
+        for offset, event_time_ms, appended_ms, event_id, source, name, text in rows:
+            payload = msgspec.json.decode(text, type=types[name])
+            event = Event(event_id=event_id, event_time_ms=event_time_ms, source=source, payload=payload)
+            yield _Found(offset, min(event_time_ms, appended_ms), appended_ms, event)
+
+
+def _places(among: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return where each wanted id is, shape of ``wanted``; -1 where it is not."""
+    if not len(among):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    order = np.argsort(among, kind="stable")
+    at = np.minimum(np.searchsorted(among, wanted, sorter=order), len(among) - 1)
+    return np.where(among[order[at]] == wanted, order[at], -1)
+
+
+def _some(builder: SampleBuilder, what: str) -> SampleSet:
+    if not len(builder):
+        raise StoreError(
+            "samples",
+            problem=f"the warehouse holds no {what} within the span",
+            remedy="export the log (millrace warehouse export), check [home] logs_features, or give a longer span",
+        )
+    return builder.finished()

@@ -1,0 +1,307 @@
+"""What live pages log becomes samples: the bytes of an offline replay, and nothing of what happened later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from millrace.app import wiring
+from millrace.app.commands.init import make_home
+from millrace.app.evaluation import hear_log
+from millrace.app.sampling import samples_as_of
+from millrace.app.settings import Settings, load_settings
+from millrace.base.actions import Action
+from millrace.base.clock import ManualClock
+from millrace.base.errors import StoreError
+from millrace.base.ids import IdHasher
+from millrace.events.envelope import AnyEvent
+from millrace.events.packed import pack_arrays, unpack_arrays
+from millrace.features.encoding.encoders import Encoders
+from millrace.features.encoding.logged import viewer_arrays
+from millrace.flywheel.logged_samples import LoggedCandidates
+from millrace.flywheel.sample_set import SampleSet
+from millrace.flywheel.warehouse import Warehouse
+from millrace.mixer.feed import FeedRequest
+from millrace.testing.builders import (
+    NOW_MS,
+    a_follow,
+    a_post_annotated,
+    a_post_created,
+    a_post_edited,
+    a_profile_updated,
+    a_video,
+    an_engagement,
+    an_impression,
+)
+
+pytestmark = [pytest.mark.timeout(600)]
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+NOT_LOGGED_EXACTLY = ("meta", "baseline")
+PATIENT = [("home.deadline_ms", "60000"), ("home.claim_timeout_ms", "60000"), ("home.is_strict", "true")]
+
+
+def before() -> list[AnyEvent]:
+    """Posts of every kind, follows, a profile, a few likes: all of it before the first page."""
+    at_ms = NOW_MS - HOUR_MS
+    posts = [
+        a_post_created(i, 10 + i % 4, text=f"post number {i} about {('cats', 'dogs', 'mills')[i % 3]}", at_ms=at_ms + i)
+        for i in range(1, 16)
+    ]
+    return [
+        *posts,
+        a_post_created(30, 11, text="a film", media=(a_video(),), at_ms=at_ms + 30),
+        a_post_created(31, 12, kind="repost", parent_id=3, parent_author_id=13, at_ms=at_ms + 31),
+        a_post_created(32, 13, kind="quote", parent_id=4, parent_author_id=10, text="see", at_ms=at_ms + 32),
+        *(a_follow(viewer, author, at_ms=at_ms + 40) for viewer in (20, 21) for author in (10, 11, 12)),
+        a_profile_updated(20, bio="mills and cats", languages=("en", "de"), is_verified=True, at_ms=at_ms + 41),
+        an_engagement(20, 2, at_ms=at_ms + 50),
+        an_impression(21, 5, dwell_ms=9_000, at_ms=at_ms + 51),
+        an_engagement(22, 6, "reply", at_ms=at_ms + 52),
+    ]
+
+
+@contextmanager
+def in_silence(_what: str) -> Iterator[Any]:
+    class Step:
+        def advance(self, n: int = 1) -> None: ...
+
+        def total(self, n: int | None) -> None: ...
+
+        def at(self, n: int, what: str) -> None: ...
+
+    yield Step()
+
+
+class Kept:
+    """Takes events and keeps them."""
+
+    def __init__(self) -> None:
+        self.events: list[AnyEvent] = []
+
+    def log(self, event: AnyEvent) -> None:
+        self.events.append(event)
+
+
+class LiveHome:
+    """A home that serves pages and logs them, in this process."""
+
+    def __init__(self, folder: Path, *settings: tuple[str, str]) -> None:
+        made, _ = make_home(folder)
+        self.settings: Settings = load_settings(made.home, None, [*PATIENT, *settings])
+        self.clock = ManualClock(NOW_MS)
+        self.log = wiring.build_log(self.settings, self.clock)
+        self.codec = wiring.build_codec(self.settings)
+        self._collector = wiring.build_collector(self.settings, self.log, self.codec, self.clock)
+        self.take(before())
+        self.replica = wiring.build_replica(self.settings, self.log, clock=self.clock)
+        self.replica.restore()
+        self.replica.catch_up()
+        self.served, self.features = Kept(), Kept()
+        self.service = wiring.build_feed_service(
+            self.settings, self.replica, self.served, features_logger=self.features, clock=self.clock
+        )
+
+    def take(self, events: Iterable[AnyEvent]) -> None:
+        receipt = self._collector.submit(list(events))
+        assert receipt.n_refused == 0, [result.error for result in receipt]
+
+    def page(self, viewer: int, request: str, then: Callable[[], Sequence[AnyEvent]] = lambda: ()) -> list[str]:
+        """Serve a page, log it, and fold on; ``then`` says what happens between the page and its logging."""
+
+        async def make() -> list[str]:
+            page = await self.service.home(FeedRequest(viewer_id=str(viewer), request_id=request, limit=5))
+            await self.service.drain()
+            return [post.post_id for post in page.posts]
+
+        self.replica.catch_up()
+        posts = asyncio.run(make())
+        assert posts
+        self.take(then())
+        self.take([*self.served.events, *self.features.events])
+        self.served.events.clear()
+        self.features.events.clear()
+        self.clock.set_ms(self.clock.now_ms() + MINUTE_MS)
+        self.look(viewer, request, posts)
+        self.replica.catch_up()
+        return posts
+
+    def look(self, viewer: int, request: str, posts: Sequence[str]) -> None:
+        """All but the last post are seen, and the second is liked."""
+        now_ms = self.clock.now_ms()
+        self.take(
+            an_impression(viewer, post, request_id=request, position=i, at_ms=now_ms + i, event_id=f"{request}-i{i}")
+            for i, post in enumerate(posts[:-1])
+        )
+        self.take([an_engagement(viewer, posts[1], request_id=request, at_ms=now_ms + 9, event_id=f"{request}-e")])
+
+    def logged(self) -> SampleSet:
+        return self._read("samples")
+
+    def candidates(self) -> LoggedCandidates:
+        return self._read("candidates")
+
+    def replayed(self) -> SampleSet:
+        """Return the samples of the same pages as the offline replay encodes them."""
+        hasher = IdHasher()
+        join = wiring.build_slate_join(self.settings, hasher, window_ms=24 * HOUR_MS, takes_all=True)
+        hear_log(self.settings, self.log, join, in_silence)
+        slates = join.join(NOW_MS)  # nothing from before the first page
+        return samples_as_of(self.settings, self.log, hasher, slates, behind_ms=0, on_progress=lambda _done, _all: None)
+
+    def _read(self, what: str) -> Any:
+        Warehouse(self.settings.warehouse_dir, self.codec).export(self.log)
+        reader = wiring.build_logged_samples(self.settings, IdHasher(), window_ms=24 * HOUR_MS)
+        try:
+            return getattr(reader, what)()
+        finally:
+            reader.close()
+
+    def close(self) -> None:
+        self.replica.close()
+        self.log.close()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., LiveHome]]:
+    made: list[LiveHome] = []
+
+    def make_one(*settings: tuple[str, str]) -> LiveHome:
+        made.append(LiveHome(tmp_path / str(len(made)), *settings))
+        return made[-1]
+
+    yield make_one
+    for home in made:
+        home.close()
+
+
+def differences(one: SampleSet, other: SampleSet) -> list[str]:
+    """Return the columns that are not the same, byte for byte."""
+    names = [field.name for field in fields(SampleSet) if field.name not in NOT_LOGGED_EXACTLY]
+    return [
+        name
+        for name in names
+        if (getattr(one, name).dtype, getattr(one, name).shape)
+        != (getattr(other, name).dtype, getattr(other, name).shape)
+        or getattr(one, name).tobytes() != getattr(other, name).tobytes()
+    ]
+
+
+def later(home: LiveHome) -> list[AnyEvent]:
+    """What happens after a page is made and before it is logged: a leak would show it."""
+    now_ms = home.clock.now_ms() + 1_000
+    return [
+        an_engagement(20, 7, at_ms=now_ms, event_id="later-1"),
+        an_engagement(21, 8, "repost", at_ms=now_ms, event_id="later-2"),
+        *(a_post_edited(i, text=f"other words {i}", at_ms=now_ms, event_id=f"later-e{i}") for i in range(1, 16)),
+        *(
+            a_post_annotated(i, language="fr", vector=(0.5, -1.0) * 32, at_ms=now_ms, event_id=f"later-a{i}")
+            for i in range(1, 16)
+        ),
+        a_follow(20, 13, at_ms=now_ms, event_id="later-f"),
+        a_profile_updated(20, bio="changed", at_ms=now_ms, event_id="later-p"),
+    ]
+
+
+def serve_three(home: LiveHome, *, is_eventful: bool = True) -> None:
+    home.page(20, "r1", (lambda: later(home)) if is_eventful else (lambda: ()))
+    home.page(21, "r2")
+    home.page(20, "r3")
+
+
+def test_what_live_pages_log_is_what_the_replay_encodes_byte_for_byte(make: Callable[..., LiveHome]) -> None:
+    home = make()
+    serve_three(home)
+    logged, replayed = home.logged(), home.replayed()
+    assert len(logged) == 3
+    assert logged.n_rows >= 9
+    assert logged.labels[:, Action.LIKE].sum() == 3
+    assert differences(logged, replayed) == []
+    assert np.allclose(logged.baseline, replayed.baseline, rtol=0.004)
+    assert np.diff(logged.history_starts).tolist()[0] < np.diff(logged.history_starts).tolist()[2]
+    assert logged.meta.schema == replayed.meta.schema
+
+
+def test_what_happens_after_a_page_changes_nothing_of_its_sample(make: Callable[..., LiveHome]) -> None:
+    quiet, eventful = make(), make()
+    for home in (quiet, eventful):
+        home.page(20, "r1", (lambda: later(eventful)) if home is eventful else (lambda: ()))
+    one, other = quiet.logged(), eventful.logged()
+    assert differences(one, other) == []
+    assert one.text_tokens.any()
+
+
+def test_inputs_that_know_what_came_later_are_found(make: Callable[..., LiveHome]) -> None:
+    """The alarm itself: the same page, logged with the viewer as of now instead of as of the page."""
+    home = make()
+    encoders = Encoders.of(home.replica.state, home.replica.state.texts, home.replica.state.profile_texts)
+
+    def leak() -> list[AnyEvent]:
+        events = later(home)
+        home.take(events)
+        home.replica.catch_up()
+        (event,) = home.features.events
+        viewer = encoders.viewers.encode(IdHasher().users(["20"])[0])
+        arrays = {**unpack_arrays(event.payload.arrays), **viewer_arrays(viewer)}
+        payload = msgspec.structs.replace(event.payload, arrays=pack_arrays(arrays))
+        home.features.events[:] = [msgspec.structs.replace(event, payload=payload)]
+        return []
+
+    home.page(20, "r1", leak)
+    found = differences(home.logged(), home.replayed())
+    assert {"history_posts", "newest_ms", "bios", "profile_dense"} <= set(found)
+    assert "dense" not in found
+
+
+def test_texts_that_were_read_too_late_are_found(
+    make: Callable[..., LiveHome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alarm itself: the same pages, joined with the texts of the log's end."""
+    home = make()
+    serve_three(home)
+    from millrace.flywheel import logged_samples
+
+    read = logged_samples._Texts.read
+
+    def read_late(texts: Any, builder: Any, page: Any, post_ids: Any) -> None:
+        from dataclasses import replace
+
+        read(texts, builder, replace(page, cut=1 << 40), post_ids)
+
+    monkeypatch.setattr(logged_samples._Texts, "read", read_late)
+    assert set(differences(home.logged(), home.replayed())) == {"text_tokens", "text_vectors"}
+
+
+def test_candidates_of_sampled_requests_come_with_the_teachers_scores(make: Callable[..., LiveHome]) -> None:
+    home = make(("params.candidates_log.share", "1.0"))
+    posts = home.page(20, "r1")
+    found = home.candidates()
+    samples = found.samples
+    assert samples.n_rows > len(posts)
+    assert found.is_served.sum() == len(posts)
+    assert found.has_labels.sum() == len(posts) - 1
+    assert found.teacher.shape == samples.labels.shape
+    assert np.isfinite(found.teacher).all()
+    assert (found.teacher > 0).any()
+    assert samples.labels[found.has_labels, Action.LIKE].sum() == 1
+    assert not samples.labels[~found.has_labels].any()
+    assert (samples.weights == 1).all()
+    logged = home.logged()
+    rows = [samples.post_ids.tolist().index(post) for post in logged.post_ids.tolist()]
+    assert np.array_equal(samples.dense[rows], logged.dense)
+
+
+def test_without_logged_pages_one_is_told_what_to_do(make: Callable[..., LiveHome]) -> None:
+    home = make(("home.logs_features", "false"))
+    home.page(20, "r1")
+    with pytest.raises(StoreError, match="logs_features"):
+        home.logged()
