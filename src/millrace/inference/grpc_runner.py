@@ -12,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final, Self
 
 import msgspec
@@ -20,6 +21,7 @@ from millrace.base.clock import Clock, SystemClock
 from millrace.base.errors import ConfigError, DeadlineExceeded, MillraceError, NotReadyError, SchemaError
 from millrace.inference.grpc_import import OPTIONS, grpc
 from millrace.inference.kept_viewers import viewers_key
+from millrace.inference.numpy_runner import load_config
 from millrace.inference.rank_wire import (
     FAULT_KEY,
     SERVICE,
@@ -38,6 +40,7 @@ from millrace.inference.rank_wire import (
     error_of,
     packed,
     predictions_of,
+    ranker_identity,
     unpacked,
     viewers_message,
 )
@@ -49,14 +52,12 @@ from millrace.inference.runner import (
     check_candidates,
     check_viewers,
 )
-from millrace.models.config import RankerConfig
 
 TIMEOUT_MS: Final = 60.0
 MAX_FAILURES: Final = 3
 REST_S: Final = 1.0
 
 _MAX_KNOWN: Final = 65_536
-_OPEN_TIMEOUT_S: Final = 2.0
 _LOOK_AGAIN_S: Final = 0.1
 
 # Nothing is tried again behind our back; a server that was restarted is found again within a second.
@@ -69,11 +70,11 @@ _CHANNEL: Final[list[tuple[str, Any]]] = [
 ]
 
 
-class _UnknownViewers(Exception):
+class _UnknownViewersError(Exception):
     """The server does not keep the viewers of a key."""
 
 
-class _Unreachable(RankServerError):
+class _UnreachableError(RankServerError):
     """Nobody answers at an address."""
 
 
@@ -107,7 +108,7 @@ class GrpcRunner:
     addresses
         ``host:port`` of each server that holds the model.
     description
-        The model, as a server describes it.
+        The model.
     timeout_ms
         Given to one call, retries included.
     clock
@@ -137,57 +138,61 @@ class GrpcRunner:
         self._turn = 0
 
     @classmethod
-    def open(
+    def of_folder(
         cls,
+        folder: Path,
         addresses: Sequence[str],
-        identity: str = "",
         *,
         timeout_ms: float = TIMEOUT_MS,
-        wait_s: float = 0.0,
         clock: Clock | None = None,
     ) -> Self:
-        """Return the runner of a model that a server holds.
+        """Return the runner of an exported ranker's folder, of which servers hold a copy; none has to run yet.
 
         Parameters
         ----------
+        folder
+            What the ranker is; its embedding tables stay on this side.
         addresses
             ``host:port`` of the servers.
-        identity
-            Sum of the model's files (`ranker_identity`); empty: whatever serves everybody now.
         timeout_ms
-            Given to one call.
-        wait_s
-            How long to look again while no server holds the model (yet).
+            Given to one call, retries included.
         clock
             Its real time.
 
         Raises
         ------
         ConfigError
-            If an address is none.
-        RankServerError, NotReadyError
-            If no server can be reached, or none holds the model.
-        SchemaError
-            If a server speaks another version of the wire.
+            If an address is none, or the folder holds no ranker.
         """
         for address in addresses:
             check_address(address)
-        unknown = Description(WIRE_VERSION, identity, "", RankerConfig())
-        asking = cls(addresses, unknown, timeout_ms=_OPEN_TIMEOUT_S * 1000, clock=clock)
-        try:
-            description = asking.describe(identity, wait_s)
-        finally:
-            asking.close()
+        description = Description(WIRE_VERSION, ranker_identity(folder), folder.name, load_config(folder))
         return cls(addresses, description, timeout_ms=timeout_ms, clock=clock)
 
-    def describe(self, identity: str = "", wait_s: float = 0.0) -> Description:
-        """Return what the servers say of a model; see `open`."""
-        request = packed(DescribeRequest(WIRE_VERSION, identity))
+    def describe(self, wait_s: float = 0.0) -> Description:
+        """Return what a server says of the model, and so find out whether one holds it.
+
+        Parameters
+        ----------
+        wait_s
+            How long to ask again while none can be reached, or none holds it yet: a server follows a promotion within
+            a second, and may be a moment later than its client.
+
+        Raises
+        ------
+        RankServerError, DeadlineExceeded
+            If no server answers.
+        NotReadyError
+            If none holds the model.
+        SchemaError
+            If a server speaks another version of the wire.
+        """
+        request = packed(DescribeRequest(WIRE_VERSION, self.description.identity))
         until_s = self._clock.monotonic_s() + wait_s
         while True:
             try:
                 return unpacked(self._ask("Describe", request, self._order()), Description)
-            except (NotReadyError, RankServerError):
+            except (NotReadyError, RankServerError, DeadlineExceeded):
                 if self._clock.monotonic_s() >= until_s:
                     raise
             time.sleep(_LOOK_AGAIN_S)
@@ -223,7 +228,7 @@ class GrpcRunner:
         if self._known.has(key):
             try:
                 return self._predictions(request, candidates, order, until_s)
-            except _UnknownViewers:
+            except _UnknownViewersError:
                 pass
         whole = msgspec.structs.replace(request, viewers=viewers_message(viewers))
         predictions = self._predictions(whole, candidates, order, until_s)
@@ -263,7 +268,7 @@ class GrpcRunner:
                     break
                 try:
                     answer = self._called(self._calls[name][at], self._addresses[at], data, left_s)
-                except _Unreachable as error:
+                except _UnreachableError as error:
                     failed = error
                     continue
                 self._breaker.hear(is_failure=False)
@@ -281,14 +286,14 @@ class GrpcRunner:
         except grpc.RpcError as error:
             fault = _fault(error)
             if fault is not None and fault.kind == UNKNOWN_VIEWERS:
-                raise _UnknownViewers from None
+                raise _UnknownViewersError from None
             if fault is not None:
                 raise error_of(fault) from error
             code = error.code()
             if code == grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise _too_late(self._timeout_s) from error
             if code == grpc.StatusCode.UNAVAILABLE:
-                raise _Unreachable(
+                raise _UnreachableError(
                     "rank server",
                     value=address,
                     problem=f"cannot be reached ({error.details()})",

@@ -182,6 +182,10 @@ def split_encoded(whole: EncodedViewers, many: list[Viewers]) -> list[EncodedVie
         rows = slice(row, row + len(one.profile))
         tokens = np.r_[0, n_tokens - one.history.shape[1] : n_tokens]  # the profile, then the history at the end
         keys, values, mask = whole.keys[rows], whole.values[rows], whole.mask[rows]
-        found.append(EncodedViewers(keys.take(tokens, 3), values.take(tokens, 3), mask.take(tokens, 1)))
+        found.append(
+            EncodedViewers(
+                np.take(keys, tokens, axis=3), np.take(values, tokens, axis=3), np.take(mask, tokens, axis=1)
+            )
+        )
         row += len(one.profile)
     return found

@@ -63,7 +63,7 @@ class _NobodyHears:
         pass
 
 
-class _UnknownViewers(Exception):
+class _UnknownViewersError(Exception):
     """The server keeps no viewers under the key it was sent."""
 
 
@@ -203,7 +203,7 @@ def _job(ranker: ServedRanker, request: ScoreRequest) -> RankJob:
         check_candidates(ranker.config, candidates, kept)
         return RankJob(encoded=kept, candidates=candidates)
     if request.viewers is None:
-        raise _UnknownViewers
+        raise _UnknownViewersError
     viewers = viewers_of(request.viewers)
     check_viewers(ranker.config, viewers)
     check_candidate_rows(ranker.config, candidates, len(viewers.profile))
@@ -219,7 +219,7 @@ def _job(ranker: ServedRanker, request: ScoreRequest) -> RankJob:
 
 def _code_of(error: Exception) -> tuple[str, Fault]:
     """Return how a failed call ends, as gRPC names it, and what the client is told."""
-    if isinstance(error, _UnknownViewers):
+    if isinstance(error, _UnknownViewersError):
         return "NOT_FOUND", Fault(UNKNOWN_VIEWERS, "viewers", None, "are not kept here", "send them")
     fault = fault_of(error)
     if isinstance(error, SchemaError):

@@ -12,7 +12,7 @@ from millrace.features.encoding.candidates import CandidateInputs
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.assembler import Assembler, TokensOf
 from millrace.inference.onnx_runner import OnnxRunner
-from millrace.inference.runner import RankRunner
+from millrace.inference.runner import RankRunner, WholeRunner
 from millrace.inference.tables import EmbeddingTables, Float32Array
 
 
@@ -30,10 +30,11 @@ class RankerModel:
     def __init__(self, runner: RankRunner, tables: EmbeddingTables) -> None:
         self.config = runner.config
         self._runner = runner
+        self._whole = runner if isinstance(runner, WholeRunner) else None
         self._assembler = Assembler(runner.config, tables)
 
     @classmethod
-    def open(cls, folder: Path, schema: str) -> Self:
+    def open(cls, folder: Path, schema: str, runner: RankRunner | None = None) -> Self:
         """Return the model of an exported folder, in ONNX Runtime.
 
         Parameters
@@ -42,6 +43,8 @@ class RankerModel:
             Written by `millrace.models.export.export_ranker` and `export_tables`.
         schema
             The hash of the features that are encoded here (`millrace.features.encoding.candidates.schema_hash`).
+        runner
+            Runs the folder's graphs elsewhere (`millrace.inference.grpc_runner.GrpcRunner`); None: here.
 
         Raises
         ------
@@ -50,7 +53,7 @@ class RankerModel:
         ConfigError
             If a file is missing or damaged.
         """
-        runner = OnnxRunner.open(folder)
+        runner = runner or OnnxRunner.open(folder)
         if runner.config.schema != schema:
             raise SchemaError(
                 "ranker",
@@ -64,8 +67,12 @@ class RankerModel:
         """Return P(action), seconds for the continuous one, shape (n, n_actions)."""
         if not candidates.n:
             return np.zeros((0, len(self.config.actions)), dtype=np.float32)
-        encoded = self._runner.encode(self._assembler.viewer(viewer, tokens_of))
-        predictions: Float32Array = self._runner.score(self._assembler.candidates(candidates, tokens_of), encoded)[0]
+        viewers = self._assembler.viewer(viewer, tokens_of)
+        rows = self._assembler.candidates(candidates, tokens_of)
+        if self._whole is not None:
+            whole: Float32Array = self._whole.predict(viewers, rows)[0]
+            return whole
+        predictions: Float32Array = self._runner.score(rows, self._runner.encode(viewers))[0]
         return predictions
 
     def close(self) -> None:

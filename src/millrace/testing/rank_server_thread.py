@@ -1,4 +1,4 @@
-"""`RankServerThread`: a rank server on a free port of loopback, in a thread of this process, for tests and benchmarks."""
+"""`RankServerThread`: a rank server on a free port of loopback in a thread of this process, for tests and benches."""
 
 from __future__ import annotations
 
