@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import Self
 
 from millrace.inference.rank_server import CallObserver, RankServer
@@ -17,18 +18,22 @@ class RankServerThread:
 
     Parameters
     ----------
-    *rankers
+    *first
         Started and closed with the server.
+    rankers
+        Used as they are instead of these, which then are none.
     observer
         Hears of calls.
     """
 
-    def __init__(self, *rankers: ServedRanker, observer: CallObserver | None = None) -> None:
-        self.rankers = ServedRankers()
-        for ranker in rankers:
-            self.rankers.hold(ranker.identity, lambda ranker=ranker: ranker)  # type: ignore[misc]
-        if rankers:
-            self.rankers.let_serve(rankers[0].identity)
+    def __init__(
+        self, *first: ServedRanker, rankers: ServedRankers | None = None, observer: CallObserver | None = None
+    ) -> None:
+        self.rankers = rankers or ServedRankers()
+        for ranker in first:
+            self.rankers.hold(ranker.identity, partial(_itself, ranker))
+        if first:
+            self.rankers.let_serve(first[0].identity)
         self._observer = observer
         self._port = 0
         self._failed: BaseException | None = None
@@ -77,3 +82,7 @@ class RankServerThread:
         self._is_up.set()
         await self._stop.wait()
         await server.stop(5.0)
+
+
+def _itself(ranker: ServedRanker) -> ServedRanker:
+    return ranker
