@@ -33,7 +33,24 @@ from millrace.testing.builders import a_batch_of, a_post_created
 N_POSTS: Final = 50_000
 N_HISTORY: Final = 128
 N_ROUNDS: Final = 60
-_WORDS: Final = "feed wheel river water cats bread goal star light song code paper field train cloud stone".split()
+_WORDS: Final = [
+    "feed",
+    "wheel",
+    "river",
+    "water",
+    "cats",
+    "bread",
+    "goal",
+    "star",
+    "light",
+    "song",
+    "code",
+    "paper",
+    "field",
+    "train",
+    "cloud",
+    "stone",
+]
 
 
 class Setting(NamedTuple):

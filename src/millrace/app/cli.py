@@ -35,6 +35,7 @@ from millrace.app.commands import (
     look,
     models,
     pipeline,
+    rank_server,
     serve,
     simulate,
     timeline,
@@ -72,6 +73,7 @@ _CARE: Final = "Care"
 app.command("init", rich_help_panel=_START)(init.init)
 app.command("demo", rich_help_panel=_START)(demo.demo)
 app.command("serve", rich_help_panel=_START)(serve.serve)
+app.command("rank-server", rich_help_panel=_START)(rank_server.rank_server)
 app.command("timeline", rich_help_panel=_FEED)(timeline.timeline)
 app.command("following", rich_help_panel=_FEED)(following.following)
 app.command("why", rich_help_panel=_FEED)(why.why)

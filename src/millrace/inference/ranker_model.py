@@ -18,7 +18,7 @@ from millrace.inference.content_cache import CacheCounts, ContentCache
 from millrace.inference.model_vectors import own_codebooks
 from millrace.inference.numpy_runner import load_weight
 from millrace.inference.onnx_runner import OnnxRunner
-from millrace.inference.runner import EncodedViewers, RankRunner
+from millrace.inference.runner import EncodedViewers, RankRunner, WholeRunner
 from millrace.inference.tables import EmbeddingTables, Float32Array
 from millrace.inference.viewer_cache import ViewerCache
 
@@ -68,12 +68,13 @@ class RankerModel:
         self.codebooks = codebooks
         self.folder = folder
         self._runner = runner
+        self._whole = runner if isinstance(runner, WholeRunner) else None
         self._assembler = Assembler(runner.config, tables)
         self._posts = ContentCache(self._assembler, projection, content_bytes)
         self._viewers = ViewerCache(viewer_bytes)
 
     @classmethod
-    def open(cls, folder: Path, schema: str) -> Self:
+    def open(cls, folder: Path, schema: str, runner: RankRunner | None = None) -> Self:
         """Return the model of an exported folder, in ONNX Runtime.
 
         Parameters
@@ -82,6 +83,8 @@ class RankerModel:
             Written by `millrace.models.export.export_ranker` and `export_tables`.
         schema
             The hash of the features that are encoded here (`millrace.features.encoding.candidates.schema_hash`).
+        runner
+            Runs the folder's graphs elsewhere (`millrace.inference.grpc_runner.GrpcRunner`); None: here.
 
         Raises
         ------
@@ -90,7 +93,7 @@ class RankerModel:
         ConfigError, StoreError
             If a file is missing or damaged.
         """
-        runner = OnnxRunner.open(folder)
+        runner = runner or OnnxRunner.open(folder)
         if runner.config.schema != schema:
             raise SchemaError(
                 "ranker",
@@ -130,9 +133,11 @@ class RankerModel:
         """
         if not candidates.n:
             return np.zeros((0, len(self.config.actions)), dtype=np.float32)
-        encoded = self._encoded(viewer, tokens_of, vectors)
         rows = self._posts.candidates(candidates, tokens_of, vectors)
-        predictions: Float32Array = self._runner.score(rows, encoded)[0]
+        if self._whole is not None:  # it keeps encoded viewers itself
+            whole: Float32Array = self._whole.predict(self._assembler.viewer(viewer, tokens_of, vectors), rows)[0]
+            return whole
+        predictions: Float32Array = self._runner.score(rows, self._encoded(viewer, tokens_of, vectors))[0]
         return predictions
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ viewer alone: not on other candidates, their order, other viewers of the batch, 
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +111,14 @@ class RankRunner(Protocol):
         """Give back what it holds; it runs no more."""
 
 
+@runtime_checkable
+class WholeRunner(Protocol):
+    """A runner that encodes and scores in one call, and keeps encoded viewers by itself where that is quicker."""
+
+    def predict(self, viewers: Viewers, candidates: Float32Array) -> Float32Array:
+        """Return ``score(candidates, encode(viewers))``."""
+
+
 def joined(encoded: list[EncodedViewers]) -> EncodedViewers:
     """Return several encodings as one batch, shorter ones padded in front."""
     if len(encoded) == 1:
@@ -149,13 +157,18 @@ def check_viewers(config: RankerConfig, viewers: Viewers) -> None:
 
 def check_candidates(config: RankerConfig, candidates: Float32Array, encoded: EncodedViewers) -> None:
     """Raise `SchemaError` unless candidates and encoded viewers are what the config says, and as many."""
-    n = candidates.shape[1] if candidates.ndim > 1 else 0
-    _check("candidates", candidates, (encoded.n, n, config.scored_width), np.float32)
+    check_candidate_rows(config, candidates, encoded.n)
     trunk, n_tokens = config.trunk, encoded.mask.shape[-1]
     lead, d_head = (encoded.n, trunk.n_layers, trunk.n_heads, n_tokens), trunk.d // trunk.n_heads
     _check("encoded viewers' keys", encoded.keys, (*lead, d_head), np.float32)
     _check("encoded viewers' values", encoded.values, (*lead, d_head + 1), np.float32)
     _check("encoded viewers' mask", encoded.mask, (encoded.n, n_tokens), np.float32)
+
+
+def check_candidate_rows(config: RankerConfig, candidates: Float32Array, n_viewers: int) -> None:
+    """Raise `SchemaError` unless candidates are what the config says, for so many viewers."""
+    n = candidates.shape[1] if candidates.ndim > 1 else 0
+    _check("candidates", candidates, (n_viewers, n, config.scored_width), np.float32)
 
 
 def _check(thing: str, array: npt.NDArray[np.generic], shape: tuple[int, ...], dtype: type[np.generic]) -> None:

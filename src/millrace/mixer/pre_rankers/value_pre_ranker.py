@@ -112,9 +112,8 @@ class ValuePreRanker(PreRanker):
         own = (IS_ON, BY_COUNTERS, MIN_IN_NETWORK, MIN_PER_SOURCE)
         self.params = tuple(dict.fromkeys((*own, *counters.params, *(p for step in steps for p in step.params))))
         written: set[AnyColumn] = {ACTION_PROBS}
-        reads: dict[AnyColumn, None] = dict.fromkeys(
-            (*READS, IS_IN_NETWORK, PROVENANCE, VIEWER_INPUTS, *counters.reads)
-        )  # type: ignore[arg-type]
+        own_reads = (*READS, IS_IN_NETWORK, PROVENANCE, VIEWER_INPUTS, *counters.reads)
+        reads: dict[AnyColumn, None] = dict.fromkeys(own_reads)  # type: ignore[arg-type]
         for step in self._steps:
             reads.update((column, None) for column in step.reads if column not in written)  # type: ignore[misc]
             written.update(step.writes)  # type: ignore[arg-type]
