@@ -104,7 +104,12 @@ def test_an_action_that_cannot_happen_is_left_out() -> None:
 def test_rows_that_hold_each_other_up_are_not_taken_for_many() -> None:
     """A viewer's rows, each ten times: the same figure with the same interval, not one a third as wide."""
     rows = some_rows(n=200)
-    ten = TrueRows(rows.actions, *(np.repeat(a, 10, axis=0) for a in (rows.viewers, rows.truth, rows.did)), {})
+    viewers, truth, did = (
+        np.repeat(rows.viewers, 10),
+        np.repeat(rows.truth, 10, axis=0),
+        np.repeat(rows.did, 10, axis=0),
+    )
+    ten = TrueRows(rows.actions, viewers, truth, did, {})
     noisy = np.clip(rows.truth + np.random.default_rng(2).normal(0, 0.05, rows.truth.shape), 0.001, 0.999)
     one = judged(rows, {COUNTERS: flat(rows), "learned": noisy})["like", "learned"]
     many = judged(ten, {COUNTERS: flat(ten), "learned": np.repeat(noisy, 10, axis=0)})["like", "learned"]

@@ -222,8 +222,7 @@ class _Head:
     def _sums(self, column: Floats, part: Ints | None = None) -> Floats:
         """Return a column's sums by viewer, shape (n_viewers,)."""
         viewer = self.viewer if part is None else self.viewer[part]
-        sums: Floats = np.bincount(viewer, weights=column, minlength=self.n_viewers)
-        return sums
+        return np.bincount(viewer, weights=column, minlength=self.n_viewers).astype(np.float64)
 
     def _share(self, part: Floats, whole: Floats) -> Estimate:
         """Return sum over sum with a bootstrapped interval; of nothing there is no share."""
