@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from millrace.app import cli
-from millrace.app.simulation.learned import Seen, calibrated_counters, judged_on, load_rankers, true_rows
+from millrace.app.simulation.learned import Seen, judged_on, load_rankers, true_rows
 from millrace.base.actions import Action
 from millrace.base.errors import ConfigError, SourceDataError
 from millrace.base.ids import IdKind, hash_id
@@ -101,7 +101,7 @@ def test_slices_are_of_the_records_and_of_what_was_encoded(samples: SampleSet, r
 def test_the_truth_closes_all_and_counters_nothing_on_what_was_not_seen(
     samples: SampleSet, records: RunRecords
 ) -> None:
-    seen = Seen(BEGAN_MS + 10 * HOUR_MS, BEGAN_MS + 20 * HOUR_MS)
+    seen = Seen(BEGAN_MS, BEGAN_MS + 10 * HOUR_MS, BEGAN_MS + 20 * HOUR_MS)
     asked = []
 
     def recording(samples: SampleSet, slates: Any) -> Any:
@@ -123,31 +123,28 @@ def test_the_truth_closes_all_and_counters_nothing_on_what_was_not_seen(
     assert {part.slice.split("=")[0] for part in found.judgement.slices} >= {"network", "media"}
 
 
-def test_counters_are_calibrated_on_the_validated_slates_alone(samples: SampleSet) -> None:
-    fitted_on, rows = np.arange(10, 20), samples.rows_of(np.arange(20, N_SLATES))
-    found = calibrated_counters(samples, fitted_on, rows)
-    likes = samples.labels[samples.rows_of(fitted_on), Action.LIKE]
-    assert len(set(found[:, Action.LIKE].tolist())) == 1  # these counters tell no two rows apart
-    assert abs(found[0, Action.LIKE] - likes.mean()) < abs(0.1 - likes.mean())
-    labels = samples.labels.copy()
-    labels[rows] = 1.0 - labels[rows]
-    again = calibrated_counters(replace(samples, labels=labels), fitted_on, rows)
-    np.testing.assert_array_equal(found, again)
+def test_baselines_are_fitted_on_what_the_rankers_learned_from(samples: SampleSet, records: RunRecords) -> None:
+    seen = Seen(BEGAN_MS, BEGAN_MS + 20 * HOUR_MS, BEGAN_MS + 30 * HOUR_MS)
+    found = judged_on(records, samples, seen, {"best": truth_of}, baselines=["item_knn"])
+    heads = {head.prediction: head for head in found.judgement.heads if head.action == "like"}
+    assert heads[CALIBRATED].closed.value < heads["item_knn"].closed.value < heads["best"].closed.value
+    with pytest.raises(ConfigError, match="not known"):
+        judged_on(records, samples, seen, {}, baselines=["nothing"])
 
 
 def test_nothing_later_than_what_was_seen_is_an_error(samples: SampleSet, records: RunRecords) -> None:
     late = BEGAN_MS + N_SLATES * HOUR_MS
     with pytest.raises(SourceDataError, match="no page from after"):
-        judged_on(records, samples, Seen(late, late), {})
+        judged_on(records, samples, Seen(0, late, late), {})
     with pytest.raises(SourceDataError, match="no page from after"):
-        judged_on(small_run(), samples, Seen(0, 0), {})
+        judged_on(small_run(), samples, Seen(0, 0, 0), {})
 
 
 def test_a_ranker_tells_until_when_it_has_seen_the_world_or_is_refused(tmp_path: Path) -> None:
     planted = planted_samples(40)
     _, report = train_ranker(planted, QUICK, folder=tmp_path)
     (ranker,) = load_rankers({"nano": tmp_path}).values()
-    assert ranker.seen == Seen(36 * HOUR_MS - HOUR_MS + 1, 39 * HOUR_MS + 1)
+    assert ranker.seen == Seen(0, 35 * HOUR_MS + 1, 39 * HOUR_MS + 1)
     assert ranker.positives == report.positives
     assert ranker.predict(planted, np.array([39])).shape == (6, len(planted.meta.actions))
     told = json.loads((tmp_path / "report.json").read_text())

@@ -25,6 +25,14 @@ def learned(
             show_default=False,
         ),
     ],
+    baselines: Annotated[
+        str,
+        typer.Option(
+            help="Also fit these on the run's pages of the rankers' span, with commas: popularity, item_knn, als, "
+            "lightgbm; needs the extra millrace[bench].",
+            show_default=False,
+        ),
+    ] = "",
     samples: Annotated[
         Path | None,
         typer.Option(
@@ -52,7 +60,14 @@ def learned(
         raise ConfigError(
             "learned rankers", value="torch", problem="not installed", remedy="pip install 'millrace[train]'"
         )
-    figures = learned_figures(run, _named(rankers), progress, samples_folder=samples, min_rows=min_rows)
+    figures = learned_figures(
+        run,
+        _named(rankers),
+        progress,
+        baselines=[name for name in baselines.split(",") if name],
+        samples_folder=samples,
+        min_rows=min_rows,
+    )
     if as_json:
         print_json(figures)
         return

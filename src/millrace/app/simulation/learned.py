@@ -6,7 +6,7 @@ place on the page. Counters, and counters calibrated on the slates that the rank
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,8 +20,10 @@ from millrace.app.simulation.run import run_home
 from millrace.app.training import ShowProgress, home_samples
 from millrace.base.errors import ConfigError, SourceDataError, StoreError
 from millrace.base.ids import IdHasher, IdKind, Int64Array
-from millrace.flywheel.platt import fit_platt, logit
-from millrace.flywheel.sample_set import Float32Array, SampleSet
+from millrace.flywheel.baselines.contract import Predict
+from millrace.flywheel.baselines.counters import fit_counters
+from millrace.flywheel.baselines.fits import fit_baselines
+from millrace.flywheel.sample_set import SampleSet
 from millrace.simulator.judge.calibration import sliced_items
 from millrace.simulator.judge.learned import CALIBRATED, COUNTERS, MIN_ROWS, Judgement, TrueRows, judge_predictions
 from millrace.simulator.judge.tables import HOUR_MS, table
@@ -32,13 +34,11 @@ N_COLD: Final = 10
 
 _SLICES: Final = ("by_language", "by_network", "by_viewer", "by_kind", "by_cold")
 
-Predict = Callable[[SampleSet, Int64Array], npt.NDArray[np.floating]]
-"""Probabilities for the rows of some slates, in the order of `SampleSet.rows_of`, shape (n, n_actions)."""
-
 
 class Seen(NamedTuple):
-    """When what a ranker learned from ended, and when what it was validated on did; epoch milliseconds."""
+    """When what a ranker learned from began and ended, and when what it was validated on did; epoch milliseconds."""
 
+    from_ms: int
     until_ms: int
     validated_until_ms: int
 
@@ -74,6 +74,7 @@ def learned_figures(
     rankers: Mapping[str, Path],
     show_progress: ShowProgress,
     *,
+    baselines: Sequence[str] = (),
     samples_folder: Path | None = None,
     min_rows: int = MIN_ROWS,
 ) -> LearnedFigures:
@@ -85,6 +86,8 @@ def learned_figures(
         The run's folder; its records must hold ``items``.
     rankers
         Name to a folder that `train_ranker` wrote.
+    baselines
+        Names of `millrace.flywheel.baselines.fits` that are fitted on the run's own pages of the same span.
     samples_folder
         The run's samples are read from there; where there are none yet, they are made and kept there.
     min_rows
@@ -100,10 +103,13 @@ def learned_figures(
     records = RunRecords.read(run)
     loaded = load_rankers(rankers)
     seen = Seen(
+        min(ranker.seen.from_ms for ranker in loaded.values()),
         min(ranker.seen.until_ms for ranker in loaded.values()),
         max(ranker.seen.validated_until_ms for ranker in loaded.values()),
     )
-    samples = _samples(run, records, seen.until_ms, samples_folder, show_progress)
+    # Baselines learn from the run what the rankers may have learned from it.
+    from_ms = seen.from_ms if baselines else seen.until_ms
+    samples = _samples(run, records, from_ms, samples_folder, show_progress)
     return judged_on(
         records,
         samples,
@@ -111,6 +117,7 @@ def learned_figures(
         {name: ranker.predict for name, ranker in loaded.items()},
         run=str(run),
         positives={name: ranker.positives for name, ranker in loaded.items()},
+        baselines=baselines,
         min_rows=min_rows,
     )
 
@@ -123,6 +130,7 @@ def judged_on(
     *,
     run: str = "",
     positives: Mapping[str, dict[str, int]] | None = None,
+    baselines: Sequence[str] = (),
     min_rows: int = MIN_ROWS,
 ) -> LearnedFigures:
     """Judge predictions on the slates of a run that began after everything that they have seen.
@@ -132,11 +140,14 @@ def judged_on(
     records, samples
         The run's, and of its log.
     seen
-        Counters are calibrated on the slates between its two times, all is judged on what comes later.
+        Baselines learn from the first span and are calibrated on the second, as the counters are; all is judged on what
+        comes later.
     predictors
         Predictions by name.
     run, positives
         For `LearnedFigures`.
+    baselines
+        Names of those that are fitted too.
     min_rows
         Slices of fewer rows are left out.
 
@@ -161,8 +172,11 @@ def judged_on(
         COUNTERS: np.asarray(samples.baseline[places][is_judged][:, columns])
     }
     if len(validated):
-        predictions[CALIBRATED] = calibrated_counters(samples, validated, places)[is_judged][:, columns]
-    for name, predict in predictors.items():
+        calibrated = fit_counters(samples, np.empty(0, dtype=np.int64), validated)
+        predictions[CALIBRATED] = calibrated(samples, newest)[is_judged][:, columns]
+    learned = np.flatnonzero((samples.now_ms >= seen.from_ms) & (samples.now_ms < seen.until_ms))
+    fitted = fit_baselines(baselines, samples, learned, validated)
+    for name, predict in {**predictors, **fitted}.items():
         predictions[name] = predict(samples, newest)[is_judged][:, columns]
     return LearnedFigures(
         run=run,
@@ -206,17 +220,6 @@ def true_rows(records: RunRecords, samples: SampleSet, rows: Int64Array) -> tupl
     return truth, is_judged
 
 
-def calibrated_counters(samples: SampleSet, fitted_on: Int64Array, rows: Int64Array) -> Float32Array:
-    """Return the counters' predictions for some rows, each head calibrated on the labels of some slates."""
-    learned = samples.rows_of(fitted_on)
-    weights = np.asarray(samples.weights[learned])
-    heads = []
-    for head in range(len(samples.meta.actions)):
-        counters = logit(np.asarray(samples.baseline[:, head]))
-        heads.append(fit_platt(counters[learned], np.asarray(samples.labels[learned, head]), weights)(counters[rows]))
-    return np.stack(heads, axis=1).astype(np.float32)
-
-
 class Ranker(NamedTuple):
     """A trained ranker: what it predicts, what it has seen, and the positives of each head among that."""
 
@@ -244,7 +247,7 @@ def _ranker(folder: Path) -> Ranker:
         )
     return Ranker(
         lambda samples, slates: predicted(model, samples, slates),
-        Seen(report.until_ms, report.validated_until_ms),
+        Seen(report.from_ms, report.until_ms, report.validated_until_ms),
         report.positives,
     )
 
