@@ -157,7 +157,7 @@ def figures(setting: Setting, n: int, n_rounds: int = N_ROUNDS) -> dict[str, flo
     took = interleave(
         {
             "ours": lambda number: light.predict(viewer, requests[number % 16], kept),
-            "viewer": lambda number: light.encode(viewer, kept),
+            "viewer": lambda _: light.encode(viewer, kept),
             "assemble": lambda number: light.assemble(requests[number % 16], kept),
             "score": lambda number: light.score(floats[number % 16], encoded),
         },

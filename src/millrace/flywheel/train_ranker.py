@@ -85,6 +85,10 @@ class RankerReport(Struct, frozen=True, kw_only=True):
         After how many steps the validation loss was least, and how small: those weights are kept.
     calibration
         By head: the slope and the shift of its logits that were built in.
+    from_ms, until_ms
+        The span in which the slates began that were learned from.
+    validated_until_ms
+        Until when the held-out slates began: what began later the ranker has never seen. 0: not told (an older report).
     """
 
     config: RankerTraining
@@ -96,6 +100,9 @@ class RankerReport(Struct, frozen=True, kw_only=True):
     validation_loss: float
     positives: dict[str, int]
     calibration: dict[str, tuple[float, float]]
+    from_ms: int = 0
+    until_ms: int = 0
+    validated_until_ms: int = 0
 
 
 def train_ranker(
@@ -206,6 +213,9 @@ def train_ranker(
             name: int((samples.labels[rows, head] > 0).sum()) for head, name in enumerate(ranker_config.actions)
         },
         calibration={name: (a, b) for name, (a, b) in zip(ranker_config.actions, fitted.tolist(), strict=True)},
+        from_ms=int(samples.now_ms[learned].min()),
+        until_ms=int(samples.now_ms[learned].max()) + 1,
+        validated_until_ms=int(samples.now_ms[held_out].max()) + 1,
     )
     with replacing(folder / MODEL_NAME) as file:
         torch.save(model.state_dict(), file)
