@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
     from millrace.flywheel.slate_join import SlateJoin
+    from millrace.inference.onnx_runner import Precision
     from millrace.inference.ranker_model import RankerModel
     from millrace.mixer.feed_state import FeedState
     from millrace.mixer.home_pipeline import HomeParts
@@ -329,14 +330,14 @@ def build_ranker(settings: Settings) -> RankerModel | None:
     if not settings.config.home.ranker:
         return None
     folder = Path(settings.home, settings.config.home.ranker)  # relative to the home; an absolute one stays
-    return _opened_ranker(folder, schema_hash(build_actions(settings)))
+    return _opened_ranker(folder, schema_hash(build_actions(settings)), settings.config.home.precision)
 
 
 @cache
-def _opened_ranker(folder: Path, schema: str) -> RankerModel:
+def _opened_ranker(folder: Path, schema: str, precision: Precision) -> RankerModel:
     from millrace.inference.ranker_model import RankerModel
 
-    return RankerModel.open(folder, schema)
+    return RankerModel.open(folder, schema, precision)
 
 
 def build_home_pipeline(settings: Settings, state: FeedState, clock: Clock | None = None) -> Pipeline:

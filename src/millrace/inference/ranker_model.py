@@ -14,7 +14,8 @@ from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.assembler import Assembler, TokensOf
 from millrace.inference.content_cache import CacheCounts, ContentCache
 from millrace.inference.numpy_runner import load_weight
-from millrace.inference.onnx_runner import OnnxRunner
+from millrace.inference.onnx_runner import OnnxRunner, Precision
+from millrace.inference.precision import served_precision
 from millrace.inference.runner import EncodedViewers, RankRunner
 from millrace.inference.tables import EmbeddingTables, Float32Array
 from millrace.inference.viewer_cache import ViewerCache
@@ -62,7 +63,7 @@ class RankerModel:
         self._viewers = ViewerCache(viewer_bytes)
 
     @classmethod
-    def open(cls, folder: Path, schema: str) -> Self:
+    def open(cls, folder: Path, schema: str, precision: Precision = "fp32") -> Self:
         """Return the model of an exported folder, in ONNX Runtime.
 
         Parameters
@@ -71,6 +72,9 @@ class RankerModel:
             Written by `millrace.models.export.export_ranker` and `export_tables`.
         schema
             The hash of the features that are encoded here (`millrace.features.encoding.candidates.schema_hash`).
+        precision
+            Which is wanted; ``"int8"`` serves where the model's gate let it through
+            (`millrace.inference.precision`), and elsewhere float32 does.
 
         Raises
         ------
@@ -79,7 +83,7 @@ class RankerModel:
         ConfigError
             If a file is missing or damaged.
         """
-        runner = OnnxRunner.open(folder)
+        runner = OnnxRunner.open(folder, served_precision(folder, precision))
         if runner.config.schema != schema:
             raise SchemaError(
                 "ranker",
