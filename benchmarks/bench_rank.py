@@ -1,11 +1,14 @@
 """``millrace bench rank``: what a page costs the ranker: 500 candidates, a history of 128, d = 128, one thread.
 
 The model is the preset ``small``; its weights are random, which no figure depends on. Times are of the thread's own
-processor time, medians of interleaved runs:
+processor time, medians of interleaved runs (``least_ms`` the shortest of each: what other work on the machine takes out
+of shared caches is in the medians):
 
-* ``fp32_ms``: 500 candidates, projected, against a viewer whose encoding is kept; ``encode_ms`` what it takes to encode
-  one, ``page_ms`` both and the assembly, from encoded inputs to predictions, posts kept (``page_kept_ms``: the viewer,
-  too);
+* ``fp32_ms``: 500 candidates, projected, against a viewer whose encoding is kept; ``int8_ms`` the same in 8 bits
+  (``int8_change`` is the most that a probability changes); ``encode_ms`` what it takes to encode a viewer;
+* ``page_ms``: from encoded inputs to predictions, in float32, the posts' projections kept and the viewer's encoding
+  not; ``page_kept_ms`` with both kept;
+* ``bf16_ms`` is null where ONNX Runtime has no product of bfloat16 for this processor; ``bf16_note`` is what it says;
 * ``naive_mask_500``, ``naive_mask_2000``: how many times as long candidates and history take as one sequence under one
   mask (`naive_ranker`), against encoding and scoring, nothing kept; same weights, same runtime, outputs equal first;
 * ``batch64_per_item``: how many times as long 64 viewers with 8 candidates each take one by one as in one run.
@@ -20,22 +23,27 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
+from onnx import helper
 
 from harness import emit, interleave, median_ms, note
-from millrace.base.actions import ActionSpace
+from millrace.base.actions import CONTINUOUS, ActionSpace
 from millrace.content.ngrams import MAX_TOKENS
+from millrace.features.encoding.buckets import SCALE
 from millrace.features.encoding.candidates import CandidateInputs, dense_fields
 from millrace.features.encoding.history import HistoryTokens
 from millrace.features.encoding.viewers import ViewerInputs
-from millrace.inference.onnx_runner import OnnxRunner
+from millrace.inference.onnx_runner import OnnxRunner, open_session
 from millrace.inference.ranker_model import RankerModel
 from millrace.inference.runner import EncodedViewers, Viewers
 from millrace.models.config import PRESETS, RankerConfig
-from millrace.models.export import export_ranker, export_tables, served_weights
+from millrace.models.export import export_bytes, export_ranker, export_tables, served_weights
 from millrace.models.learned_ranker import LearnedRanker
 from millrace.models.onnx_graph import save
+from millrace.models.products import TAP, Ranges, ranges_of
+from millrace.models.ranker_graphs import score_graph
 from naive_ranker import naive_graph, naive_mask
 
 N: Final = 500
@@ -43,7 +51,7 @@ N_LARGE: Final = 2_000
 N_HISTORY: Final = 128
 N_VIEWERS: Final = 64
 N_EACH: Final = 8
-N_ROUNDS: Final = 40
+N_ROUNDS: Final = 20
 
 Array = np.ndarray
 
@@ -65,14 +73,15 @@ def some_viewers(config: RankerConfig, n: int) -> Viewers:
 
 
 def some_candidates(config: RankerConfig, n_viewers: int, n: int) -> Array:
-    """Return candidates, projected."""
-    return np.random.default_rng(n).standard_normal((n_viewers, n, config.scored_width)).astype(np.float32)
+    """Return candidates: posts projected, dense fields as the bytes they are."""
+    rng = np.random.default_rng(n)
+    posts = rng.standard_normal((n_viewers, n, config.trunk.d)).astype(np.float32)
+    dense = rng.integers(0, 100, (n_viewers, n, config.n_dense)) * np.float32(SCALE)
+    return np.concatenate([posts, dense.astype(np.float32)], axis=2)
 
 
 def naive_session(config: RankerConfig, weights: dict[str, Array], n: int, folder: Path) -> Any:
     """Return a session of the naive form, as ours are opened."""
-    from millrace.inference.onnx_runner import open_session
-
     save(naive_graph(config, weights, N_HISTORY, n), folder / f"naive{n}.onnx")
     return open_session(folder / f"naive{n}.onnx")
 
@@ -103,8 +112,32 @@ def a_page(config: RankerConfig) -> tuple[ViewerInputs, CandidateInputs, Any]:
     return viewer, candidates, lambda wanted: texts[np.searchsorted(ids, wanted)]
 
 
-def measured(folder: Path) -> tuple[bool, dict[str, float], dict[str, float]]:
-    """Return whether all agree, ratios, and milliseconds."""
+def activation_ranges(config: RankerConfig, weights: dict[str, Array], encoded: EncodedViewers, folder: Path) -> Ranges:
+    """Return the ranges of other candidates than those that are timed."""
+    save(score_graph(config, weights, is_tapped=True), folder / "tapped.onnx")
+    session = open_session(folder / "tapped.onnx")
+    taps = [each.name for each in session.get_outputs() if each.name.startswith(TAP)]
+    given = {"candidates": some_candidates(config, 1, N + 1), "keys": encoded.keys, "values": encoded.values}
+    found = zip(taps, session.run(taps, given), strict=True)
+    return ranges_of([{name.removeprefix(TAP): x for name, x in found}])
+
+
+def bf16_note() -> str:
+    """Return what ONNX Runtime says to a product of bfloat16 on this processor; empty where it takes it."""
+    shape, kind = [8, 8], onnx.TensorProto.BFLOAT16
+    given = [helper.make_tensor_value_info(name, kind, shape) for name in ("a", "b")]
+    node = helper.make_node("MatMul", ["a", "b"], ["c"])
+    graph = helper.make_graph([node], "bf16", given, [helper.make_tensor_value_info("c", kind, shape)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base of their own
+        return str(error).split("\n")[0]
+    return ""
+
+
+def measured(folder: Path) -> tuple[bool, dict[str, float], dict[str, Any]]:
+    """Return whether all agree, ratios, and other figures."""
     model = a_model()
     config, weights = model.ranker.config, served_weights(model.ranker)
     export_ranker(model.ranker, folder)
@@ -123,21 +156,28 @@ def measured(folder: Path) -> tuple[bool, dict[str, float], dict[str, float]]:
             "candidates": candidates,
             "mask": naive_mask(N_HISTORY, n),
         }
-        gap = float(np.abs(naive.run(None, given)[0] - runner.score(candidates, encoded)).max())
-        note(f"{n} candidates: the naive form differs by {gap:.1e}")
-        is_equal &= gap < 1e-5
+        naive_gap = float(np.abs(naive.run(None, given)[0] - runner.score(candidates, encoded)).max())
+        note(f"{n} candidates: the naive form differs by {naive_gap:.1e}")
+        is_equal &= naive_gap < 1e-5
         runs[f"naive_{n}"] = lambda _, naive=naive, given=given: naive.run(None, given)
         runs[f"shared_{n}"] = lambda _, candidates=candidates: runner.score(candidates, runner.encode(viewer))
     candidates = some_candidates(config, 1, N)
     runs["fp32"] = lambda _: runner.score(candidates, encoded)
     runs["encode"] = lambda _: runner.encode(viewer)
+    export_bytes(model.ranker, activation_ranges(config, weights, encoded, folder), folder)
+    in_bytes = OnnxRunner.open(folder, "int8")
+    runs["int8"] = lambda _: in_bytes.score(candidates, encoded)
+    (dwell,) = (int(action) for action in CONTINUOUS)
+    gap = np.abs(np.delete(in_bytes.score(candidates, encoded) - runner.score(candidates, encoded), dwell, axis=2))
+    note(f"8 bits: probabilities change by {gap.max():.1e} at most")
+    is_equal &= bool(gap.max() < 0.05)
 
     many, few = runner.encode(some_viewers(config, N_VIEWERS)), some_candidates(config, N_VIEWERS, N_EACH)
     singles = [(few[i : i + 1], many.take(i)) for i in range(N_VIEWERS)]
     together = runner.score(few, many)
-    gap = float(np.abs(np.concatenate([runner.score(*single) for single in singles]) - together).max())
-    note(f"{N_VIEWERS} viewers together: differ by {gap:.1e} from one by one")
-    is_equal &= gap < 1e-6
+    apart = float(np.abs(np.concatenate([runner.score(*single) for single in singles]) - together).max())
+    note(f"{N_VIEWERS} viewers together: differ by {apart:.1e} from one by one")
+    is_equal &= apart < 1e-6
     runs["batch"] = lambda _: runner.score(few, many)
     runs["singles"] = lambda _: _one_by_one(runner, singles)
 
@@ -155,7 +195,10 @@ def measured(folder: Path) -> tuple[bool, dict[str, float], dict[str, float]]:
         f"naive_mask_{N_LARGE}": ms[f"naive_{N_LARGE}"] / ms[f"shared_{N_LARGE}"],
         "batch64_per_item": ms["singles"] / ms["batch"],
     }
-    return is_equal, ratio, {f"{name}_ms": value for name, value in ms.items()}
+    ratio["fp32_over_int8"] = ms["fp32"] / ms["int8"]
+    least = {name: float(values.min()) * 1e3 for name, values in seconds.items()}
+    figures = {f"{name}_ms": value for name, value in ms.items()}
+    return is_equal, ratio, {**figures, "int8_change": float(gap.max()), "least_ms": least}
 
 
 def _one_by_one(runner: OnnxRunner, singles: list[tuple[Array, EncodedViewers]]) -> None:
@@ -176,12 +219,14 @@ def main() -> None:
     torch.set_num_threads(1)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        is_equal, ratio, ms = measured(Path(folder))
+        is_equal, ratio, figures = measured(Path(folder))
     emit(
         "rank",
         equal=is_equal,
         ratio=ratio,
-        **ms,
+        **figures,
+        bf16_ms=None,
+        bf16_note=bf16_note(),
         preranker_ms=preranker_ms(),
         n_candidates=N,
         n_history=N_HISTORY,

@@ -34,8 +34,10 @@ def naive_graph(config: RankerConfig, weights: Weights, n_history: int, n_candid
     rows, _ = candidates_in(g, config, weights, candidates, FloatProducts(g))
     x = g.op("Concat", first, g.reshape(tokens, -1, d), rows, axis=0)
     at = np.array([0, *range(trunk.max_history + 1 - n_history, trunk.max_history + 1)])
-    at = np.concatenate([at, np.full(n_candidates, trunk.max_history + 1)])
-    cos, sin = (g.constant(table[at][None]) for table in places(config))
+    # Candidates stand at 0, where the cosine is 1 and the sine 0.
+    turns = zip(places(config), (1.0, 0.0), strict=True)
+    own = (n_candidates, d_head // 2)
+    cos, sin = (g.constant(np.concatenate([table[at], np.full(own, amount)])[None]) for table, amount in turns)
     normed = g.normed(x, d)
     for layer in range(trunk.n_layers):
         prefix = f"trunk.blocks.{layer}."

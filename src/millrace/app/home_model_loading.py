@@ -16,6 +16,7 @@ from millrace.features.encoding.history import N_HISTORY_DENSE, HistoryTokens
 from millrace.features.encoding.vector_inputs import NOTHING, VectorInputs
 from millrace.features.encoding.viewers import PROFILE_DENSE, ViewerInputs
 from millrace.inference.live_models import Artefacts
+from millrace.inference.onnx_runner import Precision
 from millrace.inference.post_vectors import MadeVectors
 from millrace.inference.pre_ranker_model import PreRankerModel
 from millrace.inference.ranker_model import RankerModel
@@ -40,6 +41,8 @@ class HomeModelLoader:
         Hash of the features that are encoded here (`millrace.features.encoding.candidates.schema_hash`).
     n_dense
         Dense fields of a candidate.
+    precision
+        What rankers multiply in, where their gates let them.
 
     Attributes
     ----------
@@ -47,9 +50,10 @@ class HomeModelLoader:
         As given.
     """
 
-    def __init__(self, schema: str, n_dense: int) -> None:
+    def __init__(self, schema: str, n_dense: int, precision: Precision = "fp32") -> None:
         self.schema = schema
         self._n_dense = n_dense
+        self._precision: Precision = precision
 
     def open(self, folders: Mapping[Kind, Path], versions: Mapping[str, str]) -> HomeModels:
         """Return the models of folders.
@@ -59,7 +63,7 @@ class HomeModelLoader:
         ConfigError, SchemaError
             If files are missing or damaged, or a model was trained on other features.
         """
-        ranker = RankerModel.open(folders["ranker"], self.schema) if "ranker" in folders else None
+        ranker = RankerModel.open(folders["ranker"], self.schema, self._precision) if "ranker" in folders else None
         retrieval, pre_ranker = folders.get("retrieval"), folders.get("pre_ranker")
         return HomeModels(
             ranker=ranker,

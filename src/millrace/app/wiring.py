@@ -351,7 +351,7 @@ def build_model_loader(settings: Settings) -> HomeModelLoader:
     from millrace.features.encoding.candidates import dense_fields, schema_hash
 
     actions = build_actions(settings)
-    return HomeModelLoader(schema_hash(actions), len(dense_fields(actions)))
+    return HomeModelLoader(schema_hash(actions), len(dense_fields(actions)), settings.config.home.precision)
 
 
 def build_live_models(

@@ -23,6 +23,7 @@ from millrace.base.actions import NEGATIVE, Action
 from millrace.base.atomic_file import replacing
 from millrace.base.errors import SourceDataError
 from millrace.features.encoding.vector_sources import VectorSources
+from millrace.flywheel.quantisation_gate import QuantisationBounds, quantise
 from millrace.flywheel.ranker_batches import RankerBatch, assembled, ranker_batch
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.sample_vectors import SampleVectors, sized
@@ -73,6 +74,7 @@ class RankerTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     heads: Annotated[
         tuple[str, ...], Meta(description="heads that are learned; none named: all. One: a single-task twin")
     ] = ()
+    quantisation: QuantisationBounds = QuantisationBounds()
     seed: int = 1
 
 
@@ -223,6 +225,7 @@ def train_ranker(
     export_tables(model.tables, folder / SERVED_NAME)
     sources.save_served(folder / SERVED_NAME)
     sources.save(folder / SOURCES_NAME)
+    quantise(model, samples, learned, held_out, folder / SERVED_NAME, config.quantisation)
     with replacing(folder / REPORT_NAME) as file:
         file.write(msgspec.json.format(msgspec.json.encode(report)))
     (folder / CHECKPOINT_NAME).unlink()  # the run is over; the next one begins anew

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import onnxruntime
 from onnxruntime import InferenceSession
@@ -13,8 +13,10 @@ from millrace.inference.numpy_runner import load_config
 from millrace.inference.runner import EncodedViewers, Float32Array, Viewers, check_candidates, check_viewers
 from millrace.models.config import RankerConfig
 
+Precision = Literal["fp32", "int8"]
+
 ENCODE_FILE: Final = "encode_user.onnx"
-SCORE_FILE: Final = "score.onnx"
+SCORE_FILES: Final[dict[Precision, str]] = {"fp32": "score.onnx", "int8": "score_int8.onnx"}
 
 
 def open_session(path: Path) -> InferenceSession:
@@ -54,14 +56,28 @@ class OnnxRunner:
         self._reads_mask = any(given.name == "mask" for given in score_session.get_inputs())
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Return the runner of an exported ranker, from the folder of `millrace.models.export.export_ranker`."""
-        config, score = load_config(folder), open_session(folder / SCORE_FILE)
+    def open(cls, folder: Path, precision: Precision = "fp32") -> Self:
+        """Return the runner of an exported ranker, from the folder of `millrace.models.export.export_ranker`.
+
+        Parameters
+        ----------
+        folder
+            Of the export.
+        precision
+            Of the products of candidates; viewers are encoded in float32 always.
+
+        Raises
+        ------
+        ConfigError
+            If a file is missing, damaged, or of another form.
+        """
+        path = folder / SCORE_FILES[precision]
+        config, score = load_config(folder), open_session(path)
         width = score.get_inputs()[0].shape[-1]
         if width != config.scored_width:
             raise ConfigError(
                 "model file",
-                value=str(folder / SCORE_FILE),
+                value=str(path),
                 problem=f"reads {width} floats of a candidate, not {config.scored_width}",
                 remedy="export it again: an older version wrote it",
             )

@@ -17,7 +17,8 @@ from millrace.inference.assembler import Assembler, TokensOf
 from millrace.inference.content_cache import CacheCounts, ContentCache
 from millrace.inference.model_vectors import own_codebooks
 from millrace.inference.numpy_runner import load_weight
-from millrace.inference.onnx_runner import OnnxRunner
+from millrace.inference.onnx_runner import OnnxRunner, Precision
+from millrace.inference.precision import served_precision
 from millrace.inference.runner import EncodedViewers, RankRunner, WholeRunner
 from millrace.inference.tables import EmbeddingTables, Float32Array
 from millrace.inference.viewer_cache import ViewerCache
@@ -74,7 +75,7 @@ class RankerModel:
         self._viewers = ViewerCache(viewer_bytes)
 
     @classmethod
-    def open(cls, folder: Path, schema: str, runner: RankRunner | None = None) -> Self:
+    def open(cls, folder: Path, schema: str, precision: Precision = "fp32", runner: RankRunner | None = None) -> Self:
         """Return the model of an exported folder, in ONNX Runtime.
 
         Parameters
@@ -83,6 +84,9 @@ class RankerModel:
             Written by `millrace.models.export.export_ranker` and `export_tables`.
         schema
             The hash of the features that are encoded here (`millrace.features.encoding.candidates.schema_hash`).
+        precision
+            Which is wanted; ``"int8"`` serves where the model's gate let it through
+            (`millrace.inference.precision`), and elsewhere float32 does.
         runner
             Runs the folder's graphs elsewhere (`millrace.inference.grpc_runner.GrpcRunner`); None: here.
 
@@ -93,7 +97,7 @@ class RankerModel:
         ConfigError, StoreError
             If a file is missing or damaged.
         """
-        runner = runner or OnnxRunner.open(folder)
+        runner = runner or OnnxRunner.open(folder, served_precision(folder, precision))
         if runner.config.schema != schema:
             raise SchemaError(
                 "ranker",

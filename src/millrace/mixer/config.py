@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -43,6 +43,13 @@ class HomeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "stay, of candidates a random share",
         ),
     ] = 262_144
+    precision: Annotated[
+        Literal["fp32", "int8"],
+        Meta(
+            description="What the ranker multiplies in; int8 where a model lost next to nothing by it when it was "
+            "trained (quantisation.json beside its graphs tells), and fp32 elsewhere"
+        ),
+    ] = "fp32"
     unsafe_labels: Annotated[
         tuple[str, ...],
         Meta(description="Safety labels of posts and accounts that hide a post from everybody"),

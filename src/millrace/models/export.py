@@ -9,12 +9,14 @@ import msgspec
 import numpy as np
 
 from millrace.models.onnx_graph import Float32Array, save
+from millrace.models.products import Ranges
 from millrace.models.ranker import Ranker
 from millrace.models.ranker_graphs import encode_graph, score_graph
 from millrace.models.tables import Tables
 
 ENCODE_FILE: Final = "encode_user.onnx"
 SCORE_FILE: Final = "score.onnx"
+SCORE_BY_PRECISION: Final = {"fp32": SCORE_FILE, "int8": "score_int8.onnx"}
 CONFIG_FILE: Final = "ranker.json"
 WEIGHTS_FILE: Final = "weights.npz"
 
@@ -40,6 +42,23 @@ def export_ranker(ranker: Ranker, folder: Path) -> None:
     save(score_graph(ranker.config, weights), folder / SCORE_FILE)
     np.savez(folder / WEIGHTS_FILE, **weights)  # type: ignore[arg-type] # the stub takes a name for allow_pickle
     (folder / CONFIG_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(ranker.config)))
+
+
+def export_bytes(ranker: Ranker, ranges: Ranges, folder: Path) -> Path:
+    """Write the score graph of 8 bits beside the one of float32, and return its path.
+
+    Parameters
+    ----------
+    ranker
+        As it was exported.
+    ranges
+        Of its activations (`millrace.models.products.ranges_of`).
+    folder
+        Of `export_ranker`.
+    """
+    path = folder / SCORE_BY_PRECISION["int8"]
+    save(score_graph(ranker.config, served_weights(ranker), ranges), path)
+    return path
 
 
 def export_tables(tables: Tables, folder: Path) -> None:

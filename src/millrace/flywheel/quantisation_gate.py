@@ -1,0 +1,199 @@
+"""The ranker in 8 bits, and whether it may serve: scales from what it learned from, a verdict on what it never saw.
+
+Post-training static quantisation: activations get scales from some slates of the training part (Jacob et al. 2018), the
+score graph is written once more with products of bytes, and both graphs predict the same held-out slates. A head that
+loses more ranking, information or calibration than the bounds allow keeps the model in float32; the figures are
+written down either way (`millrace.inference.precision`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+import torch
+from msgspec import Meta, Struct
+
+from millrace.base.actions import CONTINUOUS
+from millrace.base.atomic_file import replacing
+from millrace.base.ids import Int64Array
+from millrace.flywheel import metrics
+from millrace.flywheel.ranker_batches import assembled, ranker_batch
+from millrace.flywheel.sample_set import SampleSet
+from millrace.inference.onnx_runner import SCORE_FILES, OnnxRunner, open_session
+from millrace.inference.precision import VERDICT_FILE, HeadLosses, Verdict
+from millrace.inference.runner import Float32Array, Viewers
+from millrace.models.export import export_bytes, served_weights
+from millrace.models.learned_ranker import LearnedRanker
+from millrace.models.onnx_graph import save
+from millrace.models.products import TAP, ranges_of
+from millrace.models.ranker_graphs import score_graph
+
+_TAPPED_FILE: Final = "tapped.onnx"
+_N_SLATES: Final = 64
+
+
+class QuantisationBounds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a head may lose in 8 bits."""
+
+    max_auc_lost: Annotated[float, Meta(ge=0, description="area under the ROC curve")] = 0.002
+    max_entropy_gained: Annotated[float, Meta(ge=0, description="share of the normalised entropy")] = 0.002
+    max_calibration_moved: Annotated[float, Meta(ge=0, description="share of the sum of predictions")] = 0.02
+    min_positives: Annotated[int, Meta(ge=1, description="with fewer a head has no say")] = 50
+    n_calibration_slates: Annotated[int, Meta(ge=1, description="slates that scales are taken from")] = 128
+    max_judged_slates: Annotated[int, Meta(ge=1, description="newest held-out slates that are judged on")] = 2_000
+
+
+def quantise(
+    model: LearnedRanker,
+    samples: SampleSet,
+    learned: Int64Array,
+    held_out: Int64Array,
+    folder: Path,
+    bounds: QuantisationBounds | None = None,
+) -> Verdict:
+    """Write the form of 8 bits of an exported ranker, if it passes, and the verdict; return that.
+
+    Parameters
+    ----------
+    model
+        As it was exported.
+    samples
+        Where the slates are.
+    learned, held_out
+        Slates that scales are taken from, and that are judged on.
+    folder
+        Of `millrace.models.export.export_ranker`.
+    bounds
+        What may be lost.
+    """
+    bounds = bounds or QuantisationBounds()
+    export_bytes(model.ranker, activation_ranges(model, samples, learned, folder, bounds.n_calibration_slates), folder)
+    slates = held_out[-bounds.max_judged_slates :]
+    plain, bytes_ = (OnnxRunner.open(folder, precision) for precision in ("fp32", "int8"))
+    rows = [
+        (plain.score(candidates, encoded)[is_row], bytes_.score(candidates, encoded)[is_row], labels[is_row])
+        for candidates, encoded, labels, is_row in _slates(model, samples, slates, plain)
+    ]
+    before, after, labels = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+    verdict = judge(samples.meta.actions, labels, before, after, bounds)
+    if not verdict.is_accepted:
+        (folder / SCORE_FILES["int8"]).unlink()
+    with replacing(folder / VERDICT_FILE) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(verdict)))
+    return verdict
+
+
+def activation_ranges(
+    model: LearnedRanker, samples: SampleSet, slates: Int64Array, folder: Path, n_slates: int
+) -> dict[str, float]:
+    """Return the range of every product's input over some slates, evenly spread over those given."""
+    at = np.unique(np.linspace(0, len(slates) - 1, min(n_slates, len(slates))).astype(np.int64))
+    runner = OnnxRunner.open(folder)
+    path = folder / _TAPPED_FILE
+    save(score_graph(runner.config, served_weights(model.ranker), is_tapped=True), path)
+    try:
+        session = open_session(path)
+    finally:
+        path.unlink()
+    taps = [each.name for each in session.get_outputs() if each.name.startswith(TAP)]
+    wanted = [each.name for each in session.get_inputs()]
+
+    def runs() -> Iterator[Mapping[str, Float32Array]]:
+        for candidates, encoded, _, is_row in _slates(model, samples, slates[at], runner):
+            given = {"candidates": candidates, **encoded._asdict()}
+            found = session.run(taps, {name: given[name] for name in wanted})
+            # Padding is nobody's number.
+            yield {name.removeprefix(TAP): x[is_row.ravel()] for name, x in zip(taps, found, strict=True)}
+
+    return ranges_of(runs())
+
+
+def judge(
+    actions: tuple[str, ...],
+    labels: Float32Array,
+    before: Float32Array,
+    after: Float32Array,
+    bounds: QuantisationBounds,
+) -> Verdict:
+    """Return the verdict on predictions in 8 bits beside those in float32.
+
+    Parameters
+    ----------
+    actions
+        Names of the heads.
+    labels, before, after
+        Shape (n, n_actions): what came of it, predicted in float32, predicted in 8 bits.
+    bounds
+        What may be lost.
+    """
+    heads, reasons = {}, []
+    is_probability = np.array([head not in {int(action) for action in CONTINUOUS} for head in range(len(actions))])
+    for head, name in enumerate(actions):
+        heads[name] = _losses(labels[:, head], before[:, head], after[:, head], bool(is_probability[head]), bounds)
+        allowed = {
+            "auc_lost": bounds.max_auc_lost,
+            "entropy_gained": bounds.max_entropy_gained,
+            "calibration_moved": bounds.max_calibration_moved,
+        }
+        for figure, most in allowed.items():
+            lost = getattr(heads[name], figure)
+            # What is no number must not pass.
+            if lost is not None and not lost <= most:
+                reasons.append(f"{name}: {figure} {lost:.4f}, at most {most}")
+    changed = np.abs(after - before)[:, is_probability]
+    if not np.isfinite(after).all():
+        reasons.append("a prediction is not finite")
+    if not any(losses.calibration_moved is not None for losses in heads.values()):
+        reasons.append(f"no head has {bounds.min_positives} positives to judge by")
+    return Verdict(
+        is_accepted=not reasons,
+        reasons=tuple(reasons),
+        n_rows=len(labels),
+        largest_change=float(changed.max(initial=0.0)),
+        heads=heads,
+    )
+
+
+def _losses(
+    labels: Float32Array,
+    before: Float32Array,
+    after: Float32Array,
+    is_probability: bool,  # noqa: FBT001 - private
+    bounds: QuantisationBounds,
+) -> HeadLosses:
+    is_positive = labels > 0
+    n_positive = int(is_positive.sum())
+    if n_positive < bounds.min_positives or len(labels) - n_positive < bounds.min_positives:
+        return HeadLosses(n_positive=n_positive)
+    moved = abs(float(after.sum(dtype=np.float64) / before.sum(dtype=np.float64)) - 1.0)
+    if not is_probability:
+        return HeadLosses(n_positive=n_positive, calibration_moved=moved)
+    entropy = metrics.normalised_entropy(is_positive, after) / metrics.normalised_entropy(is_positive, before)
+    return HeadLosses(
+        n_positive=n_positive,
+        auc_lost=metrics.auc(is_positive, before) - metrics.auc(is_positive, after),
+        entropy_gained=entropy - 1.0,
+        calibration_moved=moved,
+    )
+
+
+@torch.no_grad()
+def _slates(model: LearnedRanker, samples: SampleSet, slates: Int64Array, runner: OnnxRunner) -> Iterator[Any]:
+    """Yield candidates, encoded viewers, labels and which rows are no padding, some slates at a time."""
+    config = runner.config
+    device = next(model.parameters()).device.type
+    for first in range(0, len(slates), _N_SLATES):
+        batch = ranker_batch(samples, slates[first : first + _N_SLATES], config).to(device)
+        profile, history, mask, candidates = assembled(batch, model.tables, config.trunk.social_width)
+        projected, given = model.ranker.projected(candidates), (profile, history, mask == 0)
+        viewers = Viewers(*(tensor.cpu().numpy() for tensor in given))
+        yield (
+            projected.cpu().numpy(),
+            runner.encode(viewers),
+            batch.labels.cpu().numpy(),
+            batch.weights.cpu().numpy() > 0,
+        )
