@@ -23,6 +23,7 @@ from millrace.base.ids import Int64Array
 from millrace.flywheel import metrics
 from millrace.flywheel.ranker_batches import assembled, ranker_batch
 from millrace.flywheel.sample_set import SampleSet
+from millrace.flywheel.sample_vectors import SampleVectors
 from millrace.inference.onnx_runner import SCORE_FILES, OnnxRunner, open_session
 from millrace.inference.precision import VERDICT_FILE, HeadLosses, Verdict
 from millrace.inference.runner import Float32Array, Viewers
@@ -184,11 +185,11 @@ def _losses(
 @torch.no_grad()
 def _slates(model: LearnedRanker, samples: SampleSet, slates: Int64Array, runner: OnnxRunner) -> Iterator[Any]:
     """Yield candidates, encoded viewers, labels and which rows are no padding, some slates at a time."""
-    config = runner.config
+    config, vectors = runner.config, SampleVectors(samples, model.sources)
     device = next(model.parameters()).device.type
     for first in range(0, len(slates), _N_SLATES):
-        batch = ranker_batch(samples, slates[first : first + _N_SLATES], config).to(device)
-        profile, history, mask, candidates = assembled(batch, model.tables, config.trunk.social_width)
+        batch = ranker_batch(samples, slates[first : first + _N_SLATES], config, vectors=vectors).to(device)
+        profile, history, mask, candidates = assembled(batch, model.tables)
         projected, given = model.ranker.projected(candidates), (profile, history, mask == 0)
         viewers = Viewers(*(tensor.cpu().numpy() for tensor in given))
         yield (
