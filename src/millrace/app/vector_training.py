@@ -27,7 +27,7 @@ from millrace.stream.log import Log, total
 if TYPE_CHECKING:
     from millrace.flywheel.train_social import SocialTraining
 
-HELD_OUT_FRAC: Final = 0.15
+HELD_OUT_FRAC: Final = 0.16
 """Newest pages whose follows the encoder is not to learn from: a little more than what the ranker holds out."""
 
 N_MOMENTS: Final = 12
