@@ -78,28 +78,27 @@ class Assembler:
 
     def candidates(self, inputs: CandidateInputs, tokens_of: TokensOf, vectors: VectorInputs = NOTHING) -> Float32Array:
         """Return candidates' floats, shape (1, n, candidate_width); it raises as `viewer` does."""
-        config, tables = self._config, self._tables
+        config, tables, trunk = self._config, self._tables, self._config.trunk
         width = tables.width
         floats = np.zeros((1, inputs.n, config.candidate_width), dtype=np.float32)
         rows = floats[0]
         rows[:, :width] = tables.content(tokens_of(inputs.post_ids))
         rows[:, width : 2 * width] = tables.post(inputs.post_ids)
         rows[:, 2 * width : 3 * width] = tables.author(inputs.author_ids)
+        if trunk.tables.n_sid_levels:
+            rows[:, 3 * width : 4 * width] = tables.semantic(vectors.codes(inputs.post_ids))
         rows[:, 4 * width : 5 * width] = tables.language(inputs.languages)
-        self._put_vectors(rows, inputs, vectors)
+        at = 5 * width
+        if trunk.social_width:
+            rows[:, at : at + trunk.social_width] = _by_author(inputs.author_ids, vectors, trunk.social_width)
+        if trunk.media_width:
+            at += trunk.social_width
+            rows[:, at : at + trunk.n_media] = vectors.media(inputs.post_ids, trunk.media_width)
         rows[:, config.candidate_width - config.n_dense :] = inputs.dense * np.float32(SCALE)
         return floats
 
-    def _put_vectors(self, rows: Float32Array, inputs: CandidateInputs, vectors: VectorInputs) -> None:
-        """Fill the places of semantic ids, social and media vectors of candidates; ``rows`` has one row for each."""
-        trunk, width = self._config.trunk, self._tables.width
-        if trunk.tables.n_sid_levels:
-            rows[:, 3 * width : 4 * width] = self._tables.semantic(vectors.codes(inputs.post_ids))
-        at = 5 * width
-        if trunk.social_width:
-            # An author of many candidates is looked up once.
-            authors, place = np.unique(inputs.author_ids, return_inverse=True)
-            rows[:, at : at + trunk.social_width] = vectors.social(authors, trunk.social_width)[place]
-            at += trunk.social_width
-        if trunk.media_width:
-            rows[:, at : at + trunk.n_media] = vectors.media(inputs.post_ids, trunk.media_width)
+
+def _by_author(author_ids: Int64Array, vectors: VectorInputs, width: int) -> Float32Array:
+    """Return the social vector of each row's author; an author of many candidates is looked up once."""
+    authors, place = np.unique(author_ids, return_inverse=True)
+    return vectors.social(authors, width)[place]
