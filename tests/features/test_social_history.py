@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.base.errors import SchemaError, StoreError
@@ -33,6 +34,7 @@ def a_graph(*edges: tuple[int, int]) -> SocialGraph:
     return SocialGraph(FollowEdges.of(pairs[:, 0], pairs[:, 1]), UserContent())
 
 
+@cache
 def a_history(seed: int = 0) -> SocialHistory:
     """Nobody at 100; users 1 and 2 at 200; 1, 2 and 3 at 300."""
     return SocialHistory.of(
@@ -52,6 +54,7 @@ def test_a_vector_is_that_of_the_newest_moment_not_after_the_time() -> None:
     assert history.vectors(np.array([], dtype=np.int64), np.array([], dtype=np.int64))[0].shape == (0, 4)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 400)), max_size=20))
 def test_it_finds_what_a_search_row_by_row_does(wanted: list[tuple[int, int]]) -> None:
     history = a_history()

@@ -235,10 +235,15 @@ class Keeper:
             self._purged_s = now_s
             self._chores.run("finish erasures", self._eraser.finish)
         self._chores.run("trim", self._trim)
-        if self._refresh_social and now_s - self._refreshed_s >= self._config.refresh_social_every_s:
+        if self._refresh_social and self._is_refresh_due(now_s):
             self._refreshed_s = now_s
             self._chores.run("refresh social vectors", self._refresh_social)
         return False
+
+    def _is_refresh_due(self, now_s: float) -> bool:
+        """Return whether it is time, and the state no old one that is still catching up."""
+        is_time = now_s - self._refreshed_s >= self._config.refresh_social_every_s
+        return is_time and total(self._log.end()) - total(self._replica.position) < self._config.catch_up_records
 
     def _export(self) -> bool:
         report = self._warehouse.export(self._log, max_records=_EXPORT_RECORDS, chunk_records=_EXPORT_RECORDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,7 +28,7 @@ from millrace.stream.log import Log, total
 if TYPE_CHECKING:
     from millrace.flywheel.train_social import SocialTraining
 
-HELD_OUT_FRAC: Final = 0.15
+HELD_OUT_FRAC: Final = 0.16
 """Newest pages whose follows the encoder is not to learn from: a little more than what the ranker holds out."""
 
 N_MOMENTS: Final = 12
@@ -65,7 +66,8 @@ class TrainedSemanticIds(msgspec.Struct, frozen=True, kw_only=True):
     held_out: QualityReport
 
 
-class SocialMoments(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, eq=False)
+class SocialMoments:
     """The follow graph again and again, and which of these is to be learned from.
 
     Attributes
@@ -162,7 +164,8 @@ def social_moments(
             graphs = _graphs_at(settings, log, hasher, slates.cuts[chosen], moving(step))
     finally:
         log.close()
-    times = slates.began_ms[chosen].tolist()
+    # Slates stand in the order of the log; where it is not that of time, a graph counts as newer than it is.
+    times = np.maximum.accumulate(slates.began_ms[chosen]).tolist()
     if not times:
         # Nobody has seen anything yet: there are no samples to be fair to.
         return SocialMoments(as_of_ms=(max(join.last_ms, 0),), graphs=tuple(graphs), learned=0, now=graphs[0])

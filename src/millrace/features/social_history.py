@@ -84,7 +84,8 @@ class SocialHistory:
     @property
     def dim(self) -> int:
         """The width of a vector."""
-        return self.values.shape[1]
+        width: int = self.values.shape[1]
+        return width
 
     def vectors(self, user_ids: Int64Array, now_ms: Int64Array) -> tuple[Float32Array, BoolArray]:
         """Return users' vectors as of the newest moment that is not after each one's time; zeros where there is none.
