@@ -271,6 +271,7 @@ def serve(
     n_workers: int | None = None,
     on_ready: Callable[[Address], None] = lambda _address: None,
     life: Callable[[Address, Lifeline], None] | None = None,
+    learner: Callable[[Lifeline], None] | None = None,
 ) -> int:
     """Serve a home until SIGTERM or SIGINT; return the signal's number.
 
@@ -284,6 +285,8 @@ def serve(
         Called in this process once every child is ready. It must not leave threads behind.
     life
         What else is to be a child, using the server from outside: the demo's world.
+    learner
+        What trains models beside the server, if anything does.
 
     Raises
     ------
@@ -330,6 +333,11 @@ def serve(
         if life is not None:
             life(Address(host, port), lifeline)
 
+    def teach(lifeline: Lifeline) -> None:
+        listening.close()
+        if learner is not None:
+            learner(lifeline)
+
     def announce() -> None:
         nonlocal have_all_been_ready
         have_all_been_ready = True
@@ -340,6 +348,8 @@ def serve(
         supervisor.add(f"worker {number + 1}", work, _WORKER_GRACE_S)
     if life is not None:
         supervisor.add("life", go_on, _LIFE_GRACE_S)
+    if learner is not None:
+        supervisor.add("learner", teach, _LIFE_GRACE_S)
     try:
         return supervisor.run(announce)
     finally:

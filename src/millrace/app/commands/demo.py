@@ -40,6 +40,9 @@ def demo(
             "--speed", min=0, max=10_000, help="Virtual minutes that pass in a real one; 0: the world stands still."
         ),
     ] = 60.0,
+    learns: Annotated[
+        bool, typer.Option("--learn/--no-learn", help="Train the first models beside the feed, and let them serve.")
+    ] = True,
     once: Annotated[bool, typer.Option("--once", help="End after the page is printed.")] = False,
     port: PortOption = None,
     overrides: SetOption = None,
@@ -48,16 +51,18 @@ def demo(
 
     A simulator makes the world from a seed (smaller: --set world.size=tiny).
     Its events come in through the same door as everybody's.
-    While the demo runs its people read, post and follow in accelerated time.
+    While the demo runs its people read, post and follow in accelerated time, and models are trained on what they did.
     A second run goes on where the first one stopped.
 
     Example: millrace demo
     """
+    from millrace.app import wiring
     from millrace.app.commands.init import make_home
     from millrace.app.commands.options import as_pairs, param_problems, with_port
     from millrace.app.commands.printing import notes, out
     from millrace.app.commands.serve import check_alone, start_logging
     from millrace.app.http_address import check_address
+    from millrace.app.learner import can_learn, learn
     from millrace.app.settings import load_settings
     from millrace.app.supervisor import serve
 
@@ -85,7 +90,14 @@ def demo(
             console.print(f"\n{_life_words(settings, speed)} [dim]Ctrl-C ends it.[/]")
 
     console.print("[dim]starting the server …[/]")
-    serve(settings, workers, show, live if lives else None)
+    learning = learns and lives and can_learn() and not wiring.build_registry(settings).serving()
+    if learning:
+        console.print("[dim]models are trained meanwhile (some minutes) and take over from counters when ready[/]")
+
+    def teach(lifeline: Lifeline) -> None:
+        learn(settings, lifeline)
+
+    serve(settings, workers, show, live if lives else None, teach if learning else None)
 
 
 def _life_words(settings: Settings, speed: float) -> str:

@@ -41,6 +41,9 @@ def distill(
     temperature: TemperatureOption = 3.0,
     soft: SoftOption = 0.7,
     seed: SeedOption = 1,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Let it serve: publish it in the registry, which running servers follow.")
+    ] = False,
     home: HomeOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -69,13 +72,12 @@ def distill(
     settings = open_settings(home, overrides, checks_params=True)
     training = PreRankerTraining(n_epochs=epochs, temperature=temperature, soft_share=soft, seed=seed)
     folder = settings.data_dir / "training"
-    distilled = distil(
-        home_samples(settings, progress, hours=hours),
-        ranker or folder / "ranker",
-        training,
-        out or folder / "pre_ranker",
-        progress,
-    )
+    samples, to = home_samples(settings, progress, hours=hours), out or folder / "pre_ranker"
+    distilled = distil(samples, ranker or folder / "ranker", training, to, progress)
+    if promote:
+        from millrace.app.training_all import let_serve, pre_ranker_metrics
+
+        let_serve(settings, "pre_ranker", to, samples, pre_ranker_metrics(distilled), training)
     if as_json:
         print_json(distilled)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,12 +12,67 @@ from millrace.app.commands.distill import distill
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
 from millrace.base.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Train models on what the log says. Needs the extra: millrace[train].")
+if TYPE_CHECKING:
+    from millrace.app.training import TrainedRanker
+
+app = typer.Typer(help="Train models on what the log says. Needs the extra: millrace[train].")
+
+PromoteOption = Annotated[
+    bool, typer.Option("--promote", help="Let it serve: publish it in the registry, which running servers follow.")
+]
 
 
-@app.callback()
-def train() -> None:
-    """Train models on what the log says. Needs the extra: millrace[train]."""
+@app.callback(invoke_without_command=True)
+def train(
+    context: typer.Context,
+    hours: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Newest hours that are learned from; default: all.", show_default=False),
+    ] = None,
+    size: Annotated[str, typer.Option(help="nano, small or large.")] = "nano",
+    epochs: Annotated[float, typer.Option(min=0.01, help="How often the ranker sees every page.")] = 2.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of first weights and of the order of pages.")] = 1,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Let them serve, if the ranker knows more than counters on newer pages.")
+    ] = False,
+    home: HomeOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train models on what the log says: all that the home feed is made with, or one of them by name.
+
+    Without a name: retrieval, ranker and, distilled from it, pre-ranker, from one reading of the log, published in
+    the registry. Needs the extra: millrace[train]. Works with and without a running server.
+
+    Example: millrace train --promote
+    """
+    if context.invoked_subcommand is not None:
+        return
+    need_torch()
+    from millrace.app.commands.printing import notes, print_json, print_table, progress
+    from millrace.app.training_all import train_home
+
+    settings = open_settings(home, overrides, checks_params=True)
+    trained = train_home(settings, progress, hours=hours, size=size, epochs=epochs, seed=seed, promotes=promote)
+    if as_json:
+        print_json(trained)
+        return
+    _show_ranker(trained.ranker)
+    print_table(
+        "what viewers wanted on the newest pages, among the nearest",
+        ("retriever", "wanted", "at 100", "at 500"),
+        [
+            (name, found.n, f"{found.at[100]:.3f}", f"{found.at[500]:.3f}")
+            for name, found in trained.retrieval.held_out.items()
+        ],
+    )
+    named = ", ".join(f"{kind} {version}" for kind, version in trained.versions.items())
+    served = "they serve now" if trained.is_promoted else "not promoted: `millrace models promote`"
+    notes().print(
+        f"entropy {trained.entropy_gain:+.4f} against counters; pre-ranker {trained.pre_ranker.speed_up:.1f} times as "
+        f"fast, AUC lost {trained.pre_ranker.auc_lost:.4f}; published {named}; {served}",
+        soft_wrap=True,
+    )
 
 
 app.command("social")(train_vectors.social)
@@ -47,7 +102,7 @@ def ranker(
         typer.Option(min=0.1, help="Newest hours that are learned from; default: all.", show_default=False),
     ] = None,
     size: Annotated[str, typer.Option(help="nano, small or large.")] = "nano",
-    epochs: Annotated[float, typer.Option(min=0.01, help="How often every page is seen.")] = 3.0,
+    epochs: Annotated[float, typer.Option(min=0.01, help="How often every page is seen.")] = 2.0,
     borrowed: Annotated[
         float, typer.Option(min=0, help="Weight of other viewers' pages as negatives; 0: none are borrowed.")
     ] = 0.0,
@@ -63,6 +118,7 @@ def ranker(
         Path | None,
         typer.Option(help="Folder that `train social` wrote: users' vectors are read too.", show_default=False),
     ] = None,
+    promote: PromoteOption = False,
     home: HomeOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -78,7 +134,7 @@ def ranker(
     Example: millrace train ranker --hours 48 --json
     """
     need_torch()
-    from millrace.app.commands.printing import notes, print_json, print_table, progress
+    from millrace.app.commands.printing import print_json, progress
     from millrace.app.training import home_samples, train_home_ranker
     from millrace.features.encoding.vector_sources import VectorSources
     from millrace.flywheel.train_ranker import RankerTraining
@@ -94,10 +150,21 @@ def ranker(
     )
     folder = out or settings.data_dir / "training" / "ranker"
     sources = VectorSources.open(semantic_ids, social)
-    trained = train_home_ranker(home_samples(settings, progress, hours=hours), training, folder, progress, sources)
+    samples = home_samples(settings, progress, hours=hours)
+    trained = train_home_ranker(samples, training, folder, progress, sources)
+    if promote:
+        from millrace.app.training_all import let_serve, ranker_metrics
+
+        let_serve(settings, "ranker", folder, samples, ranker_metrics(trained), training)
     if as_json:
         print_json(trained)
-        return
+    else:
+        _show_ranker(trained)
+
+
+def _show_ranker(trained: TrainedRanker) -> None:
+    from millrace.app.commands.printing import notes, print_table
+
     columns = ("action", "learned", "held out", "AUC", "counters", "entropy", "counters", "calibration", "counters")
     print_table(
         "ranker on the newest pages",
@@ -145,6 +212,7 @@ def retrieval(
         bool, typer.Option(help="Read posts' ids as well: sharper for old posts, blind for new ones.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of first weights, of the order of pages and of what is drawn.")] = 1,
+    promote: PromoteOption = False,
     home: HomeOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -159,12 +227,7 @@ def retrieval(
 
     Example: millrace train retrieval --hours 48 --json
     """
-    import importlib.util
-
-    if importlib.util.find_spec("torch") is None:
-        raise ConfigError(
-            "training", value="torch", problem="not installed", remedy="pip install 'millrace[train]', or make setup"
-        )
+    need_torch()
     from millrace.app.commands.printing import notes, print_json, print_table, progress
     from millrace.app.retrieval_training import train_home_retrieval
     from millrace.app.training import home_samples
@@ -176,7 +239,12 @@ def retrieval(
     reads = (*COLD, "post") if post_ids else COLD
     training = RetrievalTraining(trunk=preset(size), n_epochs=epochs, reads=reads, seed=seed)
     folder = out or settings.data_dir / "training" / "retrieval"
-    trained = train_home_retrieval(home_samples(settings, progress, hours=hours), training, folder, progress)
+    samples = home_samples(settings, progress, hours=hours)
+    trained = train_home_retrieval(samples, training, folder, progress)
+    if promote:
+        from millrace.app.training_all import let_serve, retrieval_metrics
+
+        let_serve(settings, "retrieval", folder, samples, retrieval_metrics(trained), training)
     if as_json:
         print_json(trained)
         return
