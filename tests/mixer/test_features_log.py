@@ -19,8 +19,8 @@ from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.assembler import TokensOf
 from millrace.inference.tables import Float32Array
 from millrace.mixer.config import HomeConfig
+from millrace.mixer.home_models import IS_ON
 from millrace.mixer.inputs_log import CANDIDATES_SHARE, FEATURES_SHARE
-from millrace.mixer.rankers.model_ranker import IS_ON
 from millrace.mixer.side_effects.features_log import CUT_SHARE, LogCandidates
 from millrace.pipeline.result import PipelineResult
 from millrace.testing.builders import a_follow, an_engagement

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from millrace.base.errors import NotReadyError
 from millrace.base.params import Param
@@ -16,9 +16,13 @@ from millrace.inference.assembler import TokensOf
 from millrace.inference.live_models import LiveModels
 from millrace.inference.retrieval_model import RetrievalModel
 from millrace.inference.tables import Float32Array
-from millrace.mixer.pre_rankers.value_pre_ranker import PrePredictor
 from millrace.pipeline.query import Query, QueryField
 from millrace.registry.pointer import DEFAULT_LANE
+
+if TYPE_CHECKING:
+    from millrace.mixer.pre_rankers.value_pre_ranker import PrePredictor
+
+IS_ON: Final = Param("model.is_on", True, doc="whether the learned ranker predicts; else counters do")
 
 ARM: Final = Param(
     "models.arm",

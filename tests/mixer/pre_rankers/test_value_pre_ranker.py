@@ -16,6 +16,7 @@ from millrace.features.encoding.candidates import CandidateInputs
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.post_vectors import PostVectors
 from millrace.inference.tables import Float32Array
+from millrace.mixer.home_models import IS_ON
 from millrace.mixer.pre_rankers.value_pre_ranker import (
     BY_COUNTERS,
     MAX_CANDIDATES,
@@ -25,7 +26,6 @@ from millrace.mixer.pre_rankers.value_pre_ranker import (
     ValuePreRanker,
 )
 from millrace.mixer.rankers.counters_ranker import CountersRanker
-from millrace.mixer.rankers.model_ranker import IS_ON
 from millrace.pipeline.column import PROVENANCE
 from millrace.testing.builders import a_follow
 from millrace.testing.pipeline_builders import a_batch, a_query

@@ -13,8 +13,7 @@ from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.assembler import TokensOf
 from millrace.inference.tables import Float32Array
 from millrace.mixer.config import HomeConfig
-from millrace.mixer.home_models import Predictor
-from millrace.mixer.rankers.model_ranker import IS_ON
+from millrace.mixer.home_models import IS_ON, Predictor
 from millrace.testing.builders import a_follow
 from millrace.testing.pipeline_world import FeedWorld, posts_by
 

@@ -18,8 +18,8 @@ from millrace.features.encoding.viewers import ViewerInputs
 from millrace.features.query_fields import VIEWER_INPUTS
 from millrace.inference.post_vectors import PostVectors
 from millrace.inference.tables import Float32Array
+from millrace.mixer.home_models import IS_ON
 from millrace.mixer.rankers.counters_ranker import CountersRanker
-from millrace.mixer.rankers.model_ranker import IS_ON
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import PROVENANCE, AnyColumn, Column, IntArray
 from millrace.pipeline.query import Query

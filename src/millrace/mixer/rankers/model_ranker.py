@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from millrace.base.ids import Int64Array
-from millrace.base.params import Param
 from millrace.content.ngrams import UInt16Array
 from millrace.content.text_index import TextIndex
 from millrace.features.columns import ACTION_PROBS, COUNTED_PROBS, INPUT_DENSE, INPUT_LANGUAGE
 from millrace.features.encoding.candidates import READS
 from millrace.features.encoding.encoders import Encoders
 from millrace.features.query_fields import VIEWER_INPUTS
-from millrace.mixer.home_models import ARM, MODELS, VectorsFor, nothing_for
+from millrace.mixer.home_models import ARM, IS_ON, MODELS, VectorsFor, nothing_for
 from millrace.mixer.inputs_log import inputs_of
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import ColumnValues, Ranker
-
-IS_ON: Final = Param("model.is_on", True, doc="whether the learned ranker predicts; else counters do")
 
 
 class ModelRanker(Ranker):
