@@ -23,11 +23,11 @@ from millrace.inference.runner import (
     readable,
 )
 from millrace.models.config import RankerConfig
+from millrace.models.places import turns
 
 CONFIG_FILE: Final = "ranker.json"
 WEIGHTS_FILE: Final = "weights.npz"
 
-_ROPE_BASE: Final = 10_000.0
 _EPS: Final = 1e-5
 
 
@@ -82,10 +82,7 @@ class NumpyRunner:
         self.config = config
         self._weights = dict(weights)
         self._d_head = config.trunk.d // config.trunk.n_heads
-        half = self._d_head // 2
-        rates = _ROPE_BASE ** (-np.arange(half, dtype=np.float64) / half)
-        angles = np.arange(-config.trunk.max_history - 1, 0, dtype=np.float64)[:, None] * rates
-        self._cos, self._sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        self._cos, self._sin = turns(config.trunk.max_history, self._d_head)
 
     @classmethod
     def open(cls, folder: Path) -> Self:

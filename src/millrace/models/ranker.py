@@ -37,6 +37,7 @@ class Ranker(nn.Module):
         self.history_in = nn.Linear(config.history_width, d)
         self.profile_in = nn.Linear(config.profile_width, d)
         self.sparse_in = nn.Linear(self.n_sparse, d, bias=False)
+        self._begin_alike()
         self.dense_in = nn.Sequential(nn.Linear(config.n_dense, 2 * d), nn.ReLU(), nn.Linear(2 * d, d))
         self.final_norm = nn.RMSNorm(d, eps=1e-5)
         self.head = nn.Linear(d, len(config.actions))
@@ -45,6 +46,14 @@ class Ranker(nn.Module):
         nn.init.zeros_(self.position_bias.weight)
         (continuous,) = (int(action) for action in CONTINUOUS)
         self.continuous = continuous
+
+    def _begin_alike(self) -> None:
+        """Let a post be the same in a history and as a candidate, at first: then likeness can be seen from the start."""
+        width, n_text = self.config.trunk.tables.width, self.config.trunk.text_width
+        with torch.no_grad():
+            self.history_in.weight[:, : 4 * width] = self.sparse_in.weight[:, : 4 * width]
+            texts = self.sparse_in.weight[:, 5 * width : 5 * width + n_text]
+            self.history_in.weight[:, 4 * width : 4 * width + n_text] = texts
 
     def start_from(self, rates: Tensor) -> None:
         """Begin with heads that predict given rates (seconds for the continuous one), shape (n_actions,)."""

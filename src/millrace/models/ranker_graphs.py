@@ -24,22 +24,19 @@ import onnx
 from millrace.base.actions import CONTINUOUS
 from millrace.models.config import RankerConfig
 from millrace.models.onnx_graph import Float32Array, GraphBuilder
+from millrace.models.places import turns
 from millrace.models.products import ByteProducts, FloatProducts, Ranges
 
 Weights = Mapping[str, Float32Array]
 
 MASKED: Final = -1e9
-ROPE_BASE: Final = 10_000.0
 MAX_LOGIT: Final = 60.0
 """Sums of exponentials of logits up to here stay far inside float32."""
 
 
 def places(config: RankerConfig) -> tuple[Float32Array, Float32Array]:
     """Return cosines and sines of a viewer's places, shape (max_history + 1, d / n_heads / 2) each."""
-    half = config.trunk.d // config.trunk.n_heads // 2
-    rates = ROPE_BASE ** (-np.arange(half, dtype=np.float64) / half)
-    angles = np.arange(-config.trunk.max_history - 1, 0, dtype=np.float64)[:, None] * rates
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    return turns(config.trunk.max_history, config.trunk.d // config.trunk.n_heads)
 
 
 def encode_graph(config: RankerConfig, weights: Weights) -> onnx.ModelProto:

@@ -44,7 +44,7 @@ def _turns(g: GraphBuilder, config: RetrievalConfig, history: str) -> tuple[str,
     start = g.op("Sub", g.ints(end), n_history)
     turns = []
     for table in places(config.inputs):
-        newest = g.op("Slice", g.constant(table[:-1]), start, g.ints(end), g.ints(0))
+        newest = g.op("Slice", g.constant(table), start, g.ints(end), g.ints(0))
         turns.append(g.op("Unsqueeze", g.op("Concat", g.constant(table[:1]), newest, axis=0), g.ints(1)))
     return turns[0], turns[1]
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from millrace.models.config import TrunkConfig
+from millrace.models.places import turns
 
-_ROPE_BASE = 10_000.0
 _MASKED = -1e9
 
 
@@ -59,6 +59,9 @@ class Block(nn.Module):
         self.up = nn.Linear(d, hidden, bias=False)
         self.down = nn.Linear(hidden, d, bias=False)
         self.dropout = 0.0
+        # At first keys are what queries are: tokens look at what is like them. To find that out takes long otherwise.
+        with torch.no_grad():
+            self.qkv.weight[d : 2 * d] = self.qkv.weight[:d]
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, shape (batch, n_heads, n, d_head) each; the first two normed."""
@@ -102,13 +105,11 @@ class Trunk(nn.Module):
         config.check()
         self.config = config
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
-        half = config.d // config.n_heads // 2
-        rates = _ROPE_BASE ** (-torch.arange(half, dtype=torch.float64) / half)
-        angles = torch.arange(-config.max_history - 1, 0, dtype=torch.float64)[:, None] * rates
+        cos, sin = turns(config.max_history, config.d // config.n_heads)
         self.cos: Tensor
         self.sin: Tensor
-        self.register_buffer("cos", torch.cos(angles).float(), persistent=False)
-        self.register_buffer("sin", torch.sin(angles).float(), persistent=False)
+        self.register_buffer("cos", torch.from_numpy(cos), persistent=False)
+        self.register_buffer("sin", torch.from_numpy(sin), persistent=False)
 
     def set_dropout(self, share: float) -> None:
         """Leave out a share of each layer's output, in training."""

@@ -1,4 +1,4 @@
-"""A viewer's history as tokens: one a post, newest last, with everything that was done to it."""
+"""A viewer's history as tokens: one a post that they took an interest in, newest last, with all that was done to it."""
 
 # Kernels: Numba knows one kind of 64-bit integer where NumPy's types know two.
 # mypy: disable-error-code="assignment"
@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from millrace.base.actions import Action
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array
 from millrace.base.kernels import njit
@@ -21,12 +22,18 @@ UInt64Array = npt.NDArray[np.uint64]
 MAX_HISTORY: Final = 128
 """Newest posts that a history token is made of."""
 
+WEAK: Final = (Action.NOT_DWELLED, Action.DWELL_TIME)
+"""What makes no token by itself: four looks in five pass a post by, and would push what tells something out."""
+
 N_HISTORY_DENSE: Final = 3
 """Dwell, gap to the next newer token, and age against the newest: a byte each."""
 
 
+_WEAK_BITS: Final = np.uint64(sum(1 << action for action in WEAK))
+
+
 class HistoryTokens(NamedTuple):
-    """One token for each of the newest posts that a viewer did something to, oldest first; shape (n,) each.
+    """One token for each of the newest posts that a viewer acted on or looked at for long, oldest first; shape (n,) each.
 
     Nothing here depends on the time of a request, so that what a model makes of it can be kept until the viewer acts.
 
@@ -74,7 +81,7 @@ class HistoryTokens(NamedTuple):
 def history_tokens(history: History, max_tokens: int = MAX_HISTORY) -> HistoryTokens:
     """Return the tokens of the newest ``max_tokens`` different posts of a history.
 
-    A token stands where its post's newest action does; its dwell is the longest.
+    A token stands where its post's newest action does, those of `WEAK` apart; its dwell is the longest.
     """
     posts, authors, actions, times_ms, dwell_ms = _group(
         history.post_ids,
@@ -82,6 +89,7 @@ def history_tokens(history: History, max_tokens: int = MAX_HISTORY) -> HistoryTo
         history.actions,
         history.times_ms,
         history.dwell_ms,
+        _WEAK_BITS,
         max_tokens,
     )
     newest_ms = int(times_ms[-1]) if len(times_ms) else 0
@@ -99,6 +107,7 @@ def _group(
     actions: npt.NDArray[np.int16],
     times_ms: Int64Array,
     dwell_ms: Int32Array,
+    weak_bits: np.uint64,
     max_tokens: int,
 ) -> tuple[Int64Array, Int64Array, UInt64Array, Int64Array, Int32Array]:
     posts = np.zeros(max_tokens, dtype=np.int64)
@@ -109,26 +118,31 @@ def _group(
     size = 4 * max_tokens
     slots = np.full(size, -1, dtype=np.int32)
     n = 0
-    for k in range(len(post_ids) - 1, -1, -1):
-        post = post_ids[k]
-        # At most a quarter of the slots is ever taken.
-        slot = np.int64((np.uint64(post) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(33)) % size
-        while slots[slot] >= 0 and posts[slots[slot]] != post:
-            slot = (slot + 1) % size
-        token = np.int64(slots[slot])
-        if token < 0:
-            if n == max_tokens:
-                continue  # a post older than all that are kept; older actions on newer posts still count
-            token = np.int64(n)
-            slots[slot] = n
-            posts[token] = post
-            authors[token] = author_ids[k]
-            times[token] = times_ms[k]
-            n += 1
-        bits[token] |= np.uint64(1) << np.uint64(actions[k])
-        dwells[token] = max(dwells[token], dwell_ms[k])
-        if authors[token] == 0:
-            authors[token] = author_ids[k]
+    # First what makes tokens; then what was done besides to posts that have one, older or newer.
+    for is_weak_turn in (False, True):
+        for k in range(len(post_ids) - 1, -1, -1):
+            bit = np.uint64(1) << np.uint64(actions[k])
+            if (bit & weak_bits != np.uint64(0)) != is_weak_turn:
+                continue
+            post = post_ids[k]
+            # At most a quarter of the slots is ever taken.
+            slot = np.int64((np.uint64(post) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(33)) % size
+            while slots[slot] >= 0 and posts[slots[slot]] != post:
+                slot = (slot + 1) % size
+            token = np.int64(slots[slot])
+            if token < 0:
+                if is_weak_turn or n == max_tokens:
+                    continue  # a post older than all that are kept; older actions on newer posts still count
+                token = np.int64(n)
+                slots[slot] = n
+                posts[token] = post
+                authors[token] = author_ids[k]
+                times[token] = times_ms[k]
+                n += 1
+            bits[token] |= bit
+            dwells[token] = max(dwells[token], dwell_ms[k])
+            if authors[token] == 0:
+                authors[token] = author_ids[k]
     return (
         posts[:n][::-1].copy(),
         authors[:n][::-1].copy(),
@@ -141,9 +155,10 @@ def _group(
 def group_reference(history: History, max_tokens: int) -> list[tuple[int, int, int, int, int]]:
     """Return (post, author, action bits, time, dwell) of each token, oldest first, in plain Python."""
     tokens: dict[int, list[int]] = {}
-    rows = zip(*(column.tolist() for column in history), strict=True)
-    for post, author, action, time_ms, dwell_ms in reversed(list(rows)):
-        if post not in tokens and len(tokens) == max_tokens:
+    rows = [tuple(row) for row in zip(*(column.tolist() for column in history), strict=True)][::-1]
+    strong = [row for row in rows if row[2] not in WEAK]
+    for post, author, action, time_ms, dwell_ms in [*strong, *(row for row in rows if row[2] in WEAK)]:
+        if post not in tokens and (action in WEAK or len(tokens) == max_tokens):
             continue
         token = tokens.setdefault(post, [author, 0, time_ms, 0])
         token[0] = token[0] or author
