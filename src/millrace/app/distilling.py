@@ -199,8 +199,10 @@ def timed(
     viewer = viewer_of(samples, int(slates[np.argmax(lengths)]))
     rows = np.resize(samples.rows_of(slates), N_TIMED)
     candidates = CandidateInputs(
-        *(np.asarray(column[rows]) for column in (samples.post_ids, samples.author_ids)),
-        *(np.asarray(column[rows]) for column in (samples.row_languages, samples.dense)),
+        np.asarray(samples.post_ids[rows]),
+        np.asarray(samples.author_ids[rows]),
+        np.asarray(samples.row_languages[rows]),
+        np.asarray(samples.dense[rows]),
     )
 
     def tokens_of(post_ids: Int64Array) -> UInt16Array:
@@ -248,14 +250,14 @@ def timed(
 def viewer_of(samples: SampleSet, slate: int) -> ViewerInputs:
     """Return the viewer of a slate, as the encoder gave them."""
     tokens = slice(*samples.history_starts[slate : slate + 2].tolist())
-    columns = (
-        samples.history_posts,
-        samples.history_authors,
-        samples.history_actions,
-        samples.history_dense,
-        samples.history_surfaces,
+    history = HistoryTokens(
+        np.asarray(samples.history_posts[tokens]),
+        np.asarray(samples.history_authors[tokens]),
+        np.asarray(samples.history_actions[tokens]),
+        np.asarray(samples.history_dense[tokens]),
+        np.asarray(samples.history_surfaces[tokens]),
+        int(samples.newest_ms[slate]),
     )
-    history = HistoryTokens(*(np.asarray(column[tokens]) for column in columns), int(samples.newest_ms[slate]))
     return ViewerInputs(
         int(samples.viewers[slate]),
         history,

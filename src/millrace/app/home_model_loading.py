@@ -67,8 +67,8 @@ class HomeModelLoader:
         retrieval, pre_ranker = folders.get("retrieval"), folders.get("pre_ranker")
         return HomeModels(
             ranker=ranker,
-            retrieval=retrieval and RetrievalModel.open(retrieval, self.schema, versions["retrieval"]),
-            pre_ranker=pre_ranker and PreRankerModel.open(pre_ranker, self.schema),
+            retrieval=RetrievalModel.open(retrieval, self.schema, versions["retrieval"]) if retrieval else None,
+            pre_ranker=PreRankerModel.open(pre_ranker, self.schema) if pre_ranker else None,
             versions=versions,
         )
 

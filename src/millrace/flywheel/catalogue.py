@@ -56,7 +56,8 @@ class Catalogue:
 
 def is_content_row(samples: SampleSet) -> BoolArray:
     """Return which rows show a post itself, shape (n,): a repost shows somebody else's, under the reposter's name."""
-    return np.asarray(samples.dense[:, samples.meta.dense.index("repost")]) == 0
+    is_content: BoolArray = np.asarray(samples.dense[:, samples.meta.dense.index("repost")]) == 0
+    return is_content
 
 
 def catalogue_of(samples: SampleSet) -> Catalogue:

@@ -152,11 +152,7 @@ class RetrievalModel:
 
 def _newest(viewer: ViewerInputs, max_history: int) -> ViewerInputs:
     """Return a viewer with no more tokens than the towers read."""
-    history = viewer.history
-    if history.n <= max_history:
-        return viewer
-    newest = HistoryTokens(*(column[-max_history:] for column in history[:-1]), history.newest_ms)
-    return replace(viewer, history=newest)
+    return replace(viewer, history=viewer.history.newest(max_history))
 
 
 def _nobody(config: RetrievalConfig) -> ViewerInputs:

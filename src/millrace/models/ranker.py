@@ -48,7 +48,7 @@ class Ranker(nn.Module):
         self.continuous = continuous
 
     def _begin_alike(self) -> None:
-        """Let a post be the same in a history and as a candidate, at first: then likeness can be seen from the start."""
+        """Let a post be the same in a history and as a candidate, at first: likeness can be seen from the start."""
         width, n_text = self.config.trunk.tables.width, self.config.trunk.text_width
         with torch.no_grad():
             self.history_in.weight[:, : 4 * width] = self.sparse_in.weight[:, : 4 * width]

@@ -114,6 +114,15 @@ class CandidateInputs(NamedTuple):
     languages: UInt8Array
     dense: UInt8Array
 
+    def with_more(self, others: CandidateInputs) -> CandidateInputs:
+        """Return these, and others behind them."""
+        return CandidateInputs(
+            np.concatenate([self.post_ids, others.post_ids]),
+            np.concatenate([self.author_ids, others.author_ids]),
+            np.concatenate([self.languages, others.languages]),
+            np.concatenate([self.dense, others.dense]),
+        )
+
     @property
     def n(self) -> int:
         """How many candidates."""

@@ -33,7 +33,7 @@ _WEAK_BITS: Final = np.uint64(sum(1 << action for action in WEAK))
 
 
 class HistoryTokens(NamedTuple):
-    """One token for each of the newest posts that a viewer acted on or looked at for long, oldest first; shape (n,) each.
+    """One token for each of the newest posts that a viewer acted on or looked at for long, oldest first; shapes (n,).
 
     Nothing here depends on the time of a request, so that what a model makes of it can be kept until the viewer acts.
 

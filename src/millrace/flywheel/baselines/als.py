@@ -9,6 +9,11 @@ Hu, Koren, Volinsky: Collaborative filtering for implicit feedback datasets, ICD
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
 import numpy as np
 from msgspec import Struct
 
@@ -57,7 +62,7 @@ class Als:
         als, limits = library("implicit.als"), library("threadpoolctl")
         self._interactions = interactions
         # Threads of the algebra below would only get in each other's way, and implicit warns of them.
-        self._one_thread = lambda: limits.threadpool_limits(1, "blas")
+        self._one_thread: Callable[[], AbstractContextManager[Any]] = partial(limits.threadpool_limits, 1, "blas")
         with self._one_thread():
             self._model = als.AlternatingLeastSquares(
                 factors=config.n_factors,

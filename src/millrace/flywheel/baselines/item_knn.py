@@ -69,7 +69,7 @@ def _similarities(interactions: Interactions, n_neighbours: int, shrinkage: floa
     matrix = interactions.matrix().tocsc()
     n_posts = matrix.shape[1]
     norms = np.sqrt(np.bincount(interactions.columns, minlength=n_posts))
-    blocks = [csr_matrix((0, n_posts), dtype=np.float32)]
+    blocks = [csr_matrix(np.zeros((0, n_posts), dtype=np.float32))]
     for first in range(0, n_posts, _POSTS_AT_ONCE):
         both = (matrix[:, first : first + _POSTS_AT_ONCE].T @ matrix).tocoo()
         row, column = both.row.astype(np.int64), both.col.astype(np.int64)

@@ -127,7 +127,7 @@ class ValuePreRanker(PreRanker):
         """Return the scores."""
         model = self._model(query)
         if model is None:
-            valued = batch.with_columns(self._counters.rank(query, batch))  # type: ignore[arg-type]
+            valued = batch.with_columns(self._counters.rank(query, batch))
         else:
             viewer = query[VIEWER_INPUTS] or self._encoders.viewers.encode(query.viewer_id)
             candidates = self._encoders.candidates.encode(batch, query.now_ms, viewer.history.newest_ms)
@@ -141,8 +141,10 @@ class ValuePreRanker(PreRanker):
         for step in self._steps:
             if step.is_enabled(query):
                 valued = valued.with_columns(step.rank(query, valued))
-        inputs = {column: valued[column] for column in (INPUT_DENSE, INPUT_LANGUAGE) if column in valued}
-        return {PRERANK_SCORE: valued[SCORE], **inputs}  # the ranker reads the same
+        found: dict[AnyColumn, object] = {PRERANK_SCORE: valued[SCORE]}
+        # The ranker reads the same.
+        found.update({column: valued[column] for column in (INPUT_DENSE, INPUT_LANGUAGE) if column in valued})
+        return found
 
     def choose(self, query: Query, batch: CandidateBatch, n_kept: int, key: Column[np.int64]) -> IntArray:
         """Return the rows that stay: those that have a place kept for them, then the best of the others."""
