@@ -16,8 +16,9 @@ from millrace.app import wiring
 from millrace.app.commands.init import make_home
 from millrace.app.settings import CONFIG_NAME
 
-PATIENT = "[home]\ndeadline_ms = 20_000\nclaim_timeout_ms = 20_000\n"
-"""The first page of a process may compile kernels; that must not decide what these tests see."""
+PATIENT = "[home]\ndeadline_ms = 20_000\nclaim_timeout_ms = 20_000\nlogs_features = false\n"
+"""The first page of a process may compile kernels; that must not decide what these tests see. What models saw is logged
+half a second after a page: some of these tests look whether a request has written anything."""
 
 MakeService = Callable[..., "Service"]
 

@@ -19,6 +19,7 @@ from litestar.testing import TestClient
 from millrace.app import wiring
 from millrace.app.commands.init import make_home
 from millrace.app.settings import CONFIG_NAME
+from millrace.events.feature_events import FeaturesLogged
 from millrace.events.feed_events import Served
 from millrace.mixer.feed import FeedResponse
 
@@ -155,8 +156,13 @@ def test_served_events_are_written_before_the_server_ends(tmp_path: Path) -> Non
     with worker.client:
         worker.wait(lambda: worker.client.get("/readyz").status_code == 200)
         worker.wait_for(worker.send(a_post("p1", "ada")))
-        worker.page("vic")
+        request_id = worker.page("vic").request_id
     assert len(worker.served()) == 1
+    consumer = worker.log.subscribe("test", start=worker.log.begin(), topics=["events.features"])
+    logged = [worker.codec.decode(data).payload for data in consumer.poll(10).data]
+    consumer.close()
+    assert [type(payload) for payload in logged][:1] == [FeaturesLogged]
+    assert {payload.request_id for payload in logged} == {request_id}
     worker.replica.close()
     worker.log.close()
 

@@ -11,6 +11,7 @@ import pytest
 
 from millrace.base.actions import Action, ActionSpace
 from millrace.base.ids import IdKind, hash_id
+from millrace.base.params import ParamSet
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged, InputsLogged
 from millrace.features.columns import ACTION_PROBS, COUNTED_PROBS, INPUT_DENSE, INPUT_LANGUAGE, POST_ID, SCORE
 from millrace.features.encoding.candidates import CandidateInputs, schema_hash
@@ -20,10 +21,11 @@ from millrace.inference.assembler import TokensOf
 from millrace.inference.tables import Float32Array
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.home_models import IS_ON
-from millrace.mixer.inputs_log import CANDIDATES_SHARE, FEATURES_SHARE
+from millrace.mixer.inputs_log import CANDIDATES_SHARE, FEATURES_SHARE, is_request_logged
 from millrace.mixer.side_effects.features_log import CUT_SHARE, LogCandidates
+from millrace.pipeline.query import Query
 from millrace.pipeline.result import PipelineResult
-from millrace.testing.builders import a_follow, an_engagement
+from millrace.testing.builders import NOW_MS, a_follow, an_engagement
 from millrace.testing.pipeline_world import CollectedServed, FeedWorld, many_authors, posts_by
 
 MakeWorld = Callable[..., FeedWorld]
@@ -120,21 +122,24 @@ def test_all_ranked_candidates_of_a_sampled_request_are_logged(a_world: MakeWorl
     assert found.rows.inputs.take(np.array(at)).dense.tobytes() == page.rows.inputs.dense.tobytes()
 
 
-def sampled(world: FeedWorld, n: int) -> list[str]:
-    """Return the requests whose candidates were logged."""
-    for i in range(n):
-        world.page(viewer_id=1_000 + i, request_id=f"r{i}", limit=1)
-    return [event.event_id for event in world.features.events if type(event.payload) is CandidatesLogged]
+def sampled(share: float, *, is_dry_run: bool = False) -> set[str]:
+    """Return which of 400 requests are sampled."""
+    params = ParamSet({CANDIDATES_SHARE.name: share})
+    found = set()
+    for i in range(400):
+        query = Query(f"r{i}", 20, NOW_MS, 5, params, is_dry_run=is_dry_run)
+        if is_request_logged(query):
+            found.add(query.request_id)
+    return found
 
 
-def test_the_sampled_share_hangs_on_the_request_alone(a_world: MakeWorld) -> None:
-    events = posts_by(100, 1, 2)
-    chosen = [
-        sampled(a_world(events, config=PATIENT, params={CANDIDATES_SHARE.name: share}), 60) for share in (0.3, 0.3, 0.6)
-    ]
-    assert chosen[0] == chosen[1]
-    assert 8 <= len(chosen[0]) <= 30
-    assert set(chosen[0]) < set(chosen[2])
+def test_the_sampled_share_hangs_on_the_request_alone() -> None:
+    few, more = sampled(0.1), sampled(0.5)
+    assert few == sampled(0.1)
+    assert few < more
+    assert 20 <= len(few) <= 65
+    assert 150 <= len(more) <= 250
+    assert (len(sampled(0.0)), len(sampled(1.0)), len(sampled(1.0, is_dry_run=True))) == (0, 400, 0)
 
 
 def test_nothing_is_logged_of_what_nobody_gets(a_world: MakeWorld) -> None:

@@ -368,6 +368,7 @@ def test_the_observer_gets_the_report(a_world: World) -> None:
     assert {c.component for c in report.components} >= {"in_network", "counters", "claims", "names"}
     assert [(name, c.component) for name, c, _ in observer.side_effects] == [
         ("home", "log_served"),
+        ("home", "log_features"),
         ("home", "remember_ranked"),
     ]
 

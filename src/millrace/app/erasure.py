@@ -110,7 +110,7 @@ class Eraser:
         ]
         if not done:
             return
-        self._purge_late_pages([self._rule(erasure) for erasure in done], done[0].at)
+        self._purge_late_pages([(self._rule(erasure), erasure.at) for erasure in done])
         for erasure in done:
             self._warehouse.erase(erasure.user, self._rule(erasure).posts, before=erasure.at)
             self._forget_pages(erasure.user)
@@ -137,9 +137,9 @@ class Eraser:
             logger.info("erasure: %d log records purged up to offset %d", n_purged, total(records.end))
         self._content.note_scanned(waiting, total(records.end))
 
-    def _purge_late_pages(self, rules: list[SubjectRule], since: int) -> None:
+    def _purge_late_pages(self, rules: list[tuple[SubjectRule, int]]) -> None:
         topics = {self._codec.registry.by_name(Served.__name__).topic, *self._topics_of_inputs}
-        start = max(since, total(self._log.begin()))
+        start = max(min(at for _, at in rules), total(self._log.begin()))
         consumer = self._log.subscribe("keeper", topics=topics, start=(start,))
         try:
             while len(records := consumer.poll(self._records_per_step)):
@@ -149,12 +149,12 @@ class Eraser:
         finally:
             consumer.close()
 
-    def _shows_any(self, data: bytes, rules: list[SubjectRule]) -> bool:
+    def _shows_any(self, data: bytes, rules: list[tuple[SubjectRule, int]]) -> bool:
         try:
             payload = self._codec.decode(data).payload
         except SchemaError:
             return False
-        return any(rule.shows_posts(payload) for rule in rules)
+        return any(rule.shows_posts(payload) or rule.is_of_before(payload, at) for rule, at in rules)
 
     def _rows_about(self, records: RecordBatch, waiting: list[PendingErasure]) -> Iterator[int]:
         rules = [(erasure, self._rule(erasure), erasure.user.encode()) for erasure in waiting]

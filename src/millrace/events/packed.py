@@ -32,7 +32,7 @@ _decode_head = msgspec.msgpack.Decoder(list[tuple[str, str, tuple[int, ...]]]).d
 
 def pack_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """Return arrays of numbers and flags as bytes."""
-    plain = {name: np.ascontiguousarray(a, dtype=a.dtype.newbyteorder("<")) for name, a in arrays.items()}
+    plain = {name: a.astype(a.dtype.newbyteorder("<"), copy=False) for name, a in arrays.items()}
     head = _encode_head([(name, a.dtype.str, a.shape) for name, a in plain.items()])
     parts = [len(head).to_bytes(4, "little"), head, *(a.tobytes() for a in plain.values())]
     return bytes([_VERSION]) + zlib.compress(b"".join(parts), _LEVEL)

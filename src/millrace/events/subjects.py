@@ -78,6 +78,11 @@ class SubjectRule:
             return self.mentions(payload)
         return isinstance(payload, Served) and any(item.post_id in self.posts for item in payload.items)
 
+    def is_of_before(self, payload: Payload, at: int) -> bool:
+        """Whether this is what models saw of one of the users, at a log position up to ``at``, logged whenever."""
+        is_theirs = isinstance(payload, InputsLogged) and payload.viewer_id in self.users
+        return is_theirs and bool(payload.state_offset) and payload.state_offset[0] <= at
+
     def without_posts(self, payload: Payload) -> Payload:
         """Return a page without the users' posts."""
         if isinstance(payload, InputsLogged):

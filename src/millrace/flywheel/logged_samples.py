@@ -44,6 +44,11 @@ _CONTENT: Final = (PostCreated, PostEdited, PostDeleted, PostAnnotated)
 _FEEDBACK: Final = (Served, Impression, Engagement)
 _ROWS: Final = 1_000
 _TEXTS: Final = 4_096
+_BY_STATE: Final = (
+    "least(coalesce(CAST(payload ->> '$.state_offset[0]' AS BIGINT), log_offset), log_offset), log_offset"
+)
+"""The order of the log positions that pages were made at."""
+
 _COLUMNS: Final = "log_offset, event_time_ms, appended_ms, event_id, source, type, payload"
 
 logger = logging.getLogger(__name__)
@@ -110,8 +115,8 @@ class LoggedSamples:
         for found in _events(self._connection, self._codec, _FEEDBACK):
             join.hear(found.offset, found.time_ms, found.event)
         self._slates = join.join()
-        requests = self._slates.requests.tolist()
-        self._slate_of = {request: slate for slate, request in enumerate(requests) if request != NO_ID}
+        keys = zip(self._slates.viewers.tolist(), self._slates.requests.tolist(), strict=True)
+        self._slate_of = {key: slate for slate, key in enumerate(keys) if key[1] != NO_ID}
 
     def samples(self, from_ms: int = 0, until_ms: int = MAX_TIME_MS) -> SampleSet:
         """Return the pages that were made within a span and seen, with labels.
@@ -206,10 +211,9 @@ class LoggedSamples:
         """Yield what was logged in the order of the log positions that pages were made at; ties as slates have them."""
         waiting: list[_Page] = []
         n_others = 0
-        for offset, time_ms, _, event in _events(self._connection, self._codec, (kind,), by_state=True):
+        found = _events(self._connection, self._codec, (kind,), _BY_STATE, (from_ms, until_ms))
+        for offset, time_ms, _, event in found:
             payload = event.payload
-            if not from_ms <= time_ms < until_ms:
-                continue
             cut = min(payload.state_offset[0], offset) if payload.state_offset else offset
             request = self._hasher.one(IdKind.REQUEST, payload.request_id)
             viewer = self._hasher.one(IdKind.USER, payload.viewer_id)
@@ -221,7 +225,9 @@ class LoggedSamples:
             if waiting and waiting[0].cut != cut:
                 yield from sorted(waiting, key=lambda page: (page.slate, page.offset))
                 waiting = []
-            waiting.append(_Page(offset, cut, time_ms, request, self._slate_of.get(request, -1), inputs))
+            # Whose request it was is not for clients to say: what others name it for is another slate.
+            slate = self._slate_of.get((viewer, request), -1)
+            waiting.append(_Page(offset, cut, time_ms, request, slate, inputs))
         yield from sorted(waiting, key=lambda page: (page.slate, page.offset))
         if n_others:
             logger.warning("%d logged requests are left out: of other features than this version's", n_others)
@@ -273,18 +279,26 @@ class _Found(NamedTuple):
 
 
 def _events(
-    connection: duckdb.DuckDBPyConnection, codec: EventCodec, kinds: tuple[type[Any], ...], *, by_state: bool = False
+    connection: duckdb.DuckDBPyConnection,
+    codec: EventCodec,
+    kinds: tuple[type[Any], ...],
+    order: str = "log_offset",
+    span: tuple[int, int] = (0, MAX_TIME_MS + 1),
 ) -> Iterator[_Found]:
-    """Yield events of some types, in log order, or in that of the state they were made at."""
-    names = ", ".join(f"'{kind.__name__}'" for kind in kinds)
-    cut = "least(coalesce(CAST(payload ->> '$.state_offset[0]' AS BIGINT), log_offset), log_offset), "
-    query = f"SELECT {_COLUMNS} FROM events WHERE type IN ({names}) ORDER BY {cut if by_state else ''}log_offset"  # noqa: S608 - names of classes
+    """Yield the events of some types whose effective times lie within a span, in an order."""
+    types = {kind.__name__: codec.registry.by_name(kind.__name__) for kind in kinds}
+    # The topic is part of the files' paths: files of others are not opened.
+    topics = ", ".join(sorted({f"'{kind.topic}'" for kind in types.values()}))
+    names = ", ".join(f"'{name}'" for name in types)
     cursor = connection.cursor()
-    cursor.execute(query)
-    types = {kind.__name__: codec.registry.by_name(kind.__name__).payload for kind in kinds}
+    cursor.execute(
+        f"SELECT {_COLUMNS} FROM events WHERE topic IN ({topics}) AND type IN ({names}) "  # noqa: S608 - our own names
+        f"AND least(event_time_ms, appended_ms) BETWEEN ? AND ? ORDER BY {order}",
+        (span[0], span[1] - 1),
+    )
     while rows := cursor.fetchmany(_ROWS):
         for offset, event_time_ms, appended_ms, event_id, source, name, text in rows:
-            payload = msgspec.json.decode(text, type=types[name])
+            payload = msgspec.json.decode(text, type=types[name].payload)
             event = Event(event_id=event_id, event_time_ms=event_time_ms, source=source, payload=payload)
             yield _Found(offset, min(event_time_ms, appended_ms), appended_ms, event)
 

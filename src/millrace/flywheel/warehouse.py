@@ -248,6 +248,8 @@ class Warehouse:
         payload = msgspec.json.decode(row["payload"], type=payload_type)
         if is_late:
             # The page was made before the erasure and logged after it.
+            if rule.is_of_before(payload, before):
+                return None
             changed = rule.without_posts(payload) if rule.shows_posts(payload) else payload
         elif rule.is_about(payload):
             return None
