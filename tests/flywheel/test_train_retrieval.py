@@ -62,7 +62,7 @@ def test_viewers_come_to_lie_near_the_posts_of_their_topic(tmp_path: Path) -> No
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    samples = planted_samples(100)
+    samples = planted_samples(160)
     whole, _ = train_retrieval(samples, QUICK, folder=tmp_path / "whole")
 
     def killed_at_6(done: int, _all: int) -> None:

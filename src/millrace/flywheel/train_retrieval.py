@@ -74,7 +74,7 @@ class RetrievalTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     hidden: Annotated[int, Meta(ge=1)] = 128
     reads: Annotated[tuple[PostPart, ...], Meta(description="what is read of a post")] = COLD
     positives: Annotated[tuple[str, ...], Meta(description="actions that say that a post was wanted")] = POSITIVES
-    n_epochs: Annotated[float, Meta(gt=0)] = 4.0
+    n_epochs: Annotated[float, Meta(gt=0)] = 2.0
     n_slates: Annotated[int, Meta(ge=1, description="pages of a step")] = 64
     n_random: Annotated[int, Meta(ge=1, description="posts of a step that are drawn evenly from all live ones")] = 512
     log_q_scale: Annotated[

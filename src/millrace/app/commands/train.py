@@ -207,7 +207,7 @@ def retrieval(
         typer.Option(min=0.1, help="Newest hours that are learned from; default: all.", show_default=False),
     ] = None,
     size: Annotated[str, typer.Option(help="nano, small or large.")] = "nano",
-    epochs: Annotated[float, typer.Option(min=0.01, help="How often every page with a like is seen.")] = 4.0,
+    epochs: Annotated[float, typer.Option(min=0.01, help="How often every page with a like is seen.")] = 2.0,
     post_ids: Annotated[
         bool, typer.Option(help="Read posts' ids as well: sharper for old posts, blind for new ones.")
     ] = False,
@@ -223,7 +223,7 @@ def retrieval(
     older half, the figures are of its newer half: how much of what viewers wanted is among the 100 and the 500 nearest
     of all live posts, beside the posts that were wanted most by everybody. Cold posts were shown less than 10 times.
 
-    Example: millrace train retrieval --epochs 2
+    Example: millrace train retrieval --epochs 3
 
     Example: millrace train retrieval --hours 48 --json
     """
