@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from millrace.app.commands.init import make_home
 from millrace.app.settings import Settings
-from millrace.app.social_refresh import SocialFollower, SocialRefresher, configured_encoders, newest_vectors
+from millrace.app.social_refresh import (
+    SocialFollower,
+    SocialFollowers,
+    SocialRefresher,
+    configured_encoders,
+    live_encoders,
+    newest_vectors,
+)
 from millrace.base.errors import SchemaError, StoreError
 from millrace.features.social_lookup import SocialLookup
 from millrace.features.social_network import SocialNetwork, SocialShape
 from millrace.features.social_vectors import FILE_NAME, SocialVectors
 from millrace.mixer.feed_state import FeedState
+from millrace.models.config import RankerConfig
+from millrace.registry.manifest import Description
+from millrace.registry.registry import Registry
 from millrace.stores.config import StoresConfig
 
 SHAPE = SocialShape(n_layers=2, dim=4, hidden=6, n_signature=64)
@@ -100,6 +111,37 @@ def test_encoders_that_no_model_has_any_more_leave_nothing_behind(settings: Sett
     assert refresher.refresh(a_state((1, 2))) == 0
     assert not any(settings.social_dir.iterdir())
     assert configured_encoders(settings) == {}
+
+
+def test_the_encoders_of_all_that_serves_are_refreshed(settings: Settings, model: Path) -> None:
+    registry = Registry(settings.models_dir)
+    assert live_encoders(settings) == {}
+    said = Description(kind="ranker", feature_schema_hash="f", from_ms=0, until_ms=1)
+    (model / "ranker.json").write_bytes(msgspec.json.encode(RankerConfig(social=DIGEST)))
+    reads = registry.publish(model, said, now_ms=1_000)
+    registry.promote({"ranker": reads.version}, now_ms=1_000)
+    (model / "ranker.json").write_bytes(msgspec.json.encode(RankerConfig()))
+    reads_none = registry.publish(model, said, now_ms=2_000)
+    (model / "ranker.json").write_bytes(b"{")
+    damaged = registry.publish(model, said, now_ms=3_000)
+    registry.promote({"ranker": reads_none.version}, lane="b", now_ms=3_000)
+    registry.promote({"ranker": damaged.version}, lane="c", now_ms=3_000)
+    assert live_encoders(settings) == {DIGEST: registry.folder("ranker", reads.version)}
+
+
+def test_a_worker_follows_for_all_its_models_and_forgets_those_that_are_gone(settings: Settings, model: Path) -> None:
+    state = a_state((1, 2), (2, 3))
+    followers = SocialFollowers(settings.social_dir)
+    kept, gone = (SocialLookup(SocialVectors.load(model), state.follow_graph) for _ in range(2))
+    followers.follow(kept, DIGEST)
+    followers.follow(gone, DIGEST)
+    del gone
+    SocialRefresher(lambda: {DIGEST: model}, settings.social_dir).refresh(state)
+    assert followers.poll() == 1
+    assert followers.poll() == 0
+    (settings.social_dir / DIGEST / FILE_NAME).write_bytes(b"half of a file")
+    assert followers.poll() == 0  # told in the log; the old vectors go on
+    assert kept.vectors(np.array([1, 2, 3]))[1].all()
 
 
 def test_a_model_without_its_own_encoder_is_refused(settings: Settings, model: Path) -> None:

@@ -342,7 +342,7 @@ def run_keeper(
 def open_keeper(settings: Settings) -> Keeper:
     """Build the keeper of a home; call it in the process that runs it, and hold `keeper_lock`."""
     from millrace.app import wiring
-    from millrace.app.social_refresh import SocialRefresher, configured_encoders
+    from millrace.app.social_refresh import SocialRefresher, live_encoders
     from millrace.mixer.trace import viewer_mark
     from millrace.stores.trace_erasure import forget_traces
 
@@ -362,7 +362,7 @@ def open_keeper(settings: Settings) -> Keeper:
             claims.forget(hasher.one(IdKind.USER, user))
         forget_traces(settings.traces_dir, viewer_mark(user))
 
-    refresher = SocialRefresher(lambda: configured_encoders(settings), settings.social_dir)
+    refresher = SocialRefresher(lambda: live_encoders(settings), settings.social_dir)
 
     def refresh_social() -> int:
         return refresher.refresh(replica.state)

@@ -11,14 +11,17 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from weakref import WeakKeyDictionary, ref
 
 from millrace.app.settings import Settings
-from millrace.base.errors import SchemaError, StoreError
+from millrace.base.errors import ConfigError, SchemaError, StoreError
 from millrace.features.social_graph import SocialGraph
 from millrace.features.social_lookup import SocialLookup
 from millrace.features.social_vectors import FILE_NAME, SocialVectors
 from millrace.inference.model_vectors import own_social_vectors
+from millrace.inference.numpy_runner import load_config
 from millrace.mixer.feed_state import FeedState
+from millrace.registry.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +110,7 @@ class SocialFollower:
     """
 
     def __init__(self, lookup: SocialLookup, folder: Path, digest: str) -> None:
-        self._lookup = lookup
+        self._lookup = ref(lookup)  # a model that is gone must not be kept by what follows for it
         self._folder = folder
         self._digest = digest
         self._seen = self._stamp()
@@ -123,9 +126,9 @@ class SocialFollower:
         stamp = self._stamp()
         if stamp is None or stamp == self._seen:
             return False
-        vectors = own_social_vectors(self._folder, self._digest)
-        if vectors is not None:
-            self._lookup.replace(vectors)
+        vectors, lookup = own_social_vectors(self._folder, self._digest), self._lookup()
+        if vectors is not None and lookup is not None:
+            lookup.replace(vectors)
         self._seen = stamp
         return True
 
@@ -137,6 +140,51 @@ class SocialFollower:
         return stat.st_ino, stat.st_mtime_ns
 
 
+class SocialFollowers:
+    """All look-ups of a worker that follow the keeper; those of models that are gone are forgotten.
+
+    Parameters
+    ----------
+    social_dir
+        `Settings.social_dir`.
+    """
+
+    def __init__(self, social_dir: Path) -> None:
+        self._social_dir = social_dir
+        self._followers: WeakKeyDictionary[SocialLookup, SocialFollower] = WeakKeyDictionary()
+
+    def follow(self, lookup: SocialLookup, digest: str) -> None:
+        """Let a look-up have what is refreshed from now on, by the encoder of a digest."""
+        self._followers[lookup] = SocialFollower(lookup, self._social_dir / digest, digest)
+
+    def poll(self) -> int:
+        """Take over what was refreshed; return for how many look-ups. Off the path of requests: files are read."""
+        n_taken = 0
+        for follower in list(self._followers.values()):
+            try:
+                n_taken += follower.poll()
+            except (StoreError, SchemaError) as error:  # the old vectors go on
+                logger.warning("%s", error)
+        return n_taken
+
+
+def live_encoders(settings: Settings) -> dict[str, Path]:
+    """Return the social encoders of the rankers that serve, by digest, and a folder that holds each.
+
+    Those are the config's ranker, and what any lane of the registry serves or would be rolled back to.
+    """
+    pointer = (registry := Registry(settings.models_dir)).pointer()
+    named = sorted(pointer.named()) if pointer else []
+    found: dict[str, Path] = {}
+    for kind, version in named:
+        if kind == "ranker":
+            try:
+                found |= _encoder_of(registry.folder(kind, version))
+            except ConfigError as error:  # whoever serves it refuses it too; the others are refreshed
+                logger.warning("%s", error)
+    return found | configured_encoders(settings)
+
+
 def configured_encoders(settings: Settings) -> dict[str, Path]:
     """Return the encoder of the config's ranker by its digest, if it reads one.
 
@@ -145,10 +193,11 @@ def configured_encoders(settings: Settings) -> dict[str, Path]:
     ConfigError
         If the ranker's files are missing or damaged.
     """
-    from millrace.inference.numpy_runner import load_config
-
     if not settings.config.home.ranker:
         return {}
-    folder = Path(settings.home, settings.config.home.ranker)
+    return _encoder_of(Path(settings.home, settings.config.home.ranker))
+
+
+def _encoder_of(folder: Path) -> dict[str, Path]:
     digest = load_config(folder).social
     return {digest: folder} if digest else {}
