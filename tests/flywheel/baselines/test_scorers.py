@@ -82,9 +82,7 @@ def test_of_nothing_nothing_is_known(name: str) -> None:
 
 def test_ranks_count_who_is_ahead_ties_by_id_without_what_was_liked() -> None:
     corpus = np.array([30, 20, 10, 5, 99])  # likings: 1, 3, 2, 0, 0
-    ranks = ranks_of(
-        Popularity(LIKINGS), histories([], [20], [20, 10], []), np.array([30, 30, 30, 99]), corpus
-    )
+    ranks = ranks_of(Popularity(LIKINGS), histories([], [20], [20, 10], []), np.array([30, 30, 30, 99]), corpus)
     assert ranks.tolist() == [3, 2, 1, 5]
     with pytest.raises(SourceDataError, match="lacks a wanted post"):
         ranks_of(Popularity(LIKINGS), histories([]), np.array([7]), corpus)

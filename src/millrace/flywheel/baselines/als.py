@@ -77,9 +77,7 @@ class Als:
         found = np.zeros((len(histories), len(post_ids)), dtype=np.float32)
         if len(known) and len(histories):
             with self._one_thread():
-                viewers = self._model.recalculate_user(
-                    np.arange(len(histories)), self._interactions.rows_of(histories)
-                )
+                viewers = self._model.recalculate_user(np.arange(len(histories)), self._interactions.rows_of(histories))
             found[:, known] = viewers @ self._model.item_factors[column[known]].T
         return found
 
