@@ -65,7 +65,9 @@ def measure_baselines(
             "samples", value=len(samples), problem="too few slates to learn from", remedy="take a longer span"
         )
     rows, seen = samples.rows_of(newest), samples.rows_of(learned)
-    positives = {action: int((samples.labels[seen, head] > 0).sum()) for head, action in enumerate(samples.meta.actions)}
+    positives = {
+        action: int((samples.labels[seen, head] > 0).sum()) for head, action in enumerate(samples.meta.actions)
+    }
     held_out: dict[str, tuple[HeadFigures, ...]] = {}
     with show_progress("fitting baselines") as step:
         step.total(len(names))

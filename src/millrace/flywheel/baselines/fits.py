@@ -25,7 +25,11 @@ FITS: Final[dict[str, Fit]] = {
 }
 """Name to what fits it."""
 
-SCORERS: Final[dict[str, Callable[[Interactions], Scorer]]] = {"popularity": Popularity, "item_knn": ItemKnn, "als": Als}
+SCORERS: Final[dict[str, Callable[[Interactions], Scorer]]] = {
+    "popularity": Popularity,
+    "item_knn": ItemKnn,
+    "als": Als,
+}
 """Those that retrieve, too."""
 
 
