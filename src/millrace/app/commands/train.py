@@ -268,3 +268,54 @@ def retrieval(
         f"{trained.n_steps}; in {trained.folder}",
         soft_wrap=True,
     )
+
+
+@app.command("baselines")
+def baselines(
+    names: Annotated[
+        str, typer.Option("--names", help="Which, with commas.")
+    ] = "popularity,item_knn,als,counters_calibrated,lightgbm",
+    hours: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Newest hours that are learned from; default: all.", show_default=False),
+    ] = None,
+    home: HomeOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit what needs no network, and measure it on the pages that `train ranker` is measured on.
+
+    Popularity, item-kNN, ALS (the library implicit), the counters calibrated, and LightGBM on the counters; those that
+    can retrieve are asked for the posts that were liked on these pages, too. Nothing is kept: they are there to be
+    compared with. Needs the extra millrace[bench], not PyTorch.
+
+    Example: millrace train baselines --names popularity,lightgbm
+    """
+    from millrace.app.baselines import measure_baselines
+    from millrace.app.commands.printing import notes, print_json, print_table, progress
+    from millrace.app.training import home_samples
+
+    settings = open_settings(home, overrides, checks_params=True)
+    wanted = [name for name in names.split(",") if name]
+    measured = measure_baselines(home_samples(settings, progress, hours=hours), wanted, progress)
+    if as_json:
+        print_json(measured)
+        return
+    print_table(
+        "baselines on the newest pages",
+        ("action", "baseline", "learned", "held out", "AUC", "entropy", "calibration"),
+        [
+            (
+                head.action,
+                name,
+                head.n_learned,
+                head.n_held_out,
+                *(f"{figure:.3f}" for figure in (head.auc, head.normalised_entropy, head.calibration)),
+            )
+            for name, heads in measured.held_out.items()
+            for head in heads
+        ],
+    )
+    for name, recalls in measured.recall.items():
+        found = ", ".join(f"{cutoff} {share:.3f}" for cutoff, share in recalls.items())
+        notes().print(f"{name}: {found} of {measured.n_wanted:,} liked among {measured.n_corpus:,} posts")

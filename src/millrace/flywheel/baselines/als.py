@@ -9,9 +9,7 @@ Hu, Koren, Volinsky: Collaborative filtering for implicit feedback datasets, ICD
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,11 +57,9 @@ class Als:
 
     def __init__(self, interactions: Interactions, config: AlsConfig | None = None) -> None:
         config = config or AlsConfig()
-        als, limits = library("implicit.als"), library("threadpoolctl")
+        als = library("implicit.als")
         self._interactions = interactions
-        # Threads of the algebra below would only get in each other's way, and implicit warns of them.
-        self._one_thread: Callable[[], AbstractContextManager[Any]] = partial(limits.threadpool_limits, 1, "blas")
-        with self._one_thread():
+        with _one_thread():
             self._model = als.AlternatingLeastSquares(
                 factors=config.n_factors,
                 regularization=config.regularization,
@@ -81,7 +77,7 @@ class Als:
         known = np.flatnonzero(column >= 0)
         found = np.zeros((len(histories), len(post_ids)), dtype=np.float32)
         if len(known) and len(histories):
-            with self._one_thread():
+            with _one_thread():
                 viewers = self._model.recalculate_user(np.arange(len(histories)), self._interactions.rows_of(histories))
             found[:, known] = viewers @ self._model.item_factors[column[known]].T
         return found
@@ -90,3 +86,9 @@ class Als:
 def fit_als(samples: SampleSet, learned: Int64Array, validated: Int64Array) -> Predict:
     """Return predictions by ALS over the learned slates, calibrated on the validated ones."""
     return by_score(scored_rows(Als(Interactions.of(samples, learned))), samples, learned, validated)
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """Keep the algebra below to one thread: more only get in each other's way, and implicit warns of them."""
+    limits: AbstractContextManager[Any] = library("threadpoolctl").threadpool_limits(1, "blas")
+    return limits

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from millrace.base.errors import ConfigError
 from millrace.base.ids import Int64Array
-from millrace.flywheel.baselines.als import fit_als
-from millrace.flywheel.baselines.contract import Fit, Predict
+from millrace.flywheel.baselines.als import Als, fit_als
+from millrace.flywheel.baselines.contract import Fit, Predict, Scorer
 from millrace.flywheel.baselines.counters import fit_counters
-from millrace.flywheel.baselines.item_knn import fit_item_knn
-from millrace.flywheel.baselines.popularity import fit_popularity
+from millrace.flywheel.baselines.interactions import Interactions
+from millrace.flywheel.baselines.item_knn import ItemKnn, fit_item_knn
+from millrace.flywheel.baselines.popularity import Popularity, fit_popularity
 from millrace.flywheel.baselines.trees import fit_trees
 from millrace.flywheel.sample_set import SampleSet
 
@@ -23,6 +24,13 @@ FITS: Final[dict[str, Fit]] = {
     "lightgbm": fit_trees,
 }
 """Name to what fits it."""
+
+SCORERS: Final[dict[str, Callable[[Interactions], Scorer]]] = {
+    "popularity": Popularity,
+    "item_knn": ItemKnn,
+    "als": Als,
+}
+"""Those that retrieve, too."""
 
 
 def fit_baselines(

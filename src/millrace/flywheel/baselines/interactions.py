@@ -9,6 +9,7 @@ import numpy as np
 
 from millrace.base.actions import DERIVED, POSITIVE
 from millrace.base.ids import Int64Array
+from millrace.flywheel.baselines.libraries import library
 from millrace.flywheel.sample_set import SampleSet, ranges, starts_of
 from millrace.pipeline.ragged import Ragged
 
@@ -83,8 +84,6 @@ def liked_histories(samples: SampleSet, slates: Int64Array) -> Ragged:
 
 
 def _sparse(rows: Int64Array, columns: Int64Array, shape: tuple[int, int]) -> Any:
-    from scipy.sparse import csr_matrix
-
     pairs = np.unique(rows * max(shape[1], 1) + columns)
     where = (pairs // max(shape[1], 1), pairs % max(shape[1], 1))
-    return csr_matrix((np.ones(len(pairs), dtype=np.float32), where), shape=shape)
+    return library("scipy.sparse").csr_matrix((np.ones(len(pairs), dtype=np.float32), where), shape=shape)

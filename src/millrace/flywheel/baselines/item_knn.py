@@ -15,6 +15,7 @@ import numpy as np
 from millrace.base.ids import Int64Array
 from millrace.flywheel.baselines.contract import Predict, by_score, scored_rows
 from millrace.flywheel.baselines.interactions import Interactions
+from millrace.flywheel.baselines.libraries import library
 from millrace.flywheel.sample_set import Float32Array, SampleSet
 from millrace.pipeline.ragged import Ragged
 
@@ -64,12 +65,11 @@ def fit_item_knn(samples: SampleSet, learned: Int64Array, validated: Int64Array)
 
 def _similarities(interactions: Interactions, n_neighbours: int, shrinkage: float) -> Any:
     """Return each post's nearest neighbours, `scipy.sparse.csr_matrix` of shape (n_posts, n_posts)."""
-    from scipy.sparse import csr_matrix, vstack
-
+    sparse = library("scipy.sparse")
     matrix = interactions.matrix().tocsc()
     n_posts = matrix.shape[1]
     norms = np.sqrt(np.bincount(interactions.columns, minlength=n_posts))
-    blocks = [csr_matrix(np.zeros((0, n_posts), dtype=np.float32))]
+    blocks = [sparse.csr_matrix((0, n_posts), dtype=np.float32)]
     for first in range(0, n_posts, _POSTS_AT_ONCE):
         both = (matrix[:, first : first + _POSTS_AT_ONCE].T @ matrix).tocoo()
         row, column = both.row.astype(np.int64), both.col.astype(np.int64)
@@ -82,5 +82,5 @@ def _similarities(interactions: Interactions, n_neighbours: int, shrinkage: floa
         begins = np.searchsorted(row, np.arange(n_rows))
         is_near = np.arange(len(row)) - begins[row] < n_neighbours
         near = (similarity[is_near].astype(np.float32), (row[is_near], column[is_near]))
-        blocks.append(csr_matrix(near, shape=(n_rows, n_posts)))
-    return vstack(blocks, format="csr")
+        blocks.append(sparse.csr_matrix(near, shape=(n_rows, n_posts)))
+    return sparse.vstack(blocks, format="csr")

@@ -1,4 +1,7 @@
-"""Popularity: what many liked is liked. To rank: a post's likings as known at the time; to retrieve: a count."""
+"""Popularity: what many liked is liked.
+
+To rank, what is known of a post's likings at the time of the request; to retrieve, a count.
+"""
 
 from __future__ import annotations
 
