@@ -111,7 +111,7 @@ class SlateInputs(Hydrator):
 
     def hydrate(self, query: Query, batch: CandidateBatch) -> HydratedValues:
         """Return the inputs of the page's rows."""
-        return {**_inputs(self._encoder, query, batch)}
+        return dict(_inputs(self._encoder, query, batch).items())
 
 
 def _inputs(encoder: CandidateEncoder, query: Query, batch: CandidateBatch) -> ColumnValues:
