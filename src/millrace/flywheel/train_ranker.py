@@ -40,6 +40,7 @@ REPORT_NAME: Final = "report.json"
 SERVED_NAME: Final = "served"
 SOURCES_NAME: Final = "sources"
 _EVAL_SLATES: Final = 128
+_N_SORTED: Final = 32
 
 
 class RankerTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -287,7 +288,9 @@ def _drawn(
 ) -> RankerBatch:
     """Return a step's slates: every epoch in another order, every history cut at another place."""
     epoch, place = divmod(step, per_epoch)
-    order = np.random.default_rng((config.seed, epoch)).permutation(len(learned))
+    order = alike_in_length(
+        np.diff(samples.history_starts)[learned], config.n_slates, np.random.default_rng((config.seed, epoch))
+    )
     slates = learned[order[place * config.n_slates : (place + 1) * config.n_slates]]
     rng = np.random.default_rng((config.seed, epoch, place))
     share = rng.uniform(config.min_history_frac, 1.0, len(slates))
@@ -300,6 +303,29 @@ def _drawn(
         history_posts=batch.history_posts
         * torch.from_numpy(rng.random(batch.history_posts.shape[:2]) >= config.post_dropout)[..., None],
     )
+
+
+def alike_in_length(
+    lengths: np.ndarray[Any, np.dtype[np.int64]], n_at_once: int, rng: np.random.Generator
+) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Return all places in random order, so that those of one batch are alike in length: padding costs as much as data.
+
+    Parameters
+    ----------
+    lengths
+        Shape (n,).
+    n_at_once
+        Size of a batch; what does not fill one comes last.
+    rng
+        Decides what is near each other, and the order of the batches.
+    """
+    order = rng.permutation(len(lengths))
+    for first in range(0, len(order), _N_SORTED * n_at_once):
+        some = slice(first, first + _N_SORTED * n_at_once)
+        order[some] = order[some][np.argsort(lengths[order[some]], kind="stable")]
+    n_whole = len(order) // n_at_once
+    batches = order[: n_whole * n_at_once].reshape(n_whole, n_at_once)
+    return np.concatenate([batches[rng.permutation(n_whole)].ravel(), order[n_whole * n_at_once :]])
 
 
 def _loss(model: LearnedRanker, batch: RankerBatch, config: RankerTraining, head_weights: Tensor) -> Tensor:
