@@ -6,7 +6,7 @@ it leaves, unless a model has done so; for a sampled request all ranked rows are
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -107,7 +107,7 @@ class SlateInputs(Hydrator):
         return _inputs(self._encoder, query, batch)
 
 
-def _inputs(encoder: CandidateEncoder, query: Query, batch: CandidateBatch) -> ColumnValues:
+def _inputs(encoder: CandidateEncoder, query: Query, batch: CandidateBatch) -> dict[Any, Any]:
     if INPUT_DENSE in batch and is_encoded(batch).all():
         return {INPUT_DENSE: batch[INPUT_DENSE], INPUT_LANGUAGE: batch[INPUT_LANGUAGE]}
     viewer = query[VIEWER_INPUTS]

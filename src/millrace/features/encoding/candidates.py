@@ -123,6 +123,15 @@ class CandidateInputs(NamedTuple):
         """Return some of the rows."""
         return CandidateInputs(self.post_ids[rows], self.author_ids[rows], self.languages[rows], self.dense[rows])
 
+    def joined(self, more: CandidateInputs) -> CandidateInputs:
+        """Return these rows, and more behind them."""
+        return CandidateInputs(
+            np.concatenate([self.post_ids, more.post_ids]),
+            np.concatenate([self.author_ids, more.author_ids]),
+            np.concatenate([self.languages, more.languages]),
+            np.concatenate([self.dense, more.dense]),
+        )
+
 
 def dense_fields(actions: ActionSpace) -> tuple[str, ...]:
     """Return the names of the dense fields, in order."""
