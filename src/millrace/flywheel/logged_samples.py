@@ -30,7 +30,7 @@ from millrace.events.envelope import MAX_TIME_MS, AnyEvent, Event
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged, InputsLogged
 from millrace.events.feed_events import Engagement, Impression, Served
 from millrace.features.encoding.candidates import schema_hash
-from millrace.features.encoding.logged import CUT, SERVED, LoggedInputs, read_inputs
+from millrace.features.encoding.logged import CUT, SERVED, LoggedInputs, LoggedRows, read_inputs
 from millrace.flywheel.sample_builder import SampleBuilder
 from millrace.flywheel.sample_set import Float32Array, SampleSet
 from millrace.flywheel.slate_join import SlateJoin
@@ -163,7 +163,8 @@ class LoggedSamples:
         slates = self._slates
         builder = SampleBuilder(self._codec.actions, self._source)
         texts = _Texts(self._connection, self._codec, TextIndex(self._content, self._hasher))
-        teachers, scores, has_labels, stages = [], [], [], []
+        rows: list[LoggedRows] = []
+        has_labels: list[npt.NDArray[np.bool_]] = []
         for page in self._pages(CandidatesLogged, from_ms, until_ms):
             found = page.inputs.rows
             labels = np.zeros((len(found), len(self._codec.actions)), dtype=np.float32)
@@ -188,19 +189,17 @@ class LoggedSamples:
                 request=page.request,
                 weights=weights,
             )
-            teachers.append(found.predictions)
-            scores.append(found.scores)
+            rows.append(found)
             has_labels.append(is_seen)
-            stages.append(found.stages)
         samples = _some(builder, "sampled requests with candidates")
-        stage = np.concatenate(stages)
+        stages = np.concatenate([found.stages for found in rows])
         return LoggedCandidates(
             samples=samples,
-            teacher=np.concatenate(teachers),
-            scores=np.concatenate(scores),
+            teacher=np.concatenate([found.predictions for found in rows]),
+            scores=np.concatenate([found.scores for found in rows]),
             has_labels=np.concatenate(has_labels),
-            is_served=stage == SERVED,
-            is_cut=stage == CUT,
+            is_served=stages == SERVED,
+            is_cut=stages == CUT,
         )
 
     def close(self) -> None:

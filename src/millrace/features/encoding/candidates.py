@@ -114,15 +114,6 @@ class CandidateInputs(NamedTuple):
     languages: UInt8Array
     dense: UInt8Array
 
-    def with_more(self, others: CandidateInputs) -> CandidateInputs:
-        """Return these, and others behind them."""
-        return CandidateInputs(
-            np.concatenate([self.post_ids, others.post_ids]),
-            np.concatenate([self.author_ids, others.author_ids]),
-            np.concatenate([self.languages, others.languages]),
-            np.concatenate([self.dense, others.dense]),
-        )
-
     @property
     def n(self) -> int:
         """How many candidates."""
@@ -131,6 +122,15 @@ class CandidateInputs(NamedTuple):
     def take(self, rows: npt.NDArray[np.intp]) -> CandidateInputs:
         """Return some of the rows."""
         return CandidateInputs(self.post_ids[rows], self.author_ids[rows], self.languages[rows], self.dense[rows])
+
+    def joined(self, more: CandidateInputs) -> CandidateInputs:
+        """Return these rows, and more behind them."""
+        return CandidateInputs(
+            np.concatenate([self.post_ids, more.post_ids]),
+            np.concatenate([self.author_ids, more.author_ids]),
+            np.concatenate([self.languages, more.languages]),
+            np.concatenate([self.dense, more.dense]),
+        )
 
 
 def dense_fields(actions: ActionSpace) -> tuple[str, ...]:

@@ -247,7 +247,7 @@ def _joined(ranked: LoggedRows, cut: LoggedRows) -> LoggedRows:
 
     return LoggedRows(
         post_ids=np.concatenate([ranked.post_ids, cut.post_ids]),
-        inputs=ranked.inputs.with_more(cut.inputs),
+        inputs=ranked.inputs.joined(cut.inputs),
         predictions=with_nothing(ranked.predictions),
         baseline=None if ranked.baseline is None else with_nothing(ranked.baseline),
         scores=np.concatenate([ranked.scores, cut.scores]),
