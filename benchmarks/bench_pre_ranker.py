@@ -33,7 +33,24 @@ from millrace.testing.builders import a_batch_of, a_post_created
 N_POSTS: Final = 50_000
 N_HISTORY: Final = 128
 N_ROUNDS: Final = 60
-_WORDS: Final = "feed wheel river water cats bread goal star light song code paper field train cloud stone".split()
+_WORDS: Final = [
+    "feed",
+    "wheel",
+    "river",
+    "water",
+    "cats",
+    "bread",
+    "goal",
+    "star",
+    "light",
+    "song",
+    "code",
+    "paper",
+    "field",
+    "train",
+    "cloud",
+    "stone",
+]
 
 
 class Setting(NamedTuple):
@@ -140,7 +157,7 @@ def figures(setting: Setting, n: int, n_rounds: int = N_ROUNDS) -> dict[str, flo
     took = interleave(
         {
             "ours": lambda number: light.predict(viewer, requests[number % 16], kept),
-            "viewer": lambda number: light.encode(viewer, kept),
+            "viewer": lambda _number: light.encode(viewer, kept),
             "assemble": lambda number: light.assemble(requests[number % 16], kept),
             "score": lambda number: light.score(floats[number % 16], encoded),
         },

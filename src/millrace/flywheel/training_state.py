@@ -34,7 +34,9 @@ class TrainingState:
         After how many steps the validation loss was least, and how small.
     """
 
-    def __init__(self, path: Path, stamp: str, model: nn.Module, optimisers: Mapping[str, torch.optim.Optimizer]):
+    def __init__(
+        self, path: Path, stamp: str, model: nn.Module, optimisers: Mapping[str, torch.optim.Optimizer]
+    ) -> None:
         self._path, self._stamp = path, stamp
         self._model, self._optimisers = model, optimisers
         self._best: dict[str, Tensor] = {}

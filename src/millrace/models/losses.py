@@ -43,7 +43,7 @@ def distillation_losses(
     temperature: float,
     soft_share: float,
 ) -> Tensor:
-    """Return the weighted mean loss of each head of a student, shape (n_actions,): part its teacher's, part the labels'.
+    """Return the weighted mean loss of each head of a student, shape (n_actions,): its teacher's and the labels'.
 
     Discrete heads follow the teacher at a temperature (Hinton, Vinyals and Dean 2015): both logits are divided by it,
     so that what is rare is told apart too, and the loss is multiplied by its square, so that gradients keep their size.
