@@ -1,4 +1,4 @@
-"""`PostVectors`: what a pre-ranker's tables say of posts: text and id, added up; kept until a post changes.
+"""`PostVectors`: what a pre-ranker's tables say of posts: text and id, added up; kept until the post changes.
 
 A text is up to 64 rows of a table, which would be most of a candidate's cost. Neither text nor id depend on viewer or
 time, so that their sum is kept beside the row that the post has in the `TextIndex`, under the number of the row's last

@@ -5,7 +5,7 @@ learned queries (Lin et al. 2017) into interests, and each hidden unit looks at 
 of them: since that is linear in the candidate, all interests together are one matrix, and cost a candidate nothing.
 
 A candidate's vector is a sum of what its text, its post, its author and its language are each projected to, so that
-projected tables are what is served, and the sum of text and post can be kept (`millrace.inference.post_vectors`).
+projected tables are what is served, and text and post can be added up once a post (`millrace.inference.post_vectors`).
 Everything reads assembled floats (`millrace.models.config.PreRankerConfig.history_width` and its siblings).
 """
 

@@ -26,6 +26,8 @@ from millrace.mixer.pre_rankers.value_pre_ranker import (
     ValuePreRanker,
 )
 from millrace.mixer.rankers.counters_ranker import CountersRanker
+from millrace.mixer.trace import Trace, TracePacker
+from millrace.mixer.trace_reading import TraceReading
 from millrace.pipeline.column import PROVENANCE
 from millrace.testing.builders import a_follow
 from millrace.testing.pipeline_builders import a_batch, a_query
@@ -139,10 +141,17 @@ def test_without_a_model_counters_may_decide(make_world: MakeWorld) -> None:
 
 
 def test_why_tells_of_a_post_that_was_cut(make_world: MakeWorld) -> None:
-    world = make_world(Light(), pre_rank__max_candidates=2)
+    light = Light()
+    world = make_world(light, pre_rank__max_candidates=2)
+    best, cut = world.post_id(1000), world.post_id(1100)
+    light.likes = {best: 0.9, world.post_id(1200): 0.8}
     _, result = world.page_with_result(limit=1)
-    cut = np.flatnonzero(result.dropped_by)
-    assert {result.drop_names[code] for code in result.dropped_by[cut].tolist()} == {"pre_ranker"}
+    pipeline = world.service.pipeline
+    trace = Trace(TracePacker(pipeline, ActionSpace().names).pack(result))
+    why = TraceReading(trace, pipeline).why(trace.row_of(cut), "1100")
+    assert (why.verdict, why.dropped_by) == ("dropped", "pre_ranker")
+    assert why.summary.startswith("Dropped by pre_ranker: others looked better to the cheap ranker")
+    assert TraceReading(trace, pipeline).why(trace.row_of(best), "1000").verdict == "shown"
 
 
 def test_every_post_comes_onto_some_page_whatever_is_cut(make_world: MakeWorld) -> None:
