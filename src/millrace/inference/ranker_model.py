@@ -44,6 +44,11 @@ class RankerModel:
         The weight that projects what depends on a post alone, shape (d, candidate_width - n_dense).
     viewer_bytes, content_bytes
         What may be kept of viewers and of posts.
+
+    Attributes
+    ----------
+    config, tables
+        The ranker's.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-            help="in-network, log, pipeline, sources, dpp, why, fan-out, restart, feed, world, loop or ann."
+            help="in-network, log, pipeline, sources, dpp, why, fan-out, restart, feed, world, loop, ann or rank."
         ),
     ],
     as_json: JsonOption = False,
