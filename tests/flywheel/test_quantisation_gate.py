@@ -127,7 +127,7 @@ def test_a_head_that_got_worse_is_named(change: object, figure: str) -> None:
 
 def test_a_head_with_few_positives_has_no_say_and_none_at_all_is_no_proof() -> None:
     labels, probs = predictions(100)
-    verdict = judge(ACTIONS, labels, probs, 0.5 * probs, QuantisationBounds(min_positives=90))
+    verdict = judge(ACTIONS, labels, probs, probs * np.float32(0.5), QuantisationBounds(min_positives=90))
     assert not verdict.is_accepted
     assert verdict.reasons == ("no head has 90 positives to judge by",)
     assert verdict.heads["like"].auc_lost is None

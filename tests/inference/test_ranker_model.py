@@ -1,5 +1,6 @@
 """What serves reads what was learned: floats, and predictions, are those of training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from millrace.flywheel.train_ranker import predicted
 from millrace.inference.assembler import Assembler
 from millrace.inference.ranker_model import RankerModel
 from millrace.inference.tables import EmbeddingTables, mean_rows, mean_rows_reference
-from millrace.models.config import RankerConfig, TableConfig, TrunkConfig
+from millrace.models.config import N_SURFACES, RankerConfig, TableConfig, TrunkConfig
 from millrace.models.export import export_ranker, export_tables
 from millrace.models.learned_ranker import LearnedRanker
 from millrace.testing.sample_builders import planted_samples
@@ -106,6 +107,18 @@ def test_a_served_model_predicts_what_the_trained_one_does(
     none = rows.take(np.empty(0, dtype=np.intp))
     assert served.predict(viewer, none, lambda ids: tokens_of(samples, ids)).shape == (0, len(samples.meta.actions))
     served.close()
+
+
+def test_surfaces_of_a_wide_model_are_in_their_place(samples: SampleSet) -> None:
+    config = RankerConfig(trunk=TrunkConfig(tables=TableConfig(width=64)), actions=samples.meta.actions, n_dense=1)
+    tables = EmbeddingTables(*(np.zeros((300, 64), dtype=np.float32) for _ in range(4)))
+    viewer, _ = inputs_of(samples, 0)
+    surfaces = np.arange(viewer.history.n, dtype=np.uint8) % 3
+    viewer = replace(viewer, history=viewer.history._replace(surfaces=surfaces))
+    floats = Assembler(config, tables).viewer(viewer, lambda ids: np.zeros((len(ids), 64), dtype=np.uint16)).history[0]
+    found = floats[:, config.history_width - N_SURFACES :]
+    assert found.sum(axis=1).tolist() == (surfaces > 0).tolist()
+    assert found[surfaces > 0].argmax(axis=1).tolist() == surfaces[surfaces > 0].tolist()
 
 
 def test_a_second_page_comes_from_the_caches_and_is_the_same_to_the_bit(samples: SampleSet, folder: Path) -> None:

@@ -94,8 +94,8 @@ def test_an_output_of_zeros_stays_zero() -> None:
 
 def test_a_range_is_the_largest_magnitude_unless_it_is_one_of_a_kind() -> None:
     even = RNG.uniform(-2.0, 2.0, (1_000, 4)).astype(np.float32)
-    assert ranges_of([{"a": even}, {"a": even / 2}])["a"] == pytest.approx(2.0, abs=0.01)
-    odd = (normal(100_000, 1) * 0.1).astype(np.float32)
+    assert ranges_of([{"a": even}, {"a": even * np.float32(0.5)}])["a"] == pytest.approx(2.0, abs=0.01)
+    odd = normal(100_000, 1) * np.float32(0.1)
     odd[0] = 2.0
     assert ranges_of([{"a": odd}])["a"] < 1.9
 

@@ -51,6 +51,11 @@ class RankerModel:
         Where it was opened from.
     viewer_bytes, content_bytes
         What may be kept of viewers and of posts.
+
+    Attributes
+    ----------
+    config, tables
+        The ranker's.
     """
 
     def __init__(

@@ -17,7 +17,8 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-            help="in-network, log, pipeline, sources, dpp, why, fan-out, restart, feed, world, loop, ann or pre-ranker."
+            help="in-network, log, pipeline, sources, dpp, why, fan-out, restart, feed, world, loop, ann, rank, "
+            "pre-ranker or batcher."
         ),
     ],
     as_json: JsonOption = False,
