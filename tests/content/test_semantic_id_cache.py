@@ -34,7 +34,8 @@ def an_index(*events: AnyEvent, max_posts: int = 100) -> TextIndex:
 
 
 def of_texts(*texts: str) -> list[list[int]]:
-    return codebooks().encode(text_vectors(texts)).tolist()
+    codes: list[list[int]] = codebooks().encode(text_vectors(texts)).tolist()
+    return codes
 
 
 def test_codes_are_those_of_the_texts_and_missing_ones_are_minus_one() -> None:
