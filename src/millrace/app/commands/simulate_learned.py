@@ -122,7 +122,11 @@ def _head_rows(figures: LearnedFigures) -> tuple[tuple[str, ...], list[tuple[obj
 
 def _slice_rows(figures: LearnedFigures) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
     """Return the slices of learned predictions that are furthest from what is true."""
-    learned = [part for part in figures.judgement.slices if part.prediction in figures.rankers]
+    learned = [
+        part
+        for part in figures.judgement.slices
+        if part.prediction in figures.rankers and math.isfinite(part.calibration.value)
+    ]
     learned.sort(key=lambda part: -abs(part.calibration.value - 1.0))
     rows: list[tuple[object, ...]] = [
         (part.action, part.prediction, part.slice, part.n, round(part.n_true), _shown(part.calibration))
