@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -12,6 +13,9 @@ from millrace.app.commands.options import JsonOption
 if TYPE_CHECKING:
     from millrace.app.simulation.learned import LearnedFigures
     from millrace.simulator.judge.intervals import Estimate
+
+_N_SLICES: Final = 15
+"""Slices in the table; all are in the JSON."""
 
 
 def learned(
@@ -116,12 +120,13 @@ def _head_rows(figures: LearnedFigures) -> tuple[tuple[str, ...], list[tuple[obj
     return columns, rows
 
 
-_N_SLICES = 15
-
-
 def _slice_rows(figures: LearnedFigures) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
     """Return the slices of learned predictions that are furthest from what is true."""
-    learned = [part for part in figures.judgement.slices if part.prediction in figures.rankers]
+    learned = [
+        part
+        for part in figures.judgement.slices
+        if part.prediction in figures.rankers and math.isfinite(part.calibration.value)
+    ]
     learned.sort(key=lambda part: -abs(part.calibration.value - 1.0))
     rows: list[tuple[object, ...]] = [
         (part.action, part.prediction, part.slice, part.n, round(part.n_true), _shown(part.calibration))
@@ -131,8 +136,11 @@ def _slice_rows(figures: LearnedFigures) -> tuple[tuple[str, ...], list[tuple[ob
 
 
 def _share(estimate: Estimate) -> str:
-    return f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
+    """Return a share with half its interval; alone where too few people were seen for an interval."""
+    half = (estimate.high - estimate.low) / 2
+    return f"{estimate.value:.1%}" + (f" ±{half:.1%}" if math.isfinite(half) else "")
 
 
 def _shown(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    half = (estimate.high - estimate.low) / 2
+    return f"{estimate.value:.3f}" + (f" ±{half:.3f}" if math.isfinite(half) else "")
