@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -347,7 +348,7 @@ class TestMessages:
         one = request.candidates
         bad = some_candidates(gated.config, 1)
         bad[0, 0, 0] = np.nan
-        changes = {
+        changes: dict[str, dict[str, Any]] = {
             "do not fill shape": {"candidates": msgspec.structs.replace(one, shape=(1, 8, one.shape[2]))},
             "not of shape": {"candidates": as_message(some_candidates(gated.config, 2))},
             "a number is not finite": {"candidates": as_message(bad)},

@@ -49,7 +49,7 @@ def test_bytes_are_counted_and_never_more_than_the_bound(puts: list[tuple[bytes,
 @pytest.mark.parametrize("part", ["profile", "history", "mask"])
 def test_a_key_names_all_that_an_encoder_reads(part: str) -> None:
     viewers = some_viewers(small_config(), 1)
-    same = Viewers(*(array.copy() for array in viewers))
+    same = Viewers(viewers.profile.copy(), viewers.history.copy(), viewers.mask.copy())
     assert viewers_key(viewers) == viewers_key(same)
     array = getattr(same, part)
     array[0, -1] = array[0, -1] == 0
