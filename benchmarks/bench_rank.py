@@ -34,6 +34,7 @@ from millrace.content.ngrams import MAX_TOKENS
 from millrace.features.encoding.buckets import SCALE
 from millrace.features.encoding.candidates import CandidateInputs, dense_fields
 from millrace.features.encoding.history import HistoryTokens
+from millrace.features.encoding.vector_inputs import VectorInputs
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.onnx_runner import OnnxRunner, open_session
 from millrace.inference.ranker_model import RankerModel
@@ -86,8 +87,8 @@ def naive_session(config: RankerConfig, weights: dict[str, Array], n: int, folde
     return open_session(folder / f"naive{n}.onnx")
 
 
-def a_page(config: RankerConfig) -> tuple[ViewerInputs, CandidateInputs, Any]:
-    """Return encoded inputs of a page, and what tells texts."""
+def a_page(config: RankerConfig) -> tuple[ViewerInputs, CandidateInputs, Any, VectorInputs]:
+    """Return encoded inputs of a page, and what tells texts and their vectors."""
     rng = np.random.default_rng(4)
     ids = rng.integers(1, 2**62, N_HISTORY + N)
     texts = rng.integers(1, 1_000, (len(ids), MAX_TOKENS)).astype(np.uint16)
@@ -109,7 +110,9 @@ def a_page(config: RankerConfig) -> tuple[ViewerInputs, CandidateInputs, Any]:
         np.ones(N, dtype=np.uint8),
         rng.integers(0, 99, (N, config.n_dense)).astype(np.uint8),
     )
-    return viewer, candidates, lambda wanted: texts[np.searchsorted(ids, wanted)]
+    whole = rng.integers(-30, 30, (len(ids), config.trunk.text_width), dtype=np.int8)
+    vectors = VectorInputs(texts_of=lambda wanted: whole[np.searchsorted(ids, wanted)])
+    return viewer, candidates, lambda wanted: texts[np.searchsorted(ids, wanted)], vectors
 
 
 def activation_ranges(config: RankerConfig, weights: dict[str, Array], encoded: EncodedViewers, folder: Path) -> Ranges:
