@@ -43,6 +43,8 @@ class HomeModelLoader:
         Dense fields of a candidate.
     precision
         What rankers multiply in, where their gates let them.
+    rank_servers
+        Where rankers run; none: here.
 
     Attributes
     ----------
@@ -50,10 +52,13 @@ class HomeModelLoader:
         As given.
     """
 
-    def __init__(self, schema: str, n_dense: int, precision: Precision = "fp32") -> None:
+    def __init__(
+        self, schema: str, n_dense: int, precision: Precision = "fp32", rank_servers: tuple[str, ...] = ()
+    ) -> None:
         self.schema = schema
         self._n_dense = n_dense
         self._precision: Precision = precision
+        self._rank_servers = rank_servers
 
     def open(self, folders: Mapping[Kind, Path], versions: Mapping[str, str]) -> HomeModels:
         """Return the models of folders.
@@ -63,7 +68,7 @@ class HomeModelLoader:
         ConfigError, SchemaError
             If files are missing or damaged, or a model was trained on other features.
         """
-        ranker = RankerModel.open(folders["ranker"], self.schema, self._precision) if "ranker" in folders else None
+        ranker = self._ranker(folders["ranker"]) if "ranker" in folders else None
         retrieval, pre_ranker = folders.get("retrieval"), folders.get("pre_ranker")
         return HomeModels(
             ranker=ranker,
@@ -71,6 +76,13 @@ class HomeModelLoader:
             pre_ranker=PreRankerModel.open(pre_ranker, self.schema) if pre_ranker else None,
             versions=versions,
         )
+
+    def _ranker(self, folder: Path) -> RankerModel:
+        if not self._rank_servers:
+            return RankerModel.open(folder, self.schema, self._precision)
+        from millrace.inference.grpc_runner import GrpcRunner  # an extra: grpcio
+
+        return RankerModel.open(folder, self.schema, runner=GrpcRunner.of_folder(folder, self._rank_servers))
 
     def load(self, artefacts: Artefacts) -> HomeModels:
         """Return the models of artefacts of the registry."""

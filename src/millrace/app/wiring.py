@@ -351,7 +351,8 @@ def build_model_loader(settings: Settings) -> HomeModelLoader:
     from millrace.features.encoding.candidates import dense_fields, schema_hash
 
     actions = build_actions(settings)
-    return HomeModelLoader(schema_hash(actions), len(dense_fields(actions)), settings.config.home.precision)
+    home = settings.config.home
+    return HomeModelLoader(schema_hash(actions), len(dense_fields(actions)), home.precision, home.rank_servers)
 
 
 def build_live_models(

@@ -50,6 +50,10 @@ class HomeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "trained (quantisation.json beside its graphs tells), and fp32 elsewhere"
         ),
     ] = "fp32"
+    rank_servers: Annotated[
+        tuple[str, ...],
+        Meta(description="host:port of `millrace rank-server`s that run the ranker; none: every worker runs it itself"),
+    ] = ()
     unsafe_labels: Annotated[
         tuple[str, ...],
         Meta(description="Safety labels of posts and accounts that hide a post from everybody"),
