@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from millrace.base.ids import Int64Array
+from millrace.base.ids import NO_ID, Int64Array
 from millrace.features.encoding.buckets import SCALE
 from millrace.features.encoding.hashing import id_rows
 from millrace.features.encoding.posts import PostInputs
@@ -61,6 +61,8 @@ class RetrievalBatch(NamedTuple):
         Shape (m,): log of how often a batch is expected to hold the post.
     is_masked
         Shape (n, m), bool: no negative of this row.
+    is_beside
+        Shape (n, m), bool: was on the row's own page, and the viewer left it.
     weights
         Shape (n,): a viewer's positives on one page weigh 1 together.
     """
@@ -71,6 +73,7 @@ class RetrievalBatch(NamedTuple):
     targets: Tensor
     log_q: Tensor
     is_masked: Tensor
+    is_beside: Tensor
     weights: Tensor
 
     def to(self, device: str) -> RetrievalBatch:
@@ -95,6 +98,8 @@ class BatchMaker:
         Posts of a batch that are drawn evenly from the live catalogue.
     max_age_ms
         How old a live post may be.
+    no_author_frac
+        Share of a batch's posts whose author is left out, so that their texts must do.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class BatchMaker:
         *,
         n_random: int,
         max_age_ms: int,
+        no_author_frac: float = 0.0,
     ) -> None:
         self._samples = samples
         self._catalogue = catalogue
@@ -113,6 +119,7 @@ class BatchMaker:
         self._config = config
         self._n_random = n_random
         self._max_age_ms = max_age_ms
+        self._no_author_frac = no_author_frac
         self._row_in_catalogue = catalogue.find(np.asarray(samples.post_ids))
         self._times_ms = np.sort(np.asarray(samples.now_ms))
 
@@ -149,16 +156,23 @@ class BatchMaker:
         place = np.minimum(np.searchsorted(columns, known), len(columns) - 1)
         is_here = columns[place] == known
         acted[slate_of_known[is_here], place[is_here]] = True
+        beside = np.zeros_like(acted)
+        beside[slate_of_row[at >= 0], np.searchsorted(columns, at[at >= 0])] = True
+        beside &= ~acted
         acted |= ~catalogue.is_live(columns, now_ms, self._max_age_ms)
 
+        posts = catalogue.posts.take(columns)
+        has_author = rng.random(len(columns)) >= self._no_author_frac
+        posts = posts._replace(author_ids=np.where(has_author, posts.author_ids, NO_ID))
         n_positives = np.bincount(slate_of, minlength=len(slates))
         return RetrievalBatch(
             viewers=ranker_batch(samples, slates, self._config.inputs, max_history),
-            posts=post_batch(catalogue.posts.take(columns), self._config.trunk.tables),
+            posts=post_batch(posts, self._config.trunk.tables),
             slate_of=torch.from_numpy(slate_of),
             targets=torch.from_numpy(targets),
             log_q=torch.from_numpy(self._log_q(columns, len(slates), len(live))),
             is_masked=torch.from_numpy(acted[slate_of]),
+            is_beside=torch.from_numpy(beside[slate_of]),
             weights=torch.from_numpy((1.0 / n_positives[slate_of]).astype(np.float32)),
         )
 

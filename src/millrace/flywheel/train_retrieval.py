@@ -81,6 +81,13 @@ class RetrievalTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         float,
         Meta(ge=0, description="1: a post that is shown often is no worse for that; 0: it counts as shown often"),
     ] = 1.0
+    page_weight: Annotated[
+        float,
+        Meta(ge=0, description="weight of telling what was wanted from the rest of its page, which was shown as well"),
+    ] = 1.0
+    no_author_frac: Annotated[
+        float, Meta(ge=0, le=1, description="posts of a step whose author is left out, so that their texts must do")
+    ] = 0.3
     no_history_frac: Annotated[
         float, Meta(ge=0, le=1, description="histories that are left out whole, so that new viewers are known too")
     ] = 0.1
@@ -174,7 +181,15 @@ def train_retrieval(
     dense = torch.optim.AdamW(model.dense_parameters(), config.learning_rate, weight_decay=config.weight_decay)
     tables = RowwiseAdaGrad(model.tables.parameters(), config.table_learning_rate)
     max_age_ms = int(config.max_age_h * _HOUR_MS)
-    batches = BatchMaker(samples, catalogue, is_positive, retrieval, n_random=config.n_random, max_age_ms=max_age_ms)
+    batches = BatchMaker(
+        samples,
+        catalogue,
+        is_positive,
+        retrieval,
+        n_random=config.n_random,
+        max_age_ms=max_age_ms,
+        no_author_frac=config.no_author_frac,
+    )
     per_epoch = max(len(learned) // config.n_slates, 1)
     n_steps = max(round(per_epoch * config.n_epochs), 1)
     folder.mkdir(parents=True, exist_ok=True)
@@ -364,7 +379,12 @@ def _loss(model: LearnedRetrieval, batch: RetrievalBatch, config: RetrievalTrain
     viewers = model.viewers(*assembled_viewers(batch.viewers, model.tables))
     posts = model.posts(assembled_posts(batch.posts, model.tables))
     scores = (viewers @ posts.T)[batch.slate_of] / model.temperature()
-    return sampled_softmax(scores, batch.targets, config.log_q_scale * batch.log_q, batch.is_masked, batch.weights)
+    loss = sampled_softmax(scores, batch.targets, config.log_q_scale * batch.log_q, batch.is_masked, batch.weights)
+    if config.page_weight == 0.0:
+        return loss
+    # All of a page was shown: here it does not count how likely a post was to be shown to this viewer.
+    nothing = torch.zeros_like(batch.log_q)
+    return loss + config.page_weight * sampled_softmax(scores, batch.targets, nothing, ~batch.is_beside, batch.weights)
 
 
 def _told(found: Recall, model: LearnedRetrieval) -> dict[str, float]:
