@@ -36,6 +36,7 @@ from millrace.stream.log import total
 
 if TYPE_CHECKING:
     from millrace.app.home_retrieval import HomeRetrieval
+    from millrace.app.social_refresh import SocialFollowers
     from millrace.inference.live_models import LiveModels
     from millrace.mixer.explain import Explainer
     from millrace.mixer.feed_state import FeedState
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from millrace.stores.trace_store import FileTraces, NoTraces
 
 _GAUGES_EVERY_S: Final = 1.0
+_REFRESHED_EVERY_S: Final = 10.0
 _IDLE_S: Final = 0.2
 _BETWEEN_S: Final = 0.02
 """A step of filling an index takes about as long: requests get every other moment."""
@@ -85,6 +87,8 @@ class FeedApp:
         Tells which models a request asks for.
     retrieval
         The post indexes of this process.
+    followers
+        Take over the social vectors that the keeper refreshes.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class FeedApp:
         models: LiveModels[HomeModels],
         lanes: LaneReader,
         retrieval: HomeRetrieval,
+        followers: SocialFollowers,
     ) -> None:
         self._replica = replica
         self._live = live
@@ -114,6 +119,7 @@ class FeedApp:
         self._clock = clock
         self._models = models
         self._retrieval = retrieval
+        self._followers = followers
         self._writer = ServedWriter(door.append, metrics, config.server.served_batch_ms)
         self._features = FeaturesWriter(door.append, metrics)
         routes = [
@@ -239,13 +245,15 @@ class FeedApp:
         gauges = asyncio.create_task(self._report_state(), name="gauges")
         following = asyncio.create_task(self._live.follow(), name="live params")
         filling = asyncio.create_task(self._fill_indexes(), name="post indexes")
+        refreshing = asyncio.create_task(self._take_refreshed(), name="social vectors")
         try:
             yield
         finally:
             gauges.cancel()
             following.cancel()
             filling.cancel()
-            await asyncio.gather(gauges, following, filling, return_exceptions=True)
+            refreshing.cancel()
+            await asyncio.gather(gauges, following, filling, refreshing, return_exceptions=True)
             if self._service is not None:
                 await self._service.drain()
             await self._writer.stop()
@@ -259,6 +267,12 @@ class FeedApp:
         while True:
             is_whole = self._retrieval.advance()
             await asyncio.sleep(_IDLE_S if is_whole else _BETWEEN_S)
+
+    async def _take_refreshed(self) -> None:
+        """Take over refreshed social vectors: files are read aside."""
+        while True:
+            await asyncio.sleep(_REFRESHED_EVERY_S)
+            await asyncio.to_thread(self._followers.poll)
 
     async def _report_state(self) -> None:
         while True:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from millrace.app.home_retrieval import HomeRetrieval
     from millrace.app.live_params import LiveParams
     from millrace.app.metrics import Metrics
+    from millrace.app.social_refresh import SocialFollowers
     from millrace.app.tokens import ViewerTokens
     from millrace.events.importers.mapped import FileKind
     from millrace.events.importers.options import ImportOptions
@@ -270,6 +271,7 @@ def build_feed_service(
     revise: Revise | None = None,
     models: ModelSource | None = None,
     retrieval: HomeRetrieval | None = None,
+    followers: SocialFollowers | None = None,
 ) -> FeedService:
     """Return the feed service over a restored replica; its stages are listed in `millrace.mixer.home_pipeline`.
 
@@ -290,6 +292,8 @@ def build_feed_service(
         Gives pages their models; None: those that the config or the registry name now.
     retrieval
         Hears what the replica folds; None: indexes are filled when they are first asked.
+    followers
+        Takes over social vectors that the keeper refreshes; None: nothing does.
     """
     from millrace.app.home_retrieval import HomeRetrieval
     from millrace.app.secret import load_or_make_secret, subkey
@@ -302,7 +306,9 @@ def build_feed_service(
     return FeedService(
         replica,
         replace(
-            _home_parts(settings, replica.state, replica.content, served_logger, claims, clock or replica.clock),
+            _home_parts(
+                settings, replica.state, replica.content, served_logger, claims, clock or replica.clock, followers
+            ),
             features_logger=features_logger if config.home.logs_features else None,
             revise=revise,
             models=models or build_models(settings),
@@ -324,6 +330,7 @@ def _home_parts(
     served_logger: ServedLogger | None = None,
     claims: ClaimStore | None = None,
     clock: Clock | None = None,
+    followers: SocialFollowers | None = None,
 ) -> HomeParts:
     from millrace.mixer.home_pipeline import HomeParts
 
@@ -334,7 +341,7 @@ def _home_parts(
         actions=build_actions(settings),
         clock=clock or build_event_clock(settings),
         served_logger=served_logger,
-        vectors_for=build_vectors(settings, state),
+        vectors_for=build_vectors(settings, state, followers),
     )
 
 
@@ -398,8 +405,10 @@ def build_models(settings: Settings, live: LiveModels[HomeModels] | None = None)
     return LeasedModels(live)
 
 
-def build_vectors(settings: Settings, state: FeedState) -> VectorsFor:
+def build_vectors(settings: Settings, state: FeedState, followers: SocialFollowers | None = None) -> VectorsFor:
     """Return what gives each model the vectors that it was trained with, over a state; made once a model and state.
+
+    ``followers`` takes over what the keeper refreshes; None: the vectors stay as they are now.
 
     It raises `StoreError` or `SchemaError` where a ranker's social encoder is missing, damaged, or another than it was
     trained with.
@@ -421,6 +430,8 @@ def build_vectors(settings: Settings, state: FeedState) -> VectorsFor:
         if found is None:
             social = newest_vectors(settings, model.folder, model.config.social)
             lookup = None if social is None else SocialLookup(social, state.follow_graph)
+            if lookup is not None and followers is not None:
+                followers.follow(lookup, model.config.social)
             found = made[model] = vector_inputs(model.codebooks, lookup, state.texts)
         return found
 
@@ -524,8 +535,8 @@ def build_http_app(
     """
     from millrace.app.door import DoorThread
     from millrace.app.feed_app import FeedApp
-    from millrace.app.home_retrieval import HomeRetrieval
     from millrace.app.metrics import MetricsObserver
+    from millrace.app.social_refresh import SocialFollowers
 
     metrics = build_metrics(settings)
     codec = build_codec(settings)
@@ -535,7 +546,7 @@ def build_http_app(
     traces = build_traces(settings)
 
     live_models = build_live_models(settings, metrics.models)
-    retrieval = retrieval or HomeRetrieval()
+    retrieval, followers = retrieval or HomeRetrieval(), SocialFollowers(settings.social_dir)
 
     def make_service(served_logger: ServedLogger, features_logger: ServedLogger) -> FeedService:
         return build_feed_service(
@@ -548,6 +559,7 @@ def build_http_app(
             clock=clock,
             models=build_models(settings, live_models),
             retrieval=retrieval,
+            followers=followers,
         )
 
     live, gate = build_live_params(settings, metrics), build_gate(settings)
@@ -565,6 +577,7 @@ def build_http_app(
         live_models,
         build_lanes(settings),
         retrieval,
+        followers,
     ).asgi
 
 
