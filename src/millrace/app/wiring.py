@@ -535,6 +535,7 @@ def build_http_app(
     """
     from millrace.app.door import DoorThread
     from millrace.app.feed_app import FeedApp
+    from millrace.app.home_retrieval import HomeRetrieval
     from millrace.app.metrics import MetricsObserver
     from millrace.app.social_refresh import SocialFollowers
 
