@@ -5,6 +5,9 @@
    (`X-Request-ID`) is the same page, and that pages are full.
 3. Pages are asked for at random (Poisson) moments, 40 a second, whether or not earlier ones have come (open loop), for
    active viewers, while 200 events a second come in. Latency counts from the moment at which a page was due.
+   Pages are made with models (``--models``): retrieval by two towers, pre-ranking of all that was found, ranking of
+   500.
+   Their weights are first weights, which cost what learned ones do.
 4. ``cpu_ms_per_request`` is user and system time of all Millrace processes in that time over answered requests.
 
 Usage: python benchmarks/bench_feed.py [--rate 40] [--seconds 60] [--keep FOLDER]
@@ -31,9 +34,20 @@ import feed_world
 import harness
 from bench_restart import Server, append_events, pss_bytes, run
 from millrace.app.commands.init import make_home
+from millrace.app.settings import load_settings
 
 _HOME = "/api/v1/timeline/home"
 _BUDGET_MS = 20.0
+_PUBLISHED_MS = {
+    "context": 5.0,
+    "retrieval": 50.0,
+    "hydrate": 5.0,
+    "features": 10.0,
+    "inference": 25.0,
+    "re-rank": 5.0,
+    "filter": 5.0,
+}
+"""What an industrial feed has published of its stages."""
 _WARM_S = 8.0
 _N_CONNECTIONS = 32  # taken in turn, as many visitors' are, so that all workers get their share
 
@@ -45,6 +59,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--posts", type=int, default=1_000_000)
+    parser.add_argument("--models", choices=("none", "nano", "small"), default="nano", help="size; none: counters rank")
     parser.add_argument("--keep", type=Path, default=None, help="where to keep the world, for a later run within hours")
     args = parser.parse_args()
     sizes = feed_world.Sizes(n_users=args.users, n_posts=args.posts, n_engagements=args.posts)
@@ -64,6 +79,10 @@ def bench(folder: Path, sizes: feed_world.Sizes, args: argparse.Namespace) -> No
         append_events(settings, feed_world.events(sizes, feed_world.now_ms()))
         harness.note(f"written in {time.perf_counter() - started_s:.0f} s; folding it")
     run(home, "checkpoint")
+    if args.models != "none":
+        from untrained_models import let_untrained_serve
+
+        let_untrained_serve(load_settings(home), folder / "models", args.models)
     server = Server(home, n_workers=2)
     try:
         harness.note(f"ready after {server.wait_ready(600):.1f} s")
@@ -128,6 +147,9 @@ class Load:
             n_users=self._sizes.n_users,
             n_posts=self._sizes.n_posts,
             latency_ms=sample["latency_ms"],
+            models=self._args.models,
+            published_ms=_PUBLISHED_MS,
+            ours_ms=beside_published(sample["latency_ms"]),
         )
 
     async def _sample(self, n: int) -> dict[str, Any]:
@@ -215,6 +237,19 @@ class Connection:
         if not top.startswith("http/1.1 2"):
             raise OSError(top.splitlines()[0] + answer[:200].decode(errors="replace"))
         return answer
+
+
+def beside_published(latency_ms: dict[str, float]) -> dict[str, float]:
+    """Return our stages under the published names; encoding for models is part of inference here."""
+    groups = {
+        "context": ("query_hydrator",),
+        "retrieval": ("source", "merge"),
+        "hydrate": ("hydrator", "late_hydrator"),
+        "inference": ("pre_ranker", "ranker"),
+        "re-rank": ("re_ranker", "selector"),
+        "filter": ("filter", "late_filter"),
+    }
+    return {name: sum(latency_ms.get(stage, 0.0) for stage in stages) for name, stages in groups.items()}
 
 
 def wait_all_ready(server: Server) -> None:

@@ -15,7 +15,7 @@ from millrace.base.ids import Int64Array
 from millrace.content.semantic_ids import Codebooks, SemanticIdSettings
 from millrace.features.encoding.candidates import CandidateInputs
 from millrace.features.encoding.history import HistoryTokens
-from millrace.features.encoding.vector_inputs import VectorInputs
+from millrace.features.encoding.vector_inputs import TEXT_SCALE, VectorInputs
 from millrace.features.encoding.vector_sources import VectorSources
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.features.social_history import SocialHistory
@@ -37,7 +37,7 @@ from millrace.testing.sample_builders import HOUR_MS, planted_samples
 TRUNK = TrunkConfig(
     d=16, n_layers=2, n_heads=2, max_history=8, tables=TableConfig(width=8, n_post_rows=64, n_author_rows=16)
 )
-N_MEDIA = 5
+N_MEDIA, N_TEXT = 5, 64
 SHAPE = SocialShape(n_layers=1, dim=6, hidden=4, n_signature=64)
 MOMENTS_MS = np.array([0, 2 * HOUR_MS], dtype=np.int64)
 
@@ -81,7 +81,7 @@ def media_of(post_ids: Int64Array) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def config(samples: SampleSet, sources: VectorSources) -> RankerConfig:
     return RankerConfig(
-        trunk=msgspec.structs.replace(sized(TRUNK, sources), media_width=N_MEDIA),
+        trunk=msgspec.structs.replace(sized(TRUNK, sources), media_width=N_MEDIA, text_width=N_TEXT),
         actions=samples.meta.actions,
         n_dense=samples.dense.shape[1],
         schema=samples.meta.schema,
@@ -138,6 +138,7 @@ def served_vectors(samples: SampleSet, sources: VectorSources, slate: int, has_m
         codes_of=lambda ids: books.encode(samples.text_vectors[samples.texts_of(ids)]),
         social_of=lambda ids: history.vectors(ids, np.full(len(ids), samples.now_ms[slate])),
         media_of=media_of if has_media else None,
+        texts_of=lambda ids: np.asarray(samples.text_vectors[samples.texts_of(ids)]),
     )
 
 
@@ -159,8 +160,9 @@ def test_serving_assembles_the_floats_that_training_learned_from(
         mine = assembler.viewer(viewer, lambda ids: samples.text_tokens[samples.texts_of(ids)], looked_up)
         assert np.abs(mine.profile - profile).max() < 1e-6
         assert np.abs(mine.history - history).max() < 1e-6
-        floats = assembler.candidates(rows, lambda ids: samples.text_tokens[samples.texts_of(ids)], looked_up)
-        assert np.abs(floats - candidates).max() < 1e-6
+        floats = assembler.posts(rows, samples.text_tokens[samples.texts_of(rows.post_ids)], looked_up)
+        assert floats.shape[1] == config.candidate_width - config.n_dense
+        assert np.abs(floats - candidates[0, :, : floats.shape[1]]).max() < 1e-6
 
 
 def test_every_place_holds_what_belongs_there(
@@ -181,12 +183,15 @@ def test_every_place_holds_what_belongs_there(
     # Viewer 3 is not known to the encoder, author 3 is not either; two moments have two vectors.
     own = profile[:, 2 * width : 2 * width + n_social]
     assert own.any(axis=1).tolist() == [True, True, True, False]
-    authors = candidates[:, :, 5 * width : 5 * width + n_social]
+    texts = candidates[:, :, 5 * width : 5 * width + N_TEXT]
+    assert np.linalg.norm(texts, axis=2)[texts.any(axis=2)] == pytest.approx(TEXT_SCALE, rel=1e-5)
+    at = 5 * width + N_TEXT
+    authors = candidates[:, :, at : at + n_social]
     assert authors.any(axis=2).tolist() == (samples.author_ids.reshape(4, -1) != 3).tolist()
     first = int(np.flatnonzero(samples.author_ids.reshape(4, -1)[0] == 1)[0])
     later = int(np.flatnonzero(samples.author_ids.reshape(4, -1)[2] == 1)[0])
     assert (authors[0, first] != authors[2, later]).any()
-    media = candidates[:, :, 5 * width + n_social : 5 * width + n_social + N_MEDIA + 1].reshape(-1, N_MEDIA + 1)
+    media = candidates[:, :, at + n_social : at + n_social + N_MEDIA + 1].reshape(-1, N_MEDIA + 1)
     assert media[:, -1].tolist() == (samples.post_ids % 2 == 0).tolist()
     assert not media[samples.post_ids % 2 == 1].any()
     assert np.array_equal(history[0, :, -1], (samples.history_posts[:8] % 2 == 0).astype(np.float32))

@@ -80,8 +80,9 @@ class SubjectRule:
 
     def is_of_before(self, payload: Payload, at: int) -> bool:
         """Whether this is what models saw of one of the users, at a log position up to ``at``, logged whenever."""
-        is_theirs = isinstance(payload, InputsLogged) and payload.viewer_id in self.users
-        return is_theirs and bool(payload.state_offset) and payload.state_offset[0] <= at
+        if not isinstance(payload, InputsLogged) or payload.viewer_id not in self.users:
+            return False
+        return bool(payload.state_offset) and payload.state_offset[0] <= at
 
     def without_posts(self, payload: Payload) -> Payload:
         """Return a page without the users' posts."""

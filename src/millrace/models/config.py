@@ -41,7 +41,7 @@ class TrunkConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     media_width: Annotated[int, Meta(ge=0, description="width of media vectors; 0: none are read")] = 0
     text_width: Annotated[
         int, Meta(ge=0, description="width of the posts' text vectors, made or annotated; 0: none are read")
-    ] = N_DIMS
+    ] = 0
 
     @property
     def n_media(self) -> int:
@@ -60,9 +60,12 @@ class TrunkConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 PRESETS: Final[dict[str, TrunkConfig]] = {
-    "nano": TrunkConfig(),
-    "small": TrunkConfig(d=128, n_layers=2, n_heads=4, tables=TableConfig(width=64, n_author_rows=1 << 16)),
+    "nano": TrunkConfig(text_width=N_DIMS),
+    "small": TrunkConfig(
+        text_width=N_DIMS, d=128, n_layers=2, n_heads=4, tables=TableConfig(width=64, n_author_rows=1 << 16)
+    ),
     "large": TrunkConfig(
+        text_width=N_DIMS,
         d=512,
         n_layers=6,
         n_heads=8,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from millrace.features.encoding.posts import POST_TRAITS
 from millrace.models.config import RankerConfig, TrunkConfig
@@ -45,7 +46,7 @@ class RetrievalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def inputs(self) -> RankerConfig:
         """The layout of viewers' inputs, which is the ranker's; its candidates are posts with `POST_TRAITS`."""
         return RankerConfig(
-            trunk=self.trunk,
+            trunk=replace(self.trunk, text_width=0),  # its place is not filled here yet
             actions=self.actions,
             n_dense=len(POST_TRAITS),
             n_profile_dense=self.n_profile_dense,
