@@ -209,9 +209,10 @@ def test_absent_media_are_masked_and_a_ranker_without_their_place_has_none(
     looked_up = served_vectors(samples, sources, 0, has_media=False)
     history = assembler.viewer(viewer, lambda ids: samples.text_tokens[samples.texts_of(ids)], looked_up).history
     assert not history[:, :, -(N_MEDIA + 1) :].any()
-    floats = assembler.candidates(rows, lambda ids: samples.text_tokens[samples.texts_of(ids)], looked_up)
-    at = 5 * config.trunk.tables.width + SHAPE.dim
-    assert not floats[:, :, at : at + N_MEDIA + 1].any()
+    floats = assembler.posts(rows, samples.text_tokens[samples.texts_of(rows.post_ids)], looked_up)
+    at = 5 * config.trunk.tables.width + N_TEXT + SHAPE.dim
+    assert floats.shape[1] == at + N_MEDIA + 1
+    assert not floats[:, at:].any()
     assert (
         RankerConfig(trunk=TRUNK).candidate_width + N_MEDIA + 1
         == RankerConfig(trunk=msgspec.structs.replace(TRUNK, media_width=N_MEDIA)).candidate_width
