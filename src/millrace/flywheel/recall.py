@@ -103,7 +103,8 @@ def scores_at(
     scores: npt.NDArray[np.floating], slates: npt.NDArray[np.integer], columns: npt.NDArray[np.integer]
 ) -> npt.NDArray[np.floating]:
     """Return one score a pair, shape (n,)."""
-    return scores[slates, columns]
+    found: npt.NDArray[np.floating] = scores[slates, columns]
+    return found
 
 
 def recall_of(

@@ -184,7 +184,8 @@ class BatchMaker:
         n_pages = np.searchsorted(times_ms, created_ms + self._max_age_ms) - np.searchsorted(times_ms, created_ms)
         shown = catalogue.n_shown[columns] / np.maximum(n_pages, 1) * n_slates
         expected = shown + self._n_random / max(n_live, 1)
-        return np.log(np.maximum(expected, 1e-9)).astype(np.float32)
+        log_q: npt.NDArray[np.float32] = np.log(np.maximum(expected, 1e-9)).astype(np.float32)
+        return log_q
 
 
 def post_batch(posts: PostInputs, tables: TableConfig) -> PostBatch:

@@ -155,8 +155,16 @@ def _newest(viewer: ViewerInputs, max_history: int) -> ViewerInputs:
     history = viewer.history
     if history.n <= max_history:
         return viewer
-    newest = HistoryTokens(*(column[-max_history:] for column in history[:-1]), history.newest_ms)
-    return replace(viewer, history=newest)
+    newest = slice(history.n - max_history, None)
+    kept = HistoryTokens(
+        history.post_ids[newest],
+        history.author_ids[newest],
+        history.actions[newest],
+        history.dense[newest],
+        history.surfaces[newest],
+        history.newest_ms,
+    )
+    return replace(viewer, history=kept)
 
 
 def _nobody(config: RetrievalConfig) -> ViewerInputs:
