@@ -128,16 +128,16 @@ def test_a_first_filling_goes_step_by_step_the_newest_first(model: RetrievalMode
     process = Process(model)
     process.hear(*[a_post_created(post, 30 + post) for post in range(10)])
     index = PostIndex(model, process.state, process.state.texts)
-    assert not index.is_filled
+    was_filled = [index.is_filled]
     assert index.follow(4) == 6
     ids, _ = index.search(process.nobody, 100)
     assert set(ids.tolist()) == process.posts(6, 7, 8, 9)
-    assert not index.is_filled
+    was_filled.append(index.is_filled)
     process.hear(a_post_deleted(9))
     assert index.follow(0) == 6
     assert index.n == 3
     index.fill()
-    assert index.is_filled
+    assert [*was_filled, index.is_filled] == [False, False, True]
     assert index.n == 9
 
 

@@ -45,7 +45,8 @@ def in_torch(model: LearnedRetrieval, profile: np.ndarray, history: np.ndarray, 
         vectors = model.viewers(
             torch.from_numpy(profile), torch.from_numpy(history), padding_mask(torch.from_numpy(mask))
         )
-    return vectors.numpy()
+    plain: np.ndarray = vectors.numpy()
+    return plain
 
 
 @pytest.mark.parametrize("reads", [COLD, IDS], ids=["cold", "ids"])

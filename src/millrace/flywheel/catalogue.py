@@ -45,7 +45,8 @@ class Catalogue:
         if not len(known):
             return np.full(post_ids.shape, -1, dtype=np.intp)
         at = np.minimum(np.searchsorted(known, post_ids), len(known) - 1)
-        return np.where(known[at] == post_ids, at, -1)
+        rows: npt.NDArray[np.intp] = np.where(known[at] == post_ids, at, -1)
+        return rows
 
     def is_live(self, rows: npt.NDArray[np.intp], now_ms: Int64Array, max_age_ms: int) -> BoolArray:
         """Return which posts (of shape (m,)) were there at which times (of shape (n,)), shape (n, m)."""
