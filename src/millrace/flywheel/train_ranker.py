@@ -31,7 +31,7 @@ from millrace.flywheel.training_log import TrainingLog
 from millrace.models.config import PRESETS, RankerConfig, TrunkConfig
 from millrace.models.export import export_ranker, export_tables
 from millrace.models.learned_ranker import LearnedRanker, calibrate
-from millrace.models.losses import head_losses
+from millrace.models.losses import head_losses, plain_losses
 from millrace.models.tables import RowwiseAdaGrad
 
 CHECKPOINT_NAME: Final = "checkpoint.pt"
@@ -166,7 +166,11 @@ def train_ranker(
     model = LearnedRanker(ranker_config, sources).to(device)
     model.ranker.trunk.set_dropout(config.dropout)
     rows = samples.rows_of(learned)
-    model.ranker.start_from(torch.from_numpy(np.asarray(samples.labels[rows]).mean(axis=0)))
+    rates = torch.from_numpy(np.asarray(samples.labels[rows]).mean(axis=0))
+    model.ranker.start_from(rates)
+    plain = plain_losses(rates, model.ranker.continuous)
+    scales = plain if config.is_uncertainty_weighted else torch.ones_like(plain)
+    model.uncertainty.start_from(plain)
     dense = torch.optim.AdamW(model.dense_parameters(), config.learning_rate, weight_decay=config.weight_decay)
     tables = RowwiseAdaGrad(model.tables.parameters(), config.table_learning_rate)
     per_epoch = max(len(learned) // config.n_slates, 1)
@@ -196,7 +200,7 @@ def train_ranker(
             losses.append(float(loss.detach()))
             done = step + 1
             if done % config.report_every == 0 or done == n_steps:
-                found = _validate(model, samples, held_out, head_weights, device)
+                found = _validate(model, samples, held_out, head_weights / scales.to(device), device)
                 state.keep(done, found)
                 log.write(done, {"loss": float(np.mean(losses)), "validation/loss": found})
                 losses.clear()

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+MIN_LOSS = 0.01
+"""Of a head that hardly ever happens: it must not weigh more than one that happens once in a thousand."""
+
 DWELL_UNIT_S = 10.0
 """Dwell enters its loss in tens of seconds, so that it weighs about as much as an action."""
 
@@ -90,6 +93,22 @@ def _losses(logits: Tensor, labels: Tensor, continuous: int) -> Tensor:
     return torch.where(is_dwell, dwell[:, None], losses)
 
 
+def plain_losses(rates: Tensor, continuous: int) -> Tensor:
+    """Return each head's loss where nothing is known but its rate, shape (n_heads,); at least `MIN_LOSS`.
+
+    Parameters
+    ----------
+    rates
+        Shape (n_heads,): rates of actions, and mean seconds of the continuous head.
+    continuous
+        The column of that.
+    """
+    p = rates.clamp(1e-6, 1.0 - 1e-6)
+    entropy = -(p * torch.log(p) + (1.0 - p) * torch.log(1.0 - p))
+    entropy[continuous] = 1.0  # a deviance, which begins at about that
+    return entropy.clamp(min=MIN_LOSS)
+
+
 class UncertaintyWeights(nn.Module):
     """Weighs heads by a learned uncertainty each (Kendall, Gal and Cipolla 2018), instead of adding them up.
 
@@ -102,6 +121,15 @@ class UncertaintyWeights(nn.Module):
     def __init__(self, n_heads: int) -> None:
         super().__init__()
         self.log_variances = nn.Parameter(torch.zeros(n_heads))
+
+    def start_from(self, losses: Tensor) -> None:
+        """Begin with heads that weigh alike: each by its loss where nothing is known but its rate, shape (n_heads,).
+
+        To find that out by steps of the learning rate would take longer than all of training: rates differ a
+        hundredfold.
+        """
+        with torch.no_grad():
+            self.log_variances.copy_(torch.log(losses))
 
     def forward(self, losses: Tensor) -> Tensor:
         """Return the total, a scalar."""
