@@ -224,7 +224,7 @@ def train_pre_ranker(
         n_steps=n_steps,
         best_step=state.best_step,
         validation_loss=state.best_loss,
-        calibration={name: (a, b) for name, (a, b) in zip(student.actions, fitted.tolist(), strict=True)},
+        calibration={name: (a, b) for name, (a, b, _) in zip(student.actions, fitted.tolist(), strict=True)},
     )
     with replacing(folder / MODEL_NAME) as file:
         torch.save(model.state_dict(), file)

@@ -28,6 +28,7 @@ from millrace.flywheel.ranker_batches import RankerBatch, assembled, ranker_batc
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.sample_vectors import SampleVectors, sized
 from millrace.flywheel.training_log import TrainingLog
+from millrace.models.blending import blended, log_odds
 from millrace.models.config import PRESETS, RankerConfig, TrunkConfig
 from millrace.models.export import export_ranker, export_tables
 from millrace.models.learned_ranker import LearnedRanker, calibrate
@@ -72,6 +73,9 @@ class RankerTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         bool, Meta(description="learn what the place on the page does, and leave it out")
     ] = True
     is_uncertainty_weighted: Annotated[bool, Meta(description="weigh heads by learned uncertainty")] = False
+    is_blended: Annotated[
+        bool, Meta(description="let counters speak beside the network, as much as helps on held-out pages")
+    ] = True
     heads: Annotated[
         tuple[str, ...], Meta(description="heads that are learned; none named: all. One: a single-task twin")
     ] = ()
@@ -207,7 +211,10 @@ def train_ranker(
             on_progress(done, n_steps)
     state.take_best()
     logits, labels, weights = held_out_logits(model, samples, held_out, device)
-    fitted = calibrate(model.ranker, logits, labels, weights)
+    counters = torch.from_numpy(log_odds(np.asarray(samples.baseline[samples.rows_of(held_out)])))
+    fitted = calibrate(model.ranker, logits, labels, weights, counters if config.is_blended else None)
+    ranker_config = msgspec.structs.replace(ranker_config, counters=tuple(fitted[:, 2].tolist()))
+    model.ranker.config = ranker_config
     report = RankerReport(
         config=config,
         ranker=ranker_config,
@@ -219,7 +226,7 @@ def train_ranker(
         positives={
             name: int((samples.labels[rows, head] > 0).sum()) for head, name in enumerate(ranker_config.actions)
         },
-        calibration={name: (a, b) for name, (a, b) in zip(ranker_config.actions, fitted.tolist(), strict=True)},
+        calibration={name: (a, b) for name, (a, b, _) in zip(ranker_config.actions, fitted.tolist(), strict=True)},
         from_ms=int(samples.now_ms[learned].min()),
         until_ms=int(samples.now_ms[learned].max()) + 1,
         validated_until_ms=int(samples.now_ms[held_out].max()) + 1,
@@ -251,7 +258,10 @@ def predicted(
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return the predictions for the rows of some slates, in the order of `SampleSet.rows_of`, (n, n_actions)."""
     parts = [model.ranker.linked(logits).float().cpu() for logits, _ in _walk(model, samples, slates, device)]
-    return torch.cat(parts).numpy() if parts else np.empty((0, len(samples.meta.actions)), dtype=np.float32)
+    if not parts:
+        return np.empty((0, len(samples.meta.actions)), dtype=np.float32)
+    counters = np.asarray(samples.baseline[samples.rows_of(slates)])
+    return blended(torch.cat(parts).numpy(), counters, model.ranker.config.counters)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from millrace.features.encoding.vector_inputs import NOTHING, VectorInputs
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.assembler import TokensOf
 from millrace.inference.live_models import LiveModels
+from millrace.inference.ranker_model import RankerModel
 from millrace.inference.retrieval_model import RetrievalModel
 from millrace.inference.tables import Float32Array
 from millrace.pipeline.query import Query, QueryField
@@ -153,6 +154,11 @@ def lane_of(lane: str, arm: int) -> str:
 def pre_ranker_of(query: Query) -> PrePredictor | None:
     """Return the pre-ranker of a request; None where it has none."""
     return query[MODELS].pre_ranker
+
+
+def shares_of(model: Predictor) -> tuple[float, ...]:
+    """Return what of the counters' log-odds a ranker wants added to its own, by head; none: it speaks alone."""
+    return model.config.counters if isinstance(model, RankerModel) else ()
 
 
 def versions_of(query: Query) -> Mapping[str, str]:

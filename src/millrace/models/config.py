@@ -85,6 +85,9 @@ class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Dense fields of a candidate.
     n_profile_dense
         Dense fields of a profile.
+    counters
+        By head, the share of the counters' log-odds that is added to the network's (`millrace.models.blending`); none:
+        the network alone.
     schema
         Hash of the inputs' meaning (`millrace.features.encoding.candidates.schema_hash`).
     semantic_ids, social
@@ -96,6 +99,7 @@ class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     n_dense: int = 0
     n_profile_dense: int = 4
     schema: str = ""
+    counters: tuple[float, ...] = ()
     semantic_ids: str = ""
     social: str = ""
 

@@ -49,11 +49,15 @@ class Headed(Protocol):
     continuous: int
 
 
-def calibrate(ranker: Headed, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+def calibrate(
+    ranker: Headed, logits: Tensor, labels: Tensor, weights: Tensor, counters: Tensor | None = None
+) -> Tensor:
     """Fit a slope and a shift of each head's logits on held-out rows, and build them into the heads.
 
     Platt scaling (1999) by Newton's method, drawn towards slope 1 and shift 0 as if by a few observations more, so that
-    a head with hardly any positives stays as it is. For the continuous head the same under its own loss.
+    a head with hardly any positives stays as it is. For the continuous head the same under its own loss. With what
+    counters predicted, their share beside the network's is fitted as well (`millrace.models.blending`); it is not built
+    in.
 
     Parameters
     ----------
@@ -63,15 +67,25 @@ def calibrate(ranker: Headed, logits: Tensor, labels: Tensor, weights: Tensor) -
         Shape (n, n_actions).
     weights
         Shape (n,).
+    counters
+        Shape (n, n_actions): log-odds of the counters' predictions; that of the continuous head is not read.
 
     Returns
     -------
     Tensor
-        Shape (n_actions, 2): slope and shift of each head.
+        Shape (n_actions, 3): slope and shift of each head, and the counters' share.
     """
+    besides = torch.zeros_like(logits) if counters is None else counters.clone()
+    besides[:, ranker.continuous] = 0.0
     fitted = torch.stack(
         [
-            _platt(logits[:, head].double(), labels[:, head].double(), weights.double(), head == ranker.continuous)
+            _platt(
+                logits[:, head].double(),
+                besides[:, head].double(),
+                labels[:, head].double(),
+                weights.double(),
+                head == ranker.continuous,
+            )
             for head in range(logits.shape[1])
         ]
     )
@@ -82,10 +96,16 @@ def calibrate(ranker: Headed, logits: Tensor, labels: Tensor, weights: Tensor) -
     return fitted
 
 
-def _platt(x: Tensor, y: Tensor, weights: Tensor, is_continuous: bool) -> Tensor:  # noqa: FBT001 - private
-    both = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    prior, strength = both.clone(), torch.tensor([_PRIOR_SLOPE, _PRIOR_SHIFT], dtype=torch.float64)
-    design = torch.stack([x, torch.ones_like(x)], dim=1)
+def _platt(
+    x: Tensor,
+    besides: Tensor,
+    y: Tensor,
+    weights: Tensor,
+    is_continuous: bool,  # noqa: FBT001 - private
+) -> Tensor:
+    both = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    prior, strength = both.clone(), torch.tensor([_PRIOR_SLOPE, _PRIOR_SHIFT, _PRIOR_SLOPE], dtype=torch.float64)
+    design = torch.stack([x, torch.ones_like(x), besides], dim=1)
     for _ in range(_N_NEWTON):
         z = design @ both
         if is_continuous:

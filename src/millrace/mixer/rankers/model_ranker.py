@@ -9,8 +9,9 @@ from millrace.features.columns import ACTION_PROBS, COUNTED_PROBS, INPUT_DENSE, 
 from millrace.features.encoding.candidates import READS
 from millrace.features.encoding.encoders import Encoders
 from millrace.features.query_fields import VIEWER_INPUTS
-from millrace.mixer.home_models import ARM, IS_ON, MODELS, VectorsFor, nothing_for
+from millrace.mixer.home_models import ARM, IS_ON, MODELS, VectorsFor, nothing_for, shares_of
 from millrace.mixer.inputs_log import inputs_of
+from millrace.models.blending import blended
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.query import Query
 from millrace.pipeline.stages import ColumnValues, Ranker
@@ -55,8 +56,9 @@ class ModelRanker(Ranker):
         candidates = inputs_of(batch)  # the pre-ranker has encoded them, if there is one
         if candidates is None:
             candidates = self._encoders.candidates.encode(batch, query.now_ms, viewer.history.newest_ms)
+        probs = model.predict(viewer, candidates, self._tokens_of, self._vectors_for(model))
         return {
-            ACTION_PROBS: model.predict(viewer, candidates, self._tokens_of, self._vectors_for(model)),
+            ACTION_PROBS: blended(probs, batch[ACTION_PROBS], shares_of(model)),
             COUNTED_PROBS: batch[ACTION_PROBS],
             INPUT_DENSE: candidates.dense,
             INPUT_LANGUAGE: candidates.languages,
