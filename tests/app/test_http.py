@@ -23,6 +23,7 @@ from millrace.events.codec import EventCodec
 from millrace.events.registry import EventRegistry
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed import FeedRequest, FeedResponse
+from millrace.registry.lanes import LaneReader
 from millrace.stream.collector import Collector
 from millrace.stream.log import AppendResult
 from millrace.stream.memory_log import MemoryLog
@@ -47,7 +48,13 @@ class World:
                 lambda lines, _caller: self.door.submit_json(lines), self.metrics, gate, 10, self.codec.json_schema()
             ),
             *timeline_routes(
-                self.page("home"), self.page("following"), self.viewers, self.next_request_id, gate, HomeConfig()
+                self.page("home"),
+                self.page("following"),
+                self.viewers,
+                self.next_request_id,
+                gate,
+                HomeConfig(),
+                LaneReader(b"key", self.clock),
             ),
             *health_routes(self.readiness, self.metrics, gate),
         ]

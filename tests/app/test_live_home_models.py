@@ -101,7 +101,7 @@ def test_a_folder_of_the_config_goes_before_the_registry(settings: Settings, tmp
     folder, _ = a_ranker(settings, tmp_path / "own")
     settings = load_settings(settings.home, {}, [("home.ranker", str(folder))])
     with wiring.build_models(settings).lease("default") as models:
-        assert models.versions == {"ranker": "own"}
+        assert models.versions == {"ranker": str(folder)}
         assert models.ranker is not None
 
 

@@ -52,6 +52,8 @@ NEVER: dict[str, dict[str, Any]] = {
     "ClockTick": {"now_ms": 5},
     "EditorialPicked": {"post_id": "mine"},
     "Served": {"request_id": "r", "viewer_id": "vic", "pipeline": "home"},
+    "FeaturesLogged": {"request_id": "r", "viewer_id": "vic", "pipeline": "home", "schema": "s", "arrays": ""},
+    "CandidatesLogged": {"request_id": "r", "viewer_id": "vic", "pipeline": "home", "schema": "s", "arrays": ""},
 }
 
 

@@ -150,7 +150,9 @@ def test_social_vectors_are_trained_read_by_a_ranker_and_served(
     replica = wiring.build_replica(settings, log, has_content_reads=False)
     replica.catch_up()
     viewers = np.unique(samples.viewers)
-    served = wiring.build_vectors(settings, replica.state).social(viewers, 6)
+    with wiring.build_models(settings).lease("default") as models:
+        assert models.ranker is not None
+        served = wiring.build_vectors(settings, replica.state)(models.ranker).social(viewers, 6)
     has_vector = np.abs(np.linalg.norm(served, axis=1) - 1.0) < 1e-5
     assert has_vector.mean() > 0.9  # all but those who follow nobody, whom nobody follows and who wrote nothing
     replica.close()
@@ -160,4 +162,4 @@ def test_social_vectors_are_trained_read_by_a_ranker_and_served(
 def test_a_model_that_is_not_there_is_named(home: Settings) -> None:
     settings = load_settings(home.home, None, [("home.ranker", "nowhere")])
     with pytest.raises(MillraceError, match="nowhere"):
-        wiring.build_ranker(settings)
+        wiring.build_models(settings)

@@ -29,6 +29,7 @@ from millrace.features.query_fields import CONTEXT, VIEWER
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.explain import Explainer
 from millrace.mixer.feed import FeedRequest
+from millrace.mixer.home_models import MODELS
 from millrace.mixer.home_pipeline import HomeParts, home_stages
 from millrace.mixer.sources.recent import ONLY_BELOW
 from millrace.mixer.trace import Trace, TracePacker
@@ -283,7 +284,7 @@ def _pipeline(world: FeedWorld, change: Callable[[Any], Any], *, is_strict: bool
         key=POST_ID,
         dims={N_ACTIONS_DIM: len(actions), N_COUNTERS_DIM: len(actions) + 1},
         clock=world.clock,
-        given=(VIEWER, CONTEXT),
+        given=(VIEWER, CONTEXT, MODELS),
         is_strict=is_strict,
     )
 

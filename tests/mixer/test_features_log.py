@@ -16,6 +16,7 @@ from millrace.events.feature_events import CandidatesLogged, FeaturesLogged, Inp
 from millrace.features.columns import ACTION_PROBS, COUNTED_PROBS, INPUT_DENSE, INPUT_LANGUAGE, POST_ID, SCORE
 from millrace.features.encoding.candidates import CandidateInputs, schema_hash
 from millrace.features.encoding.logged import CUT, RANKED, SERVED, LoggedInputs, from_bits, read_inputs, to_bits
+from millrace.features.encoding.vector_inputs import NOTHING, VectorInputs
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.assembler import TokensOf
 from millrace.inference.tables import Float32Array
@@ -40,7 +41,9 @@ class Remembering:
         self.read: list[tuple[ViewerInputs, CandidateInputs]] = []
         self._fails = fails
 
-    def predict(self, viewer: ViewerInputs, candidates: CandidateInputs, tokens_of: TokensOf) -> Float32Array:
+    def predict(
+        self, viewer: ViewerInputs, candidates: CandidateInputs, tokens_of: TokensOf, vectors: VectorInputs = NOTHING
+    ) -> Float32Array:
         self.read.append((viewer, candidates))
         if self._fails:
             raise RuntimeError("no model today")

@@ -80,6 +80,7 @@ def test_the_value_model_goes_from_predictions_to_score_in_the_documented_order(
     rankers = a_world().service.pipeline.stages.rankers
     assert [stage.name for stage in rankers] == [
         "counters",
+        "model",  # where one serves
         "ranked_inputs",  # for the log; gives no scores
         "weighted_sum",
         "recency",

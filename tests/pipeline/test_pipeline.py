@@ -188,7 +188,7 @@ def test_a_pre_ranker_lets_two_pages_pass_whatever_its_param_says_and_has_no_tur
     assert not result.n_dropped_by_name()
     assert not cheap.n_seen
     assert not result.ranked[HEAT].any()
-    assert result.pre_ranked.n == 0
+    assert result.pre_ranked[POST_ID].tolist() == [1, 2, 3, 4]
 
 
 def test_a_pre_ranker_that_fails_lets_as_many_pass_and_the_page_says_so() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from millrace.app import wiring
+from millrace.app.home_retrieval import HomeRetrieval
 from millrace.app.settings import Settings
 from millrace.base.errors import CheckpointError, StoreError
 from millrace.base.ids import Int64Array
@@ -23,7 +24,9 @@ from millrace.flywheel.metrics import BoolArray, rank_of
 from millrace.flywheel.retrieval import Retrievals
 from millrace.flywheel.samples import SampleFacts
 from millrace.flywheel.slates import Float32Array, Slates
+from millrace.mixer.home_models import MODELS
 from millrace.pipeline.query import Query
+from millrace.registry.pointer import DEFAULT_LANE
 from millrace.stream.log import total
 
 if TYPE_CHECKING:
@@ -171,7 +174,11 @@ class _FeedAsOf:
         n = len(slates.post_ids)
         self._state = state
         self._slates = slates
-        self._pipeline = wiring.build_home_pipeline(settings, state)
+        self._retrieval = HomeRetrieval(fills_at_once=True)
+        self._pipeline = wiring.build_home_pipeline(settings, state, retrieval=self._retrieval)
+        # Those of now: what they had learned by then is another question.
+        with wiring.build_models(settings).lease(DEFAULT_LANE) as models:
+            self._models = models
         self._params = wiring.config_params(settings, self._pipeline.params)
         self._probs: Float32Array = np.zeros((n, slates.labels.shape[1]), dtype=np.float32)
         self._scores: Float32Array = np.zeros(n, dtype=np.float32)
@@ -186,6 +193,7 @@ class _FeedAsOf:
         slates = self._slates
         rows = slice(int(slates.starts[slate]), int(slates.starts[slate + 1]))
         query = self._query(slate)
+        self._retrieval.advance()
         batch = await self._pipeline.score(query, slates.post_ids[rows])
         self._probs[rows], self._scores[rows] = batch[ACTION_PROBS], batch[SCORE]
         self._languages[rows], self._is_in_network[rows] = batch[LANGUAGE], batch[IS_IN_NETWORK]
@@ -237,6 +245,7 @@ class _FeedAsOf:
             now_ms=int(self._slates.began_ms[slate]),
             limit=max(int(self._slates.starts[slate + 1] - self._slates.starts[slate]), 1),
             params=self._params,
+            fields={MODELS: self._models},
             state_offset=(int(self._slates.cuts[slate]),),
             is_dry_run=True,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -16,15 +16,17 @@ from millrace.features.encoding.history import N_HISTORY_DENSE, HistoryTokens
 from millrace.features.encoding.vector_inputs import NOTHING, VectorInputs
 from millrace.features.encoding.viewers import PROFILE_DENSE, ViewerInputs
 from millrace.inference.live_models import Artefacts
-from millrace.inference.onnx_runner import Precision
 from millrace.inference.post_vectors import MadeVectors
-from millrace.inference.pre_ranker_model import PreRankerModel
-from millrace.inference.ranker_model import RankerModel
-from millrace.inference.retrieval_model import RetrievalModel
 from millrace.inference.tables import Float32Array
 from millrace.mixer.home_models import HomeModels, Predictor
 from millrace.registry.manifest import Kind
 from millrace.stores.profiles import MAX_LANGUAGES
+
+if TYPE_CHECKING:
+    from millrace.inference.onnx_runner import Precision
+    from millrace.inference.ranker_model import RankerModel
+
+# ONNX Runtime is imported with the first model, not before: counters serve without it.
 
 SERVED_KINDS: Final[tuple[Kind, ...]] = ("ranker", "retrieval", "pre_ranker")
 """Kinds that pages are made with; others (social, semantic_ids) are inputs of these and travel inside them."""
@@ -68,6 +70,9 @@ class HomeModelLoader:
         ConfigError, SchemaError
             If files are missing or damaged, or a model was trained on other features.
         """
+        from millrace.inference.pre_ranker_model import PreRankerModel
+        from millrace.inference.retrieval_model import RetrievalModel
+
         ranker = self._ranker(folders["ranker"]) if "ranker" in folders else None
         retrieval, pre_ranker = folders.get("retrieval"), folders.get("pre_ranker")
         return HomeModels(
@@ -78,6 +83,8 @@ class HomeModelLoader:
         )
 
     def _ranker(self, folder: Path) -> RankerModel:
+        from millrace.inference.ranker_model import RankerModel
+
         if not self._rank_servers:
             return RankerModel.open(folder, self.schema, self._precision)
         from millrace.inference.grpc_runner import GrpcRunner  # an extra: grpcio
@@ -100,6 +107,8 @@ class HomeModelLoader:
 
     def warm(self, models: HomeModels) -> None:
         """Run everything once, so that no page pays for that."""
+        from millrace.inference.pre_ranker_model import PreRankerModel
+
         viewer, posts = _somebody(), _some_posts(self._n_dense)
         if models.ranker is not None:
             _check("ranker", models.ranker.predict(viewer, posts, _no_texts, _vectors_like(models.ranker)))
@@ -117,6 +126,8 @@ def _check(thing: str, predictions: Float32Array) -> None:
 
 def _vectors_like(model: Predictor) -> VectorInputs:
     """Return vectors of the widths that a ranker reads, all zeros."""
+    from millrace.inference.ranker_model import RankerModel
+
     if not isinstance(model, RankerModel):
         return NOTHING
     trunk = model.config.trunk

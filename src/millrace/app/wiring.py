@@ -419,11 +419,12 @@ def build_vectors(settings: Settings, state: FeedState, followers: SocialFollowe
     from millrace.features.encoding.vector_inputs import NOTHING
     from millrace.features.social_lookup import SocialLookup
     from millrace.inference.model_vectors import vector_inputs
-    from millrace.inference.ranker_model import RankerModel
 
     made: WeakKeyDictionary[Predictor, VectorInputs] = WeakKeyDictionary()
 
     def vectors_for(model: Predictor) -> VectorInputs:
+        from millrace.inference.ranker_model import RankerModel  # a model is there, and ONNX Runtime with it
+
         if not isinstance(model, RankerModel):
             return NOTHING
         found = made.get(model)
@@ -457,13 +458,23 @@ def model_folders(settings: Settings) -> dict[Kind, Path]:
 
 
 def build_home_pipeline(
-    settings: Settings, state: FeedState, clock: Clock | None = None, revise: Revise | None = None
+    settings: Settings,
+    state: FeedState,
+    clock: Clock | None = None,
+    revise: Revise | None = None,
+    retrieval: HomeRetrieval | None = None,
 ) -> Pipeline:
-    """Return the home pipeline over a state, to look with: its claims are its own and empty, and it logs nothing."""
+    """Return the home pipeline over a state, to look with: its claims are its own and empty, and it logs nothing.
+
+    It takes its models from its queries (`millrace.mixer.home_models.MODELS`); without ``retrieval`` none finds posts.
+    """
     from millrace.mixer.home_pipeline import home_pipeline
     from millrace.stores.claims import MemoryClaims
 
     parts = replace(_home_parts(settings, state, None, claims=MemoryClaims(), clock=clock), revise=revise)
+    if retrieval is not None:
+        retrieval.attach(state)
+        parts = replace(parts, retriever_of=retrieval.retriever_of)
     return home_pipeline(parts, settings.config.home)
 
 

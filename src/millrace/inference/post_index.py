@@ -11,7 +11,7 @@ A new version of the towers gets an index of its own, filled by the same steps, 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,14 @@ from millrace.content.text_kernels import IS_ALIVE, IS_STRANGERS
 from millrace.features.encoding.languages import LanguageRows
 from millrace.features.encoding.posts import PostEncoder
 from millrace.features.encoding.viewers import ViewerInputs
-from millrace.inference.retrieval_model import RetrievalModel
 from millrace.inference.tables import Float32Array
 from millrace.inference.vector_index import EVERYTHING, Eligibility, VectorIndex
 from millrace.inference.vector_index_choice import build_index
 from millrace.stores.fold import EventBatch
 from millrace.stores.state import State
+
+if TYPE_CHECKING:
+    from millrace.inference.retrieval_model import RetrievalModel
 
 MAX_ENCODED: Final = 2_000
 """Posts that are encoded in one step: some 20 milliseconds."""

@@ -115,6 +115,11 @@ class RankerModel:
         return cls(runner, tables, load_weight(folder, PROJECTION), codebooks=codebooks, folder=folder)
 
     @property
+    def counters_shares(self) -> tuple[float, ...]:
+        """What of the counters' log-odds is to be added to the predictions, by head (`millrace.models.blending`)."""
+        return self.config.counters
+
+    @property
     def counts(self) -> RankerCounts:
         """How the caches fare."""
         return RankerCounts(self._viewers.counts, self._posts.counts)

@@ -14,13 +14,12 @@ from millrace.features.encoding.vector_inputs import NOTHING, VectorInputs
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.assembler import TokensOf
 from millrace.inference.live_models import LiveModels
-from millrace.inference.ranker_model import RankerModel
-from millrace.inference.retrieval_model import RetrievalModel
 from millrace.inference.tables import Float32Array
 from millrace.pipeline.query import Query, QueryField
 from millrace.registry.pointer import DEFAULT_LANE
 
 if TYPE_CHECKING:
+    from millrace.inference.retrieval_model import RetrievalModel
     from millrace.mixer.pre_rankers.value_pre_ranker import PrePredictor
 
 IS_ON: Final = Param("model.is_on", True, doc="whether the learned ranker predicts; else counters do")
@@ -158,7 +157,8 @@ def pre_ranker_of(query: Query) -> PrePredictor | None:
 
 def shares_of(model: Predictor) -> tuple[float, ...]:
     """Return what of the counters' log-odds a ranker wants added to its own, by head; none: it speaks alone."""
-    return model.config.counters if isinstance(model, RankerModel) else ()
+    shares: tuple[float, ...] = getattr(model, "counters_shares", ())
+    return shares
 
 
 def versions_of(query: Query) -> Mapping[str, str]:

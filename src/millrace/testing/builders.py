@@ -25,7 +25,7 @@ from millrace.events.content_events import (
     PostKind,
 )
 from millrace.events.envelope import AnyEvent, Event, Payload
-from millrace.events.feature_events import AUTHORS, CONTENTS, HISTORY, POSTS, WHOLE, FeaturesLogged, InputsLogged
+from millrace.events.feature_events import AUTHORS, CONTENTS, HISTORY, POSTS, WHOLE, CandidatesLogged, FeaturesLogged, InputsLogged
 from millrace.events.feed_events import ClockTick, Engagement, Impression, Served, ServedItem
 from millrace.events.packed import pack_arrays
 from millrace.events.user_events import (
@@ -277,6 +277,11 @@ def a_features_logged(
         ),
     )
     return an_event(payload, at_ms=at_ms, event_id=event_id, source="server")
+
+
+def a_candidates_logged(viewer_id: Id = 20, post_ids: Sequence[Id] = (1,), *, request_id: str = "r1") -> AnyEvent:
+    """Return the features of a request's candidates; see `a_features_logged`."""
+    return a_features_logged(viewer_id, post_ids, request_id=request_id, kind=CandidatesLogged)
 
 
 def a_profile_updated(user_id: Id = 20, *, at_ms: int = NOW_MS, event_id: str | None = None, **fields: Any) -> AnyEvent:

@@ -161,7 +161,7 @@ def test_every_post_comes_onto_some_page_whatever_is_cut(make_world: MakeWorld) 
     for number in range(12):
         page = world.home(limit=3, request_id=f"r{number}", cursor=cursor)
         found += [post.post_id for post in page.posts]
-        cursor = page.next_cursor
+        cursor = page.cursor
         if cursor is None:
             break
     assert cursor is None

@@ -9,6 +9,7 @@ import pytest
 from millrace.base.actions import Action
 from millrace.features.columns import ACTION_PROBS, POST_ID
 from millrace.features.encoding.candidates import CandidateInputs
+from millrace.features.encoding.vector_inputs import NOTHING, VectorInputs
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.assembler import TokensOf
 from millrace.inference.tables import Float32Array
@@ -28,7 +29,9 @@ class Favourite:
         self.post_id = post_id
         self.viewers: list[int] = []
 
-    def predict(self, viewer: ViewerInputs, candidates: CandidateInputs, tokens_of: TokensOf) -> Float32Array:
+    def predict(
+        self, viewer: ViewerInputs, candidates: CandidateInputs, tokens_of: TokensOf, vectors: VectorInputs = NOTHING
+    ) -> Float32Array:
         self.viewers.append(viewer.viewer_id)
         assert tokens_of(candidates.post_ids).shape == (candidates.n, 64)
         probs = np.zeros((candidates.n, N_ACTIONS), dtype=np.float32)
@@ -39,7 +42,9 @@ class Favourite:
 class Broken:
     """Always fails."""
 
-    def predict(self, viewer: ViewerInputs, candidates: CandidateInputs, tokens_of: TokensOf) -> Float32Array:
+    def predict(
+        self, viewer: ViewerInputs, candidates: CandidateInputs, tokens_of: TokensOf, vectors: VectorInputs = NOTHING
+    ) -> Float32Array:
         raise RuntimeError("no model today")
 
 

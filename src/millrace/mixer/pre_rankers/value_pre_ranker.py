@@ -126,25 +126,20 @@ class ValuePreRanker(PreRanker):
     def rank(self, query: Query, batch: CandidateBatch) -> ColumnValues:
         """Return the scores."""
         model = self._model(query)
+        viewer = query[VIEWER_INPUTS] or self._encoders.viewers.encode(query.viewer_id)
+        candidates = self._encoders.candidates.encode(batch, query.now_ms, viewer.history.newest_ms)
         if model is None:
             valued = batch.with_columns(self._counters.rank(query, batch))
         else:
-            viewer = query[VIEWER_INPUTS] or self._encoders.viewers.encode(query.viewer_id)
-            candidates = self._encoders.candidates.encode(batch, query.now_ms, viewer.history.newest_ms)
-            valued = batch.with_columns(
-                {
-                    ACTION_PROBS: model.predict(viewer, candidates, self._vectors_of(model)),
-                    INPUT_DENSE: candidates.dense,
-                    INPUT_LANGUAGE: candidates.languages,
-                }
-            )
+            valued = batch.with_columns({ACTION_PROBS: model.predict(viewer, candidates, self._vectors_of(model))})
         for step in self._steps:
             if step.is_enabled(query):
                 valued = valued.with_columns(step.rank(query, valued))
-        found: dict[AnyColumn, object] = {PRERANK_SCORE: valued[SCORE]}
-        # The ranker reads the same.
-        found.update({column: valued[column] for column in (INPUT_DENSE, INPUT_LANGUAGE) if column in valued})
-        return found
+        return {  # the ranker reads the same inputs
+            PRERANK_SCORE: valued[SCORE],
+            INPUT_DENSE: candidates.dense,
+            INPUT_LANGUAGE: candidates.languages,
+        }
 
     def choose(self, query: Query, batch: CandidateBatch, n_kept: int, key: Column[np.int64]) -> IntArray:
         """Return the rows that stay: those that have a place kept for them, then the best of the others."""
