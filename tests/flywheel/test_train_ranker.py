@@ -6,6 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from millrace.base.actions import Action
 from millrace.base.errors import SourceDataError
@@ -16,6 +18,7 @@ from millrace.flywheel.train_ranker import (
     CHECKPOINT_NAME,
     MODEL_NAME,
     RankerTraining,
+    alike_in_length,
     load_ranker,
     predicted,
     train_ranker,
@@ -115,3 +118,17 @@ def test_too_few_slates_are_refused(tmp_path: Path) -> None:
     none: SampleSet = planted_samples(1)
     with pytest.raises(SourceDataError, match="too few slates"):
         train_ranker(none, QUICK, folder=tmp_path)
+
+
+@given(st.lists(st.integers(0, 128), min_size=1, max_size=300), st.integers(1, 16), st.integers(0, 5))
+@settings(deadline=None, max_examples=40)
+def test_batches_alike_in_length_hold_every_slate_once(lengths: list[int], n_at_once: int, seed: int) -> None:
+    order = alike_in_length(np.array(lengths), n_at_once, np.random.default_rng(seed))
+    assert sorted(order.tolist()) == list(range(len(lengths)))
+
+
+def test_batches_of_one_sorting_are_alike_in_length() -> None:
+    lengths = np.arange(64)
+    order = alike_in_length(lengths, 8, np.random.default_rng(3))
+    spreads = [int(np.ptp(lengths[order[first : first + 8]])) for first in range(0, 64, 8)]
+    assert spreads == [7] * 8

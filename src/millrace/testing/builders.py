@@ -25,7 +25,16 @@ from millrace.events.content_events import (
     PostKind,
 )
 from millrace.events.envelope import AnyEvent, Event, Payload
-from millrace.events.feature_events import AUTHORS, CONTENTS, HISTORY, POSTS, WHOLE, CandidatesLogged, FeaturesLogged, InputsLogged
+from millrace.events.feature_events import (
+    AUTHORS,
+    CONTENTS,
+    HISTORY,
+    POSTS,
+    WHOLE,
+    CandidatesLogged,
+    FeaturesLogged,
+    InputsLogged,
+)
 from millrace.events.feed_events import ClockTick, Engagement, Impression, Served, ServedItem
 from millrace.events.packed import pack_arrays
 from millrace.events.user_events import (

@@ -121,6 +121,26 @@ def test_a_run_that_was_killed_in_the_middle_goes_on_as_if_it_had_not(
     assert_same(tmp_path / "killed", whole)
 
 
+def test_a_run_goes_on_from_another_as_that_one_would_have_and_keeps_records_of_its_own(
+    worlds: Path, whole: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    n_before = run(a_spec(worlds, first, regret_frac=1.0, hours=3))
+    n_pages = run(a_spec(worlds, second, regret_frac=1.0, begins_with=str(first)))
+    assert n_pages == len(RunRecords.read(whole)["pages"])
+    assert len(RunRecords.read(second)["pages"]) == n_pages - n_before
+    assert log_rows(second) == log_rows(whole)
+
+
+def test_a_run_goes_on_only_from_a_run_of_its_own_world(worlds: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no run"):
+        run(a_spec(worlds, tmp_path / "a", begins_with=str(tmp_path / "nothing")))
+    run(a_spec(worlds, tmp_path / "b", hours=1))
+    other = msgspec.structs.replace(WORLD, seed=WORLD.seed + 1)
+    with pytest.raises(ConfigError, match="is of the world"):
+        run(a_spec(worlds, tmp_path / "c", begins_with=str(tmp_path / "b"), world=other))
+
+
 def test_a_folder_that_holds_another_run_is_refused(worlds: Path, whole: Path) -> None:
     other = a_spec(worlds, whole, regret_frac=1.0, limit=7)
     with pytest.raises(ConfigError, match="holds another run"):

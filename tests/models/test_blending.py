@@ -1,0 +1,49 @@
+"""The counters' part beside the network's: log-odds add up, and calibration finds how much of each helps."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from millrace.models.blending import blended, log_odds
+from millrace.models.learned_ranker import calibrate
+
+
+def test_log_odds_add_up_head_by_head() -> None:
+    network = np.array([[0.5, 0.2], [0.9, 0.5]], dtype=np.float32)
+    counters = np.array([[0.9, 0.9], [0.5, 0.1]], dtype=np.float32)
+    found = blended(network, counters, (1.0, 0.0))
+    assert found[:, 0].tolist() == pytest.approx([0.9, 0.9])
+    assert found[:, 1].tolist() == network[:, 1].tolist()
+
+
+def test_a_network_that_speaks_alone_is_left_as_it_is() -> None:
+    network = np.array([[0.5]], dtype=np.float32)
+    assert blended(network, network, ()) is network
+    assert blended(network, network, (0.0,)) is network
+
+
+def test_certainty_stays_finite() -> None:
+    assert np.isfinite(log_odds(np.array([0.0, 1.0], dtype=np.float32))).all()
+
+
+def test_calibration_finds_what_each_knows() -> None:
+    generator = torch.Generator().manual_seed(1)
+    network, counters = torch.randn(20_000, 2, generator=generator), torch.randn(20_000, 2, generator=generator)
+    # The first head's truth is half the network's and all of the counters'; the second one is seconds, without counters.
+    odds = 0.5 * network[:, 0] + counters[:, 0] - 1.0
+    labels = torch.stack(
+        [
+            (torch.rand(20_000, generator=generator) < torch.sigmoid(odds)).float(),
+            nn.functional.softplus(network[:, 1]),
+        ],
+        dim=1,
+    )
+    ranker = SimpleNamespace(head=nn.Linear(3, 2), continuous=1)
+    fitted = calibrate(ranker, network, labels, torch.ones(20_000), counters)
+    assert fitted[0].tolist() == pytest.approx([0.5, -1.0, 1.0], abs=0.06)
+    assert fitted[1].tolist() == pytest.approx([1.0, 0.0, 0.0], abs=0.02)
