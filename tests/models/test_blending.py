@@ -34,7 +34,7 @@ def test_certainty_stays_finite() -> None:
 def test_calibration_finds_what_each_knows() -> None:
     generator = torch.Generator().manual_seed(1)
     network, counters = torch.randn(20_000, 2, generator=generator), torch.randn(20_000, 2, generator=generator)
-    # The first head's truth is half the network's and all of the counters'; the second one is seconds, without counters.
+    # The truth of the first head is half of the network and all of the counters; the second one is seconds.
     odds = 0.5 * network[:, 0] + counters[:, 0] - 1.0
     labels = torch.stack(
         [
