@@ -197,7 +197,7 @@ class TestFeed:
         self, folders: list[Path], server: RankServerThread, make_world: Callable[[RankerModel], FeedWorld]
     ) -> None:
         runner = GrpcRunner.of_folder(folders[0], [server.address], timeout_ms=PATIENCE_MS)
-        there, here = RankerModel.open(folders[0], SCHEMA, runner), RankerModel.open(folders[0], SCHEMA)
+        there, here = RankerModel.open(folders[0], SCHEMA, runner=runner), RankerModel.open(folders[0], SCHEMA)
         (page, result), (other_page, other) = make_world(there).page_with_result(), make_world(here).page_with_result()
         assert result.report.outcomes == ()
         assert [post.post_id for post in page.posts] == [post.post_id for post in other_page.posts]
@@ -210,8 +210,8 @@ class TestFeed:
     ) -> None:
         """Gone before the first page, or between two."""
         runner = GrpcRunner.of_folder(folders[0], [server.address], timeout_ms=PATIENCE_MS)
-        world = make_world(RankerModel.open(folders[0], SCHEMA, runner))
-        assert world.page_with_result(request_id="r0")[1].report.outcomes == ()
+        world = make_world(RankerModel.open(folders[0], SCHEMA, runner=runner))
+        assert world.page_with_result(22, request_id="r0")[1].report.outcomes == ()
         server.stop()
         for viewer in (20, 21):
             page, result = world.page_with_result(viewer, request_id=f"r{viewer}")
@@ -231,9 +231,9 @@ class TestFeed:
     ) -> None:
         metrics.watch(rankers.all)
         runner = GrpcRunner.of_folder(folders[0], [server.address], timeout_ms=PATIENCE_MS)
-        world = make_world(RankerModel.open(folders[0], SCHEMA, runner))
+        world = make_world(RankerModel.open(folders[0], SCHEMA, runner=runner))
         for request_id in ("r1", "r2"):
-            world.page_with_result(request_id=request_id)
+            world.page_with_result(request_id=request_id, limit=2)
         text = generate_latest(metrics.registry).decode()
         who = f'identity="{ranker_identity(folders[0])}",name="{folders[0]}"'
         for line in (
@@ -267,6 +267,8 @@ def test_what_the_command_cannot_do_it_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "240")
+    # What a command does to its process's logging would stay for the tests after this one.
+    monkeypatch.setattr("millrace.app.commands.serve.start_logging", lambda **_: None)
     more = [] if "--model" in argv else ["--model", str(tmp_path)]
     assert cli.run(["rank-server", *more, *argv]) == cli.USAGE_ERROR
     assert problem in capsys.readouterr().err

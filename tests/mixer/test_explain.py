@@ -18,8 +18,6 @@ from millrace.features.columns import (
     ACTION_PROBS,
     DIVERSITY,
     IS_IN_NETWORK,
-    N_ACTIONS_DIM,
-    N_COUNTERS_DIM,
     PAGE_SCORE,
     POST_ID,
     SCORE,
@@ -30,7 +28,7 @@ from millrace.mixer.config import HomeConfig
 from millrace.mixer.explain import Explainer
 from millrace.mixer.feed import FeedRequest
 from millrace.mixer.home_models import MODELS
-from millrace.mixer.home_pipeline import HomeParts, home_stages
+from millrace.mixer.home_pipeline import HomeParts, home_dims, home_stages
 from millrace.mixer.sources.recent import ONLY_BELOW
 from millrace.mixer.trace import Trace, TracePacker
 from millrace.mixer.trace_answers import GONE, PostWhy, RequestTrace
@@ -282,7 +280,7 @@ def _pipeline(world: FeedWorld, change: Callable[[Any], Any], *, is_strict: bool
         "home",
         change(home_stages(parts, HomeConfig())),
         key=POST_ID,
-        dims={N_ACTIONS_DIM: len(actions), N_COUNTERS_DIM: len(actions) + 1},
+        dims=home_dims(actions),
         clock=world.clock,
         given=(VIEWER, CONTEXT, MODELS),
         is_strict=is_strict,
@@ -358,7 +356,7 @@ def test_steps_that_add_and_re_rankers_are_told(a_world: World) -> None:
     world = a_world([a_follow(20, 10), a_post(1, 10), a_post(2, 30), a_post(3, 31)])
 
     def changed(stages: Any) -> Any:
-        rankers = (*stages.rankers[:3], Extra(), *stages.rankers[4:])
+        rankers = (*stages.rankers[:5], Extra(), *stages.rankers[6:])
         return replace(stages, rankers=rankers, re_rankers=(Reversing(),), selector=TopSelector(PAGE_SCORE))
 
     result, why = _explained(world, _pipeline(world, changed, is_strict=True), limit=1)

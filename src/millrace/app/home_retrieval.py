@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from millrace.inference.post_index import PostIndex, PostIndexes
 from millrace.mixer.home_models import MODELS
 from millrace.pipeline.query import Query
 from millrace.stores.fold import EventBatch
 
 if TYPE_CHECKING:
+    from millrace.inference.post_index import PostIndex, PostIndexes
     from millrace.mixer.feed_state import FeedState
 
 MAX_VERSIONS: Final = 4
@@ -28,12 +28,13 @@ class HomeRetrieval:
 
     def __init__(self, *, fills_at_once: bool = False) -> None:
         self._fills_at_once = fills_at_once
+        self._state: FeedState | None = None
         self._indexes: PostIndexes | None = None
         self._used: dict[str, None] = {}
 
     def attach(self, state: FeedState) -> None:
         """Follow a state from now on: the restored one, which is another object than the empty one before."""
-        self._indexes = PostIndexes(state, state.texts)
+        self._state, self._indexes = state, None
         self._used.clear()
 
     def hear(self, batch: EventBatch) -> None:
@@ -48,8 +49,13 @@ class HomeRetrieval:
     def retriever_of(self, query: Query) -> PostIndex | None:
         """Return the index of a request's towers; None where it has none, or it is not whole yet."""
         model = query[MODELS].retrieval
-        if model is None or self._indexes is None:
+        if model is None or self._state is None:
             return None
+        if self._indexes is None:
+            # With the first model, not before: a home without models needs neither ONNX Runtime nor faiss.
+            from millrace.inference.post_index import PostIndexes
+
+            self._indexes = PostIndexes(self._state, self._state.texts)
         index = self._indexes.open(model)
         self._used.pop(model.version, None)
         self._used[model.version] = None

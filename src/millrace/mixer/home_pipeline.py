@@ -293,19 +293,20 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
     )
 
 
+def home_dims(actions: ActionSpace) -> dict[str, int]:
+    """Return the sizes that the pipeline's columns are declared with."""
+    n_actions = len(actions)
+    return {N_ACTIONS_DIM: n_actions, N_COUNTERS_DIM: n_actions + 1, N_DENSE_DIM: len(dense_fields(actions))}
+
+
 def home_pipeline(parts: HomeParts, config: HomeConfig, observer: PipelineObserver | None = None) -> Pipeline:
     """Return the home pipeline over the stores of this process."""
-    n_actions = len(parts.actions)
     stages = home_stages(parts, config)
     return Pipeline(
         NAME,
         stages if parts.revise is None else parts.revise(stages),
         key=POST_ID,
-        dims={
-            N_ACTIONS_DIM: n_actions,
-            N_COUNTERS_DIM: n_actions + 1,
-            N_DENSE_DIM: len(dense_fields(parts.actions)),
-        },
+        dims=home_dims(parts.actions),
         clock=parts.clock,
         observer=observer,
         given=(VIEWER, CONTEXT, MODELS),
