@@ -16,6 +16,7 @@ from millrace.app.settings import Settings
 from millrace.base.errors import StoreError
 from millrace.base.ids import IdHasher, IdKind
 from millrace.events.envelope import AnyEvent
+from millrace.registry.manifest import Description
 from millrace.stream.log import total
 from millrace.stream.sqlite_log import SqliteLog
 from millrace.testing.builders import a_follow, a_post_created, a_user_erased, an_engagement
@@ -151,6 +152,26 @@ def test_a_home_can_be_copied_while_it_is_written(tmp_path: Path) -> None:
         other = Settings(tmp_path / f"other-{number}")
         report = restore_backup(other, tmp_path / f"backup-{number}")
         assert state_of(other)[0] == report.log_end
+
+
+def test_models_and_which_of_them_serve_are_backed_up(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home")
+    put(home, some_events(3))
+    keep(home)
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "ranker.onnx").write_bytes(b"weights")
+    registry = wiring.build_registry(home)
+    version = registry.publish(
+        served, Description(kind="ranker", feature_schema_hash="f", from_ms=0, until_ms=1), now_ms=5
+    ).version
+    registry.promote({"ranker": version}, now_ms=6)
+    make_backup(home, tmp_path / "backup")
+    other = a_home(tmp_path / "other")
+    restore_backup(other, tmp_path / "backup")
+    restored = wiring.build_registry(other)
+    assert restored.serving() == {"ranker": version}
+    assert restored.verify("ranker", version).feature_schema_hash == "f"
 
 
 def test_a_damaged_or_incomplete_backup_is_refused(tmp_path: Path) -> None:

@@ -224,10 +224,31 @@ def _copy_home(settings: Settings, target: Path, on_file: OnFile) -> tuple[int, 
     if settings.claims_path.exists():
         on_file(settings.claims_path.name)
         _copy_database(settings.claims_path, data / settings.claims_path.name)
+    has_models = _copy_models(settings, data / settings.models_dir.name, on_file)
     begin, end = _range_of_log(settings, target)
     _forget_wal(data / settings.log_path.name)
-    is_whole = begin <= (position or 0) <= end and content <= end
+    is_whole = begin <= (position or 0) <= end and content <= end and has_models
     return begin, end, is_whole
+
+
+def _copy_models(settings: Settings, target: Path, on_file: OnFile) -> bool:
+    """Copy the registry of models, its pointer first: versions are not changed once they are there.
+
+    Returns False where one that the pointer names was removed meanwhile.
+    """
+    if not settings.models_dir.is_dir():
+        return True
+    target.mkdir()
+    on_file(settings.models_dir.name)
+    for path in sorted(settings.models_dir.iterdir(), key=Path.is_dir):
+        try:
+            if path.is_dir():
+                shutil.copytree(path, target / path.name, ignore=shutil.ignore_patterns(".*"))
+            else:
+                shutil.copyfile(path, target / path.name)
+        except (OSError, shutil.Error):  # pruned while it was read
+            return False
+    return True
 
 
 def _range_of_log(settings: Settings, copied_home: Path) -> tuple[int, int]:

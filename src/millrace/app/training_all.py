@@ -47,7 +47,7 @@ def train_home(
     *,
     hours: float | None = None,
     size: str = "nano",
-    epochs: float = 2.0,
+    epochs: float = 3.0,
     seed: int = 1,
     promotes: bool = False,
 ) -> TrainedHome:

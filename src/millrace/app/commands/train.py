@@ -30,7 +30,7 @@ def train(
         typer.Option(min=0.1, help="Newest hours that are learned from; default: all.", show_default=False),
     ] = None,
     size: Annotated[str, typer.Option(help="nano, small or large.")] = "nano",
-    epochs: Annotated[float, typer.Option(min=0.01, help="How often the ranker sees every page.")] = 2.0,
+    epochs: Annotated[float, typer.Option(min=0.01, help="How often the ranker sees every page.")] = 3.0,
     seed: Annotated[int, typer.Option(min=0, help="Of first weights and of the order of pages.")] = 1,
     promote: Annotated[
         bool, typer.Option("--promote", help="Let them serve, if the ranker knows more than counters on newer pages.")
@@ -102,7 +102,7 @@ def ranker(
         typer.Option(min=0.1, help="Newest hours that are learned from; default: all.", show_default=False),
     ] = None,
     size: Annotated[str, typer.Option(help="nano, small or large.")] = "nano",
-    epochs: Annotated[float, typer.Option(min=0.01, help="How often every page is seen.")] = 2.0,
+    epochs: Annotated[float, typer.Option(min=0.01, help="How often every page is seen.")] = 3.0,
     borrowed: Annotated[
         float, typer.Option(min=0, help="Weight of other viewers' pages as negatives; 0: none are borrowed.")
     ] = 0.0,
@@ -129,7 +129,7 @@ def ranker(
     the pages is held out: the weights and the calibration are chosen on its older half, the figures are of its newer
     half. A run that is interrupted goes on where it was. Works with and without a running server.
 
-    Example: millrace train ranker --epochs 2
+    Example: millrace train ranker --epochs 5
 
     Example: millrace train ranker --hours 48 --json
     """
