@@ -150,6 +150,11 @@ def lane_of(lane: str, arm: int) -> str:
     return f"arm-{arm}"
 
 
+def is_learned(query: Query) -> bool:
+    """Return whether a learned ranker predicts for a request."""
+    return query[MODELS].ranker is not None and query.params.get_bool(IS_ON)
+
+
 def pre_ranker_of(query: Query) -> PrePredictor | None:
     """Return the pre-ranker of a request; None where it has none."""
     return query[MODELS].pre_ranker

@@ -1,7 +1,7 @@
 """Arithmetic of the value model, by hand."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -23,8 +23,10 @@ from millrace.features.columns import (
     SCORE,
     VALUE,
 )
+from millrace.mixer.home_models import MODELS, HomeModels
 from millrace.mixer.kinds import ORIGINAL, QUOTE, REPLY, REPOST
 from millrace.mixer.value_model.multipliers import (
+    LEARNED_RECENCY,
     RECENCY_RATE,
     RESCORES_REPLIES,
     OutOfNetworkMultiplier,
@@ -135,6 +137,16 @@ def test_recency_multiplies_by_a_decay_per_hour() -> None:
     assert decayed[RECENCY_FACTOR].tolist() == pytest.approx([1, np.exp(-1), 1])
     assert decayed[SCORE].tolist() == pytest.approx([2, 2 * np.exp(-1), 2])
     assert ranked(RecencyMultiplier(), a_query(params={RECENCY_RATE: 0.0}), batch)[SCORE].tolist() == [2, 2, 2]
+
+
+def test_where_a_ranker_has_learned_ages_count_for_less() -> None:
+    batch = a_batch({SCORE: [1.0], CREATED_MS: [NOW_MS - 36_000_000]})
+    params = {RECENCY_RATE: 0.1, LEARNED_RECENCY: 0.5}
+    learned = {MODELS: HomeModels(ranker=cast("Any", object()))}
+    by_counters = ranked(RecencyMultiplier(), a_query(params=params), batch)
+    by_ranker = ranked(RecencyMultiplier(), a_query(learned, params=params), batch)
+    assert by_counters[SCORE].tolist() == pytest.approx([np.exp(-1.0)])
+    assert by_ranker[SCORE].tolist() == pytest.approx([np.exp(-0.5)])
 
 
 def test_strangers_posts_count_for_less() -> None:

@@ -9,7 +9,7 @@ from millrace.features.columns import ACTION_PROBS, COUNTED_PROBS, INPUT_DENSE, 
 from millrace.features.encoding.candidates import READS
 from millrace.features.encoding.encoders import Encoders
 from millrace.features.query_fields import VIEWER_INPUTS
-from millrace.mixer.home_models import ARM, IS_ON, MODELS, VectorsFor, nothing_for, shares_of
+from millrace.mixer.home_models import ARM, IS_ON, MODELS, VectorsFor, is_learned, nothing_for, shares_of
 from millrace.mixer.inputs_log import inputs_of
 from millrace.models.blending import blended
 from millrace.pipeline.batch import CandidateBatch
@@ -45,7 +45,7 @@ class ModelRanker(Ranker):
 
     def is_enabled(self, query: Query) -> bool:
         """Where the request's lane has a ranker, unless the param says no."""
-        return query[MODELS].ranker is not None and query.params.get_bool(IS_ON)
+        return is_learned(query)
 
     def rank(self, query: Query, batch: CandidateBatch) -> ColumnValues:
         """Return the predictions, those that they take the place of, and what they were made from."""

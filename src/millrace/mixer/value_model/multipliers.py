@@ -8,6 +8,7 @@ import numpy as np
 
 from millrace.base.params import Param
 from millrace.features.columns import CREATED_MS, IS_IN_NETWORK, KIND, NETWORK_FACTOR, RECENCY_FACTOR, SCORE
+from millrace.mixer.home_models import MODELS, is_learned
 from millrace.mixer.kinds import REPLY, REPOST
 from millrace.mixer.value_model.steps import Multiplier
 from millrace.mixer.value_model.weights import Float32Array
@@ -18,6 +19,14 @@ _HOUR_MS: Final = 3_600_000.0
 
 RECENCY_RATE: Final = Param(
     "recency.rate_per_h", 0.05, 0.0, 10.0, "a post of age a hours is multiplied by e^(-rate x a); 0 switches it off"
+)
+
+LEARNED_RECENCY: Final = Param(
+    "recency.learned_frac",
+    0.2,
+    0.0,
+    1.0,
+    "share of that rate where a learned ranker predicts: it reads ages itself, and knows what they do to each action",
 )
 
 OUT_OF_NETWORK: Final = Param(
@@ -39,15 +48,18 @@ class RecencyMultiplier(Multiplier):
     """Prefers younger posts: multiplies by e^(-rate x age in hours)."""
 
     name = "recency"
-    reads = (CREATED_MS, SCORE)
+    reads = (CREATED_MS, SCORE, MODELS)
     writes = (RECENCY_FACTOR, SCORE)
-    params = (RECENCY_RATE,)
+    params = (RECENCY_RATE, LEARNED_RECENCY)
     amount_column = RECENCY_FACTOR
 
     def amount(self, query: Query, batch: CandidateBatch) -> Float32Array:
         """Return the factor; 1 for posts from the future."""
         age_h = np.maximum(query.now_ms - batch[CREATED_MS], 0) / _HOUR_MS
-        return np.exp(-query.params.get_float(RECENCY_RATE) * age_h).astype(np.float32)
+        rate = query.params.get_float(RECENCY_RATE)
+        if is_learned(query):
+            rate *= query.params.get_float(LEARNED_RECENCY)
+        return np.exp(-rate * age_h).astype(np.float32)
 
 
 class OutOfNetworkMultiplier(Multiplier):
