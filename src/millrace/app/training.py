@@ -17,8 +17,10 @@ from millrace.app.settings import Settings
 from millrace.base.ids import IdHasher
 from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel import metrics
+from millrace.flywheel.platt import fit_platt
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.slate_join import HOUR_MS
+from millrace.models.blending import log_odds
 
 if TYPE_CHECKING:
     from millrace.app.commands.printing import Step
@@ -38,7 +40,7 @@ class HeadFigures(msgspec.Struct, frozen=True, kw_only=True):
     n_learned, n_held_out
         Positives.
     auc, normalised_entropy, calibration
-        Of the learned ranker; the ``counters_`` ones of the counters-based.
+        Of the learned ranker; the ``counters_`` ones of the counters-based, calibrated on the older half.
     """
 
     action: str
@@ -118,9 +120,9 @@ def train_home_ranker(
     with show_progress("training (steps)") as step:
         model, report = train_ranker(older, training, folder=folder, sources=sources, on_progress=moving(step))
     rows = samples.rows_of(newest)
-    figures = head_figures(
-        samples.labels[rows], predicted(model, samples, newest), samples.baseline[rows], samples, report.positives
-    )
+    before = samples.rows_of(order[-2 * n_test : -n_test])
+    counters = calibrated(samples.baseline[rows], samples.baseline[before], samples.labels[before])
+    figures = head_figures(samples.labels[rows], predicted(model, samples, newest), counters, samples, report.positives)
     return TrainedRanker(
         folder=str(folder),
         n_slates=report.n_slates,
@@ -130,6 +132,22 @@ def train_home_ranker(
         validation_loss=report.validation_loss,
         held_out=figures,
     )
+
+
+def calibrated(probs: Any, seen_probs: Any, seen_labels: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return predictions calibrated head by head on rows of before: what is compared with a ranker must be as well.
+
+    Counters rank by rates that are several times too high: to know that takes two numbers a head, and no ranker.
+    """
+    from millrace.base.actions import CONTINUOUS
+
+    found = np.array(probs, dtype=np.float32)
+    for head in range(found.shape[1]):
+        if head not in CONTINUOUS:
+            is_positive = (np.asarray(seen_labels[:, head]) > 0).astype(np.float32)
+            platt = fit_platt(log_odds(np.asarray(seen_probs[:, head])), is_positive)
+            found[:, head] = platt(log_odds(np.asarray(probs[:, head])))
+    return found
 
 
 def head_figures(

@@ -25,7 +25,7 @@ class TrainedHome(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     entropy_gain
-        By how much the ranker's normalised entropy is lower than the counters', in the mean over the heads that were
+        By how much the ranker's normalised entropy is lower than that of calibrated counters, in the mean over heads
         measured on pages it has never seen; above 0: it knows more.
     versions
         What was published, by kind.
