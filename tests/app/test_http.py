@@ -23,7 +23,7 @@ from millrace.events.codec import EventCodec
 from millrace.events.registry import EventRegistry
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed import FeedRequest, FeedResponse
-from millrace.registry.lanes import LaneReader
+from millrace.registry.lanes import LANE_HEADER, LaneReader, sign_lane
 from millrace.stream.collector import Collector
 from millrace.stream.log import AppendResult
 from millrace.stream.memory_log import MemoryLog
@@ -286,6 +286,15 @@ def test_a_page_is_asked_for_with_everything_that_the_client_said(world: World, 
     assert (request.viewer_id, request.limit, request.cursor, request.debug) == ("42", 7, "c.1-x_y=", False)
     assert request.correlation_id == "tab-1"
     assert request.request_id == answer.json()["request_id"] != "tab-1"
+
+
+def test_a_signed_header_asks_for_a_lane_of_models_and_one_of_somebody_else_is_refused(world: World) -> None:
+    header = {LANE_HEADER: sign_lane("sandbox", "vic", NOW_MS + 1_000, b"key")}
+    assert world.client.get("/api/v1/timeline/home", params={"viewer": "vic"}, headers=header).status_code == 200
+    assert world.client.get("/api/v1/timeline/home", params={"viewer": "vic"}).status_code == 200
+    assert [request.lane for _, request in world.asked] == ["sandbox", "default"]
+    refused = world.client.get("/api/v1/timeline/home", params={"viewer": "bob"}, headers=header)
+    assert (refused.status_code, len(world.asked)) == (403, 2)
 
 
 def test_a_first_page_has_no_cursor_and_in_development_mode_says_how_it_was_made(world: World) -> None:
