@@ -43,7 +43,10 @@ class Demo:
         options = ("--speed", str(SPEED), "--set", "world.size=tiny", "--set", "server.port=0", "--viewer", "u5")
         with (self.home / "out.txt").open("w") as out, (self.home / "err.txt").open("a") as err:
             return subprocess.Popen(
-                [*COMMAND, "demo", "--home", str(self.home), *options], stdout=out, stderr=err, start_new_session=True
+                [*COMMAND, "demo", "--home", str(self.home), "--no-learn", *options],
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
             )
 
     def restart(self) -> None:
