@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from millrace.base.actions import Action
 from millrace.base.errors import SchemaError, SourceDataError
+from millrace.flywheel.checkpointing import CHECKPOINT_NAME
 from millrace.flywheel.metrics import auc
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.train_pre_ranker import (
-    CHECKPOINT_NAME,
     MODEL_NAME,
     SERVED_NAME,
     Lesson,

@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 
 from millrace.base.actions import Action
 from millrace.base.errors import SourceDataError
+from millrace.flywheel.checkpointing import CHECKPOINT_NAME
 from millrace.flywheel.metrics import auc
-from millrace.flywheel.ranker_batches import assembled, ranker_batch
+from millrace.flywheel.ranker_batches import alike_in_length, assembled, ranker_batch
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.train_ranker import (
-    CHECKPOINT_NAME,
     MODEL_NAME,
     RankerTraining,
-    alike_in_length,
     load_ranker,
     predicted,
     train_ranker,

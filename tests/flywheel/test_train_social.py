@@ -14,12 +14,11 @@ from millrace.base.errors import SourceDataError  # noqa: E402 - after the check
 from millrace.features.follow_edges import FollowEdges  # noqa: E402
 from millrace.features.social_network import UserContent  # noqa: E402
 from millrace.features.social_vectors import SocialVectors  # noqa: E402
+from millrace.flywheel.checkpointing import CHECKPOINT_NAME  # noqa: E402
 from millrace.flywheel.train_social import (  # noqa: E402
-    CHECKPOINT_NAME,
     ENCODER,
     SocialReport,
     SocialTraining,
-    learning_rate,
     train_social,
 )
 from millrace.models.social import SocialConfig  # noqa: E402
@@ -134,13 +133,6 @@ def test_a_process_that_is_killed_goes_on_to_the_same_bytes(tmp_path: Path) -> N
         train_social(edges, UserContent(), SHORT, folder=tmp_path / name, device="cpu")
     for name in WRITTEN:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-
-
-def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
-    config = msgspec.structs.replace(SHORT, learning_rate=1.0, n_warm_up=4, n_steps=104)
-    assert [learning_rate(step, config) for step in (0, 3, 4, 54, 103)] == pytest.approx(
-        [0.25, 1.0, 1.0, 0.5, 0.0], abs=3e-4
-    )
 
 
 def test_a_graph_without_follows_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ text read once, however often it occurs in histories and among candidates.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from millrace.flywheel.sample_vectors import SampleVectors
 from millrace.models.config import N_SURFACES, RankerConfig
 from millrace.models.tables import Tables
 from millrace.models.trunk import padding_mask
+
+_N_SORTED: Final = 32
+"""Batches' worth of slates that are sorted by length together."""
 
 
 class RankerBatch(NamedTuple):
@@ -212,3 +215,26 @@ def assembled(batch: RankerBatch, tables: Tables) -> tuple[Tensor, Tensor, Tenso
     )
     is_token = torch.cat([torch.ones(b, 1, dtype=torch.bool, device=content.device), batch.is_history], dim=1)
     return profile, history, padding_mask(is_token), candidates
+
+
+def alike_in_length(
+    lengths: np.ndarray[Any, np.dtype[np.int64]], n_at_once: int, rng: np.random.Generator
+) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Return all places in random order, so that those of one batch are alike in length: padding costs as much as data.
+
+    Parameters
+    ----------
+    lengths
+        Shape (n,).
+    n_at_once
+        Size of a batch; what does not fill one comes last.
+    rng
+        Decides what is near each other, and the order of the batches.
+    """
+    order = rng.permutation(len(lengths))
+    for first in range(0, len(order), _N_SORTED * n_at_once):
+        some = slice(first, first + _N_SORTED * n_at_once)
+        order[some] = order[some][np.argsort(lengths[order[some]], kind="stable")]
+    n_whole = len(order) // n_at_once
+    batches = order[: n_whole * n_at_once].reshape(n_whole, n_at_once)
+    return np.concatenate([batches[rng.permutation(n_whole)].ravel(), order[n_whole * n_at_once :]])

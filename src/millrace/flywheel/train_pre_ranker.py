@@ -8,7 +8,6 @@ checkpoint and ends, on a CPU, with the same bytes.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
@@ -23,19 +22,19 @@ from torch import Tensor
 from millrace.base.atomic_file import replacing
 from millrace.base.errors import SchemaError, SourceDataError
 from millrace.base.ids import Int64Array
+from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
+from millrace.flywheel.optimisers import Optimisers
 from millrace.flywheel.pre_ranker_batches import assembled, read_as
 from millrace.flywheel.ranker_batches import RankerBatch, ranker_batch
 from millrace.flywheel.sample_set import Float32Array, SampleSet
 from millrace.flywheel.training_log import TrainingLog
-from millrace.flywheel.training_state import TrainingState
 from millrace.models.config import PreRankerConfig, TableConfig
 from millrace.models.learned_ranker import calibrate
 from millrace.models.losses import distillation_losses
 from millrace.models.pre_ranker import PreRanker
 from millrace.models.pre_ranker_export import export_pre_ranker
-from millrace.models.tables import RowwiseAdaGrad, Tables
+from millrace.models.tables import Tables
 
-CHECKPOINT_NAME: Final = "checkpoint.pt"
 MODEL_NAME: Final = "model.pt"
 REPORT_NAME: Final = "report.json"
 SERVED_NAME: Final = "served"
@@ -181,30 +180,19 @@ def train_pre_ranker(
     model.start_from(torch.from_numpy(np.asarray(lesson.teacher[rows]).mean(axis=0)))
     if teacher_tables is not None:
         _begin_as(model.tables, teacher_tables)
-    dense = torch.optim.AdamW(model.dense_parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    tables = RowwiseAdaGrad(model.tables.parameters(), config.table_learning_rate)
     per_epoch = max(len(learned) // config.n_slates, 1)
     n_steps = max(round(per_epoch * config.n_epochs), 1)
     folder.mkdir(parents=True, exist_ok=True)
     stamp = _stamp(lesson, config, teacher_tables)
-    state = TrainingState(folder / CHECKPOINT_NAME, stamp, model, {"dense": dense, "tables": tables})
+    optimisers = Optimisers(model.dense_parameters(), model.tables.parameters(), config, n_steps)
+    state = Checkpoint(folder / CHECKPOINT_NAME, stamp, model, optimisers.by_name)
     state.restore(device)
     with TrainingLog(folder, state.step) as log:
         losses: list[float] = []
         for step in range(state.step, n_steps):
             slates, max_history = _drawn(learned, config, step, per_epoch)
-            pace = _pace(step, n_steps, config)
-            for optimiser, rate in ((dense, config.learning_rate), (tables, config.table_learning_rate)):
-                for group in optimiser.param_groups:
-                    group["lr"] = rate * pace
             loss = _loss(model, lesson, slates, max_history, config, device)
-            dense.zero_grad(set_to_none=True)
-            tables.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(model.dense_parameters(), config.max_norm)
-            if bool(torch.isfinite(norm)):  # a step that is not finite would never be forgotten
-                dense.step()
-                tables.step()
+            optimisers.take(step, loss)
             losses.append(float(loss.detach()))
             done = step + 1
             if done % config.report_every == 0 or done == n_steps:
@@ -231,7 +219,7 @@ def train_pre_ranker(
     export_pre_ranker(model, folder / SERVED_NAME)
     with replacing(folder / REPORT_NAME) as file:
         file.write(msgspec.json.format(msgspec.json.encode(report)))
-    state.end()
+    state.remove()
     return model.eval(), report
 
 
@@ -330,15 +318,6 @@ def _drawn(
         return slates, None
     share = np.random.default_rng((config.seed, epoch, place)).uniform(config.min_history_frac, 1.0, len(slates))
     return slates, np.rint(share * config.max_history).astype(np.int64)
-
-
-def _pace(step: int, n_steps: int, config: PreRankerTraining) -> float:
-    """Return the share of the learning rate: a linear warm-up, then half a cosine down to nothing, or no change."""
-    if step < config.n_warm_up:
-        return (step + 1) / config.n_warm_up
-    if config.schedule == "constant":
-        return 1.0
-    return 0.5 * (1.0 + math.cos(math.pi * (step - config.n_warm_up) / max(n_steps - config.n_warm_up, 1)))
 
 
 @torch.no_grad()

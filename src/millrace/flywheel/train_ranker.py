@@ -8,7 +8,6 @@ on from there and ends, on a CPU, with the same bytes.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -19,12 +18,14 @@ import torch
 from msgspec import Meta, Struct
 from torch import Tensor
 
-from millrace.base.actions import NEGATIVE, Action
 from millrace.base.atomic_file import replacing
 from millrace.base.errors import SourceDataError
 from millrace.features.encoding.vector_sources import VectorSources
+from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
+from millrace.flywheel.optimisers import Optimisers
 from millrace.flywheel.quantisation_gate import QuantisationBounds, quantise
-from millrace.flywheel.ranker_batches import RankerBatch, assembled, ranker_batch
+from millrace.flywheel.ranker_batches import RankerBatch, alike_in_length, assembled, ranker_batch
+from millrace.flywheel.ranker_loss import ranker_loss
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.sample_vectors import SampleVectors, sized
 from millrace.flywheel.training_log import TrainingLog
@@ -33,15 +34,12 @@ from millrace.models.config import PRESETS, RankerConfig, TrunkConfig
 from millrace.models.export import export_ranker, export_tables
 from millrace.models.learned_ranker import LearnedRanker, calibrate
 from millrace.models.losses import head_losses, plain_losses
-from millrace.models.tables import RowwiseAdaGrad
 
-CHECKPOINT_NAME: Final = "checkpoint.pt"
 MODEL_NAME: Final = "model.pt"
 REPORT_NAME: Final = "report.json"
 SERVED_NAME: Final = "served"
 SOURCES_NAME: Final = "sources"
 _EVAL_SLATES: Final = 128
-_N_SORTED: Final = 32
 
 
 class RankerTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -175,12 +173,12 @@ def train_ranker(
     plain = plain_losses(rates, model.ranker.continuous)
     scales = plain if config.is_uncertainty_weighted else torch.ones_like(plain)
     model.uncertainty.start_from(plain)
-    dense = torch.optim.AdamW(model.dense_parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    tables = RowwiseAdaGrad(model.tables.parameters(), config.table_learning_rate)
     per_epoch = max(len(learned) // config.n_slates, 1)
     n_steps = max(round(per_epoch * config.n_epochs), 1)
     folder.mkdir(parents=True, exist_ok=True)
-    state = _State(folder / CHECKPOINT_NAME, _stamp(samples, config, ranker_config), model, dense, tables)
+    optimisers = Optimisers(model.dense_parameters(), model.tables.parameters(), config, n_steps)
+    stamp = _stamp(samples, config, ranker_config)
+    state = Checkpoint(folder / CHECKPOINT_NAME, stamp, model, optimisers.by_name)
     state.restore(device)
     head_weights = _head_weights(ranker_config, config).to(device)
     with TrainingLog(folder, state.step) as log:
@@ -188,19 +186,9 @@ def train_ranker(
         for step in range(state.step, n_steps):
             batch = _drawn(samples, learned, ranker_config, config, step, per_epoch, vectors).to(device)
             torch.manual_seed(config.seed * 1_000_003 + step)  # of dropout: a run that is resumed draws the same
-            for group in dense.param_groups:
-                group["lr"] = config.learning_rate * _pace(step, n_steps, config)
-            for group in tables.param_groups:
-                group["lr"] = config.table_learning_rate * _pace(step, n_steps, config)
             with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
-                loss = _loss(model, batch, config, head_weights)
-            dense.zero_grad(set_to_none=True)
-            tables.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(model.dense_parameters(), config.max_norm)
-            if bool(torch.isfinite(norm)):  # a step that is not finite would never be forgotten
-                dense.step()
-                tables.step()
+                loss = ranker_loss(model, batch, config, head_weights)
+            optimisers.take(step, loss)
             losses.append(float(loss.detach()))
             done = step + 1
             if done % config.report_every == 0 or done == n_steps:
@@ -240,7 +228,7 @@ def train_ranker(
     quantise(model, samples, learned, held_out, folder / SERVED_NAME, config.quantisation)
     with replacing(folder / REPORT_NAME) as file:
         file.write(msgspec.json.format(msgspec.json.encode(report)))
-    (folder / CHECKPOINT_NAME).unlink()  # the run is over; the next one begins anew
+    state.remove()
     return model, report
 
 
@@ -319,74 +307,6 @@ def _drawn(
     )
 
 
-def alike_in_length(
-    lengths: np.ndarray[Any, np.dtype[np.int64]], n_at_once: int, rng: np.random.Generator
-) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Return all places in random order, so that those of one batch are alike in length: padding costs as much as data.
-
-    Parameters
-    ----------
-    lengths
-        Shape (n,).
-    n_at_once
-        Size of a batch; what does not fill one comes last.
-    rng
-        Decides what is near each other, and the order of the batches.
-    """
-    order = rng.permutation(len(lengths))
-    for first in range(0, len(order), _N_SORTED * n_at_once):
-        some = slice(first, first + _N_SORTED * n_at_once)
-        order[some] = order[some][np.argsort(lengths[order[some]], kind="stable")]
-    n_whole = len(order) // n_at_once
-    batches = order[: n_whole * n_at_once].reshape(n_whole, n_at_once)
-    return np.concatenate([batches[rng.permutation(n_whole)].ravel(), order[n_whole * n_at_once :]])
-
-
-def _loss(model: LearnedRanker, batch: RankerBatch, config: RankerTraining, head_weights: Tensor) -> Tensor:
-    ranker = model.ranker
-    profile, history, mask, candidates = assembled(batch, model.tables)
-    viewers = ranker.encode(profile, history, mask)
-    logits, labels, weights = _with_borrowed(ranker.logits, batch, candidates, viewers, config)
-    if config.is_position_debiased:
-        n_own = batch.positions.shape[1]
-        own = ranker.biased(logits[:, :n_own], batch.positions)
-        logits = torch.cat([own, logits[:, n_own:]], dim=1)
-    is_row = weights.max(dim=-1).values > 0
-    losses = head_losses(logits[is_row].float(), labels[is_row], weights[is_row] * head_weights, ranker.continuous)
-    total: Tensor = model.uncertainty(losses) if config.is_uncertainty_weighted else losses.sum()
-    return total
-
-
-def _with_borrowed(
-    score: Callable[..., Tensor], batch: RankerBatch, candidates: Tensor, viewers: Any, config: RankerTraining
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return logits, labels and weights of the slates' own rows and, behind them, of the rows that they borrow.
-
-    A borrowed row was another viewer's: nobody acted on it here, so that its labels are 0 and it was not dwelled on.
-    What it would have been disliked for nobody knows, nor how long it would have been looked at: those heads
-    are masked. A post counts once, however many slates borrow it.
-    """
-    n_actions = batch.labels.shape[2]
-    own_weights = batch.weights[..., None].expand(-1, -1, n_actions)
-    if config.borrowed_weight == 0.0 or len(candidates) == 1:
-        return score(candidates, viewers), batch.labels, own_weights
-    both = torch.cat([candidates, candidates.roll(1, dims=0)], dim=1)
-    labels = torch.zeros_like(batch.labels)
-    labels[..., Action.NOT_DWELLED] = 1.0
-    lent = batch.weights.roll(1, dims=0) > 0
-    _, group, counts = torch.unique(batch.texts.roll(1, dims=0)[lent], return_inverse=True, return_counts=True)
-    weights = torch.zeros_like(batch.weights)
-    weights[lent] = config.borrowed_weight / counts[group].float()
-    per_head = weights[..., None].repeat(1, 1, n_actions)
-    masked = [int(action) for action in NEGATIVE - {Action.NOT_DWELLED}] + [int(Action.DWELL_TIME)]
-    per_head[..., masked] = 0.0
-    return (
-        score(both, viewers),
-        torch.cat([batch.labels, labels], dim=1),
-        torch.cat([own_weights, per_head], dim=1),
-    )
-
-
 @torch.no_grad()
 def _validate(
     model: LearnedRanker,
@@ -404,65 +324,6 @@ def _head_weights(ranker: RankerConfig, config: RankerTraining) -> Tensor:
     if not config.heads:
         return torch.ones(len(ranker.actions))
     return torch.tensor([float(name in config.heads) for name in ranker.actions])
-
-
-def _pace(step: int, n_steps: int, config: RankerTraining) -> float:
-    """Return the share of the learning rate: a linear warm-up, then half a cosine down to nothing, or no change."""
-    if step < config.n_warm_up:
-        return (step + 1) / config.n_warm_up
-    if config.schedule == "constant":
-        return 1.0
-    return 0.5 * (1.0 + math.cos(math.pi * (step - config.n_warm_up) / max(n_steps - config.n_warm_up, 1)))
-
-
-class _State:
-    """What a run has come to: weights, the optimisers' states, the best weights so far."""
-
-    def __init__(
-        self, path: Path, stamp: str, model: LearnedRanker, dense: torch.optim.Optimizer, tables: RowwiseAdaGrad
-    ) -> None:
-        self._path, self._stamp = path, stamp
-        self._model, self._dense, self._tables = model, dense, tables
-        self._best: dict[str, Tensor] = {}
-        self.step = 0
-        self.best_step, self.best_loss = 0, math.inf
-
-    def restore(self, device: str) -> None:
-        """Go on from the checkpoint, if there is one of the same inputs."""
-        if not self._path.exists():
-            return
-        saved = torch.load(self._path, map_location=device, weights_only=True)
-        if saved["stamp"] != self._stamp:
-            return
-        self._model.load_state_dict(saved["model"])
-        self._dense.load_state_dict(saved["dense"])
-        self._tables.load_state_dict(saved["tables"])
-        self._best = saved["best"]
-        self.step, self.best_step, self.best_loss = saved["step"], saved["best_step"], saved["best_loss"]
-
-    def keep(self, step: int, loss: float) -> None:
-        """Write the checkpoint of a step."""
-        if loss < self.best_loss:
-            self._best = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
-            self.best_step, self.best_loss = step, loss
-        self.step = step
-        saved = {
-            "stamp": self._stamp,
-            "step": step,
-            "model": self._model.state_dict(),
-            "dense": self._dense.state_dict(),
-            "tables": self._tables.state_dict(),
-            "best": self._best,
-            "best_step": self.best_step,
-            "best_loss": self.best_loss,
-        }
-        with replacing(self._path) as file:
-            torch.save(saved, file)
-
-    def take_best(self) -> None:
-        """Bring the model to its best weights."""
-        if self._best:
-            self._model.load_state_dict(self._best)
 
 
 def _check_time(sources: VectorSources, validated_from_ms: int) -> None:

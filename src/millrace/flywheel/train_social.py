@@ -8,7 +8,6 @@ of the one before: a run that is killed goes on from there and ends, on a CPU, w
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,16 +24,17 @@ from millrace.base.errors import SourceDataError
 from millrace.features.follow_edges import FollowEdges
 from millrace.features.social_network import Degrees, SocialNetwork, UserContent, user_inputs
 from millrace.features.social_vectors import SocialVectors
+from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
 from millrace.flywheel.follow_batches import FollowBatch, FollowBatches
 from millrace.flywheel.link_baselines import LinkBaseline, baseline_scores
 from millrace.flywheel.link_metrics import LinkMetrics, ScoreRows, link_metrics
 from millrace.flywheel.link_split import LinkSplit, LinkSplitConfig, joined, split_edges
 from millrace.flywheel.neighbour_sampling import SampledBlock
+from millrace.flywheel.optimisers import pace
 from millrace.flywheel.training_log import TrainingLog
 from millrace.models.social import Block, Neighbours, SocialConfig, SocialEncoder, follow_loss
 from millrace.pipeline.ragged import Ragged
 
-CHECKPOINT_NAME: Final = "checkpoint.pt"
 REPORT_NAME: Final = "report.json"
 ENCODER: Final = "social_encoder"
 
@@ -122,7 +122,8 @@ def train_social(
     batches = FollowBatches(learned, config.encoder.fanouts, config.n_edges, config.n_random, seed=config.encoder.seed)
     encoder = SocialEncoder(config.encoder).to(device)
     optimiser = torch.optim.AdamW(encoder.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    state = _State(folder / CHECKPOINT_NAME, _stamp(graph, features, config), encoder, optimiser)
+    stamp = _stamp(graph, features, config)
+    state = Checkpoint(folder / CHECKPOINT_NAME, stamp, encoder, {"dense": optimiser})
     state.restore(device)
     with TrainingLog(folder, state.step) as log, _deterministic(device):
         losses: list[float] = []
@@ -132,24 +133,25 @@ def train_social(
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(encoder.parameters(), config.max_norm)
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate(step, config)
+                group["lr"] = config.learning_rate * pace(step, config.n_steps, config.n_warm_up)
             optimiser.step()
             losses.append(float(loss.detach()))
             done = step + 1
             if done % config.report_every == 0 or done == config.n_steps:
                 found = _validate(encoder.network(), features, split, config)
-                state.keep(done, found.auc)
+                state.keep(done, -found.auc)
                 recall = {f"validation/recall{cutoff}": value for cutoff, value in found.recall.items()}
                 log.write(done, {"loss": float(np.mean(losses)), "validation/auc": found.auc, **recall})
                 losses.clear()
             on_progress(done, config.n_steps)
-    network = state.best_network()
+    state.take_best()
+    network = encoder.network()
     report = SocialReport(
         config=config,
         n_users=graph.n_users,
         n_edges=graph.n_edges,
         best_step=state.best_step,
-        validation_auc=state.best_auc,
+        validation_auc=-state.best_loss,
         test=_test(network, features, split, config),
         newcomers=_test_newcomers(network, features, split, config),
     )
@@ -158,16 +160,8 @@ def train_social(
     vectors.save(folder)
     with replacing(folder / REPORT_NAME) as file:
         file.write(msgspec.json.format(msgspec.json.encode(report)))
-    (folder / CHECKPOINT_NAME).unlink()  # the run is over; the next one begins anew
+    state.remove()
     return report
-
-
-def learning_rate(step: int, config: SocialTraining) -> float:
-    """Return the learning rate of a step: a linear warm-up, then half a cosine down to nothing."""
-    if step < config.n_warm_up:
-        return config.learning_rate * (step + 1) / config.n_warm_up
-    progress = (step - config.n_warm_up) / max(config.n_steps - config.n_warm_up, 1)
-    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 def _loss(encoder: SocialEncoder, inputs: Tensor, batch: FollowBatch, device: str) -> Tensor:
@@ -252,54 +246,6 @@ def _compared(
 def _encoder_scores(vectors: SocialVectors) -> ScoreRows:
     everybody = vectors.vectors(vectors.user_ids)[0]
     return lambda users: vectors.network.follow_scores(everybody[users], everybody)
-
-
-class _State:
-    """What a run has come to: weights, the optimiser's state, the best weights so far."""
-
-    def __init__(self, path: Path, stamp: str, encoder: SocialEncoder, optimiser: torch.optim.Optimizer) -> None:
-        self._path, self._stamp = path, stamp
-        self._encoder, self._optimiser = encoder, optimiser
-        self._best: dict[str, Tensor] = {}
-        self.step = 0
-        self.best_step, self.best_auc = 0, -1.0
-
-    def restore(self, device: str) -> None:
-        """Go on from the checkpoint, if there is one of the same inputs."""
-        if not self._path.exists():
-            return
-        saved = torch.load(self._path, map_location=device, weights_only=True)
-        if saved["stamp"] != self._stamp:
-            return
-        self._encoder.load_state_dict(saved["encoder"])
-        self._optimiser.load_state_dict(saved["optimiser"])
-        torch.set_rng_state(saved["torch_rng"].cpu())
-        self._best = saved["best"]
-        self.step, self.best_step, self.best_auc = saved["step"], saved["best_step"], saved["best_auc"]
-
-    def keep(self, step: int, auc: float) -> None:
-        """Write the checkpoint of a step."""
-        if auc > self.best_auc:
-            self._best = {name: value.detach().clone() for name, value in self._encoder.state_dict().items()}
-            self.best_step, self.best_auc = step, auc
-        self.step = step
-        saved = {
-            "stamp": self._stamp,
-            "step": step,
-            "encoder": self._encoder.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "torch_rng": torch.get_rng_state(),
-            "best": self._best,
-            "best_step": self.best_step,
-            "best_auc": self.best_auc,
-        }
-        with replacing(self._path) as file:
-            torch.save(saved, file)
-
-    def best_network(self) -> SocialNetwork:
-        """Return the best encoder as it serves."""
-        self._encoder.load_state_dict(self._best)
-        return self._encoder.network()
 
 
 def _stamp(graph: FollowEdges, features: UserContent, config: SocialTraining) -> str:
