@@ -1,0 +1,215 @@
+"""What every process of a home begins with: clock, codec, log, stores, and the replica that keeps them up.
+
+A part of `millrace.app.wiring`, which gives all of it on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from millrace.app.settings import Settings
+from millrace.base.actions import ActionSpace
+from millrace.base.clock import Clock, SystemClock, VirtualClock
+from millrace.base.ids import IdHasher
+from millrace.events.codec import EventCodec
+from millrace.events.registry import EventRegistry
+
+if TYPE_CHECKING:
+    from millrace.mixer.feed_state import FeedState
+    from millrace.stores.applier import EventListener
+    from millrace.stores.checkpoint import Checkpoints
+    from millrace.stores.claims import ClaimStore
+    from millrace.stores.content_overlay import ContentReader
+    from millrace.stores.content_store import ContentStore
+    from millrace.stores.replica import Replica
+    from millrace.stores.trace_store import FileTraces, NoTraces
+    from millrace.stream.collector import Collector
+    from millrace.stream.log import Log
+
+
+def build_clock() -> Clock:
+    """Return real time: of tokens, keys and whatever else belongs to the machine and not to the feed."""
+    return SystemClock()
+
+
+def build_event_clock(settings: Settings) -> Clock:
+    """Return the clock of a home's feed: real, or virtual with what the log tells as of now.
+
+    A virtual one goes on where it is given to a replica (`build_replica`), which then moves it.
+    """
+    from millrace.app.virtual_time import has_virtual_time, newest_tick_ms
+
+    if not has_virtual_time(settings):
+        return SystemClock()
+    if not settings.log_path.exists():
+        return VirtualClock()
+    log = build_log(settings, SystemClock())
+    try:
+        return VirtualClock(newest_tick_ms(log, build_codec(settings)))
+    finally:
+        log.close()
+
+
+def build_codec(settings: Settings) -> EventCodec:
+    """Return the codec of the built-in event types and the operator's own."""
+    events = settings.config.events
+    return EventCodec(EventRegistry.from_modules(events.modules), build_actions(settings))
+
+
+def build_actions(settings: Settings) -> ActionSpace:
+    """Return the built-in actions and the operator's business actions."""
+    return ActionSpace(settings.config.events.business_actions)
+
+
+def build_log(settings: Settings, clock: Clock | None = None) -> Log:
+    """Return the log of the home folder; any number of processes may open it."""
+    from millrace.stream.sqlite_log import SqliteLog
+
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    clock = clock or build_event_clock(settings)
+    stamps = clock.stamps if isinstance(clock, VirtualClock) else clock
+    return SqliteLog.from_config(settings.log_path, stamps, settings.config.log)
+
+
+def build_collector(settings: Settings, log: Log, codec: EventCodec, clock: Clock | None = None) -> Collector:
+    """Return the door that every event passes, whoever sends it."""
+    from millrace.app.virtual_time import tick_rule
+    from millrace.stream.collector import Collector
+
+    config = settings.config.log
+    clock = clock or build_event_clock(settings)
+    return Collector(
+        log,
+        codec,
+        clock,
+        max_event_bytes=config.max_event_bytes,
+        max_batch_events=config.max_batch_events,
+        rule=tick_rule(clock),
+    )
+
+
+def build_claims(settings: Settings) -> ClaimStore:
+    """Return the store of what must be atomic across workers."""
+    config = settings.config.claims
+    if config.backend == "redis":
+        from millrace.stores.redis_claims import RedisClaims
+
+        return RedisClaims(config.redis_url)
+    from millrace.stores.sqlite_claims import SqliteClaims
+
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return SqliteClaims(settings.claims_path)
+
+
+def build_traces(settings: Settings) -> FileTraces | NoTraces:
+    """Return this process's way to the traces of the home's requests; a slot is taken with the first request id.
+
+    Request ids come from its clock and must never come twice: real time, also where event time stands still.
+    """
+    from millrace.stores.trace_store import FileTraces, NoTraces
+
+    config = settings.config.traces
+    if not config.is_on:
+        return NoTraces()
+    return FileTraces(settings.traces_dir, build_clock(), config.max_mb * 1_000_000)
+
+
+def build_checkpoints(settings: Settings) -> Checkpoints:
+    """Return the home's checkpoints; those written under another layout of the state are refused."""
+    from millrace.stores.checkpoint import Checkpoints
+
+    return Checkpoints(
+        settings.checkpoints_dir,
+        state_fingerprint(settings),
+        settings.config.replica.n_checkpoints,
+        actions=build_actions(settings).names,
+    )
+
+
+def state_fingerprint(settings: Settings) -> str:
+    """Return a hash of the settings that decide what the state's arrays hold.
+
+    Times that readers apply do not, and business actions may be appended: checkpoints name their actions themselves.
+    """
+    from millrace.stores.state import STATE_VERSION
+
+    stores = settings.config.stores
+    engagements = msgspec.structs.replace(stores.engagements, affinity_half_life_ms=60_000)
+    seen = msgspec.structs.replace(stores.seen, seen_ttl_ms=0, served_ttl_ms=0)
+    layout = msgspec.structs.replace(stores, engagements=engagements, seen=seen)
+    parts = (STATE_VERSION, layout, settings.config.content)
+    return hashlib.blake2b(msgspec.json.encode(parts), digest_size=8).hexdigest()
+
+
+def build_content_store(settings: Settings, hasher: IdHasher | None = None) -> ContentStore:
+    """Return the write side of the content store; one process of a home may hold it, the keeper."""
+    from millrace.stores.content_store import ContentStore
+
+    return ContentStore(settings.content_path, hasher or IdHasher())
+
+
+def build_content_reader(settings: Settings, hasher: IdHasher | None = None) -> ContentReader:
+    """Return content reads for this process: the keeper's file, and an overlay of what it does not hold yet."""
+    from millrace.stores.content_overlay import ContentReader
+
+    return ContentReader(settings.content_path, hasher or IdHasher())
+
+
+def build_state(settings: Settings, hasher: IdHasher | None = None) -> FeedState:
+    """Return every store, empty; `FeedState.folds` is the one list of what an event may change."""
+    from millrace.mixer.feed_state import FeedState
+
+    return FeedState(settings.config.stores, hasher or IdHasher(), build_actions(settings), settings.config.content)
+
+
+def build_replica(
+    settings: Settings,
+    log: Log,
+    *,
+    listeners: Sequence[EventListener] = (),
+    has_content_reads: bool = True,
+    clock: Clock | None = None,
+    hasher: IdHasher | None = None,
+) -> Replica[FeedState]:
+    """Return this process's copy of the state, still empty: `Replica.restore` and `catch_up` fill it.
+
+    Parameters
+    ----------
+    settings, log
+        The home and its log.
+    listeners
+        Hear every event after the folds have applied it.
+    has_content_reads
+        Whether this process shows posts, and so reads content.
+    clock
+        Tells whether following has stalled; a virtual one is moved by the ticks that this replica folds.
+    hasher
+        Shared with the caller's listeners, where they hash ids too.
+    """
+    from millrace.app.virtual_time import TickListener
+    from millrace.stores.replica import Replica
+
+    shared = hasher or IdHasher()  # one a process: what one store has hashed, the others look up
+    clock = clock or build_event_clock(settings)
+    if isinstance(clock, VirtualClock):
+        listeners = (*listeners, TickListener(clock))
+    codec = build_codec(settings)
+    replica = Replica(
+        log,
+        codec.decode,
+        lambda: build_state(settings, shared),
+        build_checkpoints(settings),
+        clock=clock,
+        config=settings.config.replica,
+        content=build_content_reader(settings, shared) if has_content_reads else None,
+        listeners=listeners,
+        unread=codec.registry.unfolded_topics,
+        tells_lag=not isinstance(clock, VirtualClock),
+    )
+    if isinstance(clock, VirtualClock):
+        clock.follow(lambda: replica.state.watermark.events_ms)
+    return replica
