@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,19 +13,8 @@ from millrace.base.actions import Action
 from millrace.base.errors import ConfigError, SourceDataError
 from millrace.flywheel.baselines.fits import fit_baselines
 from millrace.flywheel.metrics import auc
+from millrace.testing.progress import in_silence
 from millrace.testing.sample_builders import planted_samples
-
-
-@contextmanager
-def in_silence(_what: str) -> Iterator[Any]:
-    class Step:
-        def advance(self, n: int = 1) -> None: ...
-
-        def total(self, n: int | None) -> None: ...
-
-        def at(self, n: int, what: str) -> None: ...
-
-    yield Step()
 
 
 def test_baselines_are_measured_on_the_newest_slates_alone() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,23 +17,12 @@ from millrace.flywheel.train_pre_ranker import PreRankerTraining
 from millrace.flywheel.train_ranker import RankerTraining, train_ranker
 from millrace.inference.pre_ranker_model import PreRankerModel
 from millrace.models.config import TableConfig, TrunkConfig
+from millrace.testing.progress import in_silence
 from millrace.testing.sample_builders import planted_samples
 
 TRUNK = TrunkConfig(
     d=16, n_layers=1, n_heads=2, max_history=8, tables=TableConfig(width=8, n_post_rows=64, n_author_rows=16)
 )
-
-
-@contextmanager
-def in_silence(_what: str) -> Iterator[Any]:
-    class Step:
-        def advance(self, n: int = 1) -> None: ...
-
-        def total(self, n: int | None) -> None: ...
-
-        def at(self, n: int, what: str) -> None: ...
-
-    yield Step()
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -33,22 +30,13 @@ from millrace.simulator.config import HOUR_MS, WorldConfig
 from millrace.simulator.world import simulate_history
 from millrace.stores.claims import MemoryClaims
 from millrace.testing.builders import an_event, an_impression
+from millrace.testing.progress import in_silence
 
 pytestmark = pytest.mark.timeout(300)
 
 NOW_MS = 1_795_000_000_000
 HOURS = 30
 COMMAND = ["--hours", str(HOURS), "--min-positives", "20", "--bootstrap", "50"]
-
-
-@contextmanager
-def in_silence(_what: str) -> Iterator[Any]:
-    class Step:
-        def advance(self, n: int = 1) -> None: ...
-
-        def total(self, n: int | None) -> None: ...
-
-    yield Step()
 
 
 def a_home(folder: Path, events: list[AnyEvent]) -> Settings:

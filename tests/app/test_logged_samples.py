@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from millrace.testing.builders import (
     an_engagement,
     an_impression,
 )
+from millrace.testing.progress import in_silence
 
 pytestmark = [pytest.mark.timeout(600)]
 
@@ -68,18 +68,6 @@ def before() -> list[AnyEvent]:
         an_impression(21, 5, dwell_ms=9_000, at_ms=at_ms + 51),
         an_engagement(22, 6, "reply", at_ms=at_ms + 52),
     ]
-
-
-@contextmanager
-def in_silence(_what: str) -> Iterator[Any]:
-    class Step:
-        def advance(self, n: int = 1) -> None: ...
-
-        def total(self, n: int | None) -> None: ...
-
-        def at(self, n: int, what: str) -> None: ...
-
-    yield Step()
 
 
 class Kept:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -32,22 +29,11 @@ from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.train_ranker import load_ranker, predicted
 from millrace.simulator.config import HOUR_MS, WorldConfig
 from millrace.simulator.world import simulate_history
+from millrace.testing.progress import in_silence
 
 pytestmark = [pytest.mark.timeout(300)]
 
 NOW_MS = 1_795_000_000_000
-
-
-@contextmanager
-def in_silence(_what: str) -> Iterator[Any]:
-    class Step:
-        def advance(self, n: int = 1) -> None: ...
-
-        def total(self, n: int | None) -> None: ...
-
-        def at(self, n: int, what: str) -> None: ...
-
-    yield Step()
 
 
 @pytest.fixture(scope="module")

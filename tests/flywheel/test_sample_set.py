@@ -1,8 +1,10 @@
 """Sample sets: what is written is what is read, and taking slates takes what belongs to them."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -34,6 +36,26 @@ def test_taking_slates_takes_their_rows_and_histories_in_order() -> None:
     assert some.history_posts.tolist() == [*whole.history_posts[8:10], *whole.history_posts[2:4]]
     assert some.starts.tolist() == [0, 3, 6]
     assert whole.between(HOUR_MS, 3 * HOUR_MS).now_ms.tolist() == [HOUR_MS, 2 * HOUR_MS]
+
+
+def test_two_sets_become_one_whose_first_texts_count() -> None:
+    whole = planted_samples(6, n_rows=3, n_history=2)
+    one, other = whole.take(np.array([0, 1])), whole.take(np.array([5, 2]))
+    kept, others = np.arange(0, len(whole.text_posts), 2), np.arange(len(whole.text_posts))
+    one = replace(one, **{name: getattr(one, name)[kept] for name in ("text_posts", "text_tokens", "text_vectors")})
+    other = replace(other, text_tokens=other.text_tokens[others] + np.uint16(1))
+    joined = one.joined(other)
+    assert same(joined.take(np.array([0, 1])), replace(one, **texts(joined)))
+    assert same(joined.take(np.array([2, 3])), replace(other, **texts(joined)))
+    assert joined.text_posts.tolist() == whole.text_posts.tolist()
+    assert (joined.text_tokens[kept] == whole.text_tokens[kept]).all()
+    assert (joined.text_tokens[1::2] == whole.text_tokens[1::2] + 1).all()
+    with pytest.raises(SchemaError, match="other features"):
+        one.joined(replace(other, meta=msgspec.structs.replace(other.meta, schema="another")))
+
+
+def texts(samples: SampleSet) -> dict[str, Any]:
+    return {name: getattr(samples, name) for name in ("text_posts", "text_tokens", "text_vectors")}
 
 
 def test_other_features_are_refused_and_damage_is_named(tmp_path: Path) -> None:

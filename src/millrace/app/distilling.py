@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from millrace.app.evaluation import moving
+from millrace.app.lessons import lesson_of
 from millrace.base.actions import CONTINUOUS
 from millrace.base.errors import ConfigError, SchemaError
 from millrace.base.ids import Int64Array
@@ -25,6 +26,7 @@ from millrace.flywheel.sample_set import Float32Array, SampleSet
 
 if TYPE_CHECKING:
     from millrace.app.training import ShowProgress
+    from millrace.flywheel.logged_samples import LoggedCandidates
     from millrace.flywheel.train_pre_ranker import PreRankerTraining
     from millrace.inference.tables import EmbeddingTables
 
@@ -53,6 +55,8 @@ class Distilled(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     auc_lost
         The mean over the heads of what the student's AUC lacks of its teacher's.
+    n_labelled
+        How many of the rows that it learned from were seen.
     n_timed, teacher_ms, student_ms
         Milliseconds for so many candidates of one viewer, history and assembly included, by the exported models in
         ONNX Runtime on one thread, in turns; medians.
@@ -63,6 +67,7 @@ class Distilled(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     n_slates: int
     n_rows: int
+    n_labelled: int
     best_step: int
     n_steps: int
     validation_loss: float
@@ -75,14 +80,19 @@ class Distilled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def distil(
-    samples: SampleSet, ranker: Path, training: PreRankerTraining, folder: Path, show_progress: ShowProgress
+    samples: SampleSet,
+    ranker: Path,
+    training: PreRankerTraining,
+    folder: Path,
+    show_progress: ShowProgress,
+    candidates: LoggedCandidates | None = None,
 ) -> Distilled:
     """Distil the ranker of a folder into a pre-ranker, write it, and measure both on slates newer than all it has seen.
 
     Parameters
     ----------
     samples
-        What the teacher is asked about; its rows were shown, so that they have labels too.
+        Pages that the teacher is asked about; their rows were seen, so that they have labels too.
     ranker
         Written by `millrace.flywheel.train_ranker.train_ranker`.
     training
@@ -91,6 +101,8 @@ def distil(
         Where the student goes.
     show_progress
         Tells the person waiting.
+    candidates
+        All candidates of sampled requests, which it is asked about as well; `millrace.app.lessons.home_candidates`.
 
     Raises
     ------
@@ -99,7 +111,7 @@ def distil(
     SchemaError
         If the ranker reads other features than the samples hold.
     """
-    from millrace.flywheel.train_pre_ranker import SERVED_NAME, Lesson, pre_predicted, train_pre_ranker
+    from millrace.flywheel.train_pre_ranker import SERVED_NAME, pre_predicted, train_pre_ranker
     from millrace.flywheel.train_ranker import MODEL_NAME, load_ranker, predicted
 
     if not (ranker / MODEL_NAME).exists():
@@ -117,22 +129,17 @@ def distil(
             problem=f"reads other features than the samples' {samples.meta.schema}",
             remedy="train it anew: `millrace train ranker`",
         )
-    with show_progress("asking the ranker (slates)") as step:
-        step.total(len(samples))
-        said = []
-        for first in range(0, len(samples), _N_ASKED):
-            slates = np.arange(first, min(first + _N_ASKED, len(samples)))
-            said.append(predicted(teacher, samples, slates))
-            step.advance(len(slates))
-    lesson = Lesson(samples, np.concatenate(said), np.ones(samples.n_rows, dtype=np.bool_))
     order = np.argsort(samples.now_ms, kind="stable")
     n_test = max(int(len(samples) * training.validation_frac / 2), 1)
     newest = order[-n_test:]
+    if candidates is not None:
+        candidates = candidates.before(int(samples.now_ms[newest[0]]))
+    lesson = lesson_of(samples.take(order[:-n_test]), candidates, teacher, show_progress)
     sizes = msgspec.structs.replace(told.ranker.trunk.tables, n_sid_levels=0)
     training = msgspec.structs.replace(training, tables=sizes, max_history=told.ranker.trunk.max_history)
     with show_progress("distilling (steps)") as step:
         student, report = train_pre_ranker(
-            lesson.take(order[:-n_test]),
+            lesson,
             training,
             folder=folder,
             teacher_tables=teacher.tables,
@@ -140,13 +147,17 @@ def distil(
         )
     rows = samples.rows_of(newest)
     heads = student_heads(
-        samples.labels[rows], lesson.teacher[rows], pre_predicted(student, samples, newest), samples.meta.actions
+        samples.labels[rows],
+        predicted(teacher, samples, newest),
+        pre_predicted(student, samples, newest),
+        samples.meta.actions,
     )
     teacher_ms, student_ms = timed(samples, newest, ranker / SERVED_NAME, folder / SERVED_NAME, teacher.sources)
     return Distilled(
         folder=str(folder),
         n_slates=report.n_slates,
         n_rows=report.n_rows,
+        n_labelled=report.n_labelled,
         best_step=report.best_step,
         n_steps=report.n_steps,
         validation_loss=report.validation_loss,
@@ -157,9 +168,6 @@ def distil(
         student_ms=student_ms,
         speed_up=teacher_ms / student_ms,
     )
-
-
-_N_ASKED: Final = 512
 
 
 def student_heads(labels: Any, teacher: Any, student: Any, actions: tuple[str, ...]) -> tuple[StudentHead, ...]:

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from millrace.app.distilling import Distilled, distil
+from millrace.app.lessons import home_candidates
 from millrace.app.model_publishing import promote, publish
 from millrace.app.retrieval_training import TrainedRetrieval, train_home_retrieval
 from millrace.app.settings import Settings
@@ -84,7 +85,8 @@ def train_home(
     retrieving = RetrievalTraining(trunk=preset(size), seed=seed)
     retrieval = train_home_retrieval(samples, retrieving, folder / "retrieval", show_progress)
     distilling = PreRankerTraining(seed=seed)
-    pre_ranker = distil(samples, folder / "ranker", distilling, folder / "pre_ranker", show_progress)
+    candidates = home_candidates(settings, show_progress, from_ms=samples.meta.from_ms)
+    pre_ranker = distil(samples, folder / "ranker", distilling, folder / "pre_ranker", show_progress, candidates)
     trainings: dict[Kind, msgspec.Struct] = {"ranker": ranking, "retrieval": retrieving, "pre_ranker": distilling}
     figures: dict[Kind, dict[str, float]] = {
         "ranker": ranker_metrics(ranker),

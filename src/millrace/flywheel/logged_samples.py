@@ -79,6 +79,21 @@ class LoggedCandidates:
     is_served: npt.NDArray[np.bool_]
     is_cut: npt.NDArray[np.bool_]
 
+    def before(self, until_ms: int) -> LoggedCandidates | None:
+        """Return those of requests before a moment; None if there are none."""
+        slates = np.flatnonzero(self.samples.now_ms < until_ms)
+        if not len(slates):
+            return None
+        rows = self.samples.rows_of(slates)
+        return LoggedCandidates(
+            samples=self.samples.take(slates),
+            teacher=self.teacher[rows],
+            scores=self.scores[rows],
+            has_labels=self.has_labels[rows],
+            is_served=self.is_served[rows],
+            is_cut=self.is_cut[rows],
+        )
+
 
 class LoggedSamples:
     """Reads a warehouse as samples.

@@ -159,6 +159,39 @@ class SampleSet:
         taken["history_starts"] = starts_of(np.diff(self.history_starts)[slates])
         return SampleSet(meta=self.meta, **taken)
 
+    def joined(self, other: SampleSet) -> SampleSet:
+        """Return the slates of both, the other's behind; of a post that both know the text, this set's counts.
+
+        Raises
+        ------
+        SchemaError
+            If the other's inputs or labels mean something else.
+        """
+        if (other.meta.schema, other.meta.actions) != (self.meta.schema, self.meta.actions):
+            raise SchemaError(
+                "samples",
+                value=other.meta.schema,
+                problem=f"are of other features or actions than {self.meta.schema}",
+                remedy="make both anew from the log",
+            )
+        joined: dict[str, Any] = {}
+        is_more = self.texts_of(other.text_posts) < 0
+        order = np.argsort(np.concatenate([self.text_posts, other.text_posts[is_more]]), kind="stable")
+        for name, kind in _KIND_BY_COLUMN.items():
+            mine, theirs = getattr(self, name), getattr(other, name)
+            joined[name] = np.concatenate([mine, theirs[is_more] if kind == "text" else theirs])
+            if kind == "text":
+                joined[name] = joined[name][order]
+        for name in ("starts", "history_starts"):
+            lengths = [np.diff(getattr(samples, name)) for samples in (self, other)]
+            joined[name] = starts_of(np.concatenate(lengths))
+        meta = msgspec.structs.replace(
+            self.meta,
+            from_ms=min(self.meta.from_ms, other.meta.from_ms),
+            until_ms=max(self.meta.until_ms, other.meta.until_ms),
+        )
+        return SampleSet(meta=meta, **joined)
+
     def between(self, from_ms: int, until_ms: int) -> SampleSet:
         """Return the slates that began within a span."""
         return self.take(np.flatnonzero((self.now_ms >= from_ms) & (self.now_ms < until_ms)))

@@ -41,6 +41,12 @@ def distill(
     temperature: TemperatureOption = 3.0,
     soft: SoftOption = 0.7,
     seed: SeedOption = 1,
+    candidates: Annotated[
+        bool,
+        typer.Option(
+            help="Also learn from all candidates of the requests whose candidates were logged, seen or not.",
+        ),
+    ] = True,
     promote: Annotated[
         bool, typer.Option("--promote", help="Let it serve: publish it in the registry, which running servers follow.")
     ] = False,
@@ -48,11 +54,13 @@ def distill(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Distil a trained ranker into a pre-ranker: what it says of the home's pages, learned by a light network.
+    """Distil a trained ranker into a pre-ranker: what it says of posts, learned by a light network.
 
-    The ranker is asked about every page of the log, as of its moment; the pre-ranker learns to say the same, and from
-    what came of each post. The newest tenth of the pages is held out: the weights and the calibration are chosen on its
-    older half, the figures are of its newer half. A run that is interrupted goes on where it was.
+    The ranker is asked about every page of the log, as of its moment, and about all candidates of the requests
+    that were logged whole (CandidatesLogged, [home] logs_features); the pre-ranker learns to say the same, and from
+    what came of each post that was seen. The newest tenth of the pages is held out: the weights and the
+    calibration are chosen on its older half, the figures are of its newer half. A run that is interrupted goes on
+    where it was.
 
     Example: millrace distill
 
@@ -66,6 +74,7 @@ def distill(
         )
     from millrace.app.commands.printing import print_json, progress
     from millrace.app.distilling import distil
+    from millrace.app.lessons import home_candidates
     from millrace.app.training import home_samples
     from millrace.flywheel.train_pre_ranker import PreRankerTraining
 
@@ -73,7 +82,8 @@ def distill(
     training = PreRankerTraining(n_epochs=epochs, temperature=temperature, soft_share=soft, seed=seed)
     folder = settings.data_dir / "training"
     samples, to = home_samples(settings, progress, hours=hours), out or folder / "pre_ranker"
-    distilled = distil(samples, ranker or folder / "ranker", training, to, progress)
+    logged = home_candidates(settings, progress, from_ms=samples.meta.from_ms) if candidates else None
+    distilled = distil(samples, ranker or folder / "ranker", training, to, progress, logged)
     if promote:
         from millrace.app.training_all import let_serve, pre_ranker_metrics
 
@@ -105,6 +115,7 @@ def _show(distilled: Distilled) -> None:
     notes().print(
         f"AUC lost {distilled.auc_lost:.4f}; {distilled.n_timed:,} candidates in {distilled.student_ms:.2f} ms, "
         f"{distilled.speed_up:.1f} times as fast as its teacher; {distilled.n_slates:,} pages, {distilled.n_rows:,} "
-        f"posts; best after step {distilled.best_step} of {distilled.n_steps}; in {distilled.folder}",
+        f"posts, {distilled.n_labelled:,} of them seen; best after step {distilled.best_step} of {distilled.n_steps}; "
+        f"in {distilled.folder}",
         soft_wrap=True,
     )
