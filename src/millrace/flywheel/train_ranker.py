@@ -28,6 +28,7 @@ from millrace.flywheel.ranker_batches import RankerBatch, alike_in_length, assem
 from millrace.flywheel.ranker_loss import ranker_loss
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.sample_vectors import SampleVectors, sized
+from millrace.flywheel.topic_tokens import begin_with_topics
 from millrace.flywheel.training_log import TrainingLog
 from millrace.models.blending import blended, log_odds
 from millrace.models.config import PRESETS, RankerConfig, TrunkConfig
@@ -77,6 +78,9 @@ class RankerTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     heads: Annotated[
         tuple[str, ...], Meta(description="heads that are learned; none named: all. One: a single-task twin")
     ] = ()
+    begins_with_topics: Annotated[
+        bool, Meta(description="begin with words alike that the same authors use; else by chance")
+    ] = True
     quantisation: QuantisationBounds = QuantisationBounds()
     seed: int = 1
 
@@ -167,6 +171,8 @@ def train_ranker(
     torch.manual_seed(config.seed)
     model = LearnedRanker(ranker_config, sources).to(device)
     model.ranker.trunk.set_dropout(config.dropout)
+    if config.begins_with_topics:
+        begin_with_topics(model.tables.tokens, samples.take(learned), seed=config.seed)
     rows = samples.rows_of(learned)
     rates = torch.from_numpy(np.asarray(samples.labels[rows]).mean(axis=0))
     model.ranker.start_from(rates)
