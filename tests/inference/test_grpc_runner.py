@@ -196,6 +196,14 @@ def test_a_hanging_server_ends_a_call_at_its_deadline(make_runner: Callable[...,
         runner.predict(viewers, candidates)
 
 
+def test_a_server_too_busy_to_accept_has_as_long_as_the_call(make_runner: Callable[..., GrpcRunner]) -> None:
+    """The kernel takes the connection, nobody answers on it: late, and not gone."""
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        runner = make_runner(f"127.0.0.1:{busy.getsockname()[1]}", timeout_ms=300.0)
+        with pytest.raises(DeadlineExceeded, match="did not come in time"):
+            runner.predict(some_viewers(runner.config, 1), some_candidates(runner.config, 1))
+
+
 def test_a_request_that_queued_past_its_deadline_is_not_run(
     make_runner: Callable[..., GrpcRunner], gated: Gated, server: RankServerThread
 ) -> None:

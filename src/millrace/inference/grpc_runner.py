@@ -59,13 +59,13 @@ REST_S: Final = 1.0
 
 _MAX_KNOWN: Final = 65_536
 _LOOK_AGAIN_S: Final = 0.1
+_CONNECT_MS: Final = 1_000
 
 # Nothing is tried again behind our back; a server that was restarted is found again within a second.
 _CHANNEL: Final[list[tuple[str, Any]]] = [
     *OPTIONS,
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 ]
 
@@ -128,7 +128,10 @@ class GrpcRunner:
         self._timeout_s = timeout_ms / 1000
         self._clock = clock or SystemClock()
         self._breaker = _Breaker(self._clock)
-        self._channels = [grpc.insecure_channel(address, options=_CHANNEL) for address in addresses]
+        # What gRPC calls the shortest backoff is how long it tries to connect. Were that less than a call waits, a
+        # server that is merely busy would count as one that is gone.
+        options = [*_CHANNEL, ("grpc.min_reconnect_backoff_ms", max(_CONNECT_MS, int(timeout_ms)))]
+        self._channels = [grpc.insecure_channel(address, options=options) for address in addresses]
         self._addresses = tuple(addresses)
         self._calls = {
             name: [channel.unary_unary(f"/{SERVICE}/{name}") for channel in self._channels]
