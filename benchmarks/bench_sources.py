@@ -27,7 +27,7 @@ from millrace.pipeline.blueprint import Stages
 from millrace.pipeline.query import Query
 from millrace.stores.claims import MemoryClaims
 from millrace.stores.config import StoresConfig
-from millrace.stores.engagement_arrays import OP_ANNOTATE, OP_CREATE, OP_ENGAGE
+from millrace.stores.engagement_arrays import N_OP_FIELDS, OP_ANNOTATE, OP_CREATE, OP_ENGAGE
 from millrace.stores.engagement_kernels import fold_ops
 from millrace.stores.follow_walks import friends_of_friends, friends_of_friends_reference
 from millrace.stores.post_store import PostColumns
@@ -85,11 +85,11 @@ def a_state(rng: np.random.Generator) -> tuple[FeedState, np.ndarray]:
     row = posts_near(rng, home[viewer], home[author])
     at_ms = created_ms[row] + (rng.random(N_ENGAGEMENTS) ** 3 * (NOW_MS - created_ms[row])).astype(np.int64)
     order = np.argsort(at_ms)
-    engaged = np.zeros((N_ENGAGEMENTS, 6), dtype=np.int64)
+    engaged = np.zeros((N_ENGAGEMENTS, N_OP_FIELDS), dtype=np.int64)
     engaged[:, 0], engaged[:, 1], engaged[:, 2] = OP_ENGAGE, post_ids[row], users[viewer]
     engaged[:, 3] = at_ms
     engaged[:, 4] = rng.choice([Action.LIKE, Action.REPLY, Action.REPOST], N_ENGAGEMENTS, p=[0.8, 0.1, 0.1])
-    created = np.zeros((N_POSTS, 6), dtype=np.int64)
+    created = np.zeros((N_POSTS, N_OP_FIELDS), dtype=np.int64)
     created[:, 0], created[:, 1], created[:, 2], created[:, 3] = OP_CREATE, post_ids, users[author], created_ms
     annotated = created.copy()
     annotated[:, 0], annotated[:, 2], annotated[:, 4] = OP_ANNOTATE, 0, topics[:, 0]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from millrace.app import wiring
+from millrace.app.cache_report import CACHES
 from millrace.app.commands.init import make_home
 from millrace.app.doctor import examine
 from millrace.app.model_publishing import promote, publish
@@ -77,6 +78,22 @@ def test_what_is_promoted_serves_and_a_lane_has_its_own(settings: Settings, tmp_
     with source.lease("unknown") as models:
         assert models.versions == {"ranker": first}
     live.close()
+
+
+def test_the_caches_of_all_that_serves_are_told_of(settings: Settings, tmp_path: Path) -> None:
+    live = wiring.build_live_models(settings)
+    source = wiring.build_models(settings, live)
+    assert source.held() == []
+    promote(settings, {"ranker": published(settings, tmp_path / "a")}, "")
+    live.poll()
+    (models,) = source.held()
+    caches = models.caches()
+    assert sorted(caches) == sorted(CACHES)
+    for counts in caches.values():  # what warming up left there
+        assert counts.n_misses > 0
+        assert 0 < counts.n_bytes <= counts.max_bytes
+    live.close()
+    assert source.held() == []
 
 
 def test_a_ranker_of_other_features_is_refused_and_the_old_one_goes_on(settings: Settings, tmp_path: Path) -> None:

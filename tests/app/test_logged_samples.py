@@ -21,6 +21,7 @@ from millrace.base.actions import Action
 from millrace.base.clock import ManualClock
 from millrace.base.errors import StoreError
 from millrace.base.ids import IdHasher
+from millrace.base.surfaces import Surface
 from millrace.events.envelope import AnyEvent
 from millrace.events.packed import pack_arrays, unpack_arrays
 from millrace.features.encoding.encoders import Encoders
@@ -65,7 +66,7 @@ def before() -> list[AnyEvent]:
         *(a_follow(viewer, author, at_ms=at_ms + 40) for viewer in (20, 21) for author in (10, 11, 12)),
         a_profile_updated(20, bio="mills and cats", languages=("en", "de"), is_verified=True, at_ms=at_ms + 41),
         an_engagement(20, 2, at_ms=at_ms + 50),
-        an_impression(21, 5, dwell_ms=9_000, at_ms=at_ms + 51),
+        an_impression(21, 5, dwell_ms=9_000, surface="search", at_ms=at_ms + 51),
         an_engagement(22, 6, "reply", at_ms=at_ms + 52),
     ]
 
@@ -128,12 +129,27 @@ class LiveHome:
         now_ms = self.clock.now_ms()
         self.take(
             an_impression(
-                viewer, post, request_id=request, position=i, at_ms=now_ms + i, event_id=f"{viewer}-{request}-i{i}"
+                viewer,
+                post,
+                request_id=request,
+                position=i,
+                surface="home",
+                at_ms=now_ms + i,
+                event_id=f"{viewer}-{request}-i{i}",
             )
             for i, post in enumerate(posts[:-1])
         )
         self.take(
-            [an_engagement(viewer, posts[1], request_id=request, at_ms=now_ms + 9, event_id=f"{viewer}-{request}-e")]
+            [
+                an_engagement(
+                    viewer,
+                    posts[1],
+                    request_id=request,
+                    surface="home",
+                    at_ms=now_ms + 9,
+                    event_id=f"{viewer}-{request}-e",
+                )
+            ]
         )
 
     def logged(self) -> SampleSet:
@@ -218,6 +234,7 @@ def test_what_live_pages_log_is_what_the_replay_encodes_byte_for_byte(make: Call
     assert logged.n_rows >= 9
     assert logged.labels[:, Action.LIKE].sum() == 3
     assert differences(logged, replayed) == []
+    assert set(logged.history_surfaces.tolist()) == {Surface.UNKNOWN, Surface.HOME, Surface.SEARCH}
     # Not the same: the counters-based rates lean towards those of all candidates, whom the replay does not have.
     assert (logged.baseline[:, Action.LIKE] > 0).all()
     assert np.diff(logged.history_starts).tolist()[0] < np.diff(logged.history_starts).tolist()[2]

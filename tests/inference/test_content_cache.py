@@ -65,7 +65,7 @@ def test_what_was_made_once_is_found_and_is_the_same_to_the_bit() -> None:
     again = cache.candidates(some_inputs([5, 3]), tokens_of)
     np.testing.assert_array_equal(again[0, :, :D], first[0, [2, 0], :D])
     assert cache.counts[:2] == (2, 3)
-    assert cache.counts.n_bytes == 3 * (4 * D + 24)
+    assert cache.counts.n_bytes == 3 * (4 * D + 24) <= cache.counts.max_bytes
 
 
 @pytest.mark.parametrize(

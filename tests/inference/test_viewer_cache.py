@@ -23,7 +23,7 @@ def test_a_viewer_is_found_as_long_as_nothing_of_theirs_has_changed() -> None:
     assert cache.find(7, b"a") is mine
     assert cache.find(7, b"b") is None
     assert cache.find(8, b"a") is None
-    assert cache.counts == (1, 3, SIZE)
+    assert cache.counts == (1, 3, SIZE, 10 * SIZE)
 
 
 def test_a_newer_version_takes_the_place_of_the_older() -> None:

@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from millrace.base.actions import Action, ActionSpace
 from millrace.base.errors import ConfigError
 from millrace.base.ids import IdHasher, IdKind, hash_id
+from millrace.base.surfaces import Surface
+from millrace.events.codec import EventCodec
 from millrace.events.envelope import AnyEvent
+from millrace.events.registry import EventRegistry
 from millrace.stores.codes import CodeTables
 from millrace.stores.engagement_config import HOUR_MS, DwellThresholds, EngagementConfig
 from millrace.stores.engagements import EngagementStore
@@ -105,6 +108,7 @@ def assert_agrees(live: Live, model: EngagementModel, now_ms: int) -> None:
             history.actions.tolist(),
             history.times_ms.tolist(),
             history.dwell_ms.tolist(),
+            history.surfaces.tolist(),
             strict=True,
         )
         assert list(got) == model.histories.get(viewer, [])
@@ -364,6 +368,49 @@ def test_a_longer_impression_replaces_a_shorter_one_in_any_order() -> None:
         assert non_zero(counts_of(live, 1)) == {"impression": 1, "dwell": 1, "dwell_time": 8}
         history = live.store.histories.history(user(20))
         assert (history.actions.tolist(), history.dwell_ms.tolist()) == ([Action.DWELL], [8_000])
+
+
+def test_a_history_tells_on_which_surface_each_thing_happened() -> None:
+    """Of what is sent twice the first counts, an undo takes it along, and a dwell is where it became the longest."""
+    live = Live(EngagementConfig()).apply(
+        [
+            an_engagement(20, 1, "like", surface="search"),
+            an_engagement(20, 1, "like", surface="home", at_ms=NOW_MS + 1),
+            an_engagement(20, 2, "like", surface="home", at_ms=NOW_MS + 2),
+            an_engagement(20, 2, "like", surface="profile", is_undo=True, at_ms=NOW_MS + 3),
+            an_engagement(20, 2, "like", surface="following", at_ms=NOW_MS + 4),
+            an_engagement(20, 3, "reply", at_ms=NOW_MS + 5),
+            an_engagement(20, 4, "share", surface="tv_app", at_ms=NOW_MS + 6),
+            an_impression(20, 5, dwell_ms=7_000, surface="home", at_ms=NOW_MS + 7),
+            an_impression(20, 5, dwell_ms=10**9, surface="push", at_ms=NOW_MS + 8),
+            an_impression(20, 5, dwell_ms=1_000, surface="search", at_ms=NOW_MS + 9),
+        ]
+    )
+    history = live.store.histories.history(user(20))
+    assert history.post_ids.tolist() == [post(1), post(2), post(3), post(4), post(5)]
+    assert history.actions.tolist() == [Action.LIKE, Action.LIKE, Action.REPLY, Action.SHARE, Action.DWELL]
+    assert history.surfaces.dtype == np.uint8
+    assert history.surfaces.tolist() == [
+        Surface.SEARCH,
+        Surface.FOLLOWING,
+        Surface.UNKNOWN,
+        Surface.OTHER,
+        Surface.NOTIFICATION,
+    ]
+    assert history.dwell_ms.tolist() == [0, 0, 0, 0, 600_000]
+    assert live.store.histories.history(user(20), 2).surfaces.tolist() == [Surface.OTHER, Surface.NOTIFICATION]
+
+
+def test_an_old_log_whose_events_name_no_surface_folds_to_unknown() -> None:
+    codec = EventCodec(EventRegistry())
+    head = '"event_time_ms": 1000, "source": "web", "payload": {"viewer_id": "20", "post_id": "1", "type": '
+    lines = [
+        '{"event_id": "1", ' + head + '"Engagement", "action": "like"}}',
+        '{"event_id": "2", ' + head + '"Engagement", "action": "share", "context": {"device": "phone"}}}',
+        '{"event_id": "3", ' + head + '"Impression", "dwell_ms": 9000}}',
+    ]
+    live = Live().apply([codec.decode_json(line.encode()) for line in lines])
+    assert live.store.histories.history(user(20)).surfaces.tolist() == [Surface.UNKNOWN] * 3
 
 
 def test_thresholds_of_the_dwell_family_are_settings() -> None:

@@ -17,6 +17,7 @@ from millrace.app.api.health import Readiness, health_routes
 from millrace.app.api.requests import request_routes
 from millrace.app.api.timeline import timeline_routes
 from millrace.app.api.web import web_routes
+from millrace.app.cache_report import CacheReport
 from millrace.app.door import DoorThread
 from millrace.app.http import make_app
 from millrace.app.keeper import GROUP
@@ -115,6 +116,7 @@ class FeedApp:
         self._service: FeedService | None = None
         self._door = door
         self._metrics = metrics
+        self._caches = CacheReport(metrics)
         self._traces = traces
         self._clock = clock
         self._models = models
@@ -281,6 +283,7 @@ class FeedApp:
                 newest = self._replica.checkpoints.newest_position()
                 self._metrics.keeper(lag=self._replica.log.lag(GROUP), checkpoint_offset=total(newest or ()))
                 self._metrics.traces(**self._traces.take_counts())
+                self._caches.tell(self._service.models.held() if self._service is not None else ())
                 self._metrics.replica(
                     "worker",
                     lag=found.lag,

@@ -115,6 +115,26 @@ class Metrics:
             ("what", "lane"),
             registry=registry,
         )
+        self._cache_asked = Counter(
+            "millrace_model_cache_asked",
+            "Lookups in what models keep from page to page (posts, viewers) by result (hit, miss).",
+            ("cache", "result"),
+            registry=registry,
+        )
+        self._cache_bytes = Gauge(
+            "millrace_model_cache_bytes",
+            "Bytes of what models keep.",
+            ("cache",),
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._cache_max_bytes = Gauge(
+            "millrace_model_cache_max_bytes",
+            "Bytes of what models may keep.",
+            ("cache",),
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self._lag = Gauge(
             "millrace_replica_lag_records",
             "Records of the log that the process has not folded yet.",
@@ -210,6 +230,13 @@ class Metrics:
     def models(self, event: ModelEvent) -> None:
         """Count what happened to the models of a lane."""
         self._counter(self._models, event.what, event.lane).inc()
+
+    def cache(self, name: str, *, n_hits: int, n_misses: int, n_bytes: int, max_bytes: int) -> None:
+        """Count lookups in a cache of the models since the last call, and set what all models keep in it."""
+        for result, n in (("hit", n_hits), ("miss", n_misses)):
+            self._counter(self._cache_asked, name, result).inc(n)
+        self._gauge(self._cache_bytes, name).set(n_bytes)
+        self._gauge(self._cache_max_bytes, name).set(max_bytes)
 
     def replica(self, role: str, *, lag: int, offset: int, is_ready: bool, lag_ms: float = 0.0) -> None:
         """Set how far this process has come: records not folded, and how late those folded since then were."""

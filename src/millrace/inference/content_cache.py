@@ -36,11 +36,12 @@ N_WAYS: Final = 8
 
 
 class CacheCounts(NamedTuple):
-    """How a cache fares: lookups that found something and that did not, bytes in use."""
+    """How a cache fares: lookups that found something and that did not, bytes in use, and how many it may use."""
 
     n_hits: int
     n_misses: int
     n_bytes: int
+    max_bytes: int
 
 
 class ContentCache:
@@ -87,8 +88,8 @@ class ContentCache:
     @property
     def counts(self) -> CacheCounts:
         """How it fares."""
-        n_kept = int(np.count_nonzero(self._asked))
-        return CacheCounts(self._n_hits, self._n_misses, n_kept * (self._vectors[0, 0].nbytes + 24))
+        n_kept, each = int(np.count_nonzero(self._asked)), self._vectors[0, 0].nbytes + 24
+        return CacheCounts(self._n_hits, self._n_misses, n_kept * each, self._asked.size * each)
 
     def candidates(self, inputs: CandidateInputs, tokens_of: TokensOf, vectors: VectorInputs = NOTHING) -> Float32Array:
         """Return candidates as runners score them, shape (1, n, scored_width)."""

@@ -187,6 +187,11 @@ class LiveModels(Generic[T]):
             held = self._held_by_lane.get(lane) or self._held_by_lane.get(DEFAULT_LANE)
             return {} if held is None else held.versions
 
+    def bundles(self) -> list[T]:
+        """Return what serves the lanes now, each bundle once; any may be closed at any time, so only look at them."""
+        with self._lock:
+            return [held.bundle for held in dict.fromkeys(self._held_by_lane.values())]
+
     def status(self) -> dict[str, LaneStatus]:
         """Return how every lane of the pointer stands, and the default one."""
         with self._lock:

@@ -36,7 +36,7 @@ class ViewerCache:
     @property
     def counts(self) -> CacheCounts:
         """How it fares."""
-        return CacheCounts(self._n_hits, self._n_misses, self._n_bytes)
+        return CacheCounts(self._n_hits, self._n_misses, self._n_bytes, self._max_bytes)
 
     def find(self, viewer_id: int, version: bytes) -> EncodedViewers | None:
         """Return what was kept of a viewer in this version, or None."""

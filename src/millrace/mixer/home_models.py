@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
@@ -19,6 +19,8 @@ from millrace.pipeline.query import Query, QueryField
 from millrace.registry.pointer import DEFAULT_LANE
 
 if TYPE_CHECKING:
+    from millrace.inference.content_cache import CacheCounts
+    from millrace.inference.ranker_model import RankerCounts
     from millrace.inference.retrieval_model import RetrievalModel
     from millrace.mixer.pre_rankers.value_pre_ranker import PrePredictor
 
@@ -76,6 +78,11 @@ class HomeModels:
         """Return the models that are there."""
         return tuple(part for part in (self.ranker, self.retrieval, self.pre_ranker) if part is not None)
 
+    def caches(self) -> Mapping[str, CacheCounts]:
+        """Return how the ranker's caches fare, by name; empty where it keeps nothing."""
+        counts: RankerCounts | None = getattr(self.ranker, "counts", None)
+        return {} if counts is None else counts._asdict()
+
     def close(self) -> None:
         """Give back what the models hold."""
         for part in self.parts():
@@ -97,6 +104,9 @@ class ModelSource(Protocol):
     def lease(self, lane: str) -> AbstractContextManager[HomeModels]:
         """Give the models that serve a lane now; they stay open until the block ends. `NO_MODELS` where none serve."""
 
+    def held(self) -> Sequence[HomeModels]:
+        """Return the models of all lanes, each once, to look at and not to use."""
+
 
 class FixedModels:
     """The same models for every lane.
@@ -114,6 +124,10 @@ class FixedModels:
     def lease(self, lane: str) -> Iterator[HomeModels]:
         """Give the models."""
         yield self._models
+
+    def held(self) -> Sequence[HomeModels]:
+        """Return the models."""
+        return (self._models,)
 
 
 class LeasedModels:
@@ -141,6 +155,10 @@ class LeasedModels:
             yield models
         finally:
             held.__exit__(None, None, None)
+
+    def held(self) -> Sequence[HomeModels]:
+        """Return what serves the lanes now."""
+        return self._live.bundles()
 
 
 def lane_of(lane: str, arm: int) -> str:

@@ -94,7 +94,7 @@ class FeedService:
         self.following_pipeline = following_pipeline(parts, self.config, observer)
         self.params = ParamSet().override("config", params or {}, self.declared_params)
         self._gate = gate
-        self._models = parts.models
+        self.models = parts.models
         # Pages are made by the CPU of one event loop: more at a time would end no sooner, and the folding that
         # waits for all of them would fall behind by the sum of their times.
         self._turns = asyncio.Semaphore(self.config.max_concurrent)
@@ -208,7 +208,7 @@ class FeedService:
             params = self.params if request.params is None else request.params
             lane = lane_of(request.lane, params.get_int(ARM))
             # The models are held before the state: a swap must not wait for folding, nor folding for a swap.
-            with self._models.lease(lane) as models:
+            with self.models.lease(lane) as models:
                 return await self._execute_with(models, params, timeline, request, place, limit, deadline)
 
     async def _execute_with(

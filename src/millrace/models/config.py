@@ -8,13 +8,12 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from millrace.base.errors import ConfigError
+from millrace.base.surfaces import N_SURFACES as N_SURFACES
 from millrace.content.ngrams import N_TOKEN_ROWS
 from millrace.content.vectors import N_DIMS
 from millrace.features.encoding.history import MAX_HISTORY
 
 Preset = Literal["nano", "small", "large"]
-
-N_SURFACES: Final = 8
 
 
 class TableConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

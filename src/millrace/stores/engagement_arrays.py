@@ -28,7 +28,12 @@ USER: Final = 2
 AT_MS: Final = 3
 X: Final = 4
 Y: Final = 5
-N_OP_FIELDS: Final = 6
+SURFACE: Final = 6
+N_OP_FIELDS: Final = 7
+
+DWELL_SHIFT: Final = 8
+SURFACE_SHIFT: Final = 40
+"""The last word of a history's record: the action in the lowest byte, then 32 bits of dwell, then the surface."""
 
 IS_DELETED: Final = 1
 

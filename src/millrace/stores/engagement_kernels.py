@@ -34,6 +34,7 @@ from millrace.stores.credits import (
 from millrace.stores.decayed_rows import decayed_add
 from millrace.stores.engagement_arrays import (
     AT_MS,
+    DWELL_SHIFT,
     FREE,
     IMPRESSION_MARK,
     IS_DELETED,
@@ -45,6 +46,8 @@ from millrace.stores.engagement_arrays import (
     OP_IMPRESS,
     OP_OBSERVE,
     POST,
+    SURFACE,
+    SURFACE_SHIFT,
     TOP,
     USER,
     EngagementArrays,
@@ -90,7 +93,7 @@ def fold_ops(s: EngagementArrays, ops: Int64Array, start: int) -> int:  # noqa: 
     s
         The state.
     ops
-        Shape (n, 6), int64: kind, post, user, time, and two numbers whose meaning is the kind's.
+        Shape (n, 7), int64: kind, post, user, time, two numbers whose meaning is the kind's, and the surface.
     start
         The first one to apply.
 
@@ -203,7 +206,8 @@ def fold_ops(s: EngagementArrays, ops: Int64Array, start: int) -> int:  # noqa: 
                 _drop(engaged, user, post_id, forgotten)
         if remembered >= 0:
             _make_way(histories, max_history, user)
-            slot = _push(histories, max_history, user, post_id, entry[DWELL_MS] << 8 | remembered)
+            what = ops[i, SURFACE] << SURFACE_SHIFT | entry[DWELL_MS] << DWELL_SHIFT | remembered
+            slot = _push(histories, max_history, user, post_id, what)
             histories.words[slot, 1] = author_id
             histories.words[slot, 2] = at_ms
             if is_indexed[remembered]:

@@ -29,6 +29,7 @@ import numpy.typing as npt
 from millrace.base.actions import ActionSpace
 from millrace.base.errors import ConfigError
 from millrace.base.ids import IdHasher, IdKind, Int64Array
+from millrace.base.surfaces import surface_code
 from millrace.events.content_events import CountsObserved, PostAnnotated, PostCreated, PostDeleted
 from millrace.events.envelope import Payload
 from millrace.events.feed_events import Engagement, Impression
@@ -148,7 +149,7 @@ class EngagementStore:
         self._state.load(arrays)
 
     def _operations(self, batch: EventBatch) -> Int64Array:
-        """Return the batch as operations, shape (n, 6), int64, in log order."""
+        """Return the batch as operations, shape (n, 7), int64, in log order."""
         ops = array("q")
         add = ops.extend
         one = self._hasher.one
@@ -162,27 +163,29 @@ class EngagementStore:
             if kind is Impression:
                 dwell_ms, duration_ms = min(payload.dwell_ms, _MAX_INT63), min(payload.duration_ms, _MAX_INT63)
                 viewer = one(user, payload.viewer_id)
-                add((OP_IMPRESS, one(post, payload.post_id), viewer, at_ms, dwell_ms, duration_ms))
+                surface = surface_code(payload.context.surface)
+                add((OP_IMPRESS, one(post, payload.post_id), viewer, at_ms, dwell_ms, duration_ms, surface))
             elif kind is Engagement:
                 action = self._code_by_action.get(payload.action)
                 if action is not None:
                     viewer = one(user, payload.viewer_id)
-                    add((OP_ENGAGE, one(post, payload.post_id), viewer, at_ms, action, payload.is_undo))
+                    surface = surface_code(payload.context.surface)
+                    add((OP_ENGAGE, one(post, payload.post_id), viewer, at_ms, action, payload.is_undo, surface))
             elif kind is PostCreated:
-                add((OP_CREATE, one(post, payload.post_id), one(user, payload.author_id), at_ms, 0, 0))
+                add((OP_CREATE, one(post, payload.post_id), one(user, payload.author_id), at_ms, 0, 0, 0))
             elif kind is PostAnnotated:
                 if payload.topics is not None:
                     packed = self._pack_topics(payload.topics)
-                    add((OP_ANNOTATE, one(post, payload.post_id), 0, at_ms, packed, 0))
+                    add((OP_ANNOTATE, one(post, payload.post_id), 0, at_ms, packed, 0, 0))
             elif kind is CountsObserved:
                 for name, total in payload.counts.items():
                     column = self._column_by_name.get(name)
                     if column is not None:
-                        add((OP_OBSERVE, one(post, payload.post_id), 0, at_ms, column, min(total, _MAX_INT63)))
+                        add((OP_OBSERVE, one(post, payload.post_id), 0, at_ms, column, min(total, _MAX_INT63), 0))
             elif kind is PostDeleted:
-                add((OP_DELETE, one(post, payload.post_id), 0, at_ms, 0, 0))
+                add((OP_DELETE, one(post, payload.post_id), 0, at_ms, 0, 0, 0))
             else:
-                add((OP_ERASE, 0, one(user, payload.user_id), at_ms, 0, 0))
+                add((OP_ERASE, 0, one(user, payload.user_id), at_ms, 0, 0, 0))
         return np.frombuffer(ops, dtype=np.int64).reshape(-1, N_OP_FIELDS)
 
     def _pack_topics(self, names: tuple[str, ...]) -> int:

@@ -12,6 +12,7 @@ from millrace.base.int_table import Int32Array
 from millrace.base.kernels import njit
 from millrace.base.order import top_k
 from millrace.stores.decayed_rows import Float32Array, Float64Array
+from millrace.stores.engagement_arrays import DWELL_SHIFT, SURFACE_SHIFT
 from millrace.stores.engagement_state import N_HISTORY_WORDS, EngagementState
 from millrace.stores.slab_lists import COUNT, Slab, slab_slot
 
@@ -29,6 +30,8 @@ class History(NamedTuple):
         int64 epoch milliseconds.
     dwell_ms
         int32: the longest dwell, for entries of the dwell family; 0 for others.
+    surfaces
+        uint8 codes of `Surface`: where it happened, of a dwell the event that made it the longest; 0 unknown.
     """
 
     post_ids: Int64Array
@@ -36,6 +39,7 @@ class History(NamedTuple):
     actions: npt.NDArray[np.int16]
     times_ms: Int64Array
     dwell_ms: Int32Array
+    surfaces: npt.NDArray[np.uint8]
 
     def __bool__(self) -> bool:
         return len(self.post_ids) > 0
@@ -70,7 +74,8 @@ class Histories:
             author_ids=words[:, 1].copy(),
             actions=(words[:, 3] & 0xFF).astype(np.int16),
             times_ms=words[:, 2].copy(),
-            dwell_ms=(words[:, 3] >> 8).astype(np.int32),
+            dwell_ms=(words[:, 3] >> DWELL_SHIFT & 0xFFFFFFFF).astype(np.int32),
+            surfaces=(words[:, 3] >> SURFACE_SHIFT).astype(np.uint8),
         )
 
     def n_actions(self, user_ids: Int64Array) -> Int32Array:

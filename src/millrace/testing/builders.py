@@ -24,7 +24,7 @@ from millrace.events.content_events import (
     PostEdited,
     PostKind,
 )
-from millrace.events.envelope import AnyEvent, Event, Payload
+from millrace.events.envelope import AnyEvent, Context, Event, Payload
 from millrace.events.feature_events import (
     AUTHORS,
     CONTENTS,
@@ -183,6 +183,7 @@ def an_engagement(
     amount: float | None = None,
     request_id: str | None = None,
     position: int | None = None,
+    surface: str = "",
     at_ms: int = NOW_MS,
     event_id: str | None = None,
 ) -> AnyEvent:
@@ -195,6 +196,7 @@ def an_engagement(
         amount=amount,
         request_id=request_id,
         position=position,
+        context=Context(surface=surface),
     )
     return an_event(payload, at_ms=at_ms, event_id=event_id)
 
@@ -207,6 +209,7 @@ def an_impression(
     duration_ms: int = 0,
     request_id: str | None = None,
     position: int | None = None,
+    surface: str = "",
     at_ms: int = NOW_MS,
     event_id: str | None = None,
 ) -> AnyEvent:
@@ -218,6 +221,7 @@ def an_impression(
         duration_ms=duration_ms,
         request_id=request_id,
         position=position,
+        context=Context(surface=surface),
     )
     return an_event(payload, at_ms=at_ms, event_id=event_id)
 

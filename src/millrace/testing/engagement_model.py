@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from millrace.base.actions import DERIVED, SOCIAL_PROOF, Action, ActionSpace
 from millrace.base.ids import IdKind, hash_id
+from millrace.base.surfaces import surface_code
 from millrace.events.content_events import CountsObserved, PostAnnotated, PostCreated, PostDeleted
 from millrace.events.envelope import AnyEvent
 from millrace.events.feed_events import Engagement, Impression
@@ -18,8 +19,8 @@ from millrace.stores.codes import fold_name
 from millrace.stores.engagement_config import EngagementConfig
 from millrace.testing.builders import NOW_MS
 
-Entry = tuple[int, int, int, int, int]
-"""Of a history: post, author, action, time, dwell."""
+Entry = tuple[int, int, int, int, int, int]
+"""Of a history: post, author, action, time, dwell, surface."""
 
 
 Credit = tuple[int, tuple[str, ...]]
@@ -98,10 +99,12 @@ class EngagementModel:
             self._delete(post)
         elif isinstance(payload, Engagement):
             user_id = hash_id(IdKind.USER, payload.viewer_id)
-            self._engage(post_id, user_id, at_ms, self.actions.code(payload.action), is_undo=payload.is_undo)
+            action, surface = self.actions.code(payload.action), surface_code(payload.context.surface)
+            self._engage(post_id, user_id, at_ms, action, surface, is_undo=payload.is_undo)
         else:
             user_id = hash_id(IdKind.USER, payload.viewer_id)
-            self._impress(post_id, user_id, at_ms, payload.dwell_ms, payload.duration_ms)
+            surface = surface_code(payload.context.surface)
+            self._impress(post_id, user_id, at_ms, payload.dwell_ms, payload.duration_ms, surface)
 
     def expire(self, watermark_ms: int) -> None:
         """Forget everything that the retention has left behind."""
@@ -128,7 +131,7 @@ class EngagementModel:
     def affinity(self, viewer_id: int, author_id: int, now_ms: int) -> float:
         """Return the decayed weight of a viewer's positive actions on an author's posts."""
         total = 0.0
-        for _, author, action, at_ms, _ in self.histories.get(viewer_id, []):
+        for _, author, action, at_ms, *_ in self.histories.get(viewer_id, []):
             if author == author_id:
                 weight = self.config.heat_weights.get(self.actions.names[action], 0.0)
                 total += weight * 2.0 ** (-max(now_ms - at_ms, 0) / self.config.affinity_half_life_ms)
@@ -155,7 +158,7 @@ class EngagementModel:
         rows.sort(key=lambda row: (-row[0], -row[1], row[2]))
         return [(post_id, n, newest) for n, _, post_id, newest in rows]
 
-    def _engage(self, post_id: int, user_id: int, at_ms: int, action: int, *, is_undo: bool) -> None:
+    def _engage(self, post_id: int, user_id: int, at_ms: int, action: int, surface: int, *, is_undo: bool) -> None:
         key = user_id, post_id, action
         credit = self.posts[post_id].credit
         marked_ms, holds, given_to = self.marks.get(key, (-1, False, credit))
@@ -171,7 +174,7 @@ class EngagementModel:
             return
         self.marks[key] = at_ms, True, credit
         self._count(post_id, action, 1.0, at_ms)
-        self._remember(post_id, user_id, action, at_ms, 0)
+        self._remember(post_id, user_id, action, at_ms, 0, surface)
         if self.actions.names[action] in self.config.indexed_actions:
             engagers = self.posts[post_id].engagers
             engagers.append((user_id, action, at_ms))
@@ -180,7 +183,7 @@ class EngagementModel:
             engaged.append((post_id, action, at_ms))
             del engaged[: -self.config.max_engaged]
 
-    def _impress(self, post_id: int, user_id: int, at_ms: int, dwell_ms: int, duration_ms: int) -> None:
+    def _impress(self, post_id: int, user_id: int, at_ms: int, dwell_ms: int, duration_ms: int, surface: int) -> None:
         thresholds = self.config.dwell
         view = self.views.get((user_id, post_id))
         before: set[int] = set()
@@ -205,7 +208,7 @@ class EngagementModel:
             self._count(post_id, action, -1.0, view.first_ms, view.credit)
         if not is_new:
             self._forget(post_id, user_id, _strongest(before))
-        self._remember(post_id, user_id, _strongest(after), at_ms, new_ms)
+        self._remember(post_id, user_id, _strongest(after), at_ms, new_ms, surface)
 
     def _family(self, view: _View) -> set[int]:
         found: set[int] = set()
@@ -230,13 +233,13 @@ class EngagementModel:
         weight = self.config.heat_weights.get(names[column], 0.0)
         post.heat = max(post.heat + weight * amount * _growth(at_ms, self.config.heat_half_life_ms), 0.0)
 
-    def _remember(self, post_id: int, user_id: int, action: int, at_ms: int, dwell_ms: int) -> None:
+    def _remember(self, post_id: int, user_id: int, action: int, at_ms: int, dwell_ms: int, surface: int) -> None:
         history = self.histories.setdefault(user_id, [])
         if len(history) == self.config.max_history:
             older = history[: len(history) // 2]
             glances = [place for place, entry in enumerate(older) if entry[2] in DERIVED]
             del history[glances[0] if glances else 0]
-        history.append((post_id, self.posts[post_id].author, int(action), at_ms, dwell_ms))
+        history.append((post_id, self.posts[post_id].author, int(action), at_ms, dwell_ms, surface))
 
     def _forget(self, post_id: int, user_id: int, action: int) -> None:
         history = self.histories.get(user_id, [])
@@ -263,7 +266,7 @@ class EngagementModel:
                 post.last_ms = max(post.last_ms, at_ms)
             post.engagers = [e for e in post.engagers if e[0] != user_id]
         for user, history in self.histories.items():
-            self.histories[user] = [(p, 0 if a == user_id else a, x, t, d) for p, a, x, t, d in history]
+            self.histories[user] = [(p, 0 if a == user_id else a, x, t, d, s) for p, a, x, t, d, s in history]
         self.histories.pop(user_id, None)
         self.engaged.pop(user_id, None)
         self.author_counts.pop(user_id, None)

@@ -43,6 +43,7 @@ def _event_strategies() -> _Builders:
     # Topics of posts are spelt differently now and then, so that a post may name one topic twice.
     spellings = st.lists(st.sampled_from((*TOPICS, TOPICS[0].upper())), max_size=4, unique=True).map(tuple)
     languages = st.lists(st.sampled_from(LANGUAGES), max_size=3, unique=True).map(tuple)
+    surfaces = st.sampled_from(("", "home", "following", "tv"))
     return {
         "PostCreated": st.builds(
             builders.a_post_created,
@@ -101,6 +102,7 @@ def _event_strategies() -> _Builders:
             # Mostly few actions, so that repeats and undos meet their like.
             st.sampled_from(("like", "like", "like", "repost", "repost", *SENDABLE_ACTIONS)),
             is_undo=st.sampled_from((False, False, True)),
+            surface=surfaces,
             at_ms=times_ms,
         ),
         "Impression": st.builds(
@@ -109,6 +111,7 @@ def _event_strategies() -> _Builders:
             post_ids,
             dwell_ms=st.sampled_from((0, 1_000, 2_999, 3_000, 6_000, 6_001, 9_000, 30_000, 10_000_000)),
             duration_ms=st.sampled_from((0, 0, 2_000, 9_000)),
+            surface=surfaces,
             at_ms=times_ms,
         ),
         "Served": st.builds(builders.a_served, user_ids, st.lists(post_ids, max_size=4, unique=True), at_ms=times_ms),

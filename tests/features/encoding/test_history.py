@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.base.actions import Action
+from millrace.base.surfaces import Surface
 from millrace.features.encoding.buckets import minute_buckets, second_buckets
 from millrace.features.encoding.history import group_reference, history_tokens
 from millrace.stores.histories import History
@@ -12,19 +13,20 @@ from millrace.stores.histories import History
 MINUTE_MS = 60_000
 
 
-def a_history(*entries: tuple[int, int, int, int, int]) -> History:
-    """Return a history of (post, author, action, time, dwell) entries, oldest first."""
-    columns = np.array(entries, dtype=np.int64).reshape(-1, 5).T
-    posts, authors, actions, times_ms, dwell_ms = columns
-    return History(posts, authors, actions.astype(np.int16), times_ms, dwell_ms.astype(np.int32))
+def a_history(*entries: tuple[int, int, int, int, int, int]) -> History:
+    """Return a history of (post, author, action, time, dwell, surface) entries, oldest first."""
+    posts, authors, actions, times_ms, dwell_ms, surfaces = np.array(entries, dtype=np.int64).reshape(-1, 6).T
+    return History(
+        posts, authors, actions.astype(np.int16), times_ms, dwell_ms.astype(np.int32), surfaces.astype(np.uint8)
+    )
 
 
 def test_a_post_is_one_token_where_its_newest_action_stands() -> None:
     tokens = history_tokens(
         a_history(
-            (1, 10, Action.LIKE, 0, 0),
-            (2, 20, Action.DWELL, MINUTE_MS, 9_000),
-            (1, 10, Action.REPLY, 4 * MINUTE_MS, 0),
+            (1, 10, Action.LIKE, 0, 0, 0),
+            (2, 20, Action.DWELL, MINUTE_MS, 9_000, 0),
+            (1, 10, Action.REPLY, 4 * MINUTE_MS, 0, 0),
         )
     )
     assert tokens.post_ids.tolist() == [2, 1]
@@ -40,14 +42,39 @@ def test_a_later_request_reads_the_same_tokens_and_an_empty_history_has_none() -
     assert history_tokens(a_history()).newest_ms == 0
 
 
+def test_a_tokens_surface_is_that_of_the_newest_action_that_tells_one() -> None:
+    tokens = history_tokens(
+        a_history(
+            (1, 10, Action.LIKE, 0, 0, Surface.SEARCH),
+            (1, 10, Action.REPLY, 1, 0, Surface.HOME),
+            (1, 10, Action.BOOKMARK, 2, 0, Surface.UNKNOWN),
+            (1, 10, Action.DWELL_TIME, 3, 4_000, Surface.PROFILE),
+            (2, 20, Action.LIKE, 4, 0, Surface.UNKNOWN),
+            (2, 20, Action.NOT_DWELLED, 5, 900, Surface.FOLLOWING),
+            (3, 30, Action.LIKE, 6, 0, Surface.UNKNOWN),
+        )
+    )
+    assert tokens.post_ids.tolist() == [1, 2, 3]
+    assert tokens.surfaces.dtype == np.uint8
+    assert tokens.surfaces.tolist() == [Surface.HOME, Surface.FOLLOWING, Surface.UNKNOWN]
+    assert tokens.newest(2).surfaces.tolist() == [Surface.FOLLOWING, Surface.UNKNOWN]
+
+
 ENTRIES = st.tuples(
-    st.integers(1, 6), st.integers(0, 3), st.integers(0, 22), st.integers(0, 10**7), st.integers(0, 60_000)
+    st.integers(1, 6),
+    st.integers(0, 3),
+    st.integers(0, 22),
+    st.integers(0, 10**7),
+    st.integers(0, 60_000),
+    st.integers(0, 7),
 )
 
 
 @given(st.lists(ENTRIES, max_size=30), st.integers(1, 5))
 @settings(deadline=None, max_examples=60)
-def test_the_kernel_agrees_with_the_reference(entries: list[tuple[int, int, int, int, int]], max_tokens: int) -> None:
+def test_the_kernel_agrees_with_the_reference(
+    entries: list[tuple[int, int, int, int, int, int]], max_tokens: int
+) -> None:
     entries.sort(key=lambda entry: entry[3])
     history = a_history(*entries)
     tokens = history_tokens(history, max_tokens)
@@ -57,3 +84,4 @@ def test_the_kernel_agrees_with_the_reference(entries: list[tuple[int, int, int,
     assert tokens.actions.tolist() == [token[2] for token in expected]
     dwell = second_buckets(np.array([token[4] for token in expected]))
     assert tokens.dense[:, 0].tolist() == dwell.tolist()
+    assert tokens.surfaces.tolist() == [token[5] for token in expected]

@@ -147,18 +147,19 @@ async function more() {
 }
 
 function show(post, request, position) {
-  const context = { viewer_id: state.viewer, post_id: post.post_id, request_id: request, position };
+  const context = { surface: state.timeline };
+  const about = { viewer_id: state.viewer, post_id: post.post_id, request_id: request, position, context };
   const isLiked = liked.has(`${state.viewer} ${post.post_id}`);
-  const card = makeCard(post, (what, ...more) => act(what, { ...context }, ...more), { isLiked });
+  const card = makeCard(post, (what, ...more) => act(what, { ...about }, ...more), { isLiked });
   feed.append(card);
-  impressions.watch(card, { type: "Impression", ...context });
+  impressions.watch(card, { type: "Impression", ...about });
 }
 
 /** Do it; the card tells where it fails. */
-async function act(what, context, post, card, text) {
-  const engage = (action, isUndo = false) => ({ type: "Engagement", ...context, action, ...(isUndo ? { is_undo: true } : {}) });
+async function act(what, about, post, card, text) {
+  const engage = (action, isUndo = false) => ({ type: "Engagement", ...about, action, ...(isUndo ? { is_undo: true } : {}) });
   const key = `${state.viewer} ${post.post_id}`;
-  if (what === "why") await openWhy(context.request_id, post);
+  if (what === "why") await openWhy(about.request_id, post);
   else if (what === "like") {
     await api.send([engage("like")]);
     liked.add(key);

@@ -37,7 +37,7 @@ from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import AnyColumn
 from millrace.stores.profiles import ProfileStore
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Raised when a field below begins to mean something else."""
 
 READS: Final[tuple[AnyColumn, ...]] = (

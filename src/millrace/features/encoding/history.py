@@ -46,7 +46,7 @@ class HistoryTokens(NamedTuple):
     dense
         Shape (n, 3), uint8: seconds of dwell, minutes to the next newer token, minutes to the newest; in buckets.
     surfaces
-        uint8: where it happened; 0 unknown. Histories do not tell it yet.
+        uint8: where it happened, a `millrace.base.surfaces.Surface`; 0 unknown.
     newest_ms
         Time of the newest action; 0 for an empty history.
     """
@@ -81,14 +81,16 @@ class HistoryTokens(NamedTuple):
 def history_tokens(history: History, max_tokens: int = MAX_HISTORY) -> HistoryTokens:
     """Return the tokens of the newest ``max_tokens`` different posts of a history.
 
-    A token stands where its post's newest action does, those of `WEAK` apart; its dwell is the longest.
+    A token stands where its post's newest action does, those of `WEAK` apart; its dwell is the longest, its
+    surface that of the newest of them that tells one (of `WEAK` ones, where no other does).
     """
-    posts, authors, actions, times_ms, dwell_ms = _group(
+    posts, authors, actions, times_ms, dwell_ms, surfaces = _group(
         history.post_ids,
         history.author_ids,
         history.actions,
         history.times_ms,
         history.dwell_ms,
+        history.surfaces,
         _WEAK_BITS,
         max_tokens,
     )
@@ -97,7 +99,7 @@ def history_tokens(history: History, max_tokens: int = MAX_HISTORY) -> HistoryTo
     dense[:, 0] = second_buckets(dwell_ms)
     dense[:-1, 1] = minute_buckets(np.diff(times_ms))
     dense[:, 2] = minute_buckets(newest_ms - times_ms)
-    return HistoryTokens(posts, authors, actions, dense, np.zeros(len(posts), dtype=np.uint8), newest_ms)
+    return HistoryTokens(posts, authors, actions, dense, surfaces, newest_ms)
 
 
 @njit(cache=True)
@@ -107,14 +109,16 @@ def _group(
     actions: npt.NDArray[np.int16],
     times_ms: Int64Array,
     dwell_ms: Int32Array,
+    surface_codes: UInt8Array,
     weak_bits: np.uint64,
     max_tokens: int,
-) -> tuple[Int64Array, Int64Array, UInt64Array, Int64Array, Int32Array]:
+) -> tuple[Int64Array, Int64Array, UInt64Array, Int64Array, Int32Array, UInt8Array]:
     posts = np.zeros(max_tokens, dtype=np.int64)
     authors = np.zeros(max_tokens, dtype=np.int64)
     bits = np.zeros(max_tokens, dtype=np.uint64)
     times = np.zeros(max_tokens, dtype=np.int64)
     dwells = np.zeros(max_tokens, dtype=np.int32)
+    surfaces = np.zeros(max_tokens, dtype=np.uint8)
     size = 4 * max_tokens
     slots = np.full(size, -1, dtype=np.int32)
     n = 0
@@ -143,25 +147,29 @@ def _group(
             dwells[token] = max(dwells[token], dwell_ms[k])
             if authors[token] == 0:
                 authors[token] = author_ids[k]
+            if surfaces[token] == 0:
+                surfaces[token] = surface_codes[k]
     return (
         posts[:n][::-1].copy(),
         authors[:n][::-1].copy(),
         bits[:n][::-1].copy(),
         times[:n][::-1].copy(),
         dwells[:n][::-1].copy(),
+        surfaces[:n][::-1].copy(),
     )
 
 
-def group_reference(history: History, max_tokens: int) -> list[tuple[int, int, int, int, int]]:
-    """Return (post, author, action bits, time, dwell) of each token, oldest first, in plain Python."""
+def group_reference(history: History, max_tokens: int) -> list[tuple[int, int, int, int, int, int]]:
+    """Return (post, author, action bits, time, dwell, surface) of each token, oldest first, in plain Python."""
     tokens: dict[int, list[int]] = {}
     rows = [tuple(row) for row in zip(*(column.tolist() for column in history), strict=True)][::-1]
     strong = [row for row in rows if row[2] not in WEAK]
-    for post, author, action, time_ms, dwell_ms in [*strong, *(row for row in rows if row[2] in WEAK)]:
+    for post, author, action, time_ms, dwell_ms, surface in [*strong, *(row for row in rows if row[2] in WEAK)]:
         if post not in tokens and (action in WEAK or len(tokens) == max_tokens):
             continue
-        token = tokens.setdefault(post, [author, 0, time_ms, 0])
+        token = tokens.setdefault(post, [author, 0, time_ms, 0, 0])
         token[0] = token[0] or author
         token[1] |= 1 << action
         token[3] = max(token[3], dwell_ms)
+        token[4] = token[4] or surface
     return [(post, *values) for post, values in reversed(tokens.items())]  # type: ignore[misc]
