@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from millrace.base.actions import Action
+from millrace.content.semantic_ids import table_rows
+from millrace.features.encoding.vector_inputs import text_floats
 from millrace.flywheel.catalogue import ages_of, catalogue_of, is_content_row
 from millrace.flywheel.retrieval_batches import BatchMaker
 from millrace.flywheel.sample_set import SampleSet
+from millrace.flywheel.sample_vectors import SampleVectors
 from millrace.testing.sample_builders import HOUR_MS, planted_samples
-from millrace.testing.small_towers import small_towers_config
+from millrace.testing.small_towers import small_sources, small_towers_config
 
 FOR_EVER = 10**15
 
@@ -25,8 +28,9 @@ def likes(samples: SampleSet) -> np.ndarray:
 
 
 def a_maker(samples: SampleSet, *, n_random: int = 5, max_age_ms: int = FOR_EVER) -> BatchMaker:
-    config = small_towers_config()
-    return BatchMaker(samples, catalogue_of(samples), likes(samples), config, n_random=n_random, max_age_ms=max_age_ms)
+    config, vectors = small_towers_config(), SampleVectors(samples, small_sources())
+    catalogue = catalogue_of(samples)
+    return BatchMaker(samples, catalogue, likes(samples), config, vectors, n_random=n_random, max_age_ms=max_age_ms)
 
 
 def with_like(samples: SampleSet) -> np.ndarray:
@@ -68,7 +72,13 @@ def test_every_like_is_a_row_whose_target_is_its_post(samples: SampleSet) -> Non
     liked = likes(samples)[rows]
     assert len(batch.targets) == liked.sum()
     tokens = batch.posts.tokens[batch.targets].numpy()
-    assert (tokens == samples.text_tokens[samples.texts_of(samples.post_ids[rows][liked])]).all()
+    texts = samples.texts_of(samples.post_ids[rows][liked])
+    assert (tokens == samples.text_tokens[texts]).all()
+    assert (batch.posts.text_vectors[batch.targets].numpy() == text_floats(samples.text_vectors[texts])).all()
+    codebooks = small_sources().codebooks
+    assert codebooks is not None
+    codes = codebooks.encode(samples.text_vectors[texts])
+    assert (batch.posts.sids[batch.targets].numpy() == table_rows(codes, codebooks.settings.n_codes)).all()
     weights = np.bincount(batch.slate_of.numpy(), weights=batch.weights.numpy())
     assert np.allclose(weights, 1.0)  # a page weighs 1, however much of it was liked
 

@@ -17,11 +17,11 @@ from torch import Tensor
 from millrace.base.ids import NO_ID, Int64Array
 from millrace.features.encoding.buckets import SCALE
 from millrace.features.encoding.hashing import id_rows
-from millrace.features.encoding.posts import PostInputs
+from millrace.features.encoding.vector_inputs import text_floats
 from millrace.flywheel.catalogue import BoolArray, Catalogue
 from millrace.flywheel.ranker_batches import RankerBatch, assembled, ranker_batch
 from millrace.flywheel.sample_set import SampleSet, ranges
-from millrace.models.config import TableConfig
+from millrace.flywheel.sample_vectors import SampleVectors
 from millrace.models.retrieval_config import RetrievalConfig
 from millrace.models.tables import Tables
 
@@ -31,14 +31,16 @@ class PostBatch(NamedTuple):
 
     Attributes
     ----------
-    tokens, posts, authors, languages, traits
+    tokens, posts, authors, sids, languages, text_vectors, traits
         Shape (m, ...): rows of tables, and floats.
     """
 
     tokens: Tensor
     posts: Tensor
     authors: Tensor
+    sids: Tensor
     languages: Tensor
+    text_vectors: Tensor
     traits: Tensor
 
     def to(self, device: str) -> PostBatch:
@@ -94,6 +96,8 @@ class BatchMaker:
         Shape (n_rows,): which rows are positives.
     config
         The towers'.
+    vectors
+        Of the samples.
     n_random
         Posts of a batch that are drawn evenly from the live catalogue.
     max_age_ms
@@ -108,6 +112,7 @@ class BatchMaker:
         catalogue: Catalogue,
         is_positive: BoolArray,
         config: RetrievalConfig,
+        vectors: SampleVectors,
         *,
         n_random: int,
         max_age_ms: int,
@@ -117,6 +122,7 @@ class BatchMaker:
         self._catalogue = catalogue
         self._is_positive = is_positive
         self._config = config
+        self._vectors = vectors
         self._n_random = n_random
         self._max_age_ms = max_age_ms
         self._no_author_frac = no_author_frac
@@ -161,13 +167,11 @@ class BatchMaker:
         beside &= ~acted
         acted |= ~catalogue.is_live(columns, now_ms, self._max_age_ms)
 
-        posts = catalogue.posts.take(columns)
         has_author = rng.random(len(columns)) >= self._no_author_frac
-        posts = posts._replace(author_ids=np.where(has_author, posts.author_ids, NO_ID))
         n_positives = np.bincount(slate_of, minlength=len(slates))
         return RetrievalBatch(
-            viewers=ranker_batch(samples, slates, self._config.inputs, max_history),
-            posts=post_batch(posts, self._config.trunk.tables),
+            viewers=ranker_batch(samples, slates, self._config.inputs, max_history, self._vectors),
+            posts=post_batch(samples, catalogue, columns, self._config, self._vectors, has_author),
             slate_of=torch.from_numpy(slate_of),
             targets=torch.from_numpy(targets),
             log_q=torch.from_numpy(self._log_q(columns, len(slates), len(live))),
@@ -188,13 +192,43 @@ class BatchMaker:
         return log_q
 
 
-def post_batch(posts: PostInputs, tables: TableConfig) -> PostBatch:
-    """Return posts as tensors."""
+def post_batch(
+    samples: SampleSet,
+    catalogue: Catalogue,
+    rows: npt.NDArray[np.integer],
+    config: RetrievalConfig,
+    vectors: SampleVectors,
+    has_author: BoolArray | None = None,
+) -> PostBatch:
+    """Return some posts of a catalogue as tensors.
+
+    Parameters
+    ----------
+    samples, catalogue
+        Where from.
+    rows
+        Which, shape (m,).
+    config
+        The towers'.
+    vectors
+        Of the samples.
+    has_author
+        Shape (m,): whose author is told; None: everybody's.
+    """
+    tables, posts, texts = config.trunk.tables, catalogue.posts.take(rows), catalogue.texts[rows]
+    authors = posts.author_ids if has_author is None else np.where(has_author, posts.author_ids, NO_ID)
+    has_text = texts >= 0
+    text_vectors = np.zeros((len(texts), config.trunk.text_width), dtype=np.float32)
+    if config.trunk.text_width:
+        text_vectors[has_text] = text_floats(samples.text_vectors[texts[has_text]])
+    sids = np.where(has_text[:, None], vectors.semantic_ids(texts), 0)
     arrays: tuple[npt.NDArray[Any], ...] = (
         posts.tokens.astype(np.int64),
         id_rows(posts.post_ids, tables.n_post_rows).astype(np.int64),
-        id_rows(posts.author_ids, tables.n_author_rows).astype(np.int64),
+        id_rows(authors, tables.n_author_rows).astype(np.int64),
+        sids,
         posts.languages.astype(np.int64),
+        text_vectors,
         posts.traits * np.float32(SCALE),
     )
     return PostBatch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
@@ -202,19 +236,19 @@ def post_batch(posts: PostInputs, tables: TableConfig) -> PostBatch:
 
 def assembled_posts(batch: PostBatch, tables: Tables) -> Tensor:
     """Return posts' floats as `millrace.models.retrieval.PostTower` reads them, shape (m, post_width)."""
-    content = tables.content(batch.tokens)
     parts = (
-        content,
+        tables.content(batch.tokens),
         tables.post(batch.posts),
         tables.author(batch.authors),
-        content.new_zeros(content.shape),  # the place of semantic ids
+        tables.semantic(batch.sids),
         tables.languages(batch.languages),
+        batch.text_vectors,
         batch.traits,
     )
     return torch.cat(parts, dim=-1)
 
 
 def assembled_viewers(batch: RankerBatch, tables: Tables) -> tuple[Tensor, Tensor, Tensor]:
-    """Return profile, history and mask as `millrace.models.retrieval.ViewerTower` reads them."""
+    """Return profile, history and mask as `LearnedRetrieval.encode_viewers` reads them."""
     profile, history, mask, _ = assembled(batch, tables)
     return profile, history, mask

@@ -23,6 +23,7 @@ from torch import Tensor
 from millrace.base.atomic_file import replacing
 from millrace.base.errors import ConfigError, SourceDataError
 from millrace.base.ids import Int64Array
+from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel.catalogue import BoolArray, Catalogue, catalogue_of, is_content_row
 from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
 from millrace.flywheel.ranker_batches import ranker_batch
@@ -35,6 +36,7 @@ from millrace.flywheel.retrieval_batches import (
     post_batch,
 )
 from millrace.flywheel.sample_set import SampleSet
+from millrace.flywheel.sample_vectors import SampleVectors, sized
 from millrace.flywheel.training_log import TrainingLog
 from millrace.models.config import PRESETS, TrunkConfig
 from millrace.models.export import export_tables
@@ -46,6 +48,7 @@ from millrace.models.tables import RowwiseAdaGrad
 MODEL_NAME: Final = "model.pt"
 REPORT_NAME: Final = "report.json"
 SERVED_NAME: Final = "served"
+SOURCES_NAME: Final = "sources"
 
 POSITIVES: Final = (
     "like",
@@ -139,6 +142,7 @@ def train_retrieval(
     config: RetrievalTraining,
     *,
     folder: Path,
+    sources: VectorSources | None = None,
     device: str | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> tuple[LearnedRetrieval, RetrievalReport]:
@@ -152,6 +156,8 @@ def train_retrieval(
         How.
     folder
         An interrupted run of the same inputs goes on from what is there; one of others is begun anew.
+    sources
+        Codebooks of the semantic ids that posts are read with; the folder gets a copy. Nothing else is read of them.
     device
         Where torch computes; None: a GPU if there is one, in mixed precision.
     on_progress
@@ -175,9 +181,11 @@ def train_retrieval(
             problem="too few pages with something that was liked to learn from",
             remedy="take a longer span of the log",
         )
-    retrieval = retrieval_config(samples, config)
+    sources = VectorSources(codebooks=sources.codebooks if sources else None)
+    retrieval = retrieval_config(samples, config, sources)
+    vectors = SampleVectors(samples, sources)
     torch.manual_seed(config.seed)
-    model = LearnedRetrieval(retrieval).to(device)
+    model = LearnedRetrieval(retrieval, sources).to(device)
     dense = torch.optim.AdamW(model.dense_parameters(), config.learning_rate, weight_decay=config.weight_decay)
     tables = RowwiseAdaGrad(model.tables.parameters(), config.table_learning_rate)
     max_age_ms = int(config.max_age_h * _HOUR_MS)
@@ -186,6 +194,7 @@ def train_retrieval(
         catalogue,
         is_positive,
         retrieval,
+        vectors,
         n_random=config.n_random,
         max_age_ms=max_age_ms,
         no_author_frac=config.no_author_frac,
@@ -193,7 +202,9 @@ def train_retrieval(
     per_epoch = max(len(learned) // config.n_slates, 1)
     n_steps = max(round(per_epoch * config.n_epochs), 1)
     folder.mkdir(parents=True, exist_ok=True)
-    state = Checkpoint(folder / CHECKPOINT_NAME, _stamp(samples, config), model, {"dense": dense, "tables": tables})
+    state = Checkpoint(
+        folder / CHECKPOINT_NAME, _stamp(samples, config, retrieval), model, {"dense": dense, "tables": tables}
+    )
     state.restore(device)
     found = Recall(n=0, n_live=0.0, at={}, n_cold=0, cold_at={})
     with TrainingLog(folder, state.step) as log:
@@ -216,13 +227,13 @@ def train_retrieval(
             losses.append(float(loss.detach()))
             done = step + 1
             if done % config.report_every == 0 or done == n_steps:
-                found = held_out_recall(model, samples, catalogue, is_positive, held_out, config)
+                found = held_out_recall(model, samples, catalogue, is_positive, held_out, config, vectors)
                 state.keep(done, -found.at[config.recall_at])
                 log.write(done, {"loss": float(np.mean(losses)), **_told(found, model)})
                 losses.clear()
             on_progress(done, n_steps)
     state.take_best()
-    found = held_out_recall(model, samples, catalogue, is_positive, held_out, config)
+    found = held_out_recall(model, samples, catalogue, is_positive, held_out, config, vectors)
     report = RetrievalReport(
         config=config,
         retrieval=retrieval,
@@ -240,6 +251,8 @@ def train_retrieval(
         torch.save(model.state_dict(), file)
     export_retrieval(model, folder / SERVED_NAME)
     export_tables(model.tables, folder / SERVED_NAME)
+    sources.save_served(folder / SERVED_NAME)
+    sources.save(folder / SOURCES_NAME)
     with replacing(folder / REPORT_NAME) as file:
         file.write(msgspec.json.format(msgspec.json.encode(report)))
     state.remove()
@@ -247,10 +260,24 @@ def train_retrieval(
 
 
 def load_retrieval(folder: Path) -> tuple[LearnedRetrieval, RetrievalReport]:
-    """Return towers that `train_retrieval` wrote, and their report."""
+    """Return towers that `train_retrieval` wrote, and their report.
+
+    Raises
+    ------
+    ConfigError
+        If an earlier version wrote them, whose towers had other weights.
+    """
     report = msgspec.json.decode((folder / REPORT_NAME).read_bytes(), type=RetrievalReport)
-    model = LearnedRetrieval(report.retrieval)
-    model.load_state_dict(torch.load(folder / MODEL_NAME, map_location="cpu", weights_only=True))
+    model = LearnedRetrieval(report.retrieval, VectorSources.load(folder / SOURCES_NAME))
+    try:
+        model.load_state_dict(torch.load(folder / MODEL_NAME, map_location="cpu", weights_only=True))
+    except RuntimeError as error:  # torch's, of weights that are missing
+        raise ConfigError(
+            "retrieval towers",
+            value=str(folder),
+            problem="were trained by another version",
+            remedy="train them anew: millrace train retrieval",
+        ) from error
     return model.eval(), report
 
 
@@ -288,19 +315,21 @@ def split_by_time(
     return learned, held_out
 
 
-def retrieval_config(samples: SampleSet, config: RetrievalTraining) -> RetrievalConfig:
+def retrieval_config(samples: SampleSet, config: RetrievalTraining, sources: VectorSources) -> RetrievalConfig:
     """Return what towers a training of these samples makes."""
-    tables = config.trunk.tables
+    trunk = sized(config.trunk, sources)
+    tables = trunk.tables
     if "post" not in config.reads:  # nobody reads ids of posts: there is no table to learn, to store and to map
         tables = replace(tables, n_post_rows=2)
     return RetrievalConfig(
-        trunk=replace(config.trunk, tables=tables, text_width=0),
+        trunk=replace(trunk, tables=tables),
         width=config.width,
         hidden=config.hidden,
         reads=config.reads,
         actions=samples.meta.actions,
         n_profile_dense=samples.profile_dense.shape[1],
         schema=samples.meta.schema,
+        semantic_ids=sources.semantic_ids_digest,
     )
 
 
@@ -311,45 +340,53 @@ def held_out_recall(
     is_positive: BoolArray,
     slates: Int64Array,
     config: RetrievalTraining,
+    vectors: SampleVectors | None = None,
 ) -> Recall:
     """Return how much of what viewers of some slates wanted the towers find among all live posts."""
     max_age_ms = int(config.max_age_h * _HOUR_MS)
-    scores = tower_scores(model, samples, catalogue)
+    scores = tower_scores(model, samples, catalogue, vectors)
     rows, places, n_live = held_out_ranks(scores, samples, catalogue, is_positive, slates, max_age_ms)
     cutoffs = tuple(sorted({100, 500, config.recall_at}))
     return recall_of(places, n_live, shown_before(samples, rows), cutoffs)
 
 
 @torch.no_grad()
-def tower_scores(model: LearnedRetrieval, samples: SampleSet, catalogue: Catalogue) -> Scores:
-    """Return the towers as a retriever over a catalogue, whose posts are encoded now."""
-    posts = post_vectors(model, catalogue)
-    return lambda slates: viewer_vectors(model, samples, slates) @ posts.T
+def tower_scores(
+    model: LearnedRetrieval, samples: SampleSet, catalogue: Catalogue, vectors: SampleVectors | None = None
+) -> Scores:
+    """Return the towers as a retriever over a catalogue, whose posts are encoded now; ``vectors`` are the samples'."""
+    vectors = vectors or SampleVectors(samples, model.sources)
+    posts = post_vectors(model, samples, catalogue, vectors)
+    return lambda slates: viewer_vectors(model, samples, slates, vectors) @ posts.T
 
 
 @torch.no_grad()
-def post_vectors(model: LearnedRetrieval, catalogue: Catalogue) -> np.ndarray[Any, np.dtype[np.float32]]:
+def post_vectors(
+    model: LearnedRetrieval, samples: SampleSet, catalogue: Catalogue, vectors: SampleVectors | None = None
+) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return the vectors of all posts of a catalogue, shape (P, width)."""
+    vectors = vectors or SampleVectors(samples, model.sources)
     device = str(model.log_temperature.device)
     parts = []
     for first in range(0, len(catalogue), 4 * _AT_ONCE):
-        some = catalogue.posts.take(np.arange(first, min(first + 4 * _AT_ONCE, len(catalogue))))
-        batch = post_batch(some, model.config.trunk.tables).to(device)
+        some = np.arange(first, min(first + 4 * _AT_ONCE, len(catalogue)))
+        batch = post_batch(samples, catalogue, some, model.config, vectors).to(device)
         parts.append(model.posts(assembled_posts(batch, model.tables)).float().cpu())
     return torch.cat(parts).numpy() if parts else np.empty((0, model.config.width), dtype=np.float32)
 
 
 @torch.no_grad()
 def viewer_vectors(
-    model: LearnedRetrieval, samples: SampleSet, slates: Int64Array
+    model: LearnedRetrieval, samples: SampleSet, slates: Int64Array, vectors: SampleVectors | None = None
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return the vectors of the viewers of some slates, as they were then, shape (n, width)."""
+    vectors = vectors or SampleVectors(samples, model.sources)
     device = str(model.log_temperature.device)
     parts = []
     for first in range(0, len(slates), _AT_ONCE):
-        batch = ranker_batch(samples, slates[first : first + _AT_ONCE], model.config.inputs).to(device)
+        batch = ranker_batch(samples, slates[first : first + _AT_ONCE], model.config.inputs, None, vectors).to(device)
         inputs = assembled_viewers(batch, model.tables)
-        parts.append(model.viewers(*inputs).float().cpu())
+        parts.append(model.encode_viewers(*inputs).float().cpu())
     return torch.cat(parts).numpy() if parts else np.empty((0, model.config.width), dtype=np.float32)
 
 
@@ -376,7 +413,7 @@ def _drawn(
 
 
 def _loss(model: LearnedRetrieval, batch: RetrievalBatch, config: RetrievalTraining) -> Tensor:
-    viewers = model.viewers(*assembled_viewers(batch.viewers, model.tables))
+    viewers = model.encode_viewers(*assembled_viewers(batch.viewers, model.tables))
     posts = model.posts(assembled_posts(batch.posts, model.tables))
     scores = (viewers @ posts.T)[batch.slate_of] / model.temperature()
     loss = sampled_softmax(scores, batch.targets, config.log_q_scale * batch.log_q, batch.is_masked, batch.weights)
@@ -402,9 +439,9 @@ def _pace(step: int, n_steps: int, config: RetrievalTraining) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - config.n_warm_up) / max(n_steps - config.n_warm_up, 1)))
 
 
-def _stamp(samples: SampleSet, config: RetrievalTraining) -> str:
+def _stamp(samples: SampleSet, config: RetrievalTraining, retrieval: RetrievalConfig) -> str:
     """Return a name of everything that a run depends on."""
-    digest = hashlib.blake2b(msgspec.json.encode((config, samples.meta)), digest_size=16)
+    digest = hashlib.blake2b(msgspec.json.encode((config, retrieval, samples.meta)), digest_size=16)
     for array in (samples.viewers, samples.now_ms, samples.post_ids, samples.labels, samples.text_posts):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
