@@ -27,10 +27,19 @@ def likes(samples: SampleSet) -> np.ndarray:
     return np.asarray(samples.labels[:, Action.LIKE] > 0)
 
 
-def a_maker(samples: SampleSet, *, n_random: int = 5, max_age_ms: int = FOR_EVER) -> BatchMaker:
+def a_maker(samples: SampleSet, *, n_random: int = 5, max_age_ms: int = FOR_EVER, n_ahead: int = 0) -> BatchMaker:
     config, vectors = small_towers_config(), SampleVectors(samples, small_sources())
     catalogue = catalogue_of(samples)
-    return BatchMaker(samples, catalogue, likes(samples), config, vectors, n_random=n_random, max_age_ms=max_age_ms)
+    return BatchMaker(
+        samples,
+        catalogue,
+        likes(samples),
+        config,
+        vectors,
+        n_random=n_random,
+        max_age_ms=max_age_ms,
+        n_ahead=n_ahead,
+    )
 
 
 def with_like(samples: SampleSet) -> np.ndarray:
@@ -129,3 +138,23 @@ def test_a_history_that_is_left_out_is_empty(samples: SampleSet) -> None:
     slates = with_like(samples)[:3]
     batch = a_maker(samples).make(slates, np.array([0, 3, 8]), np.random.default_rng(1))
     assert batch.viewers.is_history.sum(dim=1).tolist() == [0, 3, 8]
+
+
+def test_what_a_viewer_wants_on_their_next_pages_is_told_as_well(samples: SampleSet) -> None:
+    whose = samples.viewers.copy()
+    whose[:] = 5  # all pages are one viewer's
+    told = replace(samples, viewers=whose)
+    slates = with_like(samples)
+    first, later = slates[:1], slates[1:]
+    batch = a_maker(told, n_ahead=2).make(first, whole(first), np.random.default_rng(1))
+    next_rows = samples.rows_of(later)
+    next_posts = samples.post_ids[next_rows[likes(samples)[next_rows]]][:2]
+    n_own = int(likes(samples)[samples.rows_of(first)].sum())
+    tokens = batch.posts.tokens[batch.targets[n_own:]].numpy()
+    expected = samples.text_tokens[samples.texts_of(np.unique(next_posts))]
+    assert (tokens == expected).all()
+    assert len(a_maker(told).make(first, whole(first), np.random.default_rng(1)).targets) == n_own
+    last = slates[-1:]
+    assert len(a_maker(told, n_ahead=2).make(last, whole(last), np.random.default_rng(1)).targets) == int(
+        likes(samples)[samples.rows_of(last)].sum()
+    )

@@ -80,7 +80,13 @@ def test_what_is_not_read_moves_nothing() -> None:
     width, n_text = small_towers_config().trunk.tables.width, small_towers_config().trunk.text_width
     text_of_token, text_of_post = (slice(n * width, n * width + n_text) for n in (4, 5))
     of_post, content = slice(width, 2 * width), slice(0, width)
-    cases = ((COLD, of_post, of_post), (IDS, content, content), (IDS, text_of_token, text_of_post))
+    author = slice(2 * width, 3 * width)
+    cases = (
+        (COLD, of_post, of_post),
+        (COLD, author, slice(0, 0)),
+        (IDS, content, content),
+        (IDS, text_of_token, text_of_post),
+    )
     for reads, unread_of_token, unread_of_post in cases:
         model = towers(reads)
         profile, history, mask = some_viewers(model.config)
@@ -105,12 +111,13 @@ def test_a_viewer_begins_as_the_mean_of_what_they_liked() -> None:
     np.testing.assert_allclose(in_torch(model, profile, history, mask), expected, rtol=0, atol=1e-6)
 
 
-def test_a_post_in_a_history_is_the_post_without_language_and_traits() -> None:
+def test_a_post_in_a_history_is_the_post_without_author_language_and_traits() -> None:
     model = towers()
     width, n_text = model.config.trunk.tables.width, model.config.trunk.text_width
     _, history, _ = some_viewers(model.config, n=1)
     posts = torch.zeros(history.shape[1], model.config.post_width)
     posts[:, : 4 * width] = torch.from_numpy(history[0, :, : 4 * width])
+    posts[:, 2 * width : 3 * width] = 0.0
     posts[:, 5 * width : 5 * width + n_text] = torch.from_numpy(history[0, :, 4 * width : 4 * width + n_text])
     with torch.no_grad():
         difference = model.posts.of_history(torch.from_numpy(history))[0] - model.posts(posts)

@@ -104,6 +104,10 @@ class BatchMaker:
         How old a live post may be.
     no_author_frac
         Share of a batch's posts whose author is left out, so that their texts must do.
+    n_ahead
+        So many positives of a viewer are told at once: those of the page, then those of their next pages.
+    ahead_of
+        Slates whose positives may be told; None: all.
     """
 
     def __init__(
@@ -117,6 +121,8 @@ class BatchMaker:
         n_random: int,
         max_age_ms: int,
         no_author_frac: float = 0.0,
+        n_ahead: int = 0,
+        ahead_of: Int64Array | None = None,
     ) -> None:
         self._samples = samples
         self._catalogue = catalogue
@@ -128,6 +134,8 @@ class BatchMaker:
         self._no_author_frac = no_author_frac
         self._row_in_catalogue = catalogue.find(np.asarray(samples.post_ids))
         self._times_ms = np.sort(np.asarray(samples.now_ms))
+        self._n_ahead = n_ahead
+        self._ahead = self._positives_by_viewer(np.arange(len(samples)) if ahead_of is None else ahead_of)
 
     def make(self, slates: Int64Array, max_history: Int64Array, rng: np.random.Generator) -> RetrievalBatch:
         """Return a batch of some slates, each of which has a positive.
@@ -150,8 +158,12 @@ class BatchMaker:
         middle_ms = np.array([int(np.median(now_ms))])
         live = np.flatnonzero(catalogue.is_live(np.arange(len(catalogue)), middle_ms, self._max_age_ms)[0])
         drawn = live[rng.integers(0, len(live), self._n_random)] if len(live) else live
-        columns = np.unique(np.concatenate([at[at >= 0], drawn]))
-        slate_of, targets = slate_of_row[is_positive], np.searchsorted(columns, at[is_positive])
+        later_of, later = self._ahead_of(slates)
+        columns = np.unique(np.concatenate([at[at >= 0], later, drawn]))
+        of_page = slate_of_row[is_positive], np.searchsorted(columns, at[is_positive])
+        slate_of, targets = (
+            np.concatenate(both) for both in zip(of_page, (later_of, np.searchsorted(columns, later)), strict=True)
+        )
 
         # What a viewer did something to is no negative of theirs, whatever else the page shows of it.
         acted = np.zeros((len(slates), len(columns)), dtype=np.bool_)
@@ -179,6 +191,31 @@ class BatchMaker:
             is_beside=torch.from_numpy(beside[slate_of]),
             weights=torch.from_numpy((1.0 / n_positives[slate_of]).astype(np.float32)),
         )
+
+    def _positives_by_viewer(self, slates: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
+        """Return viewers, times and catalogue rows of all positives of some slates, ordered by viewer, then time."""
+        samples = self._samples
+        rows = samples.rows_of(slates)
+        rows = rows[self._is_positive[rows] & (self._row_in_catalogue[rows] >= 0)]
+        slate_of = np.searchsorted(samples.starts, rows, side="right") - 1
+        viewers, times = np.asarray(samples.viewers)[slate_of], np.asarray(samples.now_ms)[slate_of]
+        order = np.lexsort((times, viewers))
+        return viewers[order], times[order], self._row_in_catalogue[rows][order].astype(np.int64)
+
+    def _ahead_of(self, slates: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """Return what viewers want on their next pages: places of the slates in the batch, and catalogue rows."""
+        viewers, times, posts = self._ahead
+        if not self._n_ahead or not len(viewers):
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        of_slate, found = [], []
+        for place, slate in enumerate(slates.tolist()):
+            viewer, now_ms = self._samples.viewers[slate], self._samples.now_ms[slate]
+            first, end = np.searchsorted(viewers, viewer), np.searchsorted(viewers, viewer, side="right")
+            first += np.searchsorted(times[first:end], now_ms, side="right")
+            some = np.unique(posts[first : min(first + self._n_ahead, end)])
+            of_slate.append(np.full(len(some), place, dtype=np.int64))
+            found.append(some)
+        return np.concatenate(of_slate), np.concatenate(found)
 
     def _log_q(self, columns: npt.NDArray[np.intp], n_slates: int, n_live: int) -> npt.NDArray[np.float32]:
         """Return the log of how often posts are expected in a batch: on its pages, and among the random ones."""

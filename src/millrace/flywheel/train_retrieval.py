@@ -37,6 +37,7 @@ from millrace.flywheel.retrieval_batches import (
 )
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.sample_vectors import SampleVectors, sized
+from millrace.flywheel.text_rows import text_rows
 from millrace.flywheel.training_log import TrainingLog
 from millrace.models.config import PRESETS, TrunkConfig
 from millrace.models.export import export_tables
@@ -74,7 +75,10 @@ class RetrievalTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     trunk: TrunkConfig = PRESETS["nano"]
     width: Annotated[int, Meta(ge=4, description="length of vectors")] = 64
-    hidden: Annotated[int, Meta(ge=1)] = 128
+    hidden: Annotated[int, Meta(ge=1)] = 256
+    table_width: Annotated[
+        int, Meta(ge=1, description="width of embedding tables: directions in which texts may differ; not the trunk's")
+    ] = 64
     reads: Annotated[tuple[PostPart, ...], Meta(description="what is read of a post")] = COLD
     positives: Annotated[tuple[str, ...], Meta(description="actions that say that a post was wanted")] = POSITIVES
     n_epochs: Annotated[float, Meta(gt=0)] = 2.0
@@ -91,16 +95,25 @@ class RetrievalTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     no_author_frac: Annotated[
         float, Meta(ge=0, le=1, description="posts of a step whose author is left out, so that their texts must do")
     ] = 0.3
+    n_ahead: Annotated[
+        int, Meta(ge=0, description="wanted posts of a viewer's next pages that are told beside those of the page")
+    ] = 8
     no_history_frac: Annotated[
         float, Meta(ge=0, le=1, description="histories that are left out whole, so that new viewers are known too")
     ] = 0.1
     min_history_frac: Annotated[
         float, Meta(ge=0, le=1, description="the others are cut to a random share of at least this")
-    ] = 0.3
+    ] = 0.1
+    max_history_frac: Annotated[
+        float, Meta(gt=0, le=1, description="and at most this: what takes longest is to encode long histories")
+    ] = 0.4
+    has_fixed_texts: Annotated[
+        bool, Meta(description="rows of tokens are made of the texts alone, and stay; else they are learned")
+    ] = True
     max_age_h: Annotated[float, Meta(gt=0, description="how old a live post may be, hours")] = 48.0
-    learning_rate: Annotated[float, Meta(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Meta(gt=0)] = 3e-3
     table_learning_rate: Annotated[float, Meta(gt=0)] = 0.03
-    n_warm_up: Annotated[int, Meta(ge=0, description="steps until the learning rate is reached")] = 50
+    n_warm_up: Annotated[int, Meta(ge=0, description="steps until the learning rate is reached")] = 20
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: Annotated[float, Meta(ge=0)] = 1e-2
     max_norm: Annotated[float, Meta(gt=0, description="gradients of dense weights are clipped to it")] = 1.0
@@ -185,9 +198,13 @@ def train_retrieval(
     retrieval = retrieval_config(samples, config, sources)
     vectors = SampleVectors(samples, sources)
     torch.manual_seed(config.seed)
-    model = LearnedRetrieval(retrieval, sources).to(device)
+    model = LearnedRetrieval(retrieval, sources)
+    if config.has_fixed_texts:
+        begin_with_texts(model, samples, config.seed)
+    model = model.to(device)
     dense = torch.optim.AdamW(model.dense_parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    tables = RowwiseAdaGrad(model.tables.parameters(), config.table_learning_rate)
+    learned_tables = [table for table in model.tables.parameters() if table.requires_grad]
+    tables = RowwiseAdaGrad(learned_tables, config.table_learning_rate)
     max_age_ms = int(config.max_age_h * _HOUR_MS)
     batches = BatchMaker(
         samples,
@@ -198,6 +215,8 @@ def train_retrieval(
         n_random=config.n_random,
         max_age_ms=max_age_ms,
         no_author_frac=config.no_author_frac,
+        n_ahead=config.n_ahead,
+        ahead_of=learned,
     )
     per_epoch = max(len(learned) // config.n_slates, 1)
     n_steps = max(round(per_epoch * config.n_epochs), 1)
@@ -281,6 +300,17 @@ def load_retrieval(folder: Path) -> tuple[LearnedRetrieval, RetrievalReport]:
     return model.eval(), report
 
 
+def begin_with_texts(model: LearnedRetrieval, samples: SampleSet, seed: int) -> None:
+    """Give towers rows of tokens that are made of the samples' texts, and stay as they are."""
+    tables = model.tables
+    rows = text_rows(samples.text_tokens, tables.tokens.num_embeddings, tables.width, seed)
+    with torch.no_grad():
+        tables.tokens.weight.copy_(torch.from_numpy(rows))
+    tables.tokens.weight.requires_grad_(False)
+    if "post" not in model.config.reads:
+        tables.posts.weight.requires_grad_(False)
+
+
 def positives_of(samples: SampleSet, positives: tuple[str, ...]) -> BoolArray:
     """Return which rows show a post that its viewer wanted, shape (n_rows,): acted on, and not disliked.
 
@@ -318,7 +348,7 @@ def split_by_time(
 def retrieval_config(samples: SampleSet, config: RetrievalTraining, sources: VectorSources) -> RetrievalConfig:
     """Return what towers a training of these samples makes."""
     trunk = sized(config.trunk, sources)
-    tables = trunk.tables
+    tables = replace(trunk.tables, width=config.table_width)
     if "post" not in config.reads:  # nobody reads ids of posts: there is no table to learn, to store and to map
         tables = replace(tables, n_post_rows=2)
     return RetrievalConfig(
@@ -406,7 +436,8 @@ def _drawn(
     at = int(rng.permutation(per_epoch)[place])
     slates = learned[order[at * config.n_slates : (at + 1) * config.n_slates]]
     rng = np.random.default_rng((config.seed, epoch, place))
-    share = rng.uniform(config.min_history_frac, 1.0, len(slates))
+    at_least = min(config.min_history_frac, config.max_history_frac)
+    share = rng.uniform(at_least, config.max_history_frac, len(slates))
     share[rng.random(len(slates)) < config.no_history_frac] = 0.0
     max_history = np.rint(share * config.trunk.max_history).astype(np.int64)
     return batches.make(slates, max_history, rng)

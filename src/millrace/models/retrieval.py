@@ -99,20 +99,22 @@ class PostTower(nn.Module):
         self.out = nn.Linear(config.hidden, config.width)
         self.is_read: Tensor
         self.register_buffer("is_read", torch.tensor(config.read_of_post(), dtype=torch.float32), persistent=False)
-        of_token, of_post = config.history_places()
+        of_token, self._of_post = config.history_places()
         self._n_of_token = len(of_token)
-        self._of_post = of_post
+        self.is_read_of_token: Tensor
+        read = torch.tensor(config.read_of_history()[: len(of_token)], dtype=torch.float32)
+        self.register_buffer("is_read_of_token", read, persistent=False)
 
     def forward(self, posts: Tensor) -> Tensor:
         """Return vectors, shape (n, width), of posts' floats, shape (n, post_width)."""
         return self._finished(self.hidden(posts * self.is_read))
 
     def of_history(self, history: Tensor) -> Tensor:
-        """Return vectors of the posts of histories, shape (batch, n, width): what a token does not tell is not there.
+        """Return vectors of the posts of histories, shape (batch, n, width): what is not read of a token is not there.
 
         ``history`` is as `ViewerTower` reads it.
         """
-        weight = (self.hidden.weight * self.is_read)[:, self._of_post]
+        weight = self.hidden.weight[:, self._of_post] * self.is_read_of_token
         return self._finished(functional.linear(history[..., : self._n_of_token], weight, self.hidden.bias))
 
     def _finished(self, hidden: Tensor) -> Tensor:

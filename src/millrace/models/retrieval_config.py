@@ -78,11 +78,15 @@ class RetrievalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return read + ["traits" in self.reads] * len(POST_TRAITS)
 
     def read_of_history(self) -> list[bool]:
-        """Return which floats of a history token are read, `RankerConfig.history_width` of them."""
-        read = self._read("content", "post", "author", "sids")
+        """Return which floats of a history token are read, `RankerConfig.history_width` of them; authors never are.
+
+        Most of what people act on is by whom they follow already, because that is what they are shown: towers that can
+        tell the same author again learn who follows whom, and find nothing by strangers.
+        """
+        read = self._read("content", "post", None, "sids")
         return read + [True] * (self.inputs.history_width - len(read))
 
-    def _read(self, *parts: PostPart) -> list[bool]:
+    def _read(self, *parts: PostPart | None) -> list[bool]:
         """Return which floats are read of some parts out of tables, and of the text vector behind them."""
         read = [part in self.reads for part in parts for _ in range(self.trunk.tables.width)]
         return read + ["text" in self.reads] * self.trunk.text_width

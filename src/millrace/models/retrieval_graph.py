@@ -63,8 +63,8 @@ def _taste(
     """Return the mean of the vectors of the history's posts, each by how much it counts; zeros for an empty one."""
     of_token, of_post = config.history_places()
     what, done = g.split(history, len(of_token), config.inputs.history_width - len(of_token))
-    read = posts["hidden.weight"] * np.array(config.read_of_post(), dtype=np.float32)
-    hidden = g.op("Relu", g.linear(what, np.ascontiguousarray(read[:, of_post]), posts["hidden.bias"]))
+    read = np.array(config.read_of_history()[: len(of_token)], dtype=np.float32)
+    hidden = g.op("Relu", g.linear(what, posts["hidden.weight"][:, of_post] * read, posts["hidden.bias"]))
     liked = _of_length_1(g, g.linear(hidden, posts["out.weight"], posts["out.bias"]))
     shares = g.op("Sigmoid", g.linear(done, weights["counts.weight"], weights["counts.bias"]))
     shares = g.op("Mul", g.reshape(shares, 0, -1), is_history)
