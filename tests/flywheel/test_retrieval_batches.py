@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from millrace.base.actions import Action
+from millrace.content.semantic_ids import table_rows
+from millrace.features.encoding.vector_inputs import text_floats
 from millrace.flywheel.catalogue import ages_of, catalogue_of, is_content_row
 from millrace.flywheel.retrieval_batches import BatchMaker
 from millrace.flywheel.sample_set import SampleSet
+from millrace.flywheel.sample_vectors import SampleVectors
 from millrace.testing.sample_builders import HOUR_MS, planted_samples
-from millrace.testing.small_towers import small_towers_config
+from millrace.testing.small_towers import small_sources, small_towers_config
 
 FOR_EVER = 10**15
 
@@ -24,9 +27,19 @@ def likes(samples: SampleSet) -> np.ndarray:
     return np.asarray(samples.labels[:, Action.LIKE] > 0)
 
 
-def a_maker(samples: SampleSet, *, n_random: int = 5, max_age_ms: int = FOR_EVER) -> BatchMaker:
-    config = small_towers_config()
-    return BatchMaker(samples, catalogue_of(samples), likes(samples), config, n_random=n_random, max_age_ms=max_age_ms)
+def a_maker(samples: SampleSet, *, n_random: int = 5, max_age_ms: int = FOR_EVER, n_ahead: int = 0) -> BatchMaker:
+    config, vectors = small_towers_config(), SampleVectors(samples, small_sources())
+    catalogue = catalogue_of(samples)
+    return BatchMaker(
+        samples,
+        catalogue,
+        likes(samples),
+        config,
+        vectors,
+        n_random=n_random,
+        max_age_ms=max_age_ms,
+        n_ahead=n_ahead,
+    )
 
 
 def with_like(samples: SampleSet) -> np.ndarray:
@@ -68,7 +81,13 @@ def test_every_like_is_a_row_whose_target_is_its_post(samples: SampleSet) -> Non
     liked = likes(samples)[rows]
     assert len(batch.targets) == liked.sum()
     tokens = batch.posts.tokens[batch.targets].numpy()
-    assert (tokens == samples.text_tokens[samples.texts_of(samples.post_ids[rows][liked])]).all()
+    texts = samples.texts_of(samples.post_ids[rows][liked])
+    assert (tokens == samples.text_tokens[texts]).all()
+    assert (batch.posts.text_vectors[batch.targets].numpy() == text_floats(samples.text_vectors[texts])).all()
+    codebooks = small_sources().codebooks
+    assert codebooks is not None
+    codes = codebooks.encode(samples.text_vectors[texts])
+    assert (batch.posts.sids[batch.targets].numpy() == table_rows(codes, codebooks.settings.n_codes)).all()
     weights = np.bincount(batch.slate_of.numpy(), weights=batch.weights.numpy())
     assert np.allclose(weights, 1.0)  # a page weighs 1, however much of it was liked
 
@@ -119,3 +138,23 @@ def test_a_history_that_is_left_out_is_empty(samples: SampleSet) -> None:
     slates = with_like(samples)[:3]
     batch = a_maker(samples).make(slates, np.array([0, 3, 8]), np.random.default_rng(1))
     assert batch.viewers.is_history.sum(dim=1).tolist() == [0, 3, 8]
+
+
+def test_what_a_viewer_wants_on_their_next_pages_is_told_as_well(samples: SampleSet) -> None:
+    whose = samples.viewers.copy()
+    whose[:] = 5  # all pages are one viewer's
+    told = replace(samples, viewers=whose)
+    slates = with_like(samples)
+    first, later = slates[:1], slates[1:]
+    batch = a_maker(told, n_ahead=2).make(first, whole(first), np.random.default_rng(1))
+    next_rows = samples.rows_of(later)
+    next_posts = samples.post_ids[next_rows[likes(samples)[next_rows]]][:2]
+    n_own = int(likes(samples)[samples.rows_of(first)].sum())
+    tokens = batch.posts.tokens[batch.targets[n_own:]].numpy()
+    expected = samples.text_tokens[samples.texts_of(np.unique(next_posts))]
+    assert (tokens == expected).all()
+    assert len(a_maker(told).make(first, whole(first), np.random.default_rng(1)).targets) == n_own
+    last = slates[-1:]
+    assert len(a_maker(told, n_ahead=2).make(last, whole(last), np.random.default_rng(1)).targets) == int(
+        likes(samples)[samples.rows_of(last)].sum()
+    )

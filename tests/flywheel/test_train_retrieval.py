@@ -30,6 +30,8 @@ QUICK = RetrievalTraining(
     trunk=SMALL,
     width=8,
     hidden=16,
+    table_width=8,
+    max_history_frac=1.0,
     n_epochs=2,
     n_slates=20,
     n_random=16,
@@ -52,7 +54,7 @@ def test_viewers_come_to_lie_near_the_posts_of_their_topic(tmp_path: Path) -> No
     model, report = train_retrieval(samples, training, folder=tmp_path)
     catalogue = catalogue_of(samples)
     fresh = planted_samples(100, seed=1).take(np.arange(60, 100))
-    scores = viewer_vectors(model, fresh, np.arange(len(fresh))) @ post_vectors(model, catalogue).T
+    scores = viewer_vectors(model, fresh, np.arange(len(fresh))) @ post_vectors(model, samples, catalogue).T
     own_topic = fresh.texts_of(fresh.history_posts[fresh.history_starts[:-1]]) % 4
     topic = fresh.texts_of(catalogue.posts.post_ids) % 4
     best = np.argsort(-scores, axis=1)[:, :10]
@@ -89,7 +91,7 @@ def test_what_was_written_is_loaded_and_gives_the_same_vectors(tmp_path: Path) -
     loaded, told = load_retrieval(tmp_path)
     some, catalogue = np.arange(7), catalogue_of(samples)
     assert np.array_equal(viewer_vectors(model, samples, some), viewer_vectors(loaded, samples, some))
-    assert np.array_equal(post_vectors(model, catalogue), post_vectors(loaded, catalogue))
+    assert np.array_equal(post_vectors(model, samples, catalogue), post_vectors(loaded, samples, catalogue))
     assert told == report
     assert told.until_ms == int(samples.now_ms.max()) + 1
     assert not (tmp_path / CHECKPOINT_NAME).exists()

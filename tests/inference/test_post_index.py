@@ -103,6 +103,18 @@ def test_an_edited_post_is_found_by_its_new_text_alone(model: RetrievalModel) ->
     assert process.index.cosine(process.nobody, 12345) is None
 
 
+def test_a_vector_that_is_annotated_later_takes_the_place_of_the_made_one(model: RetrievalModel) -> None:
+    process, fresh = Process(model), Process(model)
+    given = tuple(1.0 if k == 5 else 0.0 for k in range(64))
+    process.hear(a_post_created(1, 30, text="a water mill"))
+    before = process.index.search(process.nobody, 1)[1]
+    process.hear(a_post_annotated(1, vector=given))
+    fresh.hear(a_post_created(1, 30, text="a water mill"), a_post_annotated(1, vector=given))
+    after = process.index.search(process.nobody, 1)[1]
+    assert after == fresh.index.search(fresh.nobody, 1)[1]
+    assert after != before
+
+
 def test_a_language_that_is_found_out_later_counts(model: RetrievalModel) -> None:
     process = Process(model)
     process.hear(a_post_created(1, 30), a_post_annotated(1, language="de"))

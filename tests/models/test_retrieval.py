@@ -29,6 +29,8 @@ def towers(reads: tuple[PostPart, ...] = COLD) -> LearnedRetrieval:
         for name, value in model.named_parameters():
             if "norm" in name:
                 value.mul_(1.0 + 0.5 * torch.rand_like(value))
+            if "counts" in name:
+                value.copy_(torch.randn_like(value))
     return model
 
 
@@ -42,7 +44,7 @@ def some_viewers(config: RetrievalConfig, n: int = 3, n_history: int = 6) -> tup
 
 def in_torch(model: LearnedRetrieval, profile: np.ndarray, history: np.ndarray, mask: np.ndarray) -> np.ndarray:
     with torch.no_grad():
-        vectors = model.viewers(
+        vectors = model.encode_viewers(
             torch.from_numpy(profile), torch.from_numpy(history), padding_mask(torch.from_numpy(mask))
         )
     plain: np.ndarray = vectors.numpy()
@@ -75,16 +77,51 @@ def test_padding_changes_no_viewer() -> None:
 
 
 def test_what_is_not_read_moves_nothing() -> None:
-    width = small_towers_config().trunk.tables.width
-    for reads, unread in ((COLD, slice(width, 2 * width)), (IDS, slice(0, width))):
+    width, n_text = small_towers_config().trunk.tables.width, small_towers_config().trunk.text_width
+    text_of_token, text_of_post = (slice(n * width, n * width + n_text) for n in (4, 5))
+    of_post, content = slice(width, 2 * width), slice(0, width)
+    author = slice(2 * width, 3 * width)
+    cases = (
+        (COLD, of_post, of_post),
+        (COLD, author, slice(0, 0)),
+        (IDS, content, content),
+        (IDS, text_of_token, text_of_post),
+    )
+    for reads, unread_of_token, unread_of_post in cases:
         model = towers(reads)
         profile, history, mask = some_viewers(model.config)
         posts = torch.randn(4, model.config.post_width)
         before = in_torch(model, profile, history, mask), model.posts(posts).detach()
-        history[:, :, unread] += 9.0
-        posts[:, unread] += 9.0
+        history[:, :, unread_of_token] += 9.0
+        posts[:, unread_of_post] += 9.0
         assert np.array_equal(in_torch(model, profile, history, mask), before[0])
         assert torch.equal(model.posts(posts), before[1])
+
+
+def test_a_viewer_begins_as_the_mean_of_what_they_liked() -> None:
+    torch.manual_seed(3)
+    model = LearnedRetrieval(small_towers_config()).eval()
+    profile, history, mask = some_viewers(model.config)
+    with torch.no_grad():
+        model.viewers.head.weight.zero_()
+        liked = model.posts.of_history(torch.from_numpy(history))
+    mask[0, 1:3] = False
+    mean = torch.stack([liked[0, 2:].mean(dim=0), *liked[1:].mean(dim=1)])
+    expected = torch.nn.functional.normalize(mean, dim=-1).numpy()
+    np.testing.assert_allclose(in_torch(model, profile, history, mask), expected, rtol=0, atol=1e-6)
+
+
+def test_a_post_in_a_history_is_the_post_without_author_language_and_traits() -> None:
+    model = towers()
+    width, n_text = model.config.trunk.tables.width, model.config.trunk.text_width
+    _, history, _ = some_viewers(model.config, n=1)
+    posts = torch.zeros(history.shape[1], model.config.post_width)
+    posts[:, : 4 * width] = torch.from_numpy(history[0, :, : 4 * width])
+    posts[:, 2 * width : 3 * width] = 0.0
+    posts[:, 5 * width : 5 * width + n_text] = torch.from_numpy(history[0, :, 4 * width : 4 * width + n_text])
+    with torch.no_grad():
+        difference = model.posts.of_history(torch.from_numpy(history))[0] - model.posts(posts)
+    assert float(difference.abs().max()) < 1e-6
 
 
 def test_the_config_is_written_beside_the_graph(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from millrace.app.evaluation import moving
 from millrace.app.training import ShowProgress
+from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel.catalogue import catalogue_of
 from millrace.flywheel.recall import Recall, Scores, held_out_ranks, popularity_scores, recall_of, shown_before
 from millrace.flywheel.sample_set import SampleSet
@@ -41,7 +42,11 @@ class TrainedRetrieval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def train_home_retrieval(
-    samples: SampleSet, training: RetrievalTraining, folder: Path, show_progress: ShowProgress
+    samples: SampleSet,
+    training: RetrievalTraining,
+    folder: Path,
+    show_progress: ShowProgress,
+    sources: VectorSources | None = None,
 ) -> TrainedRetrieval:
     """Train the towers on samples, write them into a folder, and measure them on pages newer than they have seen."""
     from millrace.flywheel.train_retrieval import positives_of, tower_scores, train_retrieval
@@ -50,7 +55,7 @@ def train_home_retrieval(
     n_test = max(int(len(samples) * training.validation_frac / 2), 1)
     older, newest = samples.take(order[:-n_test]), order[-n_test:]
     with show_progress("training (steps)") as step:
-        model, report = train_retrieval(older, training, folder=folder, on_progress=moving(step))
+        model, report = train_retrieval(older, training, folder=folder, sources=sources, on_progress=moving(step))
     catalogue, is_positive = catalogue_of(samples), positives_of(samples, training.positives)
 
     def measured(scores: Scores) -> Recall:

@@ -25,7 +25,9 @@ class Catalogue:
     Attributes
     ----------
     posts
-        What towers read.
+        What towers read, but for vectors.
+    texts
+        Shape (P,): rows of the samples' table of texts, -1 where there is none; see `SampleSet.texts_of`.
     created_ms
         Shape (P,), int64: when; from samples it is known to a tenth of the post's age at its first look.
     n_shown
@@ -33,6 +35,7 @@ class Catalogue:
     """
 
     posts: PostInputs
+    texts: npt.NDArray[np.intp]
     created_ms: Int64Array
     n_shown: Int64Array
 
@@ -74,7 +77,7 @@ def catalogue_of(samples: SampleSet) -> Catalogue:
     tokens = np.zeros((len(ids), samples.text_tokens.shape[1]), dtype=np.uint16)
     tokens[texts >= 0] = samples.text_tokens[texts[texts >= 0]]
     posts = PostInputs(ids, samples.author_ids[at], samples.row_languages[at], traits_of(samples, at), tokens)
-    return Catalogue(posts, now_ms - ages_ms[first], n_shown.astype(np.int64))
+    return Catalogue(posts, texts, now_ms - ages_ms[first], n_shown.astype(np.int64))
 
 
 def traits_of(samples: SampleSet, rows: npt.NDArray[np.integer]) -> UInt8Array:

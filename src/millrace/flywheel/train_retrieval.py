@@ -23,6 +23,7 @@ from torch import Tensor
 from millrace.base.atomic_file import replacing
 from millrace.base.errors import ConfigError, SourceDataError
 from millrace.base.ids import Int64Array
+from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel.catalogue import BoolArray, Catalogue, catalogue_of, is_content_row
 from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
 from millrace.flywheel.ranker_batches import ranker_batch
@@ -35,6 +36,8 @@ from millrace.flywheel.retrieval_batches import (
     post_batch,
 )
 from millrace.flywheel.sample_set import SampleSet
+from millrace.flywheel.sample_vectors import SampleVectors, sized
+from millrace.flywheel.text_rows import text_rows
 from millrace.flywheel.training_log import TrainingLog
 from millrace.models.config import PRESETS, TrunkConfig
 from millrace.models.export import export_tables
@@ -46,6 +49,7 @@ from millrace.models.tables import RowwiseAdaGrad
 MODEL_NAME: Final = "model.pt"
 REPORT_NAME: Final = "report.json"
 SERVED_NAME: Final = "served"
+SOURCES_NAME: Final = "sources"
 
 POSITIVES: Final = (
     "like",
@@ -71,7 +75,10 @@ class RetrievalTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     trunk: TrunkConfig = PRESETS["nano"]
     width: Annotated[int, Meta(ge=4, description="length of vectors")] = 64
-    hidden: Annotated[int, Meta(ge=1)] = 128
+    hidden: Annotated[int, Meta(ge=1)] = 256
+    table_width: Annotated[
+        int, Meta(ge=1, description="width of embedding tables: directions in which texts may differ; not the trunk's")
+    ] = 64
     reads: Annotated[tuple[PostPart, ...], Meta(description="what is read of a post")] = COLD
     positives: Annotated[tuple[str, ...], Meta(description="actions that say that a post was wanted")] = POSITIVES
     n_epochs: Annotated[float, Meta(gt=0)] = 2.0
@@ -88,16 +95,25 @@ class RetrievalTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     no_author_frac: Annotated[
         float, Meta(ge=0, le=1, description="posts of a step whose author is left out, so that their texts must do")
     ] = 0.3
+    n_ahead: Annotated[
+        int, Meta(ge=0, description="wanted posts of a viewer's next pages that are told beside those of the page")
+    ] = 8
     no_history_frac: Annotated[
         float, Meta(ge=0, le=1, description="histories that are left out whole, so that new viewers are known too")
     ] = 0.1
     min_history_frac: Annotated[
         float, Meta(ge=0, le=1, description="the others are cut to a random share of at least this")
-    ] = 0.3
+    ] = 0.1
+    max_history_frac: Annotated[
+        float, Meta(gt=0, le=1, description="and at most this: what takes longest is to encode long histories")
+    ] = 0.4
+    has_fixed_texts: Annotated[
+        bool, Meta(description="rows of tokens are made of the texts alone, and stay; else they are learned")
+    ] = True
     max_age_h: Annotated[float, Meta(gt=0, description="how old a live post may be, hours")] = 48.0
-    learning_rate: Annotated[float, Meta(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Meta(gt=0)] = 3e-3
     table_learning_rate: Annotated[float, Meta(gt=0)] = 0.03
-    n_warm_up: Annotated[int, Meta(ge=0, description="steps until the learning rate is reached")] = 50
+    n_warm_up: Annotated[int, Meta(ge=0, description="steps until the learning rate is reached")] = 20
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: Annotated[float, Meta(ge=0)] = 1e-2
     max_norm: Annotated[float, Meta(gt=0, description="gradients of dense weights are clipped to it")] = 1.0
@@ -139,6 +155,7 @@ def train_retrieval(
     config: RetrievalTraining,
     *,
     folder: Path,
+    sources: VectorSources | None = None,
     device: str | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> tuple[LearnedRetrieval, RetrievalReport]:
@@ -152,6 +169,8 @@ def train_retrieval(
         How.
     folder
         An interrupted run of the same inputs goes on from what is there; one of others is begun anew.
+    sources
+        Codebooks of the semantic ids that posts are read with; the folder gets a copy. Nothing else is read of them.
     device
         Where torch computes; None: a GPU if there is one, in mixed precision.
     on_progress
@@ -175,25 +194,36 @@ def train_retrieval(
             problem="too few pages with something that was liked to learn from",
             remedy="take a longer span of the log",
         )
-    retrieval = retrieval_config(samples, config)
+    sources = VectorSources(codebooks=sources.codebooks if sources else None)
+    retrieval = retrieval_config(samples, config, sources)
+    vectors = SampleVectors(samples, sources)
     torch.manual_seed(config.seed)
-    model = LearnedRetrieval(retrieval).to(device)
+    model = LearnedRetrieval(retrieval, sources)
+    if config.has_fixed_texts:
+        begin_with_texts(model, samples, config.seed)
+    model = model.to(device)
     dense = torch.optim.AdamW(model.dense_parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    tables = RowwiseAdaGrad(model.tables.parameters(), config.table_learning_rate)
+    learned_tables = [table for table in model.tables.parameters() if table.requires_grad]
+    tables = RowwiseAdaGrad(learned_tables, config.table_learning_rate)
     max_age_ms = int(config.max_age_h * _HOUR_MS)
     batches = BatchMaker(
         samples,
         catalogue,
         is_positive,
         retrieval,
+        vectors,
         n_random=config.n_random,
         max_age_ms=max_age_ms,
         no_author_frac=config.no_author_frac,
+        n_ahead=config.n_ahead,
+        ahead_of=learned,
     )
     per_epoch = max(len(learned) // config.n_slates, 1)
     n_steps = max(round(per_epoch * config.n_epochs), 1)
     folder.mkdir(parents=True, exist_ok=True)
-    state = Checkpoint(folder / CHECKPOINT_NAME, _stamp(samples, config), model, {"dense": dense, "tables": tables})
+    state = Checkpoint(
+        folder / CHECKPOINT_NAME, _stamp(samples, config, retrieval), model, {"dense": dense, "tables": tables}
+    )
     state.restore(device)
     found = Recall(n=0, n_live=0.0, at={}, n_cold=0, cold_at={})
     with TrainingLog(folder, state.step) as log:
@@ -216,13 +246,13 @@ def train_retrieval(
             losses.append(float(loss.detach()))
             done = step + 1
             if done % config.report_every == 0 or done == n_steps:
-                found = held_out_recall(model, samples, catalogue, is_positive, held_out, config)
+                found = held_out_recall(model, samples, catalogue, is_positive, held_out, config, vectors)
                 state.keep(done, -found.at[config.recall_at])
                 log.write(done, {"loss": float(np.mean(losses)), **_told(found, model)})
                 losses.clear()
             on_progress(done, n_steps)
     state.take_best()
-    found = held_out_recall(model, samples, catalogue, is_positive, held_out, config)
+    found = held_out_recall(model, samples, catalogue, is_positive, held_out, config, vectors)
     report = RetrievalReport(
         config=config,
         retrieval=retrieval,
@@ -240,6 +270,8 @@ def train_retrieval(
         torch.save(model.state_dict(), file)
     export_retrieval(model, folder / SERVED_NAME)
     export_tables(model.tables, folder / SERVED_NAME)
+    sources.save_served(folder / SERVED_NAME)
+    sources.save(folder / SOURCES_NAME)
     with replacing(folder / REPORT_NAME) as file:
         file.write(msgspec.json.format(msgspec.json.encode(report)))
     state.remove()
@@ -247,11 +279,36 @@ def train_retrieval(
 
 
 def load_retrieval(folder: Path) -> tuple[LearnedRetrieval, RetrievalReport]:
-    """Return towers that `train_retrieval` wrote, and their report."""
+    """Return towers that `train_retrieval` wrote, and their report.
+
+    Raises
+    ------
+    ConfigError
+        If an earlier version wrote them, whose towers had other weights.
+    """
     report = msgspec.json.decode((folder / REPORT_NAME).read_bytes(), type=RetrievalReport)
-    model = LearnedRetrieval(report.retrieval)
-    model.load_state_dict(torch.load(folder / MODEL_NAME, map_location="cpu", weights_only=True))
+    model = LearnedRetrieval(report.retrieval, VectorSources.load(folder / SOURCES_NAME))
+    try:
+        model.load_state_dict(torch.load(folder / MODEL_NAME, map_location="cpu", weights_only=True))
+    except RuntimeError as error:  # torch's, of weights that are missing
+        raise ConfigError(
+            "retrieval towers",
+            value=str(folder),
+            problem="were trained by another version",
+            remedy="train them anew: millrace train retrieval",
+        ) from error
     return model.eval(), report
+
+
+def begin_with_texts(model: LearnedRetrieval, samples: SampleSet, seed: int) -> None:
+    """Give towers rows of tokens that are made of the samples' texts, and stay as they are."""
+    tables = model.tables
+    rows = text_rows(samples.text_tokens, tables.tokens.num_embeddings, tables.width, seed)
+    with torch.no_grad():
+        tables.tokens.weight.copy_(torch.from_numpy(rows))
+    tables.tokens.weight.requires_grad_(False)
+    if "post" not in model.config.reads:
+        tables.posts.weight.requires_grad_(False)
 
 
 def positives_of(samples: SampleSet, positives: tuple[str, ...]) -> BoolArray:
@@ -288,19 +345,21 @@ def split_by_time(
     return learned, held_out
 
 
-def retrieval_config(samples: SampleSet, config: RetrievalTraining) -> RetrievalConfig:
+def retrieval_config(samples: SampleSet, config: RetrievalTraining, sources: VectorSources) -> RetrievalConfig:
     """Return what towers a training of these samples makes."""
-    tables = config.trunk.tables
+    trunk = sized(config.trunk, sources)
+    tables = replace(trunk.tables, width=config.table_width)
     if "post" not in config.reads:  # nobody reads ids of posts: there is no table to learn, to store and to map
         tables = replace(tables, n_post_rows=2)
     return RetrievalConfig(
-        trunk=replace(config.trunk, tables=tables, text_width=0),
+        trunk=replace(trunk, tables=tables),
         width=config.width,
         hidden=config.hidden,
         reads=config.reads,
         actions=samples.meta.actions,
         n_profile_dense=samples.profile_dense.shape[1],
         schema=samples.meta.schema,
+        semantic_ids=sources.semantic_ids_digest,
     )
 
 
@@ -311,45 +370,53 @@ def held_out_recall(
     is_positive: BoolArray,
     slates: Int64Array,
     config: RetrievalTraining,
+    vectors: SampleVectors | None = None,
 ) -> Recall:
     """Return how much of what viewers of some slates wanted the towers find among all live posts."""
     max_age_ms = int(config.max_age_h * _HOUR_MS)
-    scores = tower_scores(model, samples, catalogue)
+    scores = tower_scores(model, samples, catalogue, vectors)
     rows, places, n_live = held_out_ranks(scores, samples, catalogue, is_positive, slates, max_age_ms)
     cutoffs = tuple(sorted({100, 500, config.recall_at}))
     return recall_of(places, n_live, shown_before(samples, rows), cutoffs)
 
 
 @torch.no_grad()
-def tower_scores(model: LearnedRetrieval, samples: SampleSet, catalogue: Catalogue) -> Scores:
-    """Return the towers as a retriever over a catalogue, whose posts are encoded now."""
-    posts = post_vectors(model, catalogue)
-    return lambda slates: viewer_vectors(model, samples, slates) @ posts.T
+def tower_scores(
+    model: LearnedRetrieval, samples: SampleSet, catalogue: Catalogue, vectors: SampleVectors | None = None
+) -> Scores:
+    """Return the towers as a retriever over a catalogue, whose posts are encoded now; ``vectors`` are the samples'."""
+    vectors = vectors or SampleVectors(samples, model.sources)
+    posts = post_vectors(model, samples, catalogue, vectors)
+    return lambda slates: viewer_vectors(model, samples, slates, vectors) @ posts.T
 
 
 @torch.no_grad()
-def post_vectors(model: LearnedRetrieval, catalogue: Catalogue) -> np.ndarray[Any, np.dtype[np.float32]]:
+def post_vectors(
+    model: LearnedRetrieval, samples: SampleSet, catalogue: Catalogue, vectors: SampleVectors | None = None
+) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return the vectors of all posts of a catalogue, shape (P, width)."""
+    vectors = vectors or SampleVectors(samples, model.sources)
     device = str(model.log_temperature.device)
     parts = []
     for first in range(0, len(catalogue), 4 * _AT_ONCE):
-        some = catalogue.posts.take(np.arange(first, min(first + 4 * _AT_ONCE, len(catalogue))))
-        batch = post_batch(some, model.config.trunk.tables).to(device)
+        some = np.arange(first, min(first + 4 * _AT_ONCE, len(catalogue)))
+        batch = post_batch(samples, catalogue, some, model.config, vectors).to(device)
         parts.append(model.posts(assembled_posts(batch, model.tables)).float().cpu())
     return torch.cat(parts).numpy() if parts else np.empty((0, model.config.width), dtype=np.float32)
 
 
 @torch.no_grad()
 def viewer_vectors(
-    model: LearnedRetrieval, samples: SampleSet, slates: Int64Array
+    model: LearnedRetrieval, samples: SampleSet, slates: Int64Array, vectors: SampleVectors | None = None
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return the vectors of the viewers of some slates, as they were then, shape (n, width)."""
+    vectors = vectors or SampleVectors(samples, model.sources)
     device = str(model.log_temperature.device)
     parts = []
     for first in range(0, len(slates), _AT_ONCE):
-        batch = ranker_batch(samples, slates[first : first + _AT_ONCE], model.config.inputs).to(device)
+        batch = ranker_batch(samples, slates[first : first + _AT_ONCE], model.config.inputs, None, vectors).to(device)
         inputs = assembled_viewers(batch, model.tables)
-        parts.append(model.viewers(*inputs).float().cpu())
+        parts.append(model.encode_viewers(*inputs).float().cpu())
     return torch.cat(parts).numpy() if parts else np.empty((0, model.config.width), dtype=np.float32)
 
 
@@ -369,14 +436,15 @@ def _drawn(
     at = int(rng.permutation(per_epoch)[place])
     slates = learned[order[at * config.n_slates : (at + 1) * config.n_slates]]
     rng = np.random.default_rng((config.seed, epoch, place))
-    share = rng.uniform(config.min_history_frac, 1.0, len(slates))
+    at_least = min(config.min_history_frac, config.max_history_frac)
+    share = rng.uniform(at_least, config.max_history_frac, len(slates))
     share[rng.random(len(slates)) < config.no_history_frac] = 0.0
     max_history = np.rint(share * config.trunk.max_history).astype(np.int64)
     return batches.make(slates, max_history, rng)
 
 
 def _loss(model: LearnedRetrieval, batch: RetrievalBatch, config: RetrievalTraining) -> Tensor:
-    viewers = model.viewers(*assembled_viewers(batch.viewers, model.tables))
+    viewers = model.encode_viewers(*assembled_viewers(batch.viewers, model.tables))
     posts = model.posts(assembled_posts(batch.posts, model.tables))
     scores = (viewers @ posts.T)[batch.slate_of] / model.temperature()
     loss = sampled_softmax(scores, batch.targets, config.log_q_scale * batch.log_q, batch.is_masked, batch.weights)
@@ -402,9 +470,9 @@ def _pace(step: int, n_steps: int, config: RetrievalTraining) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - config.n_warm_up) / max(n_steps - config.n_warm_up, 1)))
 
 
-def _stamp(samples: SampleSet, config: RetrievalTraining) -> str:
+def _stamp(samples: SampleSet, config: RetrievalTraining, retrieval: RetrievalConfig) -> str:
     """Return a name of everything that a run depends on."""
-    digest = hashlib.blake2b(msgspec.json.encode((config, samples.meta)), digest_size=16)
+    digest = hashlib.blake2b(msgspec.json.encode((config, retrieval, samples.meta)), digest_size=16)
     for array in (samples.viewers, samples.now_ms, samples.post_ids, samples.labels, samples.text_posts):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -24,6 +24,7 @@ from millrace.content.text_kernels import IS_ALIVE, IS_STRANGERS
 from millrace.features.encoding.languages import LanguageRows
 from millrace.features.encoding.posts import PostEncoder
 from millrace.features.encoding.viewers import ViewerInputs
+from millrace.inference.model_vectors import vector_inputs
 from millrace.inference.tables import Float32Array
 from millrace.inference.vector_index import EVERYTHING, Eligibility, VectorIndex
 from millrace.inference.vector_index_choice import build_index
@@ -64,6 +65,7 @@ class PostIndex:
         self._posts = state.posts
         self._texts = texts
         self._encoder = PostEncoder(state.posts, texts, LanguageRows(state.codes.languages))
+        self._vectors = vector_inputs(model.codebooks, None, texts)
         self._index = index or build_index(texts.n_posts, model.config.width, model.version)
         self._n_changes = _NEVER
         self._revisions: Int64Array = np.zeros(0, dtype=np.int64)
@@ -117,7 +119,7 @@ class PostIndex:
         self, viewer: ViewerInputs, k: int, eligibility: Eligibility = EVERYTHING
     ) -> tuple[Int64Array, Float32Array]:
         """Return the eligible posts nearest to a viewer and their cosines, best first; shape (m,) with m at most k."""
-        return self._index.search(self.model.viewer(viewer, self._tokens_of), k, eligibility)
+        return self._index.search(self.model.viewer(viewer, self._tokens_of, self._vectors), k, eligibility)
 
     def cosine(self, viewer: ViewerInputs, post_id: int) -> float | None:
         """Return how near a viewer and a post are; None if the post cannot be found here."""
@@ -125,7 +127,9 @@ class PostIndex:
         if not 0 <= row < len(self._ids) or self._ids[row] != post_id:
             return None
         posts = self._encoder.encode(self._posts.find(np.array([post_id], dtype=np.int64)))
-        return float(self.model.posts(posts)[0] @ self.model.viewer(viewer, self._tokens_of))
+        return float(
+            self.model.posts(posts, self._vectors)[0] @ self.model.viewer(viewer, self._tokens_of, self._vectors)
+        )
 
     def sweep(self, n_rows: int = _N_SWEPT) -> None:
         """Look at some rows: take out posts that the post store let go of, write down languages found out since."""
@@ -151,7 +155,7 @@ class PostIndex:
         if not len(rows):
             return
         columns = self._posts.gather(found)
-        vectors = self.model.posts(self._encoder.encode(found))
+        vectors = self.model.posts(self._encoder.encode(found), self._vectors)
         self._index.add(columns.post_id, vectors, columns.created_ms, columns.author_id, columns.language)
         self._ids[rows] = columns.post_id
         self._languages[rows] = columns.language

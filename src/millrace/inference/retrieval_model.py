@@ -15,11 +15,14 @@ from onnxruntime import InferenceSession
 from millrace.base.errors import ConfigError, SchemaError
 from millrace.base.ids import Int64Array
 from millrace.content.ngrams import MAX_TOKENS, UInt16Array
+from millrace.content.semantic_ids import Codebooks
 from millrace.features.encoding.buckets import SCALE
 from millrace.features.encoding.history import N_HISTORY_DENSE, HistoryTokens
 from millrace.features.encoding.posts import PostInputs
+from millrace.features.encoding.vector_inputs import NOTHING, VectorInputs
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.assembler import Assembler, TokensOf
+from millrace.inference.model_vectors import own_codebooks
 from millrace.inference.onnx_runner import open_session
 from millrace.inference.tables import EmbeddingTables, Float32Array
 from millrace.models.retrieval_config import RetrievalConfig
@@ -50,6 +53,8 @@ class RetrievalModel:
         The posts' tower by its names in torch.
     tables
         The embedding tables.
+    codebooks
+        Of the semantic ids that they read; None where they read none.
     """
 
     def __init__(
@@ -59,9 +64,11 @@ class RetrievalModel:
         session: InferenceSession,
         tower: dict[str, Float32Array],
         tables: EmbeddingTables,
+        codebooks: Codebooks | None = None,
     ) -> None:
         self.config = config
         self.version = version
+        self.codebooks = codebooks
         self._session = session
         self._tables = tables
         self._assembler = Assembler(config.inputs, tables)
@@ -85,8 +92,8 @@ class RetrievalModel:
         Raises
         ------
         SchemaError
-            If the towers read other features.
-        ConfigError
+            If the towers read other features, or other semantic ids than those of the codebooks beside them.
+        ConfigError, StoreError
             If a file is missing or damaged.
         """
         config = _config(folder)
@@ -99,19 +106,32 @@ class RetrievalModel:
             )
         session = open_session(folder / VIEWER_FILE)
         tables = EmbeddingTables.open(folder, config.trunk.tables)
-        return cls(config, version or str(folder), session, _tower(folder, config), tables)
+        codebooks = own_codebooks(folder, config.semantic_ids)
+        return cls(config, version or str(folder), session, _tower(folder, config), tables, codebooks)
 
-    def viewer(self, viewer: ViewerInputs, tokens_of: TokensOf) -> Float32Array:
+    def viewer(self, viewer: ViewerInputs, tokens_of: TokensOf, vectors: VectorInputs = NOTHING) -> Float32Array:
         """Return a viewer's vector, shape (width,), of length 1.
 
         It is kept until something about the viewer changes: what is edited of their history's posts waits for that.
+
+        Parameters
+        ----------
+        viewer, tokens_of
+            The inputs, and where the posts' texts are.
+        vectors
+            Where their vectors are (`millrace.inference.model_vectors.vector_inputs`).
+
+        Raises
+        ------
+        SchemaError
+            If the towers read text vectors or semantic ids and ``vectors`` gives none.
         """
         key = viewer.version()
         known = self._remembered.get(key)
         if known is not None:
             self._remembered.move_to_end(key)
             return known
-        floats = self._assembler.viewer(_newest(viewer, self.config.trunk.max_history), tokens_of)
+        floats = self._assembler.viewer(_newest(viewer, self.config.trunk.max_history), tokens_of, vectors)
         inputs = {"profile": floats.profile, "history": floats.history, "is_token": floats.mask}
         vector: Float32Array = self._session.run(None, inputs)[0][0]
         vector.setflags(write=False)
@@ -120,15 +140,21 @@ class RetrievalModel:
             self._remembered.popitem(last=False)
         return vector
 
-    def posts(self, posts: PostInputs) -> Float32Array:
-        """Return posts' vectors, shape (n, width), each of length 1; but for rounding, a post's hangs on it alone."""
+    def posts(self, posts: PostInputs, vectors: VectorInputs = NOTHING) -> Float32Array:
+        """Return posts' vectors, shape (n, width), each of length 1; but for rounding, a post's hangs on it alone.
+
+        Raises
+        ------
+        SchemaError
+            As `viewer` does.
+        """
         out = np.empty((posts.n, self.config.width), dtype=np.float32)
         for first in range(0, posts.n, _AT_ONCE):
             some = posts.take(np.arange(first, min(first + _AT_ONCE, posts.n)))
-            hidden = np.maximum(self._assembled(some) @ self._hidden[0] + self._hidden[1], 0.0)
-            vectors = hidden @ self._out[0] + self._out[1]
-            length = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
-            out[first : first + some.n] = vectors / np.maximum(length, np.float32(1e-12))
+            hidden = np.maximum(self._assembled(some, vectors) @ self._hidden[0] + self._hidden[1], 0.0)
+            found = hidden @ self._out[0] + self._out[1]
+            length = np.sqrt(np.square(found).sum(axis=1, keepdims=True))
+            out[first : first + some.n] = found / np.maximum(length, np.float32(1e-12))
         return out
 
     def warm(self) -> None:
@@ -139,14 +165,19 @@ class RetrievalModel:
     def close(self) -> None:
         """Nothing to give back: sessions end with their last reference."""
 
-    def _assembled(self, posts: PostInputs) -> Float32Array:
-        tables, width = self._tables, self._tables.width
+    def _assembled(self, posts: PostInputs, vectors: VectorInputs) -> Float32Array:
+        tables, width, trunk = self._tables, self._tables.width, self.config.trunk
         floats = np.zeros((posts.n, self.config.post_width), dtype=np.float32)
         floats[:, :width] = tables.content(posts.tokens)
         floats[:, width : 2 * width] = tables.post(posts.post_ids)
         floats[:, 2 * width : 3 * width] = tables.author(posts.author_ids)
-        floats[:, 4 * width : 5 * width] = tables.language(posts.languages)  # before it the place of semantic ids
-        floats[:, 5 * width :] = posts.traits * np.float32(SCALE)
+        if trunk.tables.n_sid_levels:
+            floats[:, 3 * width : 4 * width] = tables.semantic(vectors.codes(posts.post_ids))
+        floats[:, 4 * width : 5 * width] = tables.language(posts.languages)
+        at = 5 * width + trunk.text_width
+        if trunk.text_width:
+            floats[:, 5 * width : at] = vectors.texts(posts.post_ids, trunk.text_width)
+        floats[:, at:] = posts.traits * np.float32(SCALE)
         return floats
 
 

@@ -1,9 +1,11 @@
 """Two towers: a vector for a viewer, a vector for a post; how near they are says how likely the one acts on the other.
 
-The viewers' tower is the trunk that the ranker has too, over profile and history: no embedding of the viewer's id, so
-that a new viewer has a vector at once, and another one after every action. The posts' tower reads what a post has from
-its first second (text, author, language, what is attached), nothing that changes with time, and by default no rows of
-its id, which nobody has learned yet when the post is new. Both vectors have length 1.
+The posts' tower reads what a post has from its first second (text and its vector, author, semantic id, language, what
+is attached), nothing that changes with time, and by default no rows of its id, which nobody has learned yet when the
+post is new. The viewers' tower begins as the mean of the vectors of what the viewer took an interest in: the same tower
+reads the posts of their history, and what was done to each says how much it counts. The trunk that the ranker has too,
+over profile and history, adds what that mean cannot say. There is no embedding of the viewer's id, so that a new viewer
+has a vector at once, and another one after every action. All vectors have length 1.
 
 Two towers with sampled softmax: Yi et al. 2019 (log-Q correction), Yang et al. 2020 (mixed negatives).
 """
@@ -16,12 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from millrace.features.encoding.vector_sources import VectorSources
 from millrace.models.retrieval_config import RetrievalConfig
 from millrace.models.tables import Tables
 from millrace.models.trunk import Trunk
 
 FIRST_TEMPERATURE = 0.1
 MIN_TEMPERATURE = 0.01
+
+_FIRST_SAY = 0.1
+_LEAST = 1e-6
 
 
 class ViewerTower(nn.Module):
@@ -42,10 +48,17 @@ class ViewerTower(nn.Module):
         self.profile_in = nn.Linear(inputs.profile_width, d)
         self.final_norm = nn.RMSNorm(d, eps=1e-5)
         self.head = nn.Linear(2 * d, config.width)
+        # How much a post of the history counts, by what was done to it and when, not by what it is.
+        self.counts = nn.Linear(inputs.history_width - len(config.history_places()[0]), 1)
+        with torch.no_grad():
+            self.head.weight.mul_(_FIRST_SAY)
+            self.head.bias.zero_()
+            self.counts.weight.zero_()
+            self.counts.bias.zero_()
         self.is_read: Tensor
         self.register_buffer("is_read", torch.tensor(config.read_of_history(), dtype=torch.float32), persistent=False)
 
-    def forward(self, profile: Tensor, history: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, profile: Tensor, history: Tensor, mask: Tensor, liked: Tensor) -> Tensor:
         """Return vectors, shape (batch, width).
 
         Parameters
@@ -56,13 +69,19 @@ class ViewerTower(nn.Module):
             Shape (batch, n, history_width), oldest first, padding in front.
         mask
             Shape (batch, n + 1), float: 0 for tokens (the profile first), a large negative number for padding.
+        liked
+            Shape (batch, n, width): the vectors of the history's posts (`PostTower.of_history`).
         """
         tokens = self.history_in(history * self.is_read)
         x, _ = self.trunk.encode_viewers(self.profile_in(profile)[:, None], tokens, mask)
         x = self.final_norm(x)
         is_token = (mask[:, 1:] == 0.0).to(x.dtype)[..., None]
         mean = (x[:, 1:] * is_token).sum(dim=1) / is_token.sum(dim=1).clamp(min=1.0)
-        return functional.normalize(self.head(torch.cat([x[:, 0], mean], dim=-1)), dim=-1)
+        said = self.head(torch.cat([x[:, 0], mean], dim=-1))
+        done = history[..., history.shape[-1] - self.counts.in_features :]
+        shares = torch.sigmoid(self.counts(done)) * is_token
+        taste = (shares * liked).sum(dim=1) / shares.sum(dim=1).clamp(min=_LEAST)
+        return functional.normalize(taste + said, dim=-1)
 
 
 class PostTower(nn.Module):
@@ -80,10 +99,26 @@ class PostTower(nn.Module):
         self.out = nn.Linear(config.hidden, config.width)
         self.is_read: Tensor
         self.register_buffer("is_read", torch.tensor(config.read_of_post(), dtype=torch.float32), persistent=False)
+        of_token, self._of_post = config.history_places()
+        self._n_of_token = len(of_token)
+        self.is_read_of_token: Tensor
+        read = torch.tensor(config.read_of_history()[: len(of_token)], dtype=torch.float32)
+        self.register_buffer("is_read_of_token", read, persistent=False)
 
     def forward(self, posts: Tensor) -> Tensor:
         """Return vectors, shape (n, width), of posts' floats, shape (n, post_width)."""
-        return functional.normalize(self.out(torch.relu(self.hidden(posts * self.is_read))), dim=-1)
+        return self._finished(self.hidden(posts * self.is_read))
+
+    def of_history(self, history: Tensor) -> Tensor:
+        """Return vectors of the posts of histories, shape (batch, n, width): what is not read of a token is not there.
+
+        ``history`` is as `ViewerTower` reads it.
+        """
+        weight = self.hidden.weight[:, self._of_post] * self.is_read_of_token
+        return self._finished(functional.linear(history[..., : self._n_of_token], weight, self.hidden.bias))
+
+    def _finished(self, hidden: Tensor) -> Tensor:
+        return functional.normalize(self.out(torch.relu(hidden)), dim=-1)
 
 
 class LearnedRetrieval(nn.Module):
@@ -93,11 +128,14 @@ class LearnedRetrieval(nn.Module):
     ----------
     config
         Sizes.
+    sources
+        Where its semantic ids come from; None for a model that reads none.
     """
 
-    def __init__(self, config: RetrievalConfig) -> None:
+    def __init__(self, config: RetrievalConfig, sources: VectorSources | None = None) -> None:
         super().__init__()
         self.config = config
+        self.sources = sources or VectorSources()
         self.tables = Tables(config.trunk.tables)
         self.viewers = ViewerTower(config)
         self.posts = PostTower(config)
@@ -106,6 +144,11 @@ class LearnedRetrieval(nn.Module):
     def temperature(self) -> Tensor:
         """Return what inner products are divided by, a scalar."""
         return self.log_temperature.exp().clamp(min=MIN_TEMPERATURE)
+
+    def encode_viewers(self, profile: Tensor, history: Tensor, mask: Tensor) -> Tensor:
+        """Return viewers' vectors, shape (batch, width), of what `ViewerTower.forward` reads."""
+        vectors: Tensor = self.viewers(profile, history, mask, self.posts.of_history(history))
+        return vectors
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """Return everything but the tables."""

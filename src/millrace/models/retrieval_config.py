@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from millrace.features.encoding.posts import POST_TRAITS
 from millrace.models.config import RankerConfig, TrunkConfig
 
-PostPart = Literal["content", "author", "post", "sids", "language", "traits"]
+PostPart = Literal["content", "author", "post", "sids", "language", "text", "traits"]
 
-COLD: Final[tuple[PostPart, ...]] = ("content", "author", "sids", "language", "traits")
+COLD: Final[tuple[PostPart, ...]] = ("content", "author", "sids", "language", "text", "traits")
 """What a post has from its first second. Rows of its id it does not have: they are learned from who acted on it."""
 
 IDS: Final[tuple[PostPart, ...]] = ("post",)
@@ -32,6 +32,8 @@ class RetrievalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Dense fields of a profile.
     schema
         Hash of the inputs' meaning (`millrace.features.encoding.candidates.schema_hash`).
+    semantic_ids
+        Digest of the codebooks whose codes are read; empty where none are.
     """
 
     trunk: TrunkConfig = TrunkConfig()
@@ -41,31 +43,50 @@ class RetrievalConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     actions: tuple[str, ...] = ()
     n_profile_dense: int = 4
     schema: str = ""
+    semantic_ids: str = ""
 
     @property
     def inputs(self) -> RankerConfig:
-        """The layout of viewers' inputs, which is the ranker's; its candidates are posts with `POST_TRAITS`."""
+        """The layout of viewers' inputs, which is the ranker's; its candidates are posts with `POST_TRAITS`.
+
+        Social vectors have no place: they are refreshed all the time, and each time every post would be another one.
+        """
         return RankerConfig(
-            trunk=replace(self.trunk, text_width=0),  # its place is not filled here yet
+            trunk=replace(self.trunk, social_width=0, media_width=0),
             actions=self.actions,
             n_dense=len(POST_TRAITS),
             n_profile_dense=self.n_profile_dense,
             schema=self.schema,
+            semantic_ids=self.semantic_ids,
         )
 
     @property
     def post_width(self) -> int:
-        """Floats of a post: content, post, author, semantic id, language, traits."""
-        return 5 * self.trunk.tables.width + len(POST_TRAITS)
+        """Floats of a post: content, post, author, semantic id, language, text vector, traits."""
+        return 5 * self.trunk.tables.width + self.trunk.text_width + len(POST_TRAITS)
+
+    def history_places(self) -> tuple[list[int], list[int]]:
+        """Return which floats a history token and a post have both, as places in the one and in the other, in order."""
+        width, n_text = self.trunk.tables.width, self.trunk.text_width
+        tables = list(range(4 * width))
+        # Between its tables and its text vector a post has its language, a token has not.
+        return list(range(4 * width + n_text)), tables + list(range(5 * width, 5 * width + n_text))
 
     def read_of_post(self) -> list[bool]:
         """Return which of a post's floats are read, ``post_width`` of them."""
-        parts: tuple[PostPart, ...] = ("content", "post", "author", "sids", "language")
-        read = [part in self.reads for part in parts for _ in range(self.trunk.tables.width)]
+        read = self._read("content", "post", "author", "sids", "language")
         return read + ["traits" in self.reads] * len(POST_TRAITS)
 
     def read_of_history(self) -> list[bool]:
-        """Return which floats of a history token are read, `RankerConfig.history_width` of them."""
-        parts: tuple[PostPart, ...] = ("content", "post", "author", "sids")
-        read = [part in self.reads for part in parts for _ in range(self.trunk.tables.width)]
+        """Return which floats of a history token are read, `RankerConfig.history_width` of them; authors never are.
+
+        Most of what people act on is by whom they follow already, because that is what they are shown: towers that can
+        tell the same author again learn who follows whom, and find nothing by strangers.
+        """
+        read = self._read("content", "post", None, "sids")
         return read + [True] * (self.inputs.history_width - len(read))
+
+    def _read(self, *parts: PostPart | None) -> list[bool]:
+        """Return which floats are read of some parts out of tables, and of the text vector behind them."""
+        read = [part in self.reads for part in parts for _ in range(self.trunk.tables.width)]
+        return read + ["text" in self.reads] * self.trunk.text_width

@@ -10,7 +10,7 @@ import numpy as np
 
 from millrace.models.onnx_graph import Float32Array, save
 from millrace.models.retrieval import LearnedRetrieval
-from millrace.models.retrieval_graph import viewer_graph
+from millrace.models.retrieval_graph import part_of, viewer_graph
 
 VIEWER_FILE: Final = "encode_viewer.onnx"
 POST_FILE: Final = "post_tower.npz"
@@ -31,9 +31,10 @@ def export_retrieval(model: LearnedRetrieval, folder: Path) -> None:
         Where to; made if it is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    viewers = {name: _plain(value) for name, value in model.viewers.state_dict().items()}
-    save(viewer_graph(model.config, viewers), folder / VIEWER_FILE)
-    posts = {name: _plain(value) for name, value in model.posts.state_dict().items()}
+    towers = model.state_dict().items()
+    weights = {name: _plain(value) for name, value in towers if not name.startswith("tables.")}
+    save(viewer_graph(model.config, weights), folder / VIEWER_FILE)
+    posts = dict(part_of(weights, "posts."))
     posts["hidden.weight"] = posts["hidden.weight"] * np.array(model.config.read_of_post(), dtype=np.float32)
     np.savez(folder / POST_FILE, **posts)  # type: ignore[arg-type] # the stub takes a name for allow_pickle
     (folder / CONFIG_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(model.config)))

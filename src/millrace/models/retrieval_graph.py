@@ -1,12 +1,14 @@
 """The viewers' tower as an ONNX graph, from (profile, history, is_token) to vectors of length 1.
 
-It computes what `millrace.models.retrieval.ViewerTower` does, with scales of norms folded into the weights that follow
-and what is not read of a history left out. The posts' tower is two small products: NumPy serves it.
+It computes what `millrace.models.retrieval.LearnedRetrieval.encode_viewers` does, with scales of norms folded into the
+weights that follow and what is not read of a history left out. The posts' tower is two small products: here it reads
+the posts of histories, and NumPy serves it for those that are looked for.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import numpy as np
 import onnx
@@ -15,9 +17,20 @@ from millrace.models.onnx_graph import Float32Array, GraphBuilder
 from millrace.models.ranker_graphs import MASKED, Weights, places
 from millrace.models.retrieval_config import RetrievalConfig
 
+_LAST: Final = 2**31 - 1
+
 
 def viewer_graph(config: RetrievalConfig, weights: Weights) -> onnx.ModelProto:
-    """Return the graph; weights by their names in torch (`millrace.models.retrieval.ViewerTower`)."""
+    """Return the graph.
+
+    Parameters
+    ----------
+    config
+        Sizes.
+    weights
+        By their names in torch (`millrace.models.retrieval.LearnedRetrieval`).
+    """
+    posts, weights = part_of(weights, "posts."), part_of(weights, "viewers.")
     g = GraphBuilder("encode_viewer")
     trunk, inputs = config.trunk, config.inputs
     profile = g.input("profile", ["batch", inputs.profile_width])
@@ -30,11 +43,38 @@ def viewer_graph(config: RetrievalConfig, weights: Weights) -> onnx.ModelProto:
     mask = g.op("Unsqueeze", g.op("Where", is_token, g.constant(0.0), g.constant(MASKED)), g.ints(1, 2))
     turns = _turns(g, config, history)
     for layer in range(trunk.n_layers):
-        x = _layer(g, x, _block(weights, layer), mask, turns, trunk.n_heads)
-    vectors = g.linear(_pooled(g, g.normed(x, trunk.d), is_token), _head(weights), weights["head.bias"])
-    length = g.op("Sqrt", g.op("ReduceSum", g.op("Mul", vectors, vectors), g.ints(-1), keepdims=1))
-    g.output(g.op("Div", vectors, g.op("Max", length, g.constant(1e-12))), "vectors", ["batch", config.width])
+        x = _layer(g, x, part_of(weights, f"trunk.blocks.{layer}."), mask, turns, trunk.n_heads)
+    is_history = g.op("Slice", is_token, g.ints(1), g.ints(_LAST), g.ints(1))
+    is_history = g.op("Cast", is_history, to=onnx.TensorProto.FLOAT)
+    said = g.linear(_pooled(g, g.normed(x, trunk.d), is_history), _head(weights), weights["head.bias"])
+    vectors = g.op("Add", said, _taste(g, config, weights, posts, history, is_history))
+    g.output(_of_length_1(g, vectors), "vectors", ["batch", config.width])
     return g.model({"schema": config.schema})
+
+
+def part_of(weights: Weights, prefix: str) -> Weights:
+    """Return the weights below a prefix, by what follows it."""
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def _taste(
+    g: GraphBuilder, config: RetrievalConfig, weights: Weights, posts: Weights, history: str, is_history: str
+) -> str:
+    """Return the mean of the vectors of the history's posts, each by how much it counts; zeros for an empty one."""
+    of_token, of_post = config.history_places()
+    what, done = g.split(history, len(of_token), config.inputs.history_width - len(of_token))
+    read = np.array(config.read_of_history()[: len(of_token)], dtype=np.float32)
+    hidden = g.op("Relu", g.linear(what, posts["hidden.weight"][:, of_post] * read, posts["hidden.bias"]))
+    liked = _of_length_1(g, g.linear(hidden, posts["out.weight"], posts["out.bias"]))
+    shares = g.op("Sigmoid", g.linear(done, weights["counts.weight"], weights["counts.bias"]))
+    shares = g.op("Mul", g.reshape(shares, 0, -1), is_history)
+    total = g.op("Squeeze", g.op("MatMul", g.op("Unsqueeze", shares, g.ints(1)), liked), g.ints(1))
+    return g.op("Div", total, g.op("Max", g.op("ReduceSum", shares, g.ints(1), keepdims=1), g.constant(1e-6)))
+
+
+def _of_length_1(g: GraphBuilder, vectors: str) -> str:
+    length = g.op("Sqrt", g.op("ReduceSum", g.op("Mul", vectors, vectors), g.ints(-1), keepdims=1))
+    return g.op("Div", vectors, g.op("Max", length, g.constant(1e-12)))
 
 
 def _turns(g: GraphBuilder, config: RetrievalConfig, history: str) -> tuple[str, str]:
@@ -77,14 +117,12 @@ def _turned(g: GraphBuilder, x: str, turns: tuple[str, str], d_head: int) -> str
     return g.op("Concat", left, right, axis=-1)
 
 
-def _pooled(g: GraphBuilder, x: str, is_token: str) -> str:
+def _pooled(g: GraphBuilder, x: str, is_history: str) -> str:
     """Return the profile's output, and behind it the mean of the history's; zeros for an empty one."""
-    last = 2**31 - 1
     first = g.reshape(g.op("Slice", x, g.ints(0), g.ints(1), g.ints(1)), 0, -1)
-    tokens = g.op("Slice", x, g.ints(1), g.ints(last), g.ints(1))
-    weights = g.op("Cast", g.op("Slice", is_token, g.ints(1), g.ints(last), g.ints(1)), to=onnx.TensorProto.FLOAT)
-    total = g.op("MatMul", g.op("Unsqueeze", weights, g.ints(1)), tokens)
-    n = g.op("Max", g.op("ReduceSum", weights, g.ints(1), keepdims=1), g.constant(1.0))
+    tokens = g.op("Slice", x, g.ints(1), g.ints(_LAST), g.ints(1))
+    total = g.op("MatMul", g.op("Unsqueeze", is_history, g.ints(1)), tokens)
+    n = g.op("Max", g.op("ReduceSum", is_history, g.ints(1), keepdims=1), g.constant(1.0))
     mean = g.op("Div", g.op("Squeeze", total, g.ints(1)), n)
     return g.op("Concat", first, mean, axis=-1)
 
@@ -93,8 +131,3 @@ def _head(weights: Weights) -> Float32Array:
     scale = np.tile(weights["final_norm.weight"], 2)
     head: Float32Array = (weights["head.weight"] * scale).astype(np.float32)
     return head
-
-
-def _block(weights: Weights, layer: int) -> Weights:
-    prefix = f"trunk.blocks.{layer}."
-    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from millrace.app.commands import simulate_describe, simulate_judge, simulate_learned
+from millrace.app.commands import simulate_describe, simulate_judge, simulate_learned, simulate_recall
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption
 from millrace.app.commands.simulate_options import (
     HoursOption,
@@ -35,6 +35,7 @@ app.command("describe")(simulate_describe.describe)
 app.command("policies")(simulate_judge.policies)
 app.command("report")(simulate_judge.report)
 app.command("learned")(simulate_learned.learned)
+app.command("recall")(simulate_recall.recall)
 app.command("validate")(simulate_judge.validate)
 
 _PolicyOption = Annotated[

@@ -211,7 +211,14 @@ def retrieval(
     post_ids: Annotated[
         bool, typer.Option(help="Read posts' ids as well: sharper for old posts, blind for new ones.")
     ] = False,
+    only_ids: Annotated[
+        bool, typer.Option("--only-ids", help="Read nothing but posts' ids: collaborative filtering, to compare with.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of first weights, of the order of pages and of what is drawn.")] = 1,
+    semantic_ids: Annotated[
+        Path | None,
+        typer.Option(help="Folder that `train semantic-ids` wrote: posts' codes are read too.", show_default=False),
+    ] = None,
     promote: PromoteOption = False,
     home: HomeOption = None,
     overrides: SetOption = None,
@@ -231,16 +238,18 @@ def retrieval(
     from millrace.app.commands.printing import notes, print_json, print_table, progress
     from millrace.app.retrieval_training import train_home_retrieval
     from millrace.app.training import home_samples
+    from millrace.features.encoding.vector_sources import VectorSources
     from millrace.flywheel.train_retrieval import RetrievalTraining
     from millrace.models.config import preset
-    from millrace.models.retrieval_config import COLD
+    from millrace.models.retrieval_config import COLD, IDS
 
     settings = open_settings(home, overrides, checks_params=True)
-    reads = (*COLD, "post") if post_ids else COLD
+    reads = IDS if only_ids else (*COLD, "post") if post_ids else COLD
     training = RetrievalTraining(trunk=preset(size), n_epochs=epochs, reads=reads, seed=seed)
     folder = out or settings.data_dir / "training" / "retrieval"
+    sources = VectorSources.open(semantic_ids, None)
     samples = home_samples(settings, progress, hours=hours)
-    trained = train_home_retrieval(samples, training, folder, progress)
+    trained = train_home_retrieval(samples, training, folder, progress, sources)
     if promote:
         from millrace.app.training_all import let_serve, retrieval_metrics
 
