@@ -207,7 +207,13 @@ class Load:
         while self._idle and self._idle[0].is_closed():  # the server closes what was idle for some seconds
             self._idle.popleft()
         connection = self._idle.popleft() if self._idle else await Connection.open(self._server.port)
-        answer = await connection.ask(method, path, body, request_id)
+        try:
+            answer = await connection.ask(method, path, body, request_id)
+        except (ConnectionResetError, asyncio.IncompleteReadError):
+            # Closed as idle while this was on its way: as any client does, once more on a fresh one. Events that did
+            # arrive are known by their ids.
+            connection = await Connection.open(self._server.port)
+            answer = await connection.ask(method, path, body, request_id)
         self._idle.append(connection)
         return answer
 
