@@ -15,7 +15,7 @@ from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array, slot_of, table_find, table_put, table_remove
 from millrace.base.kernels import njit
 from millrace.base.tokens import UInt8Array
-from millrace.content.ngrams import MAX_TOKENS, UInt16Array
+from millrace.content.ngrams import UInt16Array
 from millrace.content.vectors import N_DIMS, Int8Array
 from millrace.stores.post_kernels import ORIGINAL, QUOTE
 

@@ -1,5 +1,6 @@
-"""What a candidate's facts become in bytes, in one pass over thousands of rows; `millrace.features.encoding.buckets`
-says what a bucket is, and tests hold the two against each other.
+"""What a candidate's facts become in bytes, in one pass over thousands of rows.
+
+`millrace.features.encoding.buckets` says what a bucket is; tests hold the two against each other.
 """
 
 # Kernels: Numba knows one kind of 64-bit integer where NumPy's types know two.
