@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from millrace.inference.kept_viewers import KeptViewers
-from millrace.inference.runner import EncodedViewers, Float32Array, RankRunner, Viewers, joined
+from millrace.inference.runner import EncodedViewers, Float32Array, RankRunner, Room, Viewers, joined
 
 MAX_ROWS: Final = 16_384
 """Rows (viewers times candidates, or times tokens) of one run, which bounds its memory."""
@@ -48,7 +48,7 @@ class RankAnswer(NamedTuple):
 
 
 class RankBatches:
-    """Runs batches of jobs; jobs have been checked (`check_viewers`, `check_candidates`).
+    """Runs batches of jobs, one at a time; jobs have been checked (`check_viewers`, `check_candidates`).
 
     Parameters
     ----------
@@ -64,6 +64,7 @@ class RankBatches:
         self._runner = runner
         self._kept = kept
         self._max_rows = max_rows
+        self._room = Room()
 
     def run(self, jobs: list[RankJob]) -> list[RankAnswer]:
         """Return the answers, in the order of the jobs."""
@@ -106,7 +107,7 @@ class RankBatches:
             alike = [wanted[i] for i in group]
             whole = self._runner.score(
                 joined_candidates([candidates for _, candidates in alike]),
-                joined([encoded[number] for number, _ in alike]),
+                joined([encoded[number] for number, _ in alike], self._room),
             )
             row = 0
             for number, candidates in alike:
