@@ -18,6 +18,9 @@ from millrace.inference.runner import EncodedViewers, Float32Array, RankRunner, 
 MAX_ROWS: Final = 16_384
 """Rows (viewers times candidates, or times tokens) of one run, which bounds its memory."""
 
+_CACHED_ROWS: Final = 512
+"""Candidates of one run beyond which what they become falls out of the processor's caches: more cost more each."""
+
 _FREE_PADDING: Final = 32  # rows that cost about what a run of their own would
 
 
@@ -103,7 +106,8 @@ class RankBatches:
         scores: list[Float32Array | None] = [None] * len(jobs)
         wanted = [(number, job.candidates) for number, job in enumerate(jobs) if job.candidates is not None]
         sizes = [candidates.shape for _, candidates in wanted]
-        for group in groups([size[1] for size in sizes], [size[0] for size in sizes], self._max_rows):
+        max_rows = min(self._max_rows, _CACHED_ROWS)
+        for group in groups([size[1] for size in sizes], [size[0] for size in sizes], max_rows):
             alike = [wanted[i] for i in group]
             whole = self._runner.score(
                 joined_candidates([candidates for _, candidates in alike]),
