@@ -10,7 +10,7 @@
    Their weights are first weights, which cost what learned ones do.
 4. ``cpu_ms_per_request`` is user and system time of all Millrace processes in that time over answered requests.
 
-Usage: python benchmarks/bench_feed.py [--rate 40] [--seconds 60] [--keep FOLDER]
+Usage: python benchmarks/bench_feed.py [--models none|nano|small] [--rate 40] [--seconds 60] [--keep FOLDER]
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ _PUBLISHED_MS = {
     "filter": 5.0,
 }
 """What an industrial feed has published of its stages."""
+_KINDS = ("ranker", "retrieval", "pre_ranker")
+_PATIENCE_S = 600.0
 _WARM_S = 8.0
 _N_CONNECTIONS = 32  # taken in turn, as many visitors' are, so that all workers get their share
 
@@ -62,7 +64,9 @@ def main() -> None:
     parser.add_argument("--models", choices=("none", "nano", "small"), default="nano", help="size; none: counters rank")
     parser.add_argument("--keep", type=Path, default=None, help="where to keep the world, for a later run within hours")
     args = parser.parse_args()
-    sizes = feed_world.Sizes(n_users=args.users, n_posts=args.posts, n_engagements=args.posts)
+    sizes = feed_world.Sizes(
+        n_users=args.users, n_posts=args.posts, n_engagements=args.posts, n_active=min(5_000, args.users)
+    )
     if args.keep is not None:
         bench(args.keep, sizes, args)
         return
@@ -110,6 +114,8 @@ class Load:
         self.failures: Counter[str] = Counter()
 
     async def run(self) -> None:
+        if self._args.models != "none":
+            await self._until_models_serve()
         sample = await self._sample(40)
         for _ in range(_N_CONNECTIONS):
             self._idle.append(await Connection.open(self._server.port))
@@ -147,14 +153,16 @@ class Load:
             n_users=self._sizes.n_users,
             n_posts=self._sizes.n_posts,
             latency_ms=sample["latency_ms"],
+            ranked=sample["ranked"],
             models=self._args.models,
+            load=os.getloadavg()[0],
             published_ms=_PUBLISHED_MS,
             ours_ms=beside_published(sample["latency_ms"]),
         )
 
     async def _sample(self, n: int) -> dict[str, Any]:
         """Look at some pages closely: how many candidates, which stage takes how long, the same page twice."""
-        candidates, latencies, equal = [], [], True
+        candidates, ranked, latencies, equal = [], [], [], True
         for number in range(n):
             viewer = self._viewers[-1 - number]
             path = f"{_HOME}?viewer={viewer}&debug=true"
@@ -162,11 +170,39 @@ class Load:
             again = json.loads(await self._get(path, f"s{self._run}-{number}"))
             equal = equal and [p["post_id"] for p in first["posts"]] == [p["post_id"] for p in again["posts"]]
             candidates.append(first["debug_info"]["candidate_count"])
+            ranked.append(first["debug_info"]["after_filtering"])
             latencies.append(first["debug_info"]["latency_breakdown"])
         stages = sorted({stage for latency in latencies for stage in latency})
         medians = {s: float(np.median([latency.get(s, 0.0) for latency in latencies])) for s in stages}
-        found = {"candidates": float(np.median(candidates)), "candidates_min": int(min(candidates))}
+        found = {
+            "candidates": float(np.median(candidates)),
+            "candidates_min": int(min(candidates)),
+            "ranked": float(np.median(ranked)),
+        }
         return {**found, "equal": equal, "latency_ms": medians}
+
+    async def _until_models_serve(self) -> None:
+        """Wait until each worker's pages are made with all models: a worker fills its index of posts beside them."""
+        n_in_row, began_s = 0, time.perf_counter()
+        while n_in_row < 12:
+            path = f"{_HOME}?viewer={self._viewers[-1]}&debug=true"
+            info = json.loads(await self._get_once(path))["debug_info"]
+            is_whole = info["retrieved"].get("vector", 0) > 0 and len(info["models"]) == len(_KINDS)
+            n_in_row = n_in_row + 1 if is_whole else 0
+            if time.perf_counter() - began_s > _PATIENCE_S:
+                raise SystemExit(
+                    f"bench feed: models {info['models']} find {info['retrieved']} after {_PATIENCE_S:g} s"
+                )
+            await asyncio.sleep(0.05 if is_whole else 1.0)
+        harness.note(f"models serve after {time.perf_counter() - began_s:.1f} s")
+
+    async def _get_once(self, path: str) -> bytes:
+        """Ask on a connection of its own: the kernel deals it out to any worker."""
+        connection = await Connection.open(self._server.port)
+        try:
+            return await connection.ask("GET", path, b"", "")
+        finally:
+            connection.close()
 
     async def _drive(self, seconds: float) -> None:
         began_s = time.perf_counter()
@@ -207,7 +243,13 @@ class Load:
         while self._idle and self._idle[0].is_closed():  # the server closes what was idle for some seconds
             self._idle.popleft()
         connection = self._idle.popleft() if self._idle else await Connection.open(self._server.port)
-        answer = await connection.ask(method, path, body, request_id)
+        try:
+            answer = await connection.ask(method, path, body, request_id)
+        except (ConnectionResetError, asyncio.IncompleteReadError):
+            # Closed as idle while this was on its way: as any client does, once more on a fresh one. Events that did
+            # arrive are known by their ids.
+            connection = await Connection.open(self._server.port)
+            answer = await connection.ask(method, path, body, request_id)
         self._idle.append(connection)
         return answer
 
@@ -222,6 +264,9 @@ class Connection:
     @classmethod
     async def open(cls, port: int) -> Connection:
         return cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 22))
+
+    def close(self) -> None:
+        self._writer.close()
 
     def is_closed(self) -> bool:
         return self._reader.at_eof()
@@ -245,7 +290,7 @@ def beside_published(latency_ms: dict[str, float]) -> dict[str, float]:
         "context": ("query_hydrator",),
         "retrieval": ("source", "merge"),
         "hydrate": ("hydrator", "late_hydrator"),
-        "inference": ("pre_ranker", "ranker"),
+        "inference": ("pre_ranker", "ranker", "value_model"),
         "re-rank": ("re_ranker", "selector"),
         "filter": ("filter", "late_filter"),
     }

@@ -36,7 +36,7 @@ from millrace.features.encoding.candidates import CandidateInputs, dense_fields
 from millrace.features.encoding.history import HistoryTokens
 from millrace.features.encoding.vector_inputs import VectorInputs
 from millrace.features.encoding.viewers import ViewerInputs
-from millrace.inference.onnx_runner import OnnxRunner, open_session
+from millrace.inference.onnx_runner import OnnxRunner, open_session, score_inputs
 from millrace.inference.ranker_model import RankerModel
 from millrace.inference.runner import EncodedViewers, Viewers
 from millrace.models.config import PRESETS, RankerConfig
@@ -120,7 +120,8 @@ def activation_ranges(config: RankerConfig, weights: dict[str, Array], encoded: 
     save(score_graph(config, weights, is_tapped=True), folder / "tapped.onnx")
     session = open_session(folder / "tapped.onnx")
     taps = [each.name for each in session.get_outputs() if each.name.startswith(TAP)]
-    given = {"candidates": some_candidates(config, 1, N + 1), "keys": encoded.keys, "values": encoded.values}
+    wanted = [each.name for each in session.get_inputs()]
+    given = score_inputs(wanted, some_candidates(config, 1, N + 1), encoded)
     found = zip(taps, session.run(taps, given), strict=True)
     return ranges_of([{name.removeprefix(TAP): x for name, x in found}])
 

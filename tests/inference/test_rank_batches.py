@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from millrace.inference.kept_viewers import KeptViewers, viewers_key
 from millrace.inference.onnx_runner import OnnxRunner
 from millrace.inference.rank_batches import RankAnswer, RankBatches, RankJob, groups
-from millrace.inference.runner import EncodedViewers, Float32Array, RankRunner, Viewers
+from millrace.inference.runner import EncodedViewers, Float32Array, RankRunner, Room, Viewers, joined
 from millrace.testing.rank_runner_contract import some_candidates, some_viewers
 
 
@@ -145,3 +145,19 @@ def test_groups_hold_everybody_once_and_waste_little(sizes: list[tuple[int, int]
         padded = sum(widths[at] for at in group) * max(lengths[at] for at in group)
         own = sum(widths[at] * lengths[at] for at in group)
         assert len(group) == 1 or (padded <= 4_096 and padded <= own + max(own // 4, 32))
+
+
+def test_a_room_gives_the_same_memory_again_and_more_when_it_is_too_small() -> None:
+    room = Room()
+    first = room.array("keys", (2, 3))
+    assert np.shares_memory(first, room.array("keys", (5,)))
+    assert not np.shares_memory(first, room.array("values", (2, 3)))
+    assert room.array("keys", (4, 3)).shape == (4, 3)
+
+
+def test_joined_encodings_are_the_same_in_a_room_that_was_used_before(runner: OnnxRunner) -> None:
+    apart = [runner.encode(some_viewers(runner.config, 1, n, seed=n)) for n in (3, 9, 5)]
+    room = Room()
+    joined(apart[:2], room).keys.fill(7.0)
+    for mine, theirs in zip(joined(apart, room), joined(apart), strict=True):
+        np.testing.assert_array_equal(mine, theirs)

@@ -14,6 +14,8 @@ import msgspec
 import onnxruntime
 import torch
 
+from millrace.inference.onnx_runner import score_inputs
+from millrace.inference.runner import EncodedViewers
 from millrace.models.config import RankerConfig
 from millrace.models.export import export_ranker, served_weights
 from millrace.models.ranker import Ranker
@@ -64,9 +66,10 @@ def test_both_graphs_compute_what_torch_does(tmp_path: Path, scale: float) -> No
     is_token = viewers.mask[:, None, None, :, None]
     np.testing.assert_allclose(values[..., :-1], encoded.values.numpy() * is_token, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(values[..., -1:], np.broadcast_to(is_token, values[..., -1:].shape))
-    given = {"candidates": candidates, "keys": keys, "values": values, "mask": mask}
-    (scores,) = score.run(None, {each.name: given[each.name] for each in score.get_inputs()})
-    assert ("mask" in [each.name for each in score.get_inputs()]) == (scale > 1.0)
+    wanted = [each.name for each in score.get_inputs()]
+    (scores,) = score.run(None, score_inputs(wanted, candidates, EncodedViewers(keys, values, mask)))
+    assert wanted[:5] == ["candidates", "keys.0", "values.0", "keys.1", "values.1"]
+    assert wanted[5:] == (["mask"] if scale > 1.0 else [])
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
 

@@ -31,10 +31,9 @@ from millrace.content.text_kernels import (
     TextArrays,
     TextChanges,
     apply_changes,
-    gather_content,
-    gather_vectors,
     newest_originals,
     scan_similar,
+    unit_vectors,
 )
 from millrace.content.vectors import N_DIMS, SCALE, Int8Array, quantised, text_vectors
 from millrace.events.content_events import Media, PostAnnotated, PostCreated, PostDeleted, PostEdited
@@ -107,13 +106,14 @@ class TextIndex:
 
     def vectors(self, post_ids: Int64Array) -> tuple[Float32Array, BoolArray]:
         """Return the vectors of posts at length 1, shape (n, 64), float32, zeros for none; and which have one, (n,)."""
-        return gather_vectors(self._index, np.array(post_ids, dtype=np.int64))
+        return unit_vectors(self._index.vectors, self._index.flags, self._known_rows(post_ids))
 
     def whole_vectors(self, post_ids: Int64Array) -> Int8Array:
         """Return the vectors of posts as they are kept, whole numbers of length about 127, shape (n, 64), int8."""
-        index, rows = self._index, self.rows(post_ids)
-        has_vector = (rows >= 0) & (index.flags[rows] & HAS_VECTOR != 0) & (np.asarray(post_ids) != 0)
-        return np.where(has_vector[:, None], index.vectors[rows], np.int8(0))
+        index, rows = self._index, self._known_rows(post_ids)
+        vectors = index.vectors.take(rows, axis=0)
+        vectors[(rows < 0) | (index.flags.take(rows) & HAS_VECTOR == 0)] = 0
+        return vectors
 
     def content(self, post_ids: Int64Array) -> tuple[UInt16Array, UInt8Array]:
         """Return what models read of posts.
@@ -125,7 +125,18 @@ class TextIndex:
         traits
             Shape (n,), uint8: bits of `HAS_IMAGE`, `HAS_VIDEO`, `HAS_AUDIO`, `HAS_LINK`.
         """
-        return gather_content(self._index, np.array(post_ids, dtype=np.int64))
+        index, rows = self._index, self._known_rows(post_ids)
+        tokens, traits = index.tokens.take(rows, axis=0), index.traits.take(rows)
+        missing = np.flatnonzero(rows < 0)
+        tokens[missing], traits[missing] = 0, 0
+        return tokens, traits
+
+    def traits(self, post_ids: Int64Array) -> UInt8Array:
+        """Return the traits of posts alone, as `content` does: they cost a fiftieth of the tokens."""
+        rows = self._known_rows(post_ids)
+        traits = self._index.traits.take(rows)
+        traits[rows < 0] = 0
+        return traits
 
     def rows(self, post_ids: Int64Array) -> Int32Array:
         """Return the rows of posts in the arrays of `by_row`, shape (n,), int32; -1 for posts not here."""
@@ -218,6 +229,11 @@ class TextIndex:
         """Return ids, author ids and times of the newest live originals, latest arrival first; (n,), int64 each."""
         rows = newest_originals(self._index, max_posts, self._max_posts)
         return self._index.post_ids[rows], self._index.author_ids[rows], self._index.created_ms[rows]
+
+    def _known_rows(self, post_ids: Int64Array) -> Int32Array:
+        """Return `rows`, -1 for "no post" too, whose key free places of the table have."""
+        wanted = np.asarray(post_ids, dtype=np.int64)
+        return np.where(wanted != 0, self._table.get_many(wanted), np.int32(-1))
 
     # --- writing
 

@@ -15,12 +15,13 @@ from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array, slot_of, table_find, table_put, table_remove
 from millrace.base.kernels import njit
 from millrace.base.tokens import UInt8Array
-from millrace.content.ngrams import MAX_TOKENS, UInt16Array
+from millrace.content.ngrams import UInt16Array
 from millrace.content.vectors import N_DIMS, Int8Array
 from millrace.stores.post_kernels import ORIGINAL, QUOTE
 
 Float32Array = npt.NDArray[np.float32]
 Int16Array = npt.NDArray[np.int16]
+BoolArray = npt.NDArray[np.bool_]
 
 KIND_BITS: Final = 3
 IS_ALIVE: Final = 4
@@ -220,36 +221,24 @@ def apply_changes(index: TextArrays, changes: TextChanges, start: int, max_posts
     return len(changes.keys), DONE
 
 
-@njit(cache=True)
-def gather_vectors(index: TextArrays, post_ids: Int64Array) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
-    """Return the vectors of posts at length 1, shape (n, 64), zeros where there is none, and whether there is one."""
-    out = np.zeros((len(post_ids), N_DIMS), dtype=np.float32)
-    has = np.zeros(len(post_ids), dtype=np.bool_)
-    for i in range(len(post_ids)):
-        row = _row_of(index, post_ids[i]) if post_ids[i] != 0 else np.int64(-1)
-        if row < 0 or not index.flags[row] & HAS_VECTOR:
+@njit(cache=True, fastmath={"reassoc"})
+def unit_vectors(vectors: Int8Array, flags: UInt8Array, rows: Int32Array) -> tuple[Float32Array, BoolArray]:
+    """Return the vectors of rows at length 1, shape (n, 64), zeros where there is none, and whether there is one."""
+    out = np.zeros((len(rows), N_DIMS), dtype=np.float32)
+    has = np.zeros(len(rows), dtype=np.bool_)
+    for i in range(len(rows)):
+        row = rows[i]
+        if row < 0 or not flags[row] & HAS_VECTOR:
             continue
-        square = 0
+        square = np.float32(0.0)  # exact in any order: it stays below 2^24
         for dim in range(N_DIMS):
-            square += np.int64(index.vectors[row, dim]) * np.int64(index.vectors[row, dim])
-        length = math.sqrt(float(square))
+            value = np.float32(vectors[row, dim])
+            square += value * value
+        share = np.float32(1.0 / math.sqrt(square))
         for dim in range(N_DIMS):
-            out[i, dim] = np.float32(index.vectors[row, dim] / length)
+            out[i, dim] = np.float32(vectors[row, dim]) * share
         has[i] = True
     return out, has
-
-
-@njit(cache=True)
-def gather_content(index: TextArrays, post_ids: Int64Array) -> tuple[UInt16Array, UInt8Array]:
-    """Return tokens, shape (n, 64), and traits, shape (n,), of posts; zeros where there are none."""
-    tokens = np.zeros((len(post_ids), MAX_TOKENS), dtype=np.uint16)
-    traits = np.zeros(len(post_ids), dtype=np.uint8)
-    for i in range(len(post_ids)):
-        row = _row_of(index, post_ids[i]) if post_ids[i] != 0 else np.int64(-1)
-        if row >= 0:
-            tokens[i] = index.tokens[row]
-            traits[i] = index.traits[row]
-    return tokens, traits
 
 
 @njit(cache=True)

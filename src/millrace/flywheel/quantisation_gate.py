@@ -24,7 +24,7 @@ from millrace.flywheel import metrics
 from millrace.flywheel.ranker_batches import assembled, ranker_batch
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.sample_vectors import SampleVectors
-from millrace.inference.onnx_runner import SCORE_FILES, OnnxRunner, open_session
+from millrace.inference.onnx_runner import SCORE_FILES, OnnxRunner, open_session, score_inputs
 from millrace.inference.precision import VERDICT_FILE, HeadLosses, Verdict
 from millrace.inference.runner import Float32Array, Viewers
 from millrace.models.export import export_bytes, served_weights
@@ -105,8 +105,7 @@ def activation_ranges(
 
     def runs() -> Iterator[Mapping[str, Float32Array]]:
         for candidates, encoded, _, is_row in _slates(model, samples, slates[at], runner):
-            given = {"candidates": candidates, **encoded._asdict()}
-            found = session.run(taps, {name: given[name] for name in wanted})
+            found = session.run(taps, score_inputs(wanted, candidates, encoded))
             # Padding is nobody's number.
             yield {name.removeprefix(TAP): x[is_row.ravel()] for name, x in zip(taps, found, strict=True)}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal, Self
 
+import numpy as np
 import onnxruntime
 from onnxruntime import InferenceSession
 
@@ -38,6 +40,25 @@ def open_session(path: Path) -> InferenceSession:
         raise ConfigError("model file", value=str(path), problem=str(error), remedy="export it again") from error
 
 
+def score_inputs(names: Iterable[str], candidates: Float32Array, encoded: EncodedViewers) -> dict[str, Float32Array]:
+    """Return what a score graph reads, by the names of its inputs.
+
+    Parameters
+    ----------
+    names
+        ``candidates``, ``mask``, and ``keys.0``, ``values.0`` and so on, layer by layer; ``keys`` and ``values`` of all
+        layers were read by graphs of older versions.
+    candidates, encoded
+        As of `RankRunner.score`.
+    """
+    given: dict[str, Float32Array] = {"candidates": candidates, **encoded._asdict()}
+    for name in names:
+        whole, _, layer = name.partition(".")
+        if layer:
+            given[name] = np.ascontiguousarray(given[whole][:, int(layer)])  # of one viewer, it is already
+    return {name: given[name] for name in names}
+
+
 class OnnxRunner:
     """Runs a ranker's two graphs; one a worker.
 
@@ -53,7 +74,7 @@ class OnnxRunner:
         self.config = config
         self._encode = encode_session
         self._score = score_session
-        self._reads_mask = any(given.name == "mask" for given in score_session.get_inputs())
+        self._reads = tuple(given.name for given in score_session.get_inputs())
 
     @classmethod
     def open(cls, folder: Path, precision: Precision = "fp32") -> Self:
@@ -92,9 +113,7 @@ class OnnxRunner:
     def score(self, candidates: Float32Array, encoded: EncodedViewers) -> Float32Array:
         """Score candidates; see `RankRunner`."""
         check_candidates(self.config, candidates, encoded)
-        inputs = {"candidates": candidates, "keys": encoded.keys, "values": encoded.values}
-        if self._reads_mask:
-            inputs["mask"] = encoded.mask
+        inputs = score_inputs(self._reads, candidates, encoded)
         predictions: Float32Array = self._score.run(None, inputs)[0]
         return predictions
 

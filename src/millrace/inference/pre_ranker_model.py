@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, Self
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from onnxruntime import InferenceSession
 
 from millrace.base.errors import ConfigError, SchemaError
@@ -24,6 +25,8 @@ from millrace.inference.onnx_runner import open_session
 from millrace.inference.post_vectors import KeptVectors, PostVectors
 from millrace.inference.tables import EmbeddingTables, Float32Array
 from millrace.models.config import N_SURFACES, PreRankerConfig
+
+UInt64Array = npt.NDArray[np.uint64]
 
 CONFIG_FILE: Final = "pre_ranker.json"
 ENCODE_FILE: Final = "encode_viewer.onnx"
@@ -74,7 +77,6 @@ class PreRankerModel:
         self.tables = tables
         self._encode = encode_session
         self._score = score_session
-        self._bits = np.arange(len(config.actions), dtype=np.uint64)
 
     @classmethod
     def open(cls, folder: Path, schema: str) -> Self:
@@ -124,16 +126,18 @@ class PreRankerModel:
         config, tables, history = self.config, self.tables, viewer.history
         d, n_known = config.d, min(viewer.history.n, config.max_history)
         newest = slice(history.n - n_known, history.n)
-        tokens = np.zeros((n_known, config.history_width), dtype=np.float32)
+        tokens = np.empty((n_known, config.history_width), dtype=np.float32)
         if n_known:
             vectors.write(history.post_ids[newest], tokens)
-            tokens[:, :d] += tables.author(history.author_ids[newest])
-            at = d + len(self._bits)
-            tokens[:, d:at] = history.actions[newest, None] >> self._bits & np.uint64(1)
-            tokens[:, at : at + 3] = history.dense[newest] * _SCALE
-            surfaces = history.surfaces[newest]
-            known = np.flatnonzero(surfaces)
-            tokens[known, at + 3 + surfaces[known] % N_SURFACES] = 1.0
+            _add_deeds(
+                tokens,
+                np.ascontiguousarray(history.author_ids[newest]),
+                np.ascontiguousarray(history.actions[newest]),
+                np.ascontiguousarray(history.dense[newest]),
+                np.ascontiguousarray(history.surfaces[newest]),
+                tables.authors,
+                len(config.actions),
+            )
         profile = np.empty((1, config.profile_width), dtype=np.float32)
         profile[:, :d] = tables.spoken(viewer.languages[None])
         profile[:, d : 2 * d] = tables.content(viewer.bio[None])
@@ -156,18 +160,43 @@ class PreRankerModel:
 
     def score(self, floats: Float32Array, viewer: EncodedViewer) -> Float32Array:
         """Return predictions of assembled candidates, shape (n, n_actions): probabilities, and seconds of dwell."""
-        out = np.empty((len(floats), len(self.config.actions)), dtype=np.float32)
-        for first in range(0, len(floats), N_AT_ONCE):
-            part = floats[first : first + N_AT_ONCE]
-            inputs = {"candidates": part, "matrix": viewer.matrix, "bias": viewer.bias}
-            out[first : first + N_AT_ONCE] = self._score.run(None, inputs)[0]
-        return out
+        n_runs = -(-len(floats) // N_AT_ONCE)
+        parts = np.array_split(floats, n_runs) if n_runs > 1 else [floats]
+        inputs = {"matrix": viewer.matrix, "bias": viewer.bias}
+        found: list[Float32Array] = [self._score.run(None, {"candidates": part, **inputs})[0] for part in parts]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def predict(self, viewer: ViewerInputs, candidates: CandidateInputs, vectors: PostVectors) -> Float32Array:
         """Return P(action), seconds for the continuous one, shape (n, n_actions)."""
         if not candidates.n:
             return np.zeros((0, len(self.config.actions)), dtype=np.float32)
         return self.score(self.assemble(candidates, vectors), self.encode(viewer, vectors))
+
+
+@njit(cache=True)
+def _add_deeds(
+    tokens: Float32Array,
+    author_ids: Int64Array,
+    actions: UInt64Array,
+    dense: UInt8Array,
+    surfaces: UInt8Array,
+    authors: Float32Array,
+    n_actions: int,
+) -> None:
+    """Add authors to the vectors that are there, and write behind them what was done, when, and on which surface."""
+    d, n_dense = authors.shape[1], dense.shape[1]
+    for i in range(len(tokens)):
+        first, second = id_row(author_ids[i], 0, len(authors)), id_row(author_ids[i], 1, len(authors))
+        for k in range(d):
+            tokens[i, k] += authors[first, k] + authors[second, k]
+        for action in range(n_actions):
+            tokens[i, d + action] = np.float32(actions[i] >> np.uint64(action) & np.uint64(1))
+        at = d + n_actions
+        for j in range(n_dense):
+            tokens[i, at + j] = np.float32(dense[i, j]) * _SCALE
+        tokens[i, at + n_dense :] = 0.0
+        if surfaces[i]:
+            tokens[i, at + n_dense + surfaces[i] % N_SURFACES] = 1.0
 
 
 @njit(cache=True)

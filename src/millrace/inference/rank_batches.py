@@ -13,10 +13,13 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from millrace.inference.kept_viewers import KeptViewers
-from millrace.inference.runner import EncodedViewers, Float32Array, RankRunner, Viewers, joined
+from millrace.inference.runner import EncodedViewers, Float32Array, RankRunner, Room, Viewers, joined
 
 MAX_ROWS: Final = 16_384
 """Rows (viewers times candidates, or times tokens) of one run, which bounds its memory."""
+
+_CACHED_ROWS: Final = 512
+"""Candidates of one run beyond which what they become falls out of the processor's caches: more cost more each."""
 
 _FREE_PADDING: Final = 32  # rows that cost about what a run of their own would
 
@@ -48,7 +51,7 @@ class RankAnswer(NamedTuple):
 
 
 class RankBatches:
-    """Runs batches of jobs; jobs have been checked (`check_viewers`, `check_candidates`).
+    """Runs batches of jobs, one at a time; jobs have been checked (`check_viewers`, `check_candidates`).
 
     Parameters
     ----------
@@ -64,6 +67,7 @@ class RankBatches:
         self._runner = runner
         self._kept = kept
         self._max_rows = max_rows
+        self._room = Room()
 
     def run(self, jobs: list[RankJob]) -> list[RankAnswer]:
         """Return the answers, in the order of the jobs."""
@@ -102,11 +106,12 @@ class RankBatches:
         scores: list[Float32Array | None] = [None] * len(jobs)
         wanted = [(number, job.candidates) for number, job in enumerate(jobs) if job.candidates is not None]
         sizes = [candidates.shape for _, candidates in wanted]
-        for group in groups([size[1] for size in sizes], [size[0] for size in sizes], self._max_rows):
+        max_rows = min(self._max_rows, _CACHED_ROWS)
+        for group in groups([size[1] for size in sizes], [size[0] for size in sizes], max_rows):
             alike = [wanted[i] for i in group]
             whole = self._runner.score(
                 joined_candidates([candidates for _, candidates in alike]),
-                joined([encoded[number] for number, _ in alike]),
+                joined([encoded[number] for number, _ in alike], self._room),
             )
             row = 0
             for number, candidates in alike:

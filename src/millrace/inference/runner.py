@@ -9,6 +9,7 @@ viewer alone: not on other candidates, their order, other viewers of the batch, 
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -119,19 +120,52 @@ class WholeRunner(Protocol):
         """Return ``score(candidates, encode(viewers))``."""
 
 
-def joined(encoded: list[EncodedViewers]) -> EncodedViewers:
-    """Return several encodings as one batch, shorter ones padded in front."""
+class Room:
+    """Memory for large arrays that is used again: from the system each page would come anew, filled with zeros.
+
+    For one thread at a time; an array is good until the next one of its name.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, Float32Array] = {}
+
+    def array(self, name: str, shape: tuple[int, ...]) -> Float32Array:
+        """Return an array of a shape; what is in it, nobody knows."""
+        size = math.prod(shape)
+        held = self._held.get(name)
+        if held is None or held.size < size:
+            held = self._held[name] = np.empty(size, dtype=np.float32)
+        return held[:size].reshape(shape)
+
+
+def joined(encoded: list[EncodedViewers], room: Room | None = None) -> EncodedViewers:
+    """Return several encodings as one batch, shorter ones padded in front.
+
+    In memory, layer lies behind layer, as runners read them.
+
+    Parameters
+    ----------
+    encoded
+        Of one version.
+    room
+        Where the batch may be; None: in memory of its own.
+    """
     if len(encoded) == 1:
         return encoded[0]
+    room = room or Room()
     n_tokens = max(one.mask.shape[1] for one in encoded)
-    first, n = encoded[0], sum(one.n for one in encoded)
-    keys = np.zeros((n, *first.keys.shape[1:3], n_tokens, first.keys.shape[4]), dtype=np.float32)
-    values = np.zeros((*keys.shape[:4], first.values.shape[4]), dtype=np.float32)
+    n, n_layers, n_heads = sum(one.n for one in encoded), *encoded[0].keys.shape[1:3]
+    keys, values = (
+        room.array(name, (n_layers, n, n_heads, n_tokens, width)).swapaxes(0, 1)
+        for name, width in (("keys", encoded[0].keys.shape[4]), ("values", encoded[0].values.shape[4]))
+    )
     mask = np.full((n, n_tokens), MASKED, dtype=np.float32)
     row = 0
     for one in encoded:
-        rows, tokens = slice(row, row + one.n), slice(n_tokens - one.mask.shape[1], None)
-        keys[rows, :, :, tokens], values[rows, :, :, tokens], mask[rows, tokens] = one.keys, one.values, one.mask
+        rows, first = slice(row, row + one.n), n_tokens - one.mask.shape[1]
+        for whole, part in ((keys, one.keys), (values, one.values)):
+            whole[rows, :, :, :first], whole[rows, :, :, first:] = 0.0, part
+        mask[rows, first:] = one.mask
         row += one.n
     return EncodedViewers(keys, values, mask)
 

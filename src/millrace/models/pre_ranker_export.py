@@ -12,7 +12,7 @@ import torch
 
 from millrace.base.actions import CONTINUOUS
 from millrace.models.config import PreRankerConfig
-from millrace.models.onnx_graph import Float32Array, GraphBuilder, save
+from millrace.models.onnx_graph import CONTRIB, Float32Array, GraphBuilder, save
 from millrace.models.pre_ranker import PreRanker
 
 ENCODE_FILE: Final = "encode_viewer.onnx"
@@ -77,8 +77,8 @@ def score_graph(config: PreRankerConfig, weights: dict[str, Float32Array]) -> on
     candidates = g.input("candidates", ["n", config.candidate_width])
     matrix = g.input("matrix", [config.candidate_width, config.n_hidden])
     bias = g.input("bias", [config.n_hidden])
-    hidden = g.op("Relu", g.op("Add", g.op("MatMul", candidates, matrix), bias))
-    logits = g.linear(hidden, weights["head.weight"], weights["head.bias"])
+    hidden = g.op("FusedGemm", candidates, matrix, bias, domain=CONTRIB, activation="Relu")
+    logits = g.gemm(hidden, weights["head.weight"], weights["head.bias"])
     (at,) = (int(action) for action in CONTINUOUS)
     n_actions = len(config.actions)
     before, dwell, behind = g.split(logits, at, 1, n_actions - at - 1)

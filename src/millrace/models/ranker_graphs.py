@@ -92,7 +92,10 @@ def encode_graph(config: RankerConfig, weights: Weights) -> onnx.ModelProto:
 def score_graph(
     config: RankerConfig, weights: Weights, ranges: Ranges | None = None, *, is_tapped: bool = False
 ) -> onnx.ModelProto:
-    """Return the graph from (candidates, keys, values) to predictions; scales without a bound need the mask, too.
+    """Return the graph from candidates, and each layer's keys and values, to predictions.
+
+    Each layer has inputs of its own, ``keys.0``, ``values.0``, ``keys.1`` and so on: a graph that cut them out of one
+    array would copy them. Scales without a bound need the ``mask``, too.
 
     Parameters
     ----------
@@ -108,8 +111,11 @@ def score_graph(
     trunk = config.trunk
     n_heads, d, d_head = trunk.n_heads, trunk.d, trunk.d // trunk.n_heads
     candidates = g.input("candidates", ["batch", "n_candidates", config.scored_width])
-    shape: list[int | str] = ["batch", trunk.n_layers, n_heads, "n_tokens"]
-    keys, values = g.input("keys", [*shape, d_head]), g.input("values", [*shape, d_head + 1])
+    shape: list[int | str] = ["batch", n_heads, "n_tokens"]
+    encoded = [
+        (g.input(f"keys.{layer}", [*shape, d_head]), g.input(f"values.{layer}", [*shape, d_head + 1]))
+        for layer in range(trunk.n_layers)
+    ]
     mask = "" if _is_bounded(config, weights) else g.input("mask", ["batch", "n_tokens"])
     # Rows of all viewers lie one behind the other but where they look at their own viewer.
     sizes = g.op("Slice", g.op("Shape", candidates), g.ints(0), g.ints(2))
@@ -123,13 +129,12 @@ def score_graph(
         k = g.normed(k, d_head, w["k_norm.weight"])
         # What a candidate thinks of itself, and of the viewer's tokens.
         own = g.op("ReduceSum", g.op("Mul", q, k), g.ints(-1), keepdims=1)
-        at = g.constant(layer, np.int64)
-        seen = g.op("Transpose", g.op("Gather", keys, at, axis=1), perm=[0, 1, 3, 2])
-        logits = g.op("MatMul", q, seen)
+        keys, values = encoded[layer]
+        logits = g.op("MatMul", q, g.op("Transpose", keys, perm=[0, 1, 3, 2]))
         if mask:
             logits, own = _shifted(g, logits, own, mask)
         own = g.op("Exp", own)
-        mixed = g.op("MatMul", g.op("Exp", logits), g.op("Gather", values, at, axis=1))
+        mixed = g.op("MatMul", g.op("Exp", logits), values)
         mixed, total = g.split(mixed, d_head, 1)
         mixed = g.op("Div", g.op("Add", mixed, g.op("Mul", v, own)), g.op("Add", total, own))
         mixed = g.reshape(g.op("Transpose", mixed, perm=[0, 2, 1, 3]), -1, d)

@@ -78,9 +78,24 @@ class Counters:
 
     def topic_counts(self, codes: Int32Array, now_ms: int) -> Float32Array:
         """Return counters over all posts of topics, shape (n, n_half_lives, n_columns), float32; code 0 has zeros."""
-        rows = np.asarray(codes, dtype=np.int32)
-        rows = np.where((rows > 0) & (rows < len(self._state.topic_counts)), rows, np.int32(-1))
-        return self._state.topic_counts.read(rows, now_ms)
+        return self._state.topic_counts.read(self._topic_rows(codes), now_ms)
+
+    def longest_counts(
+        self, post_ids: Int64Array, author_ids: Int64Array, codes: Int32Array, now_ms: int
+    ) -> tuple[Float32Array, Float32Array, Float32Array]:
+        """Return counters of posts, authors and topics with the last half-life of each, the longest memory.
+
+        Returns
+        -------
+        tuple
+            Shape (n, n_columns) each, float32: the last of what the three methods above return.
+        """
+        state = self._state
+        return (
+            state.post_counts.read_last(self._stat_rows(post_ids), now_ms),
+            state.author_counts.read_last(state.authors.table.get_many(author_ids), now_ms),
+            state.topic_counts.read_last(self._topic_rows(codes), now_ms),
+        )
 
     def observed_counts(self, post_ids: Int64Array) -> Float32Array:
         """Return totals known from elsewhere (`CountsObserved`), shape (n, n_columns), float32; else zeros."""
@@ -131,6 +146,10 @@ class Counters:
         """Return the authors of posts, shape (n,), int64; 0 where the post or its author is not known here."""
         rows = self._state.posts.get_many(post_ids)
         return np.where(rows >= 0, self._state.post_columns["author_id"][np.maximum(rows, 0)], 0)
+
+    def _topic_rows(self, codes: Int32Array) -> Int32Array:
+        rows = np.asarray(codes, dtype=np.int32)
+        return np.where((rows > 0) & (rows < len(self._state.topic_counts)), rows, np.int32(-1))
 
     def _stat_rows(self, post_ids: Int64Array) -> Int32Array:
         return self._through(post_ids, "stat")

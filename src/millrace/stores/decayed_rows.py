@@ -105,6 +105,22 @@ def _read(rows: DecayedArrays, wanted: Int32Array, now_ms: int) -> Float32Array:
     return out
 
 
+@njit(cache=True)
+def _read_last(rows: DecayedArrays, wanted: Int32Array, now_ms: int) -> Float32Array:
+    last, n_columns = rows.values.shape[1] - 1, rows.values.shape[2]
+    rate = rows.rate_per_ms[last]
+    out = np.empty((len(wanted), n_columns), dtype=np.float32)
+    for i in range(len(wanted)):
+        row = wanted[i]
+        if row < 0:
+            out[i] = 0.0
+            continue
+        factor = np.float32(2.0 ** (-(now_ms - rows.base_ms[row]) * rate)) if rate > 0.0 else np.float32(1.0)
+        for c in range(n_columns):
+            out[i, c] = rows.values[row, last, c] * factor
+    return out
+
+
 class DecayedRows:
     """Owner of rows of decayed counters.
 
@@ -132,6 +148,10 @@ class DecayedRows:
     def read(self, rows: Int32Array, now_ms: int) -> Float32Array:
         """Return the values of rows as of ``now_ms``, shape (n, n_half_lives, n_columns); zeros where a row is -1."""
         return _read(self.arrays_for_kernels, rows, now_ms)
+
+    def read_last(self, rows: Int32Array, now_ms: int) -> Float32Array:
+        """Return what `read` does for the last half-life alone, shape (n, n_columns)."""
+        return _read_last(self.arrays_for_kernels, rows, now_ms)
 
     def grow(self, n_rows: int) -> None:
         """Make room for ``n_rows`` rows."""

@@ -31,7 +31,8 @@ from millrace.features.columns import (
     POST_COUNTS,
     POST_ID,
 )
-from millrace.features.encoding.buckets import UInt8Array, log_buckets, minute_buckets, second_buckets
+from millrace.features.encoding.buckets import UInt8Array, minute_buckets
+from millrace.features.encoding.candidate_kernels import LEVELS, Facts, write_facts, write_log_buckets
 from millrace.features.encoding.languages import LanguageRows
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import AnyColumn
@@ -88,10 +89,8 @@ SCALARS: Final = (
 _YES: Final = 32
 _HALF: Final = 128
 _DAY_MS: Final = 86_400_000
-_REPLY: Final = 1
-_REPOST: Final = 2
-_QUOTE: Final = 3
-_TRAITS: Final = (HAS_IMAGE, HAS_VIDEO, HAS_AUDIO, HAS_LINK)
+_KINDS: Final = np.array([1, 2, 3], dtype=np.uint8)  # reply, repost, quote
+_TRAITS: Final = np.array([HAS_IMAGE, HAS_VIDEO, HAS_AUDIO, HAS_LINK], dtype=np.uint8)
 _AFFINITY_SCALE: Final = 8.0
 
 
@@ -174,46 +173,45 @@ class CandidateEncoder:
         newest_ms
             Time of the newest action in the viewer's history; 0 for none.
         """
-        authors = batch[AUTHOR_ID]
-        post_counts = np.add(batch[POST_COUNTS], batch[OBSERVED_COUNTS])
-        n_counters = post_counts.shape[1]
-        dense = np.empty((batch.n, len(SCALARS) + 2 * n_counters), dtype=np.uint8)
-        for i, column in enumerate(self._scalars(batch, now_ms, newest_ms)):
-            dense[:, i] = column
-        # An author has many candidates: each author's counters become buckets once.
-        dense[:, len(SCALARS) : len(SCALARS) + n_counters] = log_buckets(post_counts)
-        _, firsts, place = np.unique(authors, return_index=True, return_inverse=True)
-        dense[:, len(SCALARS) + n_counters :] = log_buckets(batch[AUTHOR_COUNTS][firsts])[place]
-        return CandidateInputs(batch[CONTENT_ID], authors, self._languages.rows(batch[LANGUAGE]), dense)
+        counts = (np.add(batch[POST_COUNTS], batch[OBSERVED_COUNTS]), batch[AUTHOR_COUNTS])
+        dense = np.empty((batch.n, len(SCALARS) + sum(of.shape[1] for of in counts)), dtype=np.uint8)
+        write_facts(
+            self._facts(batch),
+            now_ms,
+            _alike(now_ms, newest_ms),
+            _YES,
+            _KINDS,
+            _TRAITS,
+            _AFFINITY_SCALE,
+            dense,
+        )
+        at = len(SCALARS)
+        for of in counts:
+            amounts = np.ascontiguousarray(of, dtype=np.float32).view(np.int32)
+            write_log_buckets(amounts, LEVELS, dense[:, at : at + of.shape[1]])
+            at += of.shape[1]
+        return CandidateInputs(batch[CONTENT_ID], batch[AUTHOR_ID], self._languages.rows(batch[LANGUAGE]), dense)
 
-    def _scalars(self, batch: CandidateBatch, now_ms: int, newest_ms: int) -> list[UInt8Array | int]:
-        created_ms = batch[CONTENT_CREATED_MS]
-        created_ms = np.where(created_ms > 0, created_ms, batch[CREATED_MS])
-        angle = 2.0 * np.pi * (now_ms % _DAY_MS) / _DAY_MS
-        kind, sensitive = batch[KIND], batch[IS_SENSITIVE]
-        affinity = batch[AUTHOR_AFFINITY] * np.float32(_AFFINITY_SCALE)
-        _, traits = self._texts.content(batch[CONTENT_ID])
-        since_ms = np.array([now_ms - newest_ms if newest_ms else 2 * _DAY_MS * 365])
-        return [
-            minute_buckets(now_ms - created_ms),
-            minute_buckets(now_ms - batch[CREATED_MS]),
-            int(minute_buckets(since_ms)[0]),
-            round(_HALF + 100 * np.sin(angle)),
-            round(_HALF + 100 * np.cos(angle)),
-            _flag(batch[IS_IN_NETWORK]),
-            _flag(batch[IS_MUTUAL]),
-            log_buckets(batch[N_PROOFS]),
-            log_buckets(affinity),
-            log_buckets(batch[AUTHOR_FOLLOWERS]),
-            _flag(self._profiles.is_verified(batch[AUTHOR_ID])),
-            _flag(kind == _REPLY),
-            _flag(kind == _REPOST),
-            _flag(kind == _QUOTE),
-            *(_flag(traits & trait != 0) for trait in _TRAITS),
-            second_buckets(batch[DURATION_MS]),
-            _flag(sensitive),
-        ]
+    def _facts(self, batch: CandidateBatch) -> Facts:
+        return Facts(
+            created_ms=batch[CREATED_MS],
+            content_created_ms=batch[CONTENT_CREATED_MS],
+            is_in_network=batch[IS_IN_NETWORK],
+            is_mutual=batch[IS_MUTUAL],
+            is_verified=self._profiles.is_verified(batch[AUTHOR_ID]),
+            is_sensitive=batch[IS_SENSITIVE],
+            n_proofs=batch[N_PROOFS],
+            affinity=batch[AUTHOR_AFFINITY],
+            followers=batch[AUTHOR_FOLLOWERS],
+            duration_ms=batch[DURATION_MS],
+            kinds=batch[KIND],
+            traits=self._texts.traits(batch[CONTENT_ID]),
+        )
 
 
-def _flag(flags: npt.NDArray[np.bool_]) -> UInt8Array:
-    return flags.astype(np.uint8) * np.uint8(_YES)
+def _alike(now_ms: int, newest_ms: int) -> UInt8Array:
+    """Return what all candidates of a request have in common, in the order of `SCALARS`."""
+    angle = 2.0 * np.pi * (now_ms % _DAY_MS) / _DAY_MS
+    since_ms = np.array([now_ms - newest_ms if newest_ms else 2 * _DAY_MS * 365])
+    hours = [round(_HALF + 100 * np.sin(angle)), round(_HALF + 100 * np.cos(angle))]
+    return np.array([minute_buckets(since_ms)[0], *hours], dtype=np.uint8)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from millrace.features.columns import (
     AUTHOR_COUNTS,
     AUTHOR_ID,
@@ -34,13 +32,14 @@ class CountsHydrator(Hydrator):
         self._counters = counters
 
     def hydrate(self, query: Query, batch: CandidateBatch) -> HydratedValues:
-        """Return the counts; authors and topics are read once each, however many candidates they have."""
-        counters, now_ms = self._counters, query.now_ms
-        authors, author_of = np.unique(batch[AUTHOR_ID], return_inverse=True)
-        topics, topic_of = np.unique(batch[TOPICS][:, 0], return_inverse=True)
+        """Return the counts."""
+        counters = self._counters
+        of_posts, of_authors, of_topics = counters.longest_counts(
+            batch[CONTENT_ID], batch[AUTHOR_ID], batch[TOPICS][:, 0], query.now_ms
+        )
         return {
-            POST_COUNTS: counters.post_counts(batch[CONTENT_ID], now_ms)[:, -1],
-            AUTHOR_COUNTS: counters.author_counts(authors, now_ms)[:, -1].take(author_of, axis=0),
-            TOPIC_COUNTS: counters.topic_counts(topics, now_ms)[:, -1].take(topic_of, axis=0),
+            POST_COUNTS: of_posts,
+            AUTHOR_COUNTS: of_authors,
+            TOPIC_COUNTS: of_topics,
             OBSERVED_COUNTS: counters.observed_counts(batch[CONTENT_ID]),
         }
