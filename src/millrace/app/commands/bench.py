@@ -18,7 +18,7 @@ def bench(
         str,
         typer.Argument(
             help="in-network, log, pipeline, sources, dpp, why, fan-out, restart, feed, world, loop, ann, rank, "
-            "pre-ranker or batcher."
+            "pre-ranker, batcher or swap."
         ),
     ],
     as_json: JsonOption = False,
