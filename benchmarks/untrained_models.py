@@ -11,10 +11,16 @@ from millrace.features.encoding.candidates import dense_fields, schema_hash
 from millrace.flywheel.sample_set import SET_VERSION, SampleMeta
 from millrace.models.config import PRESETS, PreRankerConfig, RankerConfig
 from millrace.models.retrieval_config import RetrievalConfig
+from millrace.registry.manifest import Kind
 
 
 def let_untrained_serve(settings: Settings, folder: Path, size: str) -> None:
     """Publish and promote retrieval, pre-ranker and ranker of a preset; written by way of ``folder``."""
+    promote(settings, publish_untrained(settings, folder, size), "benchmark")
+
+
+def publish_untrained(settings: Settings, folder: Path, size: str, seed: int = 1) -> dict[Kind, str]:
+    """Publish retrieval, pre-ranker and ranker of a preset; return their versions, which serve nobody yet."""
     import torch
 
     from millrace.models.export import export_ranker, export_tables
@@ -24,7 +30,7 @@ def let_untrained_serve(settings: Settings, folder: Path, size: str) -> None:
     from millrace.models.retrieval import LearnedRetrieval
     from millrace.models.retrieval_export import export_retrieval
 
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     actions = wiring.build_actions(settings)
     schema, n_dense, trunk = schema_hash(actions), len(dense_fields(actions)), PRESETS[size]
     ranker = LearnedRanker(RankerConfig(trunk=trunk, actions=actions.names, n_dense=n_dense, schema=schema)).eval()
@@ -44,8 +50,5 @@ def let_untrained_serve(settings: Settings, folder: Path, size: str) -> None:
         until_ms=1,
         source="nothing: first weights, for benchmarks",
     )
-    versions = {
-        kind: publish(settings, kind, folder / kind, meta, metrics={}, training=trunk).version
-        for kind in ("ranker", "retrieval", "pre_ranker")
-    }
-    promote(settings, versions, "benchmark")
+    kinds: tuple[Kind, ...] = ("ranker", "retrieval", "pre_ranker")
+    return {kind: publish(settings, kind, folder / kind, meta, metrics={}, training=trunk).version for kind in kinds}

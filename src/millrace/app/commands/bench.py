@@ -18,7 +18,7 @@ def bench(
         str,
         typer.Argument(
             help="in-network, log, pipeline, sources, dpp, why, fan-out, restart, feed, world, loop, ann, rank, "
-            "pre-ranker, batcher or learned (hours)."
+            "pre-ranker, batcher, swap or learned (hours)."
         ),
     ],
     as_json: JsonOption = False,
