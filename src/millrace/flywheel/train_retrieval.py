@@ -98,6 +98,9 @@ class RetrievalTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     n_ahead: Annotated[
         int, Meta(ge=0, description="wanted posts of a viewer's next pages that are told beside those of the page")
     ] = 8
+    is_author_debiased: Annotated[
+        bool, Meta(description="learn what the author does to who is shown a post, and leave it out when served")
+    ] = True
     no_history_frac: Annotated[
         float, Meta(ge=0, le=1, description="histories that are left out whole, so that new viewers are known too")
     ] = 0.1
@@ -253,10 +256,12 @@ def train_retrieval(
                 losses.clear()
             on_progress(done, n_steps)
     state.take_best()
+    if config.is_author_debiased:
+        model.leave_out("author")
     found = held_out_recall(model, samples, catalogue, is_positive, held_out, config, vectors)
     report = RetrievalReport(
         config=config,
-        retrieval=retrieval,
+        retrieval=model.config,
         n_slates=len(learned),
         n_positives=int(is_positive[samples.rows_of(learned)].sum()),
         n_posts=len(catalogue),
