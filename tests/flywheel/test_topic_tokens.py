@@ -10,6 +10,10 @@ import torch
 
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.topic_tokens import MIN_AUTHORS, begin_with_topics, topic_tokens
+from millrace.flywheel.train_retrieval import begin_with_texts
+from millrace.models.config import TableConfig, TrunkConfig
+from millrace.models.retrieval import LearnedRetrieval
+from millrace.models.retrieval_config import RetrievalConfig
 from millrace.testing.sample_builders import planted_samples
 
 N_TOPICS, N_WORDS, PER_POST, PER_AUTHOR, WIDTH = 4, 12, 3, 8, 4
@@ -81,3 +85,27 @@ def test_of_too_few_authors_nothing_is_said() -> None:
     assert topic_tokens(written(MIN_AUTHORS - 1), WIDTH) is None
     assert topic_tokens(written(), 200) is None
     assert (table_of(written(MIN_AUTHORS - 1)).weight == 0.125).all()
+
+
+def towers(width: int = WIDTH) -> LearnedRetrieval:
+    tables = TableConfig(width=width, n_token_rows=N_TOPICS * N_WORDS + 10, n_post_rows=4, n_author_rows=4)
+    torch.manual_seed(1)
+    return LearnedRetrieval(RetrievalConfig(trunk=TrunkConfig(d=8, n_layers=1, n_heads=2, tables=tables)))
+
+
+def test_towers_read_texts_by_rows_that_are_not_learned_and_other_words_not_at_all() -> None:
+    model, found = towers(), topic_tokens(written(), WIDTH)
+    assert found is not None
+    begin_with_texts(model, written(), seed=0)
+    rows = model.tables.tokens.weight.detach().numpy()
+    assert np.array_equal(rows[found.rows], found.vectors)
+    assert (np.delete(rows, found.rows, axis=0) == 0.0).all()
+    learned = {name for name, value in model.tables.named_parameters() if value.requires_grad}
+    assert learned == {"authors.weight", "languages.weight", "sids.weight"}
+
+
+def test_towers_of_a_place_of_few_authors_learn_their_words_themselves() -> None:
+    model, before = towers(), towers()
+    begin_with_texts(model, written(MIN_AUTHORS - 1), seed=0)
+    assert torch.equal(model.tables.tokens.weight, before.tables.tokens.weight)
+    assert model.tables.tokens.weight.requires_grad

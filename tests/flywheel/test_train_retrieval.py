@@ -98,6 +98,18 @@ def test_what_was_written_is_loaded_and_gives_the_same_vectors(tmp_path: Path) -
     assert len(np.load(tmp_path / "served" / "posts.npy")) == 2  # nobody reads ids of posts
 
 
+def test_authors_are_learned_with_and_left_out_when_served(tmp_path: Path) -> None:
+    samples, once = planted_samples(60), msgspec.structs.replace(QUICK, n_epochs=1)
+    catalogue = catalogue_of(samples)
+    others = replace(catalogue, posts=catalogue.posts._replace(author_ids=catalogue.posts.author_ids + 1))
+    for is_debiased in (True, False):
+        training = msgspec.structs.replace(once, is_author_debiased=is_debiased)
+        model, report = train_retrieval(samples, training, folder=tmp_path / str(is_debiased))
+        found = post_vectors(model, samples, catalogue), post_vectors(model, samples, others)
+        assert np.array_equal(*found) == is_debiased
+        assert ("author" not in report.retrieval.reads) == is_debiased
+
+
 def test_what_was_disliked_is_no_positive_and_neither_is_a_repost() -> None:
     samples = planted_samples(20)
     plain = positives_of(samples, ("like",))

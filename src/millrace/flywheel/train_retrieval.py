@@ -37,7 +37,7 @@ from millrace.flywheel.retrieval_batches import (
 )
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.sample_vectors import SampleVectors, sized
-from millrace.flywheel.text_rows import text_rows
+from millrace.flywheel.topic_tokens import topic_tokens
 from millrace.flywheel.training_log import TrainingLog
 from millrace.models.config import PRESETS, TrunkConfig
 from millrace.models.export import export_tables
@@ -98,6 +98,9 @@ class RetrievalTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     n_ahead: Annotated[
         int, Meta(ge=0, description="wanted posts of a viewer's next pages that are told beside those of the page")
     ] = 8
+    is_author_debiased: Annotated[
+        bool, Meta(description="learn what the author does to who is shown a post, and leave it out when served")
+    ] = True
     no_history_frac: Annotated[
         float, Meta(ge=0, le=1, description="histories that are left out whole, so that new viewers are known too")
     ] = 0.1
@@ -108,7 +111,7 @@ class RetrievalTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         float, Meta(gt=0, le=1, description="and at most this: what takes longest is to encode long histories")
     ] = 0.4
     has_fixed_texts: Annotated[
-        bool, Meta(description="rows of tokens are made of the texts alone, and stay; else they are learned")
+        bool, Meta(description="rows of tokens are made of texts and their authors, and stay; else they are learned")
     ] = True
     max_age_h: Annotated[float, Meta(gt=0, description="how old a live post may be, hours")] = 48.0
     learning_rate: Annotated[float, Meta(gt=0)] = 3e-3
@@ -203,8 +206,9 @@ def train_retrieval(
         begin_with_texts(model, samples, config.seed)
     model = model.to(device)
     dense = torch.optim.AdamW(model.dense_parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    learned_tables = [table for table in model.tables.parameters() if table.requires_grad]
-    tables = RowwiseAdaGrad(learned_tables, config.table_learning_rate)
+    tables = RowwiseAdaGrad(
+        [table for table in model.tables.parameters() if table.requires_grad], config.table_learning_rate
+    )
     max_age_ms = int(config.max_age_h * _HOUR_MS)
     batches = BatchMaker(
         samples,
@@ -252,10 +256,12 @@ def train_retrieval(
                 losses.clear()
             on_progress(done, n_steps)
     state.take_best()
+    if config.is_author_debiased:
+        model.leave_out("author")
     found = held_out_recall(model, samples, catalogue, is_positive, held_out, config, vectors)
     report = RetrievalReport(
         config=config,
-        retrieval=retrieval,
+        retrieval=model.config,
         n_slates=len(learned),
         n_positives=int(is_positive[samples.rows_of(learned)].sum()),
         n_posts=len(catalogue),
@@ -301,14 +307,21 @@ def load_retrieval(folder: Path) -> tuple[LearnedRetrieval, RetrievalReport]:
 
 
 def begin_with_texts(model: LearnedRetrieval, samples: SampleSet, seed: int) -> None:
-    """Give towers rows of tokens that are made of the samples' texts, and stay as they are."""
+    """Give towers rows of tokens that are made of texts and their authors (`topic_tokens`), and stay as they are.
+
+    Where there are too few authors to tell topics by, rows are learned after all.
+    """
     tables = model.tables
-    rows = text_rows(samples.text_tokens, tables.tokens.num_embeddings, tables.width, seed)
-    with torch.no_grad():
-        tables.tokens.weight.copy_(torch.from_numpy(rows))
-    tables.tokens.weight.requires_grad_(False)
     if "post" not in model.config.reads:
         tables.posts.weight.requires_grad_(False)
+    found = topic_tokens(samples, tables.width, seed=seed)
+    if found is None:
+        return
+    with torch.no_grad():
+        # A word that hardly anybody uses says nothing, rather than something at random.
+        tables.tokens.weight.zero_()
+        tables.tokens.weight[torch.from_numpy(found.rows)] = torch.from_numpy(found.vectors)
+    tables.tokens.weight.requires_grad_(False)
 
 
 def positives_of(samples: SampleSet, positives: tuple[str, ...]) -> BoolArray:

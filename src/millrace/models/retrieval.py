@@ -15,11 +15,12 @@ from __future__ import annotations
 import math
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.nn import functional
 
 from millrace.features.encoding.vector_sources import VectorSources
-from millrace.models.retrieval_config import RetrievalConfig
+from millrace.models.retrieval_config import PostPart, RetrievalConfig
 from millrace.models.tables import Tables
 from millrace.models.trunk import Trunk
 
@@ -144,6 +145,15 @@ class LearnedRetrieval(nn.Module):
     def temperature(self) -> Tensor:
         """Return what inner products are divided by, a scalar."""
         return self.log_temperature.exp().clamp(min=MIN_TEMPERATURE)
+
+    def leave_out(self, part: PostPart) -> None:
+        """Read a part of posts no more, from now on and as exported; what was learned of the rest stays."""
+        self.config = replace(self.config, reads=tuple(read for read in self.config.reads if read != part))
+        self.viewers.config = self.config
+        for tower, read in ((self.viewers, self.config.read_of_history()), (self.posts, self.config.read_of_post())):
+            tower.is_read.copy_(torch.tensor(read, dtype=torch.float32))
+        n_of_token = len(self.posts.is_read_of_token)
+        self.posts.is_read_of_token.copy_(torch.tensor(self.config.read_of_history()[:n_of_token], dtype=torch.float32))
 
     def encode_viewers(self, profile: Tensor, history: Tensor, mask: Tensor) -> Tensor:
         """Return viewers' vectors, shape (batch, width), of what `ViewerTower.forward` reads."""
