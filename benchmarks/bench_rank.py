@@ -11,6 +11,8 @@ of shared caches is in the medians):
 * ``bf16_ms`` is null where ONNX Runtime has no product of bfloat16 for this processor; ``bf16_note`` is what it says;
 * ``naive_mask_500``, ``naive_mask_2000``: how many times as long candidates and history take as one sequence under one
   mask (`naive_ranker`), against encoding and scoring, nothing kept; same weights, same runtime, outputs equal first;
+* ``products_ms``: the matrix products of ``fp32_ms`` alone, in NumPy, nothing between them: what this machine, in the
+  state that it is in, takes at least;
 * ``batch64_per_item``: how many times as long 64 viewers with 8 candidates each take one by one as in one run.
 """
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -167,6 +170,7 @@ def measured(folder: Path) -> tuple[bool, dict[str, float], dict[str, Any]]:
         runs[f"shared_{n}"] = lambda _, candidates=candidates: runner.score(candidates, runner.encode(viewer))
     candidates = some_candidates(config, 1, N)
     runs["fp32"] = lambda _: runner.score(candidates, encoded)
+    runs["products"] = products_of(config)
     runs["encode"] = lambda _: runner.encode(viewer)
     export_bytes(model.ranker, activation_ranges(config, weights, encoded, folder), folder)
     in_bytes = OnnxRunner.open(folder, "int8")
@@ -199,10 +203,29 @@ def measured(folder: Path) -> tuple[bool, dict[str, float], dict[str, Any]]:
         f"naive_mask_{N_LARGE}": ms[f"naive_{N_LARGE}"] / ms[f"shared_{N_LARGE}"],
         "batch64_per_item": ms["singles"] / ms["batch"],
     }
+    ratio["products_alone"] = ms["products"] / ms["fp32"]
     ratio["fp32_over_int8"] = ms["fp32"] / ms["int8"]
     least = {name: float(values.min()) * 1e3 for name, values in seconds.items()}
     figures = {f"{name}_ms": value for name, value in ms.items()}
     return is_equal, ratio, {**figures, "int8_change": float(gap.max()), "least_ms": least}
+
+
+def products_of(config: RankerConfig) -> Callable[[int], None]:
+    """Return a run of all matrix products that scoring ``N`` candidates needs, of other numbers."""
+    trunk, rng = config.trunk, np.random.default_rng(6)
+    d, d_head, n_tokens = trunk.d, trunk.d // trunk.n_heads, N_HISTORY + 1
+    layer = [(d, 3 * d), (d, d), (d, trunk.ffn_factor * d), (trunk.ffn_factor * d, d)]
+    layer += trunk.n_heads * [(d_head, n_tokens), (n_tokens, d_head)]
+    shapes = [(config.n_dense, 2 * d), (2 * d, d), *(trunk.n_layers * layer), (d, len(config.actions))]
+    left = {size: rng.standard_normal((N, size)).astype(np.float32) for size, _ in shapes}
+    right = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    out = {size: np.empty((N, size), dtype=np.float32) for _, size in shapes}
+
+    def run(_: int) -> None:
+        for weight in right:
+            np.matmul(left[len(weight)], weight, out=out[weight.shape[1]])
+
+    return run
 
 
 def _one_by_one(runner: OnnxRunner, singles: list[tuple[Array, EncodedViewers]]) -> None:

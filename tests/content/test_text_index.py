@@ -13,7 +13,7 @@ from millrace.base.ids import IdHasher, IdKind
 from millrace.content.config import ContentConfig
 from millrace.content.text_index import TextIndex
 from millrace.content.vectors import N_DIMS, quantised, text_vectors
-from millrace.events.content_events import PostAnnotated, PostCreated, PostDeleted, PostEdited
+from millrace.events.content_events import Media, PostAnnotated, PostCreated, PostDeleted, PostEdited
 from millrace.events.envelope import AnyEvent
 from millrace.testing.builders import (
     NOW_MS,
@@ -268,3 +268,15 @@ def test_an_erased_author_leaves_nothing_behind() -> None:
     assert int((index.arrays()["vectors"] != 0).any(axis=1).sum()) == 1
     index.apply(a_batch_of([a_post_created("gone0", "a", text="back again")]))
     assert index.newest(1)[0].tolist() == [post("gone0")]
+
+
+def test_traits_are_those_of_the_content_and_nothing_for_posts_not_here() -> None:
+    index = an_index(
+        a_post_created(1, 10, text="a mill", media=(Media(kind="image"),)), a_post_created(2, 10, text="b")
+    )
+    ids = np.append(posts(2, 1, 3), 0)
+    assert index.traits(ids).tolist() == [0, 1, 0, 0]
+    tokens, traits = index.content(ids)
+    assert traits.tolist() == [0, 1, 0, 0]
+    assert tokens.any(axis=1).tolist() == [True, True, False, False]
+    assert index.whole_vectors(ids).any(axis=1).tolist() == [True, True, False, False]
