@@ -23,13 +23,19 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
+$(VENV)/.train: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train]'
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 setup: $(VENV)/.dev  ## make the virtual environment with everything that development needs
 
-demo: $(VENV)/.base  ## a small world that lives on in accelerated time, served; prints a viewer's feed (Ctrl-C ends it)
+# TRAIN= leaves the models out, and PyTorch with them: counters then rank.
+TRAIN ?= .train
+demo: $(VENV)/$(or $(TRAIN),.base)  ## a small world that lives on in accelerated time, served; prints a viewer's feed (Ctrl-C ends it)
 	$(BIN)/millrace demo $(DEMO_ARGS)
 
 test: $(VENV)/.dev  ## the default tests: at most three minutes

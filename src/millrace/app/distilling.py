@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from millrace.app.evaluation import moving
+from millrace.app.held_out import held_out
 from millrace.app.lessons import lesson_of
 from millrace.base.actions import CONTINUOUS
 from millrace.base.errors import ConfigError, SchemaError
@@ -129,12 +130,11 @@ def distil(
             problem=f"reads other features than the samples' {samples.meta.schema}",
             remedy="train it anew: `millrace train ranker`",
         )
-    order = np.argsort(samples.now_ms, kind="stable")
-    n_test = max(int(len(samples) * training.validation_frac / 2), 1)
-    newest = order[-n_test:]
+    parts = held_out(samples, training.validation_frac)
+    newest, training = parts.newest, msgspec.structs.replace(training, validation_frac=parts.frac)
     if candidates is not None:
         candidates = candidates.before(int(samples.now_ms[newest[0]]))
-    lesson = lesson_of(samples.take(order[:-n_test]), candidates, teacher, show_progress)
+    lesson = lesson_of(samples.take(parts.older), candidates, teacher, show_progress)
     sizes = msgspec.structs.replace(told.ranker.trunk.tables, n_sid_levels=0)
     training = msgspec.structs.replace(training, tables=sizes, max_history=told.ranker.trunk.max_history)
     with show_progress("distilling (steps)") as step:

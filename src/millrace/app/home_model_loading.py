@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from millrace.base.errors import MillraceError
 from millrace.base.ids import Int64Array
 from millrace.content.ngrams import MAX_TOKENS, UInt16Array
 from millrace.features.encoding.buckets import UInt8Array
@@ -33,6 +35,11 @@ SERVED_KINDS: Final[tuple[Kind, ...]] = ("ranker", "retrieval", "pre_ranker")
 
 _N_WARM: Final = 32
 
+_RANK_SERVERS_S: Final = 5.0
+"""How long a rank server may need to hold what was promoted just now: it follows the registry as this process does."""
+
+logger = logging.getLogger(__name__)
+
 
 class HomeModelLoader:
     """Opens one lane's models.
@@ -52,6 +59,8 @@ class HomeModelLoader:
     ----------
     schema
         As given.
+    settings
+        Everything that decides how a folder is opened.
     """
 
     def __init__(
@@ -61,6 +70,7 @@ class HomeModelLoader:
         self._n_dense = n_dense
         self._precision: Precision = precision
         self._rank_servers = rank_servers
+        self.settings = (schema, precision, rank_servers)
 
     def open(self, folders: Mapping[Kind, Path], versions: Mapping[str, str]) -> HomeModels:
         """Return the models of folders.
@@ -89,7 +99,13 @@ class HomeModelLoader:
             return RankerModel.open(folder, self.schema, self._precision)
         from millrace.inference.grpc_runner import GrpcRunner  # an extra: grpcio
 
-        return RankerModel.open(folder, self.schema, runner=GrpcRunner.of_folder(folder, self._rank_servers))
+        runner = GrpcRunner.of_folder(folder, self._rank_servers)
+        try:
+            runner.describe(wait_s=_RANK_SERVERS_S)
+        except MillraceError:
+            # They may come later: until then counters predict, and each page says so.
+            logger.warning("no rank server holds %s yet", folder)
+        return RankerModel.open(folder, self.schema, runner=runner)
 
     def load(self, artefacts: Artefacts) -> HomeModels:
         """Return the models of artefacts of the registry."""
@@ -110,7 +126,7 @@ class HomeModelLoader:
         from millrace.inference.pre_ranker_model import PreRankerModel
 
         viewer, posts = _somebody(), _some_posts(self._n_dense)
-        if models.ranker is not None:
+        if models.ranker is not None and not self._rank_servers:  # elsewhere it is warm, or not there yet
             _check("ranker", models.ranker.predict(viewer, posts, _no_texts, _vectors_like(models.ranker)))
         if models.retrieval is not None:
             models.retrieval.warm()

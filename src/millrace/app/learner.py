@@ -1,6 +1,6 @@
 """The learner of a demo: it trains the first models while the feed serves without, and promotes them when ready.
 
-A child of the supervisor, of the lowest priority. Training is a process of its own: what it needs (torch) never enters
+A child of the supervisor, of low priority. Training is a process of its own: what it needs (torch) never enters
 the server, and what it leaves behind goes with it.
 """
 
@@ -11,7 +11,11 @@ import logging
 import os
 import subprocess
 import sys
-from typing import Final
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
 
 from millrace.app import wiring
 from millrace.app.lifeline import Lifeline
@@ -42,6 +46,8 @@ def _train(settings: Settings, lifeline: Lifeline) -> None:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     run = "from millrace.app.cli import main; main()"  # the same Python, whether or not its scripts are on the path
     command = [sys.executable, "-c", run, "train", "--promote", "--json"]
+    for key, value in pairs_above(settings):
+        command += ["--set", f"{key}={value}"]
     settings.run_dir.mkdir(parents=True, exist_ok=True)
     with (settings.run_dir / _LOG_NAME).open("wb") as log:
         trainer = subprocess.Popen(  # noqa: S603 - our own command
@@ -58,5 +64,33 @@ def _train(settings: Settings, lifeline: Lifeline) -> None:
             if trainer.poll() is None:
                 trainer.kill()
             trainer.wait()
-    if trainer.returncode and not lifeline.should_stop():
+    if lifeline.should_stop():
+        return
+    if trainer.returncode:
         logger.warning("the first models could not be trained (%s tells why): counters rank", log.name)
+        return
+    logger.warning("%s", outcome(settings.run_dir / _LOG_NAME))  # of the level that is shown: somebody waits for it
+
+
+def outcome(log: Path) -> str:
+    """Return in a line what came of a training, from what it printed into a file."""
+    lines = [line for line in log.read_bytes().splitlines() if line.startswith(b"{")]
+    if not lines:
+        return f"models were trained; what came of it is in {log}"
+    told = msgspec.json.decode(lines[-1])
+    served = ", ".join(told["promoted"]) or "none, counters go on"
+    against = "".join(f"; {kind}: {reason}" for kind, reason in told["refused"].items())
+    return f"models were trained on {told['ranker']['n_slates']:,} pages; serving now: {served}{against}"
+
+
+def pairs_above(settings: Settings) -> list[tuple[str, str]]:
+    """Return what environment and command line say of a home, as ``--set`` takes it: a trainer reads it by the same."""
+
+    def pairs(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        for name, value in table.items():
+            if isinstance(value, Mapping):
+                yield from pairs(f"{prefix}{name}.", value)
+            else:
+                yield f"{prefix}{name}", msgspec.json.encode(value).decode()  # which TOML reads alike
+
+    return [pair for layer in settings.layers_above for pair in pairs("", layer.table)]

@@ -5,7 +5,7 @@ A part of `millrace.app.wiring`, which gives all of it on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,12 +118,13 @@ def build_vectors(settings: Settings, state: FeedState, followers: SocialFollowe
     return vectors_for
 
 
-_OPENED: dict[tuple[tuple[tuple[Kind, Path], ...], str], HomeModels] = {}
+_OPENED: dict[Hashable, HomeModels] = {}
 
 
 def _opened_models(loader: HomeModelLoader, folders: dict[Kind, Path]) -> HomeModels:
     """Return the models of folders, opened once a process: simulations build their service anew every slice."""
-    key = (tuple(folders.items()), loader.schema)
+    written = (max((file.stat().st_mtime_ns for file in folder.iterdir()), default=0) for folder in folders.values())
+    key = (loader.settings, *folders.items(), *written)  # one that was trained anew is another one
     if key not in _OPENED:
         _OPENED[key] = loader.open(folders, {kind: str(folder) for kind, folder in folders.items()})
     return _OPENED[key]

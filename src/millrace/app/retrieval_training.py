@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from millrace.app.evaluation import moving
+from millrace.app.held_out import held_out
 from millrace.app.training import ShowProgress
 from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel.catalogue import catalogue_of
@@ -51,9 +51,9 @@ def train_home_retrieval(
     """Train the towers on samples, write them into a folder, and measure them on pages newer than they have seen."""
     from millrace.flywheel.train_retrieval import positives_of, tower_scores, train_retrieval
 
-    order = np.argsort(samples.now_ms, kind="stable")
-    n_test = max(int(len(samples) * training.validation_frac / 2), 1)
-    older, newest = samples.take(order[:-n_test]), order[-n_test:]
+    parts = held_out(samples, training.validation_frac)
+    older, newest = samples.take(parts.older), parts.newest
+    training = msgspec.structs.replace(training, validation_frac=parts.frac)
     with show_progress("training (steps)") as step:
         model, report = train_retrieval(older, training, folder=folder, sources=sources, on_progress=moving(step))
     catalogue, is_positive = catalogue_of(samples), positives_of(samples, training.positives)

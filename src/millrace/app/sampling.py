@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from millrace.app import wiring
@@ -54,9 +53,6 @@ def samples_as_of(
         raise StoreError(
             "samples", problem="the log holds no impressions of pages within the span", remedy="give more --hours"
         )
-    # What stands beside the labels as a baseline are the counters' predictions, whatever the home ranks by.
-    home = msgspec.structs.replace(settings.config.home, ranker="")
-    settings = replace(settings, config=msgspec.structs.replace(settings.config, home=home))
     samplers: list[_Sampler] = []
 
     def sampler_of(state: FeedState) -> Visit:

@@ -12,6 +12,7 @@ import numpy as np
 
 from millrace.app import wiring
 from millrace.app.evaluation import hear_log, moving
+from millrace.app.held_out import held_out
 from millrace.app.sampling import samples_as_of
 from millrace.app.settings import Settings
 from millrace.base.ids import IdHasher
@@ -114,15 +115,15 @@ def train_home_ranker(
     """Train the ranker on samples, write it into a folder, and measure it on slates newer than all it has seen."""
     from millrace.flywheel.train_ranker import predicted, train_ranker
 
-    order = np.argsort(samples.now_ms, kind="stable")
-    n_test = max(int(len(samples) * training.validation_frac / 2), 1)
-    older, newest = samples.take(order[:-n_test]), order[-n_test:]
+    parts = held_out(samples, training.validation_frac)
+    older, training = samples.take(parts.older), msgspec.structs.replace(training, validation_frac=parts.frac)
     with show_progress("training (steps)") as step:
         model, report = train_ranker(older, training, folder=folder, sources=sources, on_progress=moving(step))
-    rows = samples.rows_of(newest)
-    before = samples.rows_of(order[-2 * n_test : -n_test])
+    rows, before = samples.rows_of(parts.newest), samples.rows_of(parts.chosen_by)
     counters = calibrated(samples.baseline[rows], samples.baseline[before], samples.labels[before])
-    figures = head_figures(samples.labels[rows], predicted(model, samples, newest), counters, samples, report.positives)
+    figures = head_figures(
+        samples.labels[rows], predicted(model, samples, parts.newest), counters, samples, report.positives
+    )
     return TrainedRanker(
         folder=str(folder),
         n_slates=report.n_slates,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -14,10 +15,16 @@ from millrace.app.model_publishing import promote, publish
 from millrace.app.retrieval_training import TrainedRetrieval, train_home_retrieval
 from millrace.app.settings import Settings
 from millrace.app.training import HeadFigures, ShowProgress, TrainedRanker, home_samples, train_home_ranker
+from millrace.base.errors import SourceDataError
 from millrace.flywheel.sample_set import SampleSet
 from millrace.registry.manifest import Kind
 
 SERVED: Final = "served"
+
+MAX_AUC_LOST: Final = 0.02
+"""What a pre-ranker may lose of its ranker's AUC, in the mean over heads."""
+
+logger = logging.getLogger(__name__)
 
 
 class TrainedHome(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,21 +32,26 @@ class TrainedHome(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes
     ----------
+    retrieval
+        None if too little was liked to learn from.
     entropy_gain
         By how much the ranker's normalised entropy is lower than that of calibrated counters, in the mean over heads
         measured on pages it has never seen; above 0: it knows more.
     versions
         What was published, by kind.
-    is_promoted
-        Whether that serves now.
+    refused
+        Why a kind is not to serve, by kind.
+    promoted
+        Kinds that serve now.
     """
 
     ranker: TrainedRanker
-    retrieval: TrainedRetrieval
+    retrieval: TrainedRetrieval | None
     pre_ranker: Distilled
     entropy_gain: float
     versions: dict[Kind, str]
-    is_promoted: bool
+    refused: dict[Kind, str]
+    promoted: tuple[Kind, ...]
 
 
 def train_home(
@@ -52,9 +64,11 @@ def train_home(
     seed: int = 1,
     promotes: bool = False,
 ) -> TrainedHome:
-    """Train retrieval, ranker and pre-ranker of a home, publish them, and let them serve if the ranker is worth it.
+    """Train ranker, retrieval and pre-ranker of a home, publish each, and let serve those that are worth it.
 
-    A ranker that knows less than counters on pages newer than all it learned from is published, and never promoted.
+    Judged is on pages newer than all that a model learned from. A ranker must know more than counters; towers must
+    find more than what is popular; a pre-ranker may lose `MAX_AUC_LOST`, and serves with its ranker alone. What is not
+    worth it is published, and not promoted.
 
     Parameters
     ----------
@@ -72,6 +86,11 @@ def train_home(
         Of first weights and of the order of pages.
     promotes
         Whether the models are to serve.
+
+    Raises
+    ------
+    StoreError, SourceDataError
+        If the log holds too few pages to learn a ranker from.
     """
     from millrace.flywheel.train_pre_ranker import PreRankerTraining
     from millrace.flywheel.train_ranker import RankerTraining
@@ -82,30 +101,56 @@ def train_home(
     samples = home_samples(settings, show_progress, hours=hours)
     ranking = RankerTraining(trunk=preset(size), n_epochs=epochs, seed=seed)
     ranker = train_home_ranker(samples, ranking, folder / "ranker", show_progress)
+    versions: dict[Kind, str] = {}
+
+    def published(kind: Kind, training: msgspec.Struct, metrics: Mapping[str, float]) -> None:
+        served = folder / kind / SERVED
+        versions[kind] = publish(settings, kind, served, samples.meta, metrics=metrics, training=training).version
+
+    published("ranker", ranking, ranker_metrics(ranker))
     retrieving = RetrievalTraining(trunk=preset(size), seed=seed)
-    retrieval = train_home_retrieval(samples, retrieving, folder / "retrieval", show_progress)
+    retrieval: TrainedRetrieval | None = None
+    try:
+        retrieval = train_home_retrieval(samples, retrieving, folder / "retrieval", show_progress)
+        published("retrieval", retrieving, retrieval_metrics(retrieval))
+    except SourceDataError as error:  # a ranker needs no likes, towers do
+        logger.warning("no retrieval: %s", error)
     distilling = PreRankerTraining(seed=seed)
     candidates = home_candidates(settings, show_progress, from_ms=samples.meta.from_ms)
     pre_ranker = distil(samples, folder / "ranker", distilling, folder / "pre_ranker", show_progress, candidates)
-    trainings: dict[Kind, msgspec.Struct] = {"ranker": ranking, "retrieval": retrieving, "pre_ranker": distilling}
-    figures: dict[Kind, dict[str, float]] = {
-        "ranker": ranker_metrics(ranker),
-        "retrieval": retrieval_metrics(retrieval),
-        "pre_ranker": pre_ranker_metrics(pre_ranker),
-    }
-    versions = _published(settings, folder, samples, figures, trainings)
+    published("pre_ranker", distilling, pre_ranker_metrics(pre_ranker))
     gain = entropy_gain(ranker.held_out)
-    is_promoted = promotes and gain > 0.0
-    if is_promoted:
-        promote(settings, versions, f"trained on {ranker.n_slates:,} pages; entropy {gain:+.3f} against counters")
+    refused = reasons_against(gain, retrieval, pre_ranker)
+    worthy: dict[Kind, str] = {kind: version for kind, version in versions.items() if kind not in refused}
+    if promotes and worthy:
+        promote(settings, worthy, f"trained on {ranker.n_slates:,} pages; entropy {gain:+.3f} against counters")
     return TrainedHome(
         ranker=ranker,
         retrieval=retrieval,
         pre_ranker=pre_ranker,
         entropy_gain=gain,
         versions=versions,
-        is_promoted=is_promoted,
+        refused=refused,
+        promoted=tuple(worthy) if promotes else (),
     )
+
+
+def reasons_against(gain: float, retrieval: TrainedRetrieval | None, pre_ranker: Distilled) -> dict[Kind, str]:
+    """Return why models are not to serve, by kind; see `train_home`."""
+    reasons: dict[Kind, str] = {}
+    if gain <= 0.0:
+        reasons["ranker"] = f"knows no more than calibrated counters: entropy {gain:+.4f}"
+        reasons["pre_ranker"] = "its ranker does not serve"
+    elif pre_ranker.auc_lost > MAX_AUC_LOST:
+        reasons["pre_ranker"] = f"loses {pre_ranker.auc_lost:.3f} of its ranker's AUC, at most {MAX_AUC_LOST}"
+    if retrieval is None:
+        reasons["retrieval"] = "too little was liked to learn from"
+        return reasons
+    k = max(retrieval.held_out["towers"].at)
+    found, popular = (retrieval.held_out[name].at[k] for name in ("towers", "popularity"))
+    if found <= popular:
+        reasons["retrieval"] = f"finds {found:.3f} of what was wanted among {k}, what is popular {popular:.3f}"
+    return reasons
 
 
 def entropy_gain(heads: tuple[HeadFigures, ...]) -> float:
@@ -146,18 +191,3 @@ def let_serve(
     manifest = publish(settings, kind, folder / SERVED, samples.meta, metrics=metrics, training=training)
     promote(settings, {kind: manifest.version}, f"trained on {len(samples):,} pages")
     return manifest.version
-
-
-def _published(
-    settings: Settings,
-    folder: Path,
-    samples: SampleSet,
-    figures: Mapping[Kind, Mapping[str, float]],
-    trainings: Mapping[Kind, msgspec.Struct],
-) -> dict[Kind, str]:
-    found: dict[Kind, str] = {}
-    for kind, training in trainings.items():
-        served = folder / kind / SERVED
-        manifest = publish(settings, kind, served, samples.meta, metrics=figures[kind], training=training)
-        found[kind] = manifest.version
-    return found

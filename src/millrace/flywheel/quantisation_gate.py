@@ -72,6 +72,7 @@ def quantise(
         What may be lost.
     """
     bounds = bounds or QuantisationBounds()
+    (folder / VERDICT_FILE).unlink(missing_ok=True)  # no verdict of before is one on what is written now
     export_bytes(model.ranker, activation_ranges(model, samples, learned, folder, bounds.n_calibration_slates), folder)
     slates = held_out[-bounds.max_judged_slates :]
     plain, bytes_ = (OnnxRunner.open(folder, precision) for precision in ("fp32", "int8"))

@@ -232,8 +232,9 @@ def load_pre_ranker(folder: Path) -> tuple[PreRanker, PreRankerReport]:
 
 
 @torch.no_grad()
-def pre_predicted(model: PreRanker, samples: SampleSet, slates: Int64Array, device: str = "cpu") -> Float32Array:
+def pre_predicted(model: PreRanker, samples: SampleSet, slates: Int64Array) -> Float32Array:
     """Return the predictions for the rows of some slates, in the order of `SampleSet.rows_of`, (n, n_actions)."""
+    device = str(next(model.parameters()).device)
     parts = [model.linked(logits).cpu().numpy() for _, logits in _walk(model, samples, slates, device)]
     return np.concatenate(parts) if parts else np.empty((0, len(samples.meta.actions)), dtype=np.float32)
 

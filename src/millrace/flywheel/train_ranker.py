@@ -248,9 +248,10 @@ def load_ranker(folder: Path) -> tuple[LearnedRanker, RankerReport]:
 
 @torch.no_grad()
 def predicted(
-    model: LearnedRanker, samples: SampleSet, slates: np.ndarray[Any, np.dtype[np.int64]], device: str = "cpu"
+    model: LearnedRanker, samples: SampleSet, slates: np.ndarray[Any, np.dtype[np.int64]]
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return the predictions for the rows of some slates, in the order of `SampleSet.rows_of`, (n, n_actions)."""
+    device = str(model.ranker.head.weight.device)
     parts = [model.ranker.linked(logits).float().cpu() for logits, _ in _walk(model, samples, slates, device)]
     if not parts:
         return np.empty((0, len(samples.meta.actions)), dtype=np.float32)

@@ -218,6 +218,8 @@ class Batcher(Generic[Q, A]):
     def _run_batch(self, batch: list[_Waiting[Q, A]]) -> None:
         try:
             answers = self._run([waiting.request for waiting in batch])
+            if len(answers) != len(batch):
+                raise RuntimeError(f"{len(answers)} answers to {len(batch)} requests")
             for waiting, answer in zip(batch, answers, strict=True):
                 waiting.future.set_result(answer)
         except Exception as error:

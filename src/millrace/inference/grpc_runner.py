@@ -271,8 +271,8 @@ class GrpcRunner:
                     break
                 try:
                     answer = self._called(self._calls[name][at], self._addresses[at], data, left_s)
-                except _UnreachableError as error:
-                    failed = error
+                except (_UnreachableError, NotReadyError) as error:
+                    failed = error  # gone, full, or without this model: the next one may do
                     continue
                 self._breaker.hear(is_failure=False)
                 return answer

@@ -47,7 +47,7 @@ def own_social_vectors(folder: Path, digest: str) -> SocialVectors | None:
     Parameters
     ----------
     folder
-        The model's, or one where `millrace.features.social_refresh` wrote newer vectors of the same encoder.
+        The model's, or one where `millrace.app.social_refresh` wrote newer vectors of the same encoder.
     digest
         What the model's config says of the encoder; empty: it reads none.
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from onnxruntime import InferenceSession
 
-from millrace.base.errors import ConfigError, SchemaError
+from millrace.base.errors import ConfigError, SchemaError, StoreError
 from millrace.base.ids import Int64Array
 from millrace.content.ngrams import MAX_TOKENS, UInt16Array
 from millrace.content.semantic_ids import Codebooks
@@ -158,9 +158,22 @@ class RetrievalModel:
         return out
 
     def warm(self) -> None:
-        """Run both towers once, so that no request pays for the first time."""
-        self.viewer(_nobody(self.config), _no_tokens)
+        """Run the viewers' tower once, so that no request pays for the first time.
+
+        Raises
+        ------
+        StoreError
+            If its vector is not finite.
+        """
+        found = self.viewer(_nobody(self.config), _no_tokens)
         self._remembered.clear()
+        if not np.isfinite(found).all():
+            raise StoreError(
+                "retrieval towers",
+                value=self.version,
+                problem="give vectors that are not finite",
+                remedy="train them anew: millrace train retrieval",
+            )
 
     def close(self) -> None:
         """Nothing to give back: sessions end with their last reference."""

@@ -98,7 +98,7 @@ class RankRunner(Protocol):
         ----------
         candidates
             Shape (batch, n_candidates, scored_width), float32: what depends on the post alone, projected
-            (`millrace.inference.projection`), then the dense fields. No candidates are fine.
+            (`millrace.inference.content_cache.projected`), then the dense fields. No candidates are fine.
         encoded
             As many viewers, of `encode` of the same version.
 

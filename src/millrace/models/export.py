@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from millrace.base.atomic_file import replacing
 from millrace.models.onnx_graph import Float32Array, save
 from millrace.models.products import Ranges
 from millrace.models.ranker import Ranker
@@ -66,7 +67,9 @@ def export_tables(tables: Tables, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     names = ("tokens", "posts", "authors", "languages", *(("sids",) if tables.sids.num_embeddings > 1 else ()))
     for name in names:
-        np.save(folder / f"{name}.npy", getattr(tables, name).weight.detach().float().cpu().numpy())
+        # Not over the old one: a process that has it mapped goes on with what it mapped.
+        with replacing(folder / f"{name}.npy") as file:
+            np.save(file, getattr(tables, name).weight.detach().float().cpu().numpy())
 
 
 def served_weights(ranker: Ranker) -> dict[str, Float32Array]:

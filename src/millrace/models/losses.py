@@ -79,8 +79,8 @@ def distillation_losses(
     # Labels of rows that have none are never looked at: whatever they hold, NaN even, is taken for 0.
     real = _losses(logits, torch.where(has_labels[:, None], labels, 0.0), continuous)
     losses = share * soft + (1.0 - share) * real
-    n = (weights > 0).sum().clamp(min=1)
-    return (losses * weights[:, None]).sum(dim=0) / n
+    # By the weights' sum: rows of sampled requests weigh ten times and more, and so would steps that hold some.
+    return (losses * weights[:, None]).sum(dim=0) / weights.sum().clamp(min=1e-9)
 
 
 def _losses(logits: Tensor, labels: Tensor, continuous: int) -> Tensor:

@@ -93,6 +93,8 @@ def demo(
     learning = learns and lives and can_learn() and not wiring.build_registry(settings).serving()
     if learning:
         console.print("[dim]models are trained meanwhile (some minutes) and take over from counters when ready[/]")
+    elif learns and lives and not can_learn():
+        console.print("[dim]counters rank; with pip install 'millrace\\[train]' models are trained and take over[/]")
 
     def teach(lifeline: Lifeline) -> None:
         learn(settings, lifeline)

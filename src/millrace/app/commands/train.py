@@ -41,8 +41,10 @@ def train(
 ) -> None:
     """Train models on what the log says: all that the home feed is made with, or one of them by name.
 
-    Without a name: retrieval, ranker and, distilled from it, pre-ranker, from one reading of the log, published in
-    the registry. Needs the extra: millrace[train]. Works with and without a running server.
+    Without a name: ranker, retrieval and, distilled from the ranker, pre-ranker, from one reading of the log, published
+    in the registry. With --promote those serve that are worth it: a ranker that knows more than counters, towers that
+    find more than what is popular, a pre-ranker that says about what its ranker says. Needs the extra: millrace[train].
+    Works with and without a running server.
 
     Example: millrace train --promote
     """
@@ -58,16 +60,19 @@ def train(
         print_json(trained)
         return
     _show_ranker(trained.ranker)
-    print_table(
-        "what viewers wanted on the newest pages, among the nearest",
-        ("retriever", "wanted", "at 100", "at 500"),
-        [
-            (name, found.n, f"{found.at[100]:.3f}", f"{found.at[500]:.3f}")
-            for name, found in trained.retrieval.held_out.items()
-        ],
-    )
+    if trained.retrieval is not None:
+        print_table(
+            "what viewers wanted on the newest pages, among the nearest",
+            ("retriever", "wanted", "at 100", "at 500"),
+            [
+                (name, found.n, f"{found.at[100]:.3f}", f"{found.at[500]:.3f}")
+                for name, found in trained.retrieval.held_out.items()
+            ],
+        )
     named = ", ".join(f"{kind} {version}" for kind, version in trained.versions.items())
-    served = "they serve now" if trained.is_promoted else "not promoted: `millrace models promote`"
+    served = f"serving now: {', '.join(trained.promoted)}" if trained.promoted else "none of them serves"
+    for kind, reason in trained.refused.items():
+        notes().print(f"{kind}: {reason}", soft_wrap=True)
     notes().print(
         f"entropy {trained.entropy_gain:+.4f} against counters; pre-ranker {trained.pre_ranker.speed_up:.1f} times as "
         f"fast, AUC lost {trained.pre_ranker.auc_lost:.4f}; published {named}; {served}",
