@@ -12,13 +12,12 @@ from millrace.base.actions import Action
 from millrace.base.errors import ConfigError, SourceDataError
 from millrace.flywheel.catalogue import catalogue_of
 from millrace.flywheel.checkpointing import CHECKPOINT_NAME
+from millrace.flywheel.tower_vectors import post_vectors, viewer_vectors
 from millrace.flywheel.train_retrieval import (
     RetrievalTraining,
     load_retrieval,
     positives_of,
-    post_vectors,
     train_retrieval,
-    viewer_vectors,
 )
 from millrace.models.config import TableConfig, TrunkConfig
 from millrace.testing.sample_builders import planted_samples

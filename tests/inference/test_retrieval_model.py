@@ -22,7 +22,7 @@ from millrace.features.encoding.vector_inputs import VectorInputs
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.flywheel.catalogue import catalogue_of
 from millrace.flywheel.sample_set import SampleSet
-from millrace.flywheel.train_retrieval import post_vectors, viewer_vectors
+from millrace.flywheel.tower_vectors import post_vectors, viewer_vectors
 from millrace.inference.retrieval_model import MAX_REMEMBERED, RetrievalModel
 from millrace.models.export import export_tables
 from millrace.models.retrieval import LearnedRetrieval

@@ -49,7 +49,8 @@ def train_home_retrieval(
     sources: VectorSources | None = None,
 ) -> TrainedRetrieval:
     """Train the towers on samples, write them into a folder, and measure them on pages newer than they have seen."""
-    from millrace.flywheel.train_retrieval import positives_of, tower_scores, train_retrieval
+    from millrace.flywheel.tower_vectors import tower_scores
+    from millrace.flywheel.train_retrieval import positives_of, train_retrieval
 
     parts = held_out(samples, training.validation_frac)
     older, newest = samples.take(parts.older), parts.newest

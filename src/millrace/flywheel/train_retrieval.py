@@ -8,10 +8,10 @@ and ends, on a CPU, with the same bytes.
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 import numpy as np
@@ -26,25 +26,24 @@ from millrace.base.ids import Int64Array
 from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel.catalogue import BoolArray, Catalogue, catalogue_of, is_content_row
 from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
-from millrace.flywheel.ranker_batches import ranker_batch
-from millrace.flywheel.recall import Recall, Scores, held_out_ranks, recall_of, shown_before
+from millrace.flywheel.optimisers import Optimisers
+from millrace.flywheel.recall import Recall, held_out_ranks, recall_of, shown_before
 from millrace.flywheel.retrieval_batches import (
     BatchMaker,
     RetrievalBatch,
     assembled_posts,
     assembled_viewers,
-    post_batch,
 )
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.sample_vectors import SampleVectors, sized
 from millrace.flywheel.topic_tokens import topic_tokens
+from millrace.flywheel.tower_vectors import tower_scores
 from millrace.flywheel.training_log import TrainingLog
 from millrace.models.config import PRESETS, TrunkConfig
 from millrace.models.export import export_tables
 from millrace.models.retrieval import LearnedRetrieval, sampled_softmax
 from millrace.models.retrieval_config import COLD, PostPart, RetrievalConfig
 from millrace.models.retrieval_export import export_retrieval
-from millrace.models.tables import RowwiseAdaGrad
 
 MODEL_NAME: Final = "model.pt"
 REPORT_NAME: Final = "report.json"
@@ -66,7 +65,6 @@ POSITIVES: Final = (
 """What counts as wanting a post, unless it was disliked as well."""
 
 _HOUR_MS: Final = 3_600_000
-_AT_ONCE: Final = 256
 _DISLIKES: Final = ("not_interested", "mute_author", "block_author", "report")
 
 
@@ -205,10 +203,6 @@ def train_retrieval(
     if config.has_fixed_texts:
         begin_with_texts(model, samples, config.seed)
     model = model.to(device)
-    dense = torch.optim.AdamW(model.dense_parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    tables = RowwiseAdaGrad(
-        [table for table in model.tables.parameters() if table.requires_grad], config.table_learning_rate
-    )
     max_age_ms = int(config.max_age_h * _HOUR_MS)
     batches = BatchMaker(
         samples,
@@ -225,32 +219,24 @@ def train_retrieval(
     per_epoch = max(len(learned) // config.n_slates, 1)
     n_steps = max(round(per_epoch * config.n_epochs), 1)
     folder.mkdir(parents=True, exist_ok=True)
-    state = Checkpoint(
-        folder / CHECKPOINT_NAME, _stamp(samples, config, retrieval), model, {"dense": dense, "tables": tables}
-    )
+    learned_tables = [table for table in model.tables.parameters() if table.requires_grad]
+    optimisers = Optimisers(model.dense_parameters(), learned_tables, config, n_steps)
+    stamp = _stamp(samples, config, retrieval)
+    state = Checkpoint(folder / CHECKPOINT_NAME, stamp, model, optimisers.by_name)
     state.restore(device)
     found = Recall(n=0, n_live=0.0, at={}, n_cold=0, cold_at={})
     with TrainingLog(folder, state.step) as log:
         losses: list[float] = []
         for step in range(state.step, n_steps):
             batch = _drawn(samples, batches, learned, config, step, per_epoch).to(device)
-            for group in dense.param_groups:
-                group["lr"] = config.learning_rate * _pace(step, n_steps, config)
-            for group in tables.param_groups:
-                group["lr"] = config.table_learning_rate * _pace(step, n_steps, config)
             with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
                 loss = _loss(model, batch, config)
-            dense.zero_grad(set_to_none=True)
-            tables.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(model.dense_parameters(), config.max_norm)
-            if bool(torch.isfinite(norm)):  # a step that is not finite would never be forgotten
-                dense.step()
-                tables.step()
+            optimisers.take(step, loss)
             losses.append(float(loss.detach()))
             done = step + 1
             if done % config.report_every == 0 or done == n_steps:
-                found = held_out_recall(model, samples, catalogue, is_positive, held_out, config, vectors)
+                with _as_served(model, config):
+                    found = held_out_recall(model, samples, catalogue, is_positive, held_out, config, vectors)
                 state.keep(done, -found.at[config.recall_at])
                 log.write(done, {"loss": float(np.mean(losses)), **_told(found, model)})
                 losses.clear()
@@ -393,44 +379,16 @@ def held_out_recall(
     return recall_of(places, n_live, shown_before(samples, rows), cutoffs)
 
 
-@torch.no_grad()
-def tower_scores(
-    model: LearnedRetrieval, samples: SampleSet, catalogue: Catalogue, vectors: SampleVectors | None = None
-) -> Scores:
-    """Return the towers as a retriever over a catalogue, whose posts are encoded now; ``vectors`` are the samples'."""
-    vectors = vectors or SampleVectors(samples, model.sources)
-    posts = post_vectors(model, samples, catalogue, vectors)
-    return lambda slates: viewer_vectors(model, samples, slates, vectors) @ posts.T
-
-
-@torch.no_grad()
-def post_vectors(
-    model: LearnedRetrieval, samples: SampleSet, catalogue: Catalogue, vectors: SampleVectors | None = None
-) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return the vectors of all posts of a catalogue, shape (P, width)."""
-    vectors = vectors or SampleVectors(samples, model.sources)
-    device = str(model.log_temperature.device)
-    parts = []
-    for first in range(0, len(catalogue), 4 * _AT_ONCE):
-        some = np.arange(first, min(first + 4 * _AT_ONCE, len(catalogue)))
-        batch = post_batch(samples, catalogue, some, model.config, vectors).to(device)
-        parts.append(model.posts(assembled_posts(batch, model.tables)).float().cpu())
-    return torch.cat(parts).numpy() if parts else np.empty((0, model.config.width), dtype=np.float32)
-
-
-@torch.no_grad()
-def viewer_vectors(
-    model: LearnedRetrieval, samples: SampleSet, slates: Int64Array, vectors: SampleVectors | None = None
-) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return the vectors of the viewers of some slates, as they were then, shape (n, width)."""
-    vectors = vectors or SampleVectors(samples, model.sources)
-    device = str(model.log_temperature.device)
-    parts = []
-    for first in range(0, len(slates), _AT_ONCE):
-        batch = ranker_batch(samples, slates[first : first + _AT_ONCE], model.config.inputs, None, vectors).to(device)
-        inputs = assembled_viewers(batch, model.tables)
-        parts.append(model.encode_viewers(*inputs).float().cpu())
-    return torch.cat(parts).numpy() if parts else np.empty((0, model.config.width), dtype=np.float32)
+@contextmanager
+def _as_served(model: LearnedRetrieval, config: RetrievalTraining) -> Iterator[None]:
+    """Let towers read what they will read when they serve: weights are chosen by that."""
+    reads = model.config.reads
+    if config.is_author_debiased:
+        model.leave_out("author")
+    try:
+        yield
+    finally:
+        model.read(reads)
 
 
 def _drawn(
@@ -472,15 +430,6 @@ def _told(found: Recall, model: LearnedRetrieval) -> dict[str, float]:
     recall = {f"validation/recall{k}": value for k, value in found.at.items()}
     cold = {f"validation/cold{k}": value for k, value in found.cold_at.items()}
     return {**recall, **cold, "temperature": float(model.temperature().detach())}
-
-
-def _pace(step: int, n_steps: int, config: RetrievalTraining) -> float:
-    """Return the share of the learning rate: a linear warm-up, then half a cosine down to nothing, or no change."""
-    if step < config.n_warm_up:
-        return (step + 1) / config.n_warm_up
-    if config.schedule == "constant":
-        return 1.0
-    return 0.5 * (1.0 + math.cos(math.pi * (step - config.n_warm_up) / max(n_steps - config.n_warm_up, 1)))
 
 
 def _stamp(samples: SampleSet, config: RetrievalTraining, retrieval: RetrievalConfig) -> str:

@@ -148,7 +148,11 @@ class LearnedRetrieval(nn.Module):
 
     def leave_out(self, part: PostPart) -> None:
         """Read a part of posts no more, from now on and as exported; what was learned of the rest stays."""
-        self.config = replace(self.config, reads=tuple(read for read in self.config.reads if read != part))
+        self.read(tuple(read for read in self.config.reads if read != part))
+
+    def read(self, parts: tuple[PostPart, ...]) -> None:
+        """Read these parts of posts from now on, and as exported."""
+        self.config = replace(self.config, reads=parts)
         self.viewers.config = self.config
         for tower, read in ((self.viewers, self.config.read_of_history()), (self.posts, self.config.read_of_post())):
             tower.is_read.copy_(torch.tensor(read, dtype=torch.float32))
