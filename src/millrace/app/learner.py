@@ -6,9 +6,12 @@ the server, and what it leaves behind goes with it.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.util
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,6 +27,7 @@ from millrace.app.settings import HOME_VARIABLE, Settings
 _NICENESS: Final = 15
 _LOG_NAME: Final = "training.log"
 _CHECK_S: Final = 0.5
+_PR_SET_PDEATHSIG: Final = 1
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +59,7 @@ def _train(settings: Settings, lifeline: Lifeline) -> None:
             env={**os.environ, **threads, "OMP_WAIT_POLICY": "passive", HOME_VARIABLE: str(settings.home)},
             stdout=log,
             stderr=subprocess.STDOUT,
-            preexec_fn=lambda: os.nice(_NICENESS),
+            preexec_fn=_be_a_trainer,
         )
         try:
             while trainer.poll() is None and not lifeline.should_stop():
@@ -70,6 +74,13 @@ def _train(settings: Settings, lifeline: Lifeline) -> None:
         logger.warning("the first models could not be trained (%s tells why): counters rank", log.name)
         return
     logger.warning("%s", outcome(settings.run_dir / _LOG_NAME))  # of the level that is shown: somebody waits for it
+
+
+def _be_a_trainer() -> None:
+    """Leave the cores to the server, and end with the learner, even one that is killed (Linux can)."""
+    os.nice(_NICENESS)
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def outcome(log: Path) -> str:

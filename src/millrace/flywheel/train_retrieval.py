@@ -417,7 +417,8 @@ def _drawn(
 def _loss(model: LearnedRetrieval, batch: RetrievalBatch, config: RetrievalTraining) -> Tensor:
     viewers = model.encode_viewers(*assembled_viewers(batch.viewers, model.tables))
     posts = model.posts(assembled_posts(batch.posts, model.tables))
-    scores = (viewers @ posts.T)[batch.slate_of] / model.temperature()
+    with torch.autocast(viewers.device.type, enabled=False):  # over the temperature, a bfloat16 is off by tenths
+        scores = (viewers.float() @ posts.float().T)[batch.slate_of] / model.temperature()
     loss = sampled_softmax(scores, batch.targets, config.log_q_scale * batch.log_q, batch.is_masked, batch.weights)
     if config.page_weight == 0.0:
         return loss
