@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from prometheus_client import generate_latest
 
-pytest.importorskip("grpc", reason="grpcio is not installed: pip install 'millrace[grpc]'")
-pytest.importorskip("torch", reason="torch is not installed: pip install 'millrace[train]'")
+pytest.importorskip("grpc", reason="grpcio is not installed: pip install '.[grpc]'")
+pytest.importorskip("torch", reason="torch is not installed: pip install '.[train]'")
 
 from millrace.app import cli
 from millrace.app.rank_metrics import RankMetrics

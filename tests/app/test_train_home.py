@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from millrace.app import cli
+from millrace.app.entropy_gain import EntropyGain, entropy_gain
 from millrace.app.training_all import MAX_AUC_LOST, reasons_against
 
 
@@ -26,15 +29,35 @@ def student(auc_lost: float) -> Any:
 
 
 def test_what_is_worth_it_serves() -> None:
-    assert reasons_against(0.01, towers(0.5, 0.4), student(MAX_AUC_LOST)) == {}
+    assert reasons_against(EntropyGain(0.01, 0.001), towers(0.5, 0.4), student(MAX_AUC_LOST)) == {}
 
 
 def test_each_kind_is_refused_for_its_own_reason_and_a_pre_ranker_with_its_ranker() -> None:
-    refused = reasons_against(0.0, towers(0.4, 0.4), student(0.0))
+    refused = reasons_against(EntropyGain(0.01, -0.001), towers(0.4, 0.4), student(0.0))
     assert set(refused) == {"ranker", "pre_ranker", "retrieval"}
-    assert "no more than calibrated counters" in refused["ranker"]
+    assert (
+        "not sure to know more than calibrated counters: entropy lower by 0.0100, perhaps -0.0010" in refused["ranker"]
+    )
     assert "finds 0.400" in refused["retrieval"]
-    assert set(reasons_against(0.01, None, student(0.5))) == {"pre_ranker", "retrieval"}
+    assert set(reasons_against(EntropyGain(0.01, 0.001), None, student(0.5))) == {"pre_ranker", "retrieval"}
+
+
+def test_what_a_ranker_knows_beyond_counters_is_sure_or_may_be_chance() -> None:
+    rng = np.random.default_rng(1)
+    pages = np.repeat(np.arange(400), 5)
+    truth = np.where(rng.random(2_000) < 0.5, 0.7, 0.1)
+    labels = (rng.random(2_000) < truth)[:, None].astype(np.float32)
+    counters = np.full((2_000, 1), labels.mean())
+    knowing = entropy_gain(labels, truth[:, None], counters, pages, [0])
+    assert 0.0 < knowing.low < knowing.value < 1.0
+    guessing = entropy_gain(
+        labels, np.clip(counters + rng.normal(0, 0.01, counters.shape), 0.01, 0.99), counters, pages, [0]
+    )
+    assert guessing.low < 0.0
+    # The truth on a few pages may be chance; of one page nothing can be said.
+    assert entropy_gain(labels[:10], truth[:10, None], counters[:10], pages[:10], [0]).low < knowing.low
+    assert entropy_gain(labels[:5], truth[:5, None], counters[:5], pages[:5], [0]).low == -math.inf
+    assert entropy_gain(labels, truth[:, None], counters, pages, []).value == 0.0
 
 
 @pytest.mark.slow

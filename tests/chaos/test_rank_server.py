@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("grpc", reason="grpcio is not installed: pip install 'millrace[grpc]'")
-pytest.importorskip("torch", reason="torch is not installed: pip install 'millrace[train]'")
+pytest.importorskip("grpc", reason="grpcio is not installed: pip install '.[grpc]'")
+pytest.importorskip("torch", reason="torch is not installed: pip install '.[train]'")
 
 from millrace.base.errors import DeadlineExceeded, MillraceError, NotReadyError
 from millrace.inference.grpc_runner import GrpcRunner

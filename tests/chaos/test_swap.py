@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="torch is not installed: pip install 'millrace[train]'")
+pytest.importorskip("torch", reason="torch is not installed: pip install '.[train]'")
 
 from millrace.app import wiring
 from millrace.app.model_publishing import promote

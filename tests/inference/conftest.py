@@ -11,8 +11,8 @@ from millrace.testing.rank_runner_contract import small_config
 
 @pytest.fixture(scope="session")
 def ranker_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'millrace[train]'")
-    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'millrace[train]'")
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[train]'")
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install '.[train]'")
     from millrace.models.export import export_ranker
     from millrace.models.ranker import Ranker
 

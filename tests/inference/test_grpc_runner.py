@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
-pytest.importorskip("grpc", reason="grpcio is not installed: pip install 'millrace[grpc]'")
+pytest.importorskip("grpc", reason="grpcio is not installed: pip install '.[grpc]'")
 
 import grpc
 

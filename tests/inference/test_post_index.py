@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("torch", reason="torch is not installed: pip install 'millrace[train]'")
-pytest.importorskip("onnx", reason="onnx is not installed: pip install 'millrace[train]'")
+pytest.importorskip("torch", reason="torch is not installed: pip install '.[train]'")
+pytest.importorskip("onnx", reason="onnx is not installed: pip install '.[train]'")
 
 from millrace.base.ids import IdKind
 from millrace.events.envelope import AnyEvent

@@ -342,7 +342,7 @@ def _models(settings: Settings, clock: Clock) -> Iterator[Finding]:
     registry = wiring.build_registry(settings)
     pointer = registry.pointer()
     if pointer is None:
-        yield Finding("models", "ok", "none: counters rank (millrace train ranker --promote)")
+        yield Finding("models", "ok", "none: counters rank (millrace train --promote)")
         return
     loader = wiring.build_model_loader(settings)
     for lane in sorted(pointer.lanes):

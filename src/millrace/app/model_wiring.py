@@ -123,8 +123,9 @@ _OPENED: dict[Hashable, HomeModels] = {}
 
 def _opened_models(loader: HomeModelLoader, folders: dict[Kind, Path]) -> HomeModels:
     """Return the models of folders, opened once a process: simulations build their service anew every slice."""
-    written = (max((file.stat().st_mtime_ns for file in folder.iterdir()), default=0) for folder in folders.values())
-    key = (loader.settings, *folders.items(), *written)  # one that was trained anew is another one
+    files = [file for folder in folders.values() if folder.is_dir() for file in folder.iterdir()]
+    written = max((file.stat().st_mtime_ns for file in files), default=0)
+    key = (loader.settings, *folders.items(), written)  # one that was trained anew is another one
     if key not in _OPENED:
         _OPENED[key] = loader.open(folders, {kind: str(folder) for kind, folder in folders.items()})
     return _OPENED[key]

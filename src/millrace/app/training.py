@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from millrace.app import wiring
+from millrace.app.entropy_gain import EntropyGain, entropy_gain
 from millrace.app.evaluation import hear_log, moving
 from millrace.app.held_out import held_out
 from millrace.app.sampling import samples_as_of
@@ -63,6 +64,8 @@ class TrainedRanker(msgspec.Struct, frozen=True, kw_only=True):
     held_out
         The newest slates: the weights were chosen by their loss, and heads calibrated on the older half of them; the
         figures are of the newer half.
+    gain
+        Over calibrated counters, on the newer half.
     """
 
     folder: str
@@ -72,6 +75,7 @@ class TrainedRanker(msgspec.Struct, frozen=True, kw_only=True):
     n_steps: int
     validation_loss: float
     held_out: tuple[HeadFigures, ...]
+    gain: EntropyGain
 
 
 def home_samples(
@@ -121,9 +125,9 @@ def train_home_ranker(
         model, report = train_ranker(older, training, folder=folder, sources=sources, on_progress=moving(step))
     rows, before = samples.rows_of(parts.newest), samples.rows_of(parts.chosen_by)
     counters = calibrated(samples.baseline[rows], samples.baseline[before], samples.labels[before])
-    figures = head_figures(
-        samples.labels[rows], predicted(model, samples, parts.newest), counters, samples, report.positives
-    )
+    labels, probs = samples.labels[rows], predicted(model, samples, parts.newest)
+    figures = head_figures(labels, probs, counters, samples, report.positives)
+    heads = [samples.meta.actions.index(head.action) for head in figures]
     return TrainedRanker(
         folder=str(folder),
         n_slates=report.n_slates,
@@ -132,6 +136,7 @@ def train_home_ranker(
         n_steps=report.n_steps,
         validation_loss=report.validation_loss,
         held_out=figures,
+        gain=entropy_gain(labels, probs, counters, samples.slate_of[rows], heads),
     )
 
 

@@ -10,11 +10,12 @@ from typing import Final
 import msgspec
 
 from millrace.app.distilling import Distilled, distil
+from millrace.app.entropy_gain import EntropyGain
 from millrace.app.lessons import home_candidates
 from millrace.app.model_publishing import promote, publish
 from millrace.app.retrieval_training import TrainedRetrieval, train_home_retrieval
 from millrace.app.settings import Settings
-from millrace.app.training import HeadFigures, ShowProgress, TrainedRanker, home_samples, train_home_ranker
+from millrace.app.training import ShowProgress, TrainedRanker, home_samples, train_home_ranker
 from millrace.base.errors import SourceDataError
 from millrace.flywheel.sample_set import SampleSet
 from millrace.registry.manifest import Kind
@@ -119,8 +120,8 @@ def train_home(
     candidates = home_candidates(settings, show_progress, from_ms=samples.meta.from_ms)
     pre_ranker = distil(samples, folder / "ranker", distilling, folder / "pre_ranker", show_progress, candidates)
     published("pre_ranker", distilling, pre_ranker_metrics(pre_ranker))
-    gain = entropy_gain(ranker.held_out)
-    refused = reasons_against(gain, retrieval, pre_ranker)
+    gain = ranker.gain.value
+    refused = reasons_against(ranker.gain, retrieval, pre_ranker)
     worthy: dict[Kind, str] = {kind: version for kind, version in versions.items() if kind not in refused}
     if promotes and worthy:
         promote(settings, worthy, f"trained on {ranker.n_slates:,} pages; entropy {gain:+.3f} against counters")
@@ -135,11 +136,14 @@ def train_home(
     )
 
 
-def reasons_against(gain: float, retrieval: TrainedRetrieval | None, pre_ranker: Distilled) -> dict[Kind, str]:
+def reasons_against(gain: EntropyGain, retrieval: TrainedRetrieval | None, pre_ranker: Distilled) -> dict[Kind, str]:
     """Return why models are not to serve, by kind; see `train_home`."""
     reasons: dict[Kind, str] = {}
-    if gain <= 0.0:
-        reasons["ranker"] = f"knows no more than calibrated counters: entropy {gain:+.4f}"
+    if not gain.low > 0.0:
+        reasons["ranker"] = (
+            f"is not sure to know more than calibrated counters: entropy lower by {gain.value:.4f}, "
+            f"perhaps {gain.low:.4f}"
+        )
         reasons["pre_ranker"] = "its ranker does not serve"
     elif pre_ranker.auc_lost > MAX_AUC_LOST:
         reasons["pre_ranker"] = f"loses {pre_ranker.auc_lost:.3f} of its ranker's AUC, at most {MAX_AUC_LOST}"
@@ -153,15 +157,13 @@ def reasons_against(gain: float, retrieval: TrainedRetrieval | None, pre_ranker:
     return reasons
 
 
-def entropy_gain(heads: tuple[HeadFigures, ...]) -> float:
-    """Return by how much the normalised entropy is lower than the counters', in the mean over heads; 0 for none."""
-    gains = [head.counters_normalised_entropy - head.normalised_entropy for head in heads]
-    return sum(gains) / len(gains) if gains else 0.0
-
-
 def ranker_metrics(trained: TrainedRanker) -> dict[str, float]:
     """Return a ranker's figures as a manifest keeps them."""
-    found = {"validation_loss": trained.validation_loss, "entropy_gain": entropy_gain(trained.held_out)}
+    found = {
+        "validation_loss": trained.validation_loss,
+        "entropy_gain": trained.gain.value,
+        "entropy_gain_low": trained.gain.low,
+    }
     for head in trained.held_out:
         found[f"auc/{head.action}"] = head.auc
         found[f"normalised_entropy/{head.action}"] = head.normalised_entropy

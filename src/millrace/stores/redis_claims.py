@@ -150,7 +150,7 @@ class RedisClaims:
                 "claims in redis",
                 value=without_secrets(url),
                 problem="the redis package is not installed",
-                remedy="pip install 'millrace[redis]'",
+                remedy="pip install '.[redis]'",
             ) from error
         self._shown_url = without_secrets(url) if "://" in url else "***"
         self._prefix = prefix

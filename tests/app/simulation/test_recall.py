@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="torch is not installed: pip install 'millrace[train]'")
-pytest.importorskip("onnx", reason="onnx is not installed: pip install 'millrace[train]'")
+pytest.importorskip("torch", reason="torch is not installed: pip install '.[train]'")
+pytest.importorskip("onnx", reason="onnx is not installed: pip install '.[train]'")
 
 from millrace.app import cli
 from millrace.app.simulation.run import RunSpec, run

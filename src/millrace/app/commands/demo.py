@@ -89,12 +89,12 @@ def demo(
         else:
             console.print(f"\n{_life_words(settings, speed)} [dim]Ctrl-C ends it.[/]")
 
-    console.print("[dim]starting the server …[/]")
+    console.print("[dim]starting the server (the first start compiles, for some minutes on a slow machine) …[/]")
     learning = learns and lives and can_learn() and not wiring.build_registry(settings).serving()
     if learning:
         console.print("[dim]models are trained meanwhile (some minutes) and take over from counters when ready[/]")
     elif learns and lives and not can_learn():
-        console.print("[dim]counters rank; with pip install 'millrace\\[train]' models are trained and take over[/]")
+        console.print("[dim]counters rank; with pip install '.\\[train]' models are trained and take over[/]")
 
     def teach(lifeline: Lifeline) -> None:
         learn(settings, lifeline)

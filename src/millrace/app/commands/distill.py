@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 OutOption = Annotated[
     Path | None,
-    typer.Option(help="Folder of the pre-ranker; default: training/pre_ranker in the home.", show_default=False),
+    typer.Option(help="Folder of the pre-ranker; default: data/training/pre_ranker in the home.", show_default=False),
 ]
 RankerOption = Annotated[
     Path | None,
-    typer.Option(help="Folder of the trained ranker; default: training/ranker in the home.", show_default=False),
+    typer.Option(help="Folder of the trained ranker; default: data/training/ranker in the home.", show_default=False),
 ]
 HoursOption = Annotated[
     float | None,
@@ -57,7 +57,7 @@ def distill(
     """Distil a trained ranker into a pre-ranker: what it says of posts, learned by a light network.
 
     The ranker is asked about every page of the log, as of its moment, and about all candidates of the requests
-    that were logged whole (CandidatesLogged, [home] logs_features); the pre-ranker learns to say the same, and from
+    that were logged whole (CandidatesLogged; home.logs_features); the pre-ranker learns to say the same, and from
     what came of each post that was seen. The newest tenth of the pages is held out: the weights and the
     calibration are chosen on its older half, the figures are of its newer half. A run that is interrupted goes on
     where it was.
@@ -70,7 +70,7 @@ def distill(
 
     if importlib.util.find_spec("torch") is None:
         raise ConfigError(
-            "training", value="torch", problem="not installed", remedy="pip install 'millrace[train]', or make setup"
+            "training", value="torch", problem="not installed", remedy="pip install '.[train]', or make setup"
         )
     from millrace.app.commands.printing import print_json, progress
     from millrace.app.distilling import distil

@@ -41,7 +41,7 @@ def rank_server(
     ] = 256,
     home: HomeOption = None,
 ) -> None:
-    """Serve a ranker over gRPC until Ctrl-C or SIGTERM; feed servers name it in [home] rank_servers.
+    """Serve a ranker over gRPC until Ctrl-C or SIGTERM; feed servers name it by home.rank_servers.
 
     Requests of all feed servers run in batches. Without --model it follows the registry of the home: a promotion is
     loaded beside what serves and takes its place, and no request is dropped. The standard gRPC health check tells

@@ -33,7 +33,7 @@ def learned(
         str,
         typer.Option(
             help="Also fit these on the run's pages of the rankers' span, with commas: popularity, item_knn, als, "
-            "lightgbm; needs the extra millrace[bench].",
+            "lightgbm; needs the extra bench.",
             show_default=False,
         ),
     ] = "",
@@ -50,7 +50,7 @@ def learned(
     """Hold what rankers predict against the truth: how much of what counters leave they have learned.
 
     Only pages from after all that the rankers have seen are judged. Beside them stand the counters, and the
-    counters calibrated on the pages that the rankers were validated on. Needs the extra: millrace[train].
+    counters calibrated on the pages that the rankers were validated on. Needs the extra train.
 
     Example: millrace simulate learned simulations/home-multi-demo-1 --ranker training/ranker
     """
@@ -61,9 +61,7 @@ def learned(
     from millrace.base.errors import ConfigError
 
     if importlib.util.find_spec("torch") is None:
-        raise ConfigError(
-            "learned rankers", value="torch", problem="not installed", remedy="pip install 'millrace[train]'"
-        )
+        raise ConfigError("learned rankers", value="torch", problem="not installed", remedy="pip install '.[train]'")
     figures = learned_figures(
         run,
         _named(rankers),

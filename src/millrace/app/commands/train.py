@@ -15,7 +15,7 @@ from millrace.base.errors import ConfigError
 if TYPE_CHECKING:
     from millrace.app.training import TrainedRanker
 
-app = typer.Typer(help="Train models on what the log says. Needs the extra: millrace[train].")
+app = typer.Typer(help="Train models on what the log says. Needs the extra train.")
 
 PromoteOption = Annotated[
     bool, typer.Option("--promote", help="Let it serve: publish it in the registry, which running servers follow.")
@@ -43,7 +43,7 @@ def train(
 
     Without a name: ranker, retrieval and, distilled from the ranker, pre-ranker, from one reading of the log, published
     in the registry. With --promote those serve that are worth it: a ranker that knows more than counters, towers that
-    find more than what is popular, a pre-ranker that says about what its ranker says. Needs the extra: millrace[train].
+    find more than what is popular, a pre-ranker that says about what its ranker says. Needs the extra train.
     Works with and without a running server.
 
     Example: millrace train --promote
@@ -92,7 +92,7 @@ def need_torch() -> None:
 
     if importlib.util.find_spec("torch") is None:
         raise ConfigError(
-            "training", value="torch", problem="not installed", remedy="pip install 'millrace[train]', or make setup"
+            "training", value="torch", problem="not installed", remedy="pip install '.[train]', or make setup"
         )
 
 
@@ -100,7 +100,7 @@ def need_torch() -> None:
 def ranker(
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the model; default: training/ranker in the home.", show_default=False),
+        typer.Option(help="Folder of the model; default: data/training/ranker in the home.", show_default=False),
     ] = None,
     hours: Annotated[
         float | None,
@@ -205,7 +205,7 @@ def _show_ranker(trained: TrainedRanker) -> None:
 def retrieval(
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the model; default: training/retrieval in the home.", show_default=False),
+        typer.Option(help="Folder of the model; default: data/training/retrieval in the home.", show_default=False),
     ] = None,
     hours: Annotated[
         float | None,
@@ -301,7 +301,7 @@ def baselines(
 
     Popularity, item-kNN, ALS (the library implicit), the counters calibrated, and LightGBM on the counters; those that
     can retrieve are asked for the posts that were liked on these pages, too. Nothing is kept: they are there to be
-    compared with. Needs the extra millrace[bench], not PyTorch.
+    compared with. Needs the extra bench, not PyTorch.
 
     Example: millrace train baselines --names popularity,lightgbm
     """

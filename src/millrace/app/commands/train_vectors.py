@@ -13,7 +13,7 @@ from millrace.app.commands.options import HomeOption, JsonOption, SetOption, ope
 def social(
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the encoder; default: training/social in the home.", show_default=False),
+        typer.Option(help="Folder of the encoder; default: data/training/social in the home.", show_default=False),
     ] = None,
     hours: Annotated[
         float | None,
