@@ -111,6 +111,7 @@ def test_what_is_read_must_be_given(samples: SampleSet, served: RetrievalModel) 
     posts = catalogue_of(samples).posts
     with pytest.raises(SchemaError, match="semantic ids"):
         served.posts(posts)
+    served.warm()  # forgets
     with pytest.raises(SchemaError, match="semantic ids"):
         served.viewer(viewer_of(samples, 1), lambda ids: tokens_of(samples, ids))
 

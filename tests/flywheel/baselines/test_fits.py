@@ -109,5 +109,5 @@ def test_a_name_that_is_not_known_is_refused(samples: SampleSet) -> None:
 
 def test_a_library_that_is_not_there_is_named(samples: SampleSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "implicit.als", None)
-    with pytest.raises(ConfigError, match=r"millrace\[bench\]"):
+    with pytest.raises(ConfigError, match=r"\.\[bench\]"):
         fit_baselines(["als"], samples, LEARNED, VALIDATED)
