@@ -63,9 +63,9 @@ def test_what_a_ranker_knows_beyond_counters_is_sure_or_may_be_chance() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_home_learns_publishes_and_serves_what_it_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    world = ["--size", "tiny", "--set", "world.n_users=40", "--hours", "4"]
-    assert cli.run(["simulate", "run", *world, "--out", str(tmp_path), "--name", "run"]) == 0
-    home = str(tmp_path / "run" / "home")
+    home = str(tmp_path / "home")  # in virtual time: its posts are as fresh as its log is new
+    world = ["--size", "tiny", "--set", "world.n_users=40", "--to-home", home]
+    assert cli.run(["simulate", "generate", str(tmp_path / "history.ndjson"), *world]) == 0
     capsys.readouterr()
     assert cli.run(["train", "--home", home, "--epochs", "0.2", "--promote", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
