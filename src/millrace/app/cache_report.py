@@ -49,5 +49,5 @@ class CacheReport:
     def _before(self, key: int, name: str) -> tuple[int, int]:
         if key not in self._told:
             return 0, 0
-        counts = self._told[key][1][name]
-        return counts.n_hits, counts.n_misses
+        counts = self._told[key][1].get(name)
+        return (0, 0) if counts is None else (counts.n_hits, counts.n_misses)

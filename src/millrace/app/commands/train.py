@@ -33,7 +33,7 @@ def train(
     epochs: Annotated[float, typer.Option(min=0.01, help="How often the ranker sees every page.")] = 3.0,
     seed: Annotated[int, typer.Option(min=0, help="Of first weights and of the order of pages.")] = 1,
     promote: Annotated[
-        bool, typer.Option("--promote", help="Let them serve, if the ranker knows more than counters on newer pages.")
+        bool, typer.Option("--promote", help="Let those serve that are worth it, judged on newer pages.")
     ] = False,
     home: HomeOption = None,
     overrides: SetOption = None,
