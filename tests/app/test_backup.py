@@ -101,8 +101,10 @@ def test_what_left_for_a_viewer_is_backed_up_and_restored(tmp_path: Path) -> Non
     assert claimed(home) == ([2, 3], 2)
 
 
-def test_an_erasure_reaches_the_claims_of_the_home(tmp_path: Path) -> None:
+def test_an_erasure_reaches_the_claims_of_the_home_and_the_samples_of_a_training(tmp_path: Path) -> None:
     home = a_home(tmp_path / "home")
+    samples = home.training_dir / "unfinished" / "samples"
+    samples.mkdir(parents=True)
     erin = IdHasher().one(IdKind.USER, "erin")
     ids = np.array([1, 2, 3], dtype=np.int64)
     with contextlib.closing(wiring.build_claims(home)) as claims:
@@ -118,6 +120,7 @@ def test_an_erasure_reaches_the_claims_of_the_home(tmp_path: Path) -> None:
         found = claims.claimed(erin, 0)
         assert (found.content_ids.tolist(), found.floor_ms) == ([], 0)
     assert claimed(home) == ([2, 3], 2)
+    assert not samples.exists()
 
 
 def test_a_home_can_be_copied_while_it_is_written(tmp_path: Path) -> None:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +19,27 @@ import pytest
 
 from millrace.app import cli
 from millrace.app.entropy_gain import EntropyGain, entropy_gain
-from millrace.app.training_all import MAX_AUC_LOST, reasons_against
+from millrace.app.intake import Intake
+from millrace.app.settings import load_settings
+from millrace.app.training_all import MAX_AUC_LOST, reasons_against, train_home
+from millrace.app.training_run import sum_of
+from millrace.base.clock import SystemClock
+from millrace.testing.builders import a_post_created
+from millrace.testing.progress import SilentStep, in_silence
+
+KILLED_AT = """
+import os, pathlib, signal, sys
+from millrace.app.settings import load_settings
+from millrace.app.training_all import train_home
+from millrace.testing.progress import in_silence
+
+def until(what):
+    if what == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return in_silence(what)
+
+train_home(load_settings(pathlib.Path(sys.argv[1])), until, epochs=0.2)
+"""
 
 
 def towers(found: float, popular: float) -> Any:
@@ -60,12 +86,17 @@ def test_what_a_ranker_knows_beyond_counters_is_sure_or_may_be_chance() -> None:
     assert entropy_gain(labels, truth[:, None], counters, pages, []).value == 0.0
 
 
+def a_home(folder: Path) -> Path:
+    home = folder / "home"  # in virtual time: its posts are as fresh as its log is new
+    world = ["--size", "tiny", "--set", "world.n_users=40", "--to-home", str(home)]
+    assert cli.run(["simulate", "generate", str(folder / "history.ndjson"), *world]) == 0
+    return home
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_home_learns_publishes_and_serves_what_it_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    home = str(tmp_path / "home")  # in virtual time: its posts are as fresh as its log is new
-    world = ["--size", "tiny", "--set", "world.n_users=40", "--to-home", home]
-    assert cli.run(["simulate", "generate", str(tmp_path / "history.ndjson"), *world]) == 0
+    home = str(a_home(tmp_path))
     capsys.readouterr()
     assert cli.run(["train", "--home", home, "--epochs", "0.2", "--promote", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -80,3 +111,32 @@ def test_a_home_learns_publishes_and_serves_what_it_learned(tmp_path: Path, caps
     page = json.loads(capsys.readouterr().out)["page"]
     assert page["posts"]
     assert page["debug_info"]["models"] == told["versions"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_training_that_is_killed_ends_with_the_same_models(tmp_path: Path) -> None:
+    home = a_home(tmp_path)
+    shutil.copytree(home, tmp_path / "killed")
+    settings, killed = load_settings(home), load_settings(tmp_path / "killed")
+    in_one_go = train_home(settings, in_silence, epochs=0.2)
+    for at in ("training (steps)", "distilling (steps)"):
+        run = subprocess.run([sys.executable, "-c", KILLED_AT, str(killed.home), at], check=False)
+        assert run.returncode == -signal.SIGKILL
+        with Intake(killed, SystemClock()) as intake:  # the log goes on: what comes now is not learned from
+            intake.take([a_post_created(f"after-{at}", "somebody", text="news")])
+    seen: list[str] = []
+
+    @contextmanager
+    def noting(what: str) -> Iterator[SilentStep]:
+        seen.append(what)
+        yield SilentStep()
+
+    in_three = train_home(killed, noting, epochs=0.2)
+    assert seen == ["asking the ranker (slates)", "distilling (steps)"]  # nothing is read, nothing else trained again
+    for kind in ("ranker", "retrieval", "pre_ranker"):
+        one, three = (found.training_dir / kind for found in (settings, killed))
+        assert (one / "model.pt").read_bytes() == (three / "model.pt").read_bytes()
+        assert sum_of(one / "served") == sum_of(three / "served") != sum_of(None)
+    assert in_three.ranker.held_out == in_one_go.ranker.held_out
+    assert not (killed.training_dir / "unfinished").exists()

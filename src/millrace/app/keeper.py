@@ -343,6 +343,7 @@ def open_keeper(settings: Settings) -> Keeper:
     """Build the keeper of a home; call it in the process that runs it, and hold `keeper_lock`."""
     from millrace.app import wiring
     from millrace.app.social_refresh import SocialRefresher, live_encoders
+    from millrace.app.training_run import forget_training
     from millrace.mixer.trace import viewer_mark
     from millrace.stores.trace_erasure import forget_traces
 
@@ -361,6 +362,7 @@ def open_keeper(settings: Settings) -> Keeper:
         with closing(wiring.build_claims(settings)) as claims:
             claims.forget(hasher.one(IdKind.USER, user))
         forget_traces(settings.traces_dir, viewer_mark(user))
+        forget_training(settings)  # a training that was interrupted begins anew: its samples may be the user's
 
     refresher = SocialRefresher(lambda: live_encoders(settings), settings.social_dir)
 

@@ -136,6 +136,11 @@ class Settings:
         return self.data_dir / "models"
 
     @property
+    def training_dir(self) -> Path:
+        """What trainings leave, a folder for each kind, and what an unfinished one keeps."""
+        return self.data_dir / "training"
+
+    @property
     def run_dir(self) -> Path:
         """Files of running processes: metrics and traces. Nothing here is needed to start again."""
         return self.home / "run"

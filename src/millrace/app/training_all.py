@@ -11,11 +11,13 @@ import msgspec
 
 from millrace.app.distilling import Distilled, distil
 from millrace.app.entropy_gain import EntropyGain
+from millrace.app.kept_samples import kept_candidates, kept_samples
 from millrace.app.lessons import home_candidates
 from millrace.app.model_publishing import promote, publish
 from millrace.app.retrieval_training import TrainedRetrieval, train_home_retrieval
 from millrace.app.settings import Settings
 from millrace.app.training import ShowProgress, TrainedRanker, home_samples, train_home_ranker
+from millrace.app.training_run import training_run
 from millrace.base.errors import SourceDataError
 from millrace.flywheel.sample_set import SampleSet
 from millrace.registry.manifest import Kind
@@ -64,12 +66,14 @@ def train_home(
     epochs: float = 3.0,
     seed: int = 1,
     promotes: bool = False,
+    begins_anew: bool = False,
 ) -> TrainedHome:
     """Train ranker, retrieval and pre-ranker of a home, publish each, and let serve those that are worth it.
 
     Judged is on pages newer than all that a model learned from. A ranker must know more than counters; towers must
     find more than what is popular; a pre-ranker may lose `MAX_AUC_LOST`, and serves with its ranker alone. What is not
-    worth it is published, and not promoted.
+    worth it is published, and not promoted. A run that is killed is gone on with by the next one that is asked for the
+    same (`millrace.app.training_run`): on its samples, behind the stages that it had finished.
 
     Parameters
     ----------
@@ -87,44 +91,63 @@ def train_home(
         Of first weights and of the order of pages.
     promotes
         Whether the models are to serve.
+    begins_anew
+        Whether what an interrupted run has come to is forgotten.
 
     Raises
     ------
     StoreError, SourceDataError
-        If the log holds too few pages to learn a ranker from.
+        If the log holds too few pages to learn a ranker from, or another process trains this home's models.
     """
     from millrace.flywheel.train_pre_ranker import PreRankerTraining
     from millrace.flywheel.train_ranker import RankerTraining
     from millrace.flywheel.train_retrieval import RetrievalTraining
     from millrace.models.config import preset
 
-    folder = settings.data_dir / "training"
-    samples = home_samples(settings, show_progress, hours=hours)
+    folder = settings.training_dir
     ranking = RankerTraining(trunk=preset(size), n_epochs=epochs, seed=seed)
-    ranker = train_home_ranker(samples, ranking, folder / "ranker", show_progress)
+    retrieving = RetrievalTraining(trunk=preset(size), seed=seed)
+    distilling = PreRankerTraining(seed=seed)
     versions: dict[Kind, str] = {}
 
     def published(kind: Kind, training: msgspec.Struct, metrics: Mapping[str, float]) -> None:
+        # Of the same files and figures there is one version, however often they are published.
         served = folder / kind / SERVED
         versions[kind] = publish(settings, kind, served, samples.meta, metrics=metrics, training=training).version
 
-    published("ranker", ranking, ranker_metrics(ranker))
-    retrieving = RetrievalTraining(trunk=preset(size), seed=seed)
-    retrieval: TrainedRetrieval | None = None
-    try:
-        retrieval = train_home_retrieval(samples, retrieving, folder / "retrieval", show_progress)
-        published("retrieval", retrieving, retrieval_metrics(retrieval))
-    except SourceDataError as error:  # a ranker needs no likes, towers do
-        logger.warning("no retrieval: %s", error)
-    distilling = PreRankerTraining(seed=seed)
-    candidates = home_candidates(settings, show_progress, from_ms=samples.meta.from_ms)
-    pre_ranker = distil(samples, folder / "ranker", distilling, folder / "pre_ranker", show_progress, candidates)
-    published("pre_ranker", distilling, pre_ranker_metrics(pre_ranker))
-    gain = ranker.gain.value
-    refused = reasons_against(ranker.gain, retrieval, pre_ranker)
-    worthy: dict[Kind, str] = {kind: version for kind, version in versions.items() if kind not in refused}
-    if promotes and worthy:
-        promote(settings, worthy, f"trained on {ranker.n_slates:,} pages; entropy {gain:+.3f} against counters")
+    def towers() -> TrainedRetrieval | None:
+        try:
+            return train_home_retrieval(samples, retrieving, folder / "retrieval", show_progress)
+        except SourceDataError as error:  # a ranker needs no likes, towers do
+            logger.warning("no retrieval: %s", error)
+            return None
+
+    def student() -> Distilled:
+        candidates = kept_candidates(
+            run, lambda: home_candidates(settings, show_progress, from_ms=samples.meta.from_ms)
+        )
+        return distil(samples, folder / "ranker", distilling, folder / "pre_ranker", show_progress, candidates)
+
+    options = {"hours": hours, "size": size, "epochs": epochs, "seed": seed}
+    with training_run(settings, options, begins_anew=begins_anew) as run:
+        samples = kept_samples(run, lambda: home_samples(settings, show_progress, hours=hours))
+        ranker = run.stage(
+            "ranker",
+            TrainedRanker,
+            lambda: train_home_ranker(samples, ranking, folder / "ranker", show_progress),
+            folder / "ranker",
+        )
+        published("ranker", ranking, ranker_metrics(ranker))
+        retrieval = run.stage("retrieval", TrainedRetrieval | None, towers, folder / "retrieval")
+        if retrieval is not None:
+            published("retrieval", retrieving, retrieval_metrics(retrieval))
+        pre_ranker = run.stage("pre_ranker", Distilled, student, folder / "pre_ranker")
+        published("pre_ranker", distilling, pre_ranker_metrics(pre_ranker))
+        gain = ranker.gain.value
+        refused = reasons_against(ranker.gain, retrieval, pre_ranker)
+        worthy: dict[Kind, str] = {kind: version for kind, version in versions.items() if kind not in refused}
+        if promotes and worthy:
+            promote(settings, worthy, f"trained on {ranker.n_slates:,} pages; entropy {gain:+.3f} against counters")
     return TrainedHome(
         ranker=ranker,
         retrieval=retrieval,

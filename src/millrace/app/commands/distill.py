@@ -80,7 +80,7 @@ def distill(
 
     settings = open_settings(home, overrides, checks_params=True)
     training = PreRankerTraining(n_epochs=epochs, temperature=temperature, soft_share=soft, seed=seed)
-    folder = settings.data_dir / "training"
+    folder = settings.training_dir
     samples, to = home_samples(settings, progress, hours=hours), out or folder / "pre_ranker"
     logged = home_candidates(settings, progress, from_ms=samples.meta.from_ms) if candidates else None
     distilled = distil(samples, ranker or folder / "ranker", training, to, progress, logged)

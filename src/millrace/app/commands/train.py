@@ -35,6 +35,9 @@ def train(
     promote: Annotated[
         bool, typer.Option("--promote", help="Let those serve that are worth it, judged on newer pages.")
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew, even if a run that was interrupted could go on.")
+    ] = False,
     home: HomeOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -44,6 +47,7 @@ def train(
     Without a name: ranker, retrieval and, distilled from the ranker, pre-ranker, from one reading of the log, published
     in the registry. With --promote those serve that are worth it: a ranker that knows more than counters, towers that
     find more than what is popular, a pre-ranker that says about what its ranker says. Needs the extra train.
+    A run that is interrupted goes on where it was, on the pages that it had read, if it is asked for the same again.
     Works with and without a running server.
 
     Example: millrace train --promote
@@ -55,7 +59,9 @@ def train(
     from millrace.app.training_all import train_home
 
     settings = open_settings(home, overrides, checks_params=True)
-    trained = train_home(settings, progress, hours=hours, size=size, epochs=epochs, seed=seed, promotes=promote)
+    trained = train_home(
+        settings, progress, hours=hours, size=size, epochs=epochs, seed=seed, promotes=promote, begins_anew=fresh
+    )
     if as_json:
         print_json(trained)
         return
@@ -153,7 +159,7 @@ def ranker(
         is_position_debiased=position_debiasing,
         seed=seed,
     )
-    folder = out or settings.data_dir / "training" / "ranker"
+    folder = out or settings.training_dir / "ranker"
     sources = VectorSources.open(semantic_ids, social)
     samples = home_samples(settings, progress, hours=hours)
     trained = train_home_ranker(samples, training, folder, progress, sources)
@@ -251,7 +257,7 @@ def retrieval(
     settings = open_settings(home, overrides, checks_params=True)
     reads = IDS if only_ids else (*COLD, "post") if post_ids else COLD
     training = RetrievalTraining(trunk=preset(size), n_epochs=epochs, reads=reads, seed=seed)
-    folder = out or settings.data_dir / "training" / "retrieval"
+    folder = out or settings.training_dir / "retrieval"
     sources = VectorSources.open(semantic_ids, None)
     samples = home_samples(settings, progress, hours=hours)
     trained = train_home_retrieval(samples, training, folder, progress, sources)

@@ -50,7 +50,7 @@ def social(
 
     settings = open_settings(home, overrides)
     training = SocialTraining(encoder=SocialConfig(dim=width, seed=seed), n_steps=steps)
-    folder = out or settings.data_dir / "training" / "social"
+    folder = out or settings.training_dir / "social"
     trained = train_home_social(settings, training, folder, progress, hours=hours, held_out_frac=held_out)
     if as_json:
         print_json(trained)
@@ -96,7 +96,7 @@ def semantic_ids(
 
     settings = open_settings(home, overrides)
     config = SemanticIdConfig(n_levels=levels, n_codes=codes, seed=seed)
-    folder = out or settings.data_dir / "training" / "semantic-ids"
+    folder = out or settings.training_dir / "semantic-ids"
     trained = train_home_semantic_ids(settings, config, folder, progress)
     if as_json:
         print_json(trained)
