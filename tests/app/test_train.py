@@ -15,7 +15,7 @@ from millrace.app.evaluation import hear_log
 from millrace.app.intake import Intake, batches
 from millrace.app.settings import Settings, load_settings
 from millrace.app.social_refresh import configured_encoders
-from millrace.app.training import home_samples
+from millrace.app.training import home_samples, train_home_ranker
 from millrace.app.vector_training import N_MOMENTS
 from millrace.base.actions import Action, ActionSpace
 from millrace.base.clock import ManualClock
@@ -26,10 +26,12 @@ from millrace.events.feed_events import Engagement, Impression
 from millrace.features.encoding.candidates import schema_hash
 from millrace.features.social_history import SocialHistory
 from millrace.flywheel.sample_set import SampleSet
-from millrace.flywheel.train_ranker import load_ranker, predicted
+from millrace.flywheel.train_ranker import RankerTraining, load_ranker, predicted
+from millrace.models.config import TableConfig, TrunkConfig
 from millrace.simulator.config import HOUR_MS, WorldConfig
 from millrace.simulator.world import simulate_history
 from millrace.testing.progress import in_silence
+from millrace.testing.sample_builders import planted_samples
 
 pytestmark = [pytest.mark.timeout(300)]
 
@@ -143,6 +145,41 @@ def test_social_vectors_are_trained_read_by_a_ranker_and_served(
     assert has_vector.mean() > 0.9  # all but those who follow nobody, whom nobody follows and who wrote nothing
     replica.close()
     log.close()
+
+
+def test_the_command_learns_the_heads_that_are_named_by_the_loss_that_is(
+    home: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = ["--home", str(home.home), "--out", str(tmp_path), "--epochs", "0.1", "--json"]
+    assert cli.run(["train", "ranker", "--loss", "uncertainty", "--heads", "not_dwelled, like", *at]) == 0
+    capsys.readouterr()
+    _, report = load_ranker(tmp_path)
+    assert report.config.heads == ("like", "not_dwelled")
+    assert report.config.is_uncertainty_weighted
+
+
+def test_of_a_single_task_twin_its_own_head_is_told(tmp_path: Path) -> None:
+    trunk = TrunkConfig(d=16, n_layers=1, n_heads=2, max_history=8, tables=TableConfig(width=8, n_post_rows=64))
+    training = RankerTraining(trunk=trunk, n_epochs=1, n_slates=20, validation_frac=0.4)
+    told = {
+        heads: train_home_ranker(
+            planted_samples(200), msgspec.structs.replace(training, heads=heads), tmp_path, in_silence
+        )
+        for heads in ((), ("like",))
+    }
+    assert [head.action for head in told[()].held_out] == ["like", "not_dwelled"]
+    assert [head.action for head in told[("like",)].held_out] == ["like"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--heads", "lick"], "'lick': not an action"), (["--heads", "like", "--promote"], "leave out --promote")],
+)
+def test_heads_that_cannot_be_learned_or_must_not_serve_are_refused_before_anything_is_read(
+    home: Settings, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["train", "ranker", *options, "--home", str(home.home)]) != 0
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_model_that_is_not_there_is_named(home: Settings) -> None:

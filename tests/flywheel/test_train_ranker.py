@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.base.actions import Action
-from millrace.base.errors import SourceDataError
+from millrace.base.errors import ConfigError, SourceDataError
 from millrace.flywheel.checkpointing import CHECKPOINT_NAME
 from millrace.flywheel.metrics import auc
 from millrace.flywheel.ranker_batches import alike_in_length, assembled, ranker_batch
@@ -111,6 +111,12 @@ def test_a_batch_is_laid_out_as_the_ranker_reads_it() -> None:
     assert (mask == 0).sum(dim=1).tolist() == [3, 9, 9]
     likes = history[:, :, 4 * SMALL.tables.width + Action.LIKE]
     assert likes.sum(dim=1).tolist() == [2, 8, 8]
+
+
+def test_a_head_that_is_no_action_is_refused(tmp_path: Path) -> None:
+    training = msgspec.structs.replace(QUICK, heads=("like", "lick"))
+    with pytest.raises(ConfigError, match="head 'lick': not an action; use some of like, reply"):
+        train_ranker(planted_samples(40), training, folder=tmp_path)
 
 
 def test_too_few_slates_are_refused(tmp_path: Path) -> None:

@@ -126,7 +126,9 @@ def train_home_ranker(
     rows, before = samples.rows_of(parts.newest), samples.rows_of(parts.chosen_by)
     counters = calibrated(samples.baseline[rows], samples.baseline[before], samples.labels[before])
     labels, probs = samples.labels[rows], predicted(model, samples, parts.newest)
-    figures = head_figures(labels, probs, counters, samples, report.positives)
+    told = head_figures(labels, probs, counters, samples, report.positives)
+    # A head that was not learned says what counters say: of it there is nothing to tell.
+    figures = tuple(head for head in told if not training.heads or head.action in training.heads)
     heads = [samples.meta.actions.index(head.action) for head in figures]
     return TrainedRanker(
         folder=str(folder),

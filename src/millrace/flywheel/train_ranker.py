@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 from torch import Tensor
 
 from millrace.base.atomic_file import replacing
-from millrace.base.errors import SourceDataError
+from millrace.base.errors import ConfigError, SourceDataError
 from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
 from millrace.flywheel.optimisers import Optimisers
@@ -144,6 +144,8 @@ def train_ranker(
     ------
     SourceDataError
         If there is nothing to learn from, or the social encoder knows what is validated on.
+    ConfigError
+        If a head is not an action.
     """
     sources = sources or VectorSources()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -167,6 +169,7 @@ def train_ranker(
         semantic_ids=sources.semantic_ids_digest,
         social=sources.social_digest,
     )
+    head_weights = _head_weights(ranker_config, config).to(device)
     vectors = SampleVectors(samples, sources)
     torch.manual_seed(config.seed)
     model = LearnedRanker(ranker_config, sources).to(device)
@@ -186,7 +189,6 @@ def train_ranker(
     stamp = _stamp(samples, config, ranker_config)
     state = Checkpoint(folder / CHECKPOINT_NAME, stamp, model, optimisers.by_name)
     state.restore(device)
-    head_weights = _head_weights(ranker_config, config).to(device)
     with TrainingLog(folder, state.step) as log:
         losses: list[float] = []
         for step in range(state.step, n_steps):
@@ -330,6 +332,11 @@ def _validate(
 def _head_weights(ranker: RankerConfig, config: RankerTraining) -> Tensor:
     if not config.heads:
         return torch.ones(len(ranker.actions))
+    for name in config.heads:
+        if name not in ranker.actions:
+            raise ConfigError(
+                "head", value=name, problem="not an action", remedy=f"use some of {', '.join(ranker.actions)}"
+            )
     return torch.tensor([float(name in config.heads) for name in ranker.actions])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,17 @@ from millrace.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from millrace.app.training import TrainedRanker
+    from millrace.base.actions import ActionSpace
 
 app = typer.Typer(help="Train models on what the log says. Needs the extra train.")
+
+
+class Loss(StrEnum):
+    """How the losses of a ranker's heads are added up; by uncertainty: Kendall, Gal and Cipolla 2018."""
+
+    SUM = "sum"
+    UNCERTAINTY = "uncertainty"
+
 
 PromoteOption = Annotated[
     bool, typer.Option("--promote", help="Let it serve: publish it in the registry, which running servers follow.")
@@ -120,6 +130,16 @@ def ranker(
     position_debiasing: Annotated[
         bool, typer.Option(help="Learn what the place on the page does, and leave it out when served.")
     ] = True,
+    loss: Annotated[
+        Loss, typer.Option(help="How heads are added up: as they are, or each weighed by its learned uncertainty.")
+    ] = Loss.SUM,
+    heads: Annotated[
+        str | None,
+        typer.Option(
+            help="Actions that are learned, with commas: one makes a single-task twin, to compare with. Default: all.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of first weights and of the order of pages.")] = 1,
     semantic_ids: Annotated[
         Path | None,
@@ -143,8 +163,11 @@ def ranker(
     Example: millrace train ranker --epochs 5
 
     Example: millrace train ranker --hours 48 --json
+
+    Example: millrace train ranker --heads like --out twins/like
     """
     need_torch()
+    from millrace.app import wiring
     from millrace.app.commands.printing import print_json, progress
     from millrace.app.training import home_samples, train_home_ranker
     from millrace.features.encoding.vector_sources import VectorSources
@@ -152,11 +175,21 @@ def ranker(
     from millrace.models.config import preset
 
     settings = open_settings(home, overrides, checks_params=True)
+    learned = _heads(heads, wiring.build_actions(settings))
+    if learned and promote:
+        raise ConfigError(
+            "--heads",
+            value=heads,
+            problem="makes a ranker that knows of no other action, which must not serve",
+            remedy="leave out --promote, or --heads",
+        )
     training = RankerTraining(
         trunk=preset(size),
         n_epochs=epochs,
         borrowed_weight=borrowed,
         is_position_debiased=position_debiasing,
+        is_uncertainty_weighted=loss is Loss.UNCERTAINTY,
+        heads=learned,
         seed=seed,
     )
     folder = out or settings.training_dir / "ranker"
@@ -171,6 +204,24 @@ def ranker(
         print_json(trained)
     else:
         _show_ranker(trained)
+
+
+def _heads(names: str | None, actions: ActionSpace) -> tuple[str, ...]:
+    """Return the actions that are named, in their order; none if none are.
+
+    Raises
+    ------
+    ConfigError
+        If nothing is named, or something that is not an action.
+    """
+    if names is None:
+        return ()
+    given = {name.strip() for name in names.split(",")}
+    if unknown := sorted(given - set(actions.names)):
+        raise ConfigError(
+            "--heads", value=unknown[0], problem="not an action", remedy=f"use some of {', '.join(actions.names)}"
+        )
+    return tuple(name for name in actions.names if name in given)
 
 
 def _show_ranker(trained: TrainedRanker) -> None:
