@@ -23,6 +23,7 @@ from millrace.base.atomic_file import replacing
 from millrace.base.errors import SchemaError, SourceDataError
 from millrace.base.ids import Int64Array
 from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
+from millrace.flywheel.mixed_precision import mixed_precision
 from millrace.flywheel.optimisers import Optimisers
 from millrace.flywheel.pre_ranker_batches import assembled, read_as
 from millrace.flywheel.ranker_batches import RankerBatch, ranker_batch
@@ -139,7 +140,7 @@ def train_pre_ranker(
     teacher_tables
         The ranker's tables: the student's begin as these where both are of one size. None: from chance.
     device
-        Where torch computes; None: a GPU if there is one.
+        Where torch computes; None: a GPU if there is one, in mixed precision.
     on_progress
         Called after each step with how many are done and how many there are.
 
@@ -266,8 +267,9 @@ def _loss(
     config: PreRankerTraining,
     device: str,
 ) -> Tensor:
-    logits = _logits(model, lesson.samples, slates, max_history, device)
-    return _row_loss(logits, lesson, lesson.samples.rows_of(slates), model.continuous, config)
+    with mixed_precision(device):
+        logits = _logits(model, lesson.samples, slates, max_history, device)
+    return _row_loss(logits.float(), lesson, lesson.samples.rows_of(slates), model.continuous, config)
 
 
 def _row_loss(logits: Tensor, lesson: Lesson, rows: Int64Array, continuous: int, config: PreRankerTraining) -> Tensor:

@@ -22,6 +22,7 @@ from millrace.base.atomic_file import replacing
 from millrace.base.errors import ConfigError, SourceDataError
 from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
+from millrace.flywheel.mixed_precision import mixed_precision
 from millrace.flywheel.optimisers import Optimisers
 from millrace.flywheel.quantisation_gate import QuantisationBounds, quantise
 from millrace.flywheel.ranker_batches import RankerBatch, alike_in_length, assembled, ranker_batch
@@ -194,7 +195,7 @@ def train_ranker(
         for step in range(state.step, n_steps):
             batch = _drawn(samples, learned, ranker_config, config, step, per_epoch, vectors).to(device)
             torch.manual_seed(config.seed * 1_000_003 + step)  # of dropout: a run that is resumed draws the same
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            with mixed_precision(device):
                 loss = ranker_loss(model, batch, config, head_weights)
             optimisers.take(step, loss)
             losses.append(float(loss.detach()))

@@ -26,6 +26,7 @@ from millrace.base.ids import Int64Array
 from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel.catalogue import BoolArray, Catalogue, catalogue_of, is_content_row
 from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
+from millrace.flywheel.mixed_precision import mixed_precision
 from millrace.flywheel.optimisers import Optimisers
 from millrace.flywheel.recall import Recall, held_out_ranks, recall_of, shown_before
 from millrace.flywheel.retrieval_batches import (
@@ -229,7 +230,7 @@ def train_retrieval(
         losses: list[float] = []
         for step in range(state.step, n_steps):
             batch = _drawn(samples, batches, learned, config, step, per_epoch).to(device)
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            with mixed_precision(device):
                 loss = _loss(model, batch, config)
             optimisers.take(step, loss)
             losses.append(float(loss.detach()))

@@ -29,6 +29,7 @@ from millrace.flywheel.follow_batches import FollowBatch, FollowBatches
 from millrace.flywheel.link_baselines import LinkBaseline, baseline_scores
 from millrace.flywheel.link_metrics import LinkMetrics, ScoreRows, link_metrics
 from millrace.flywheel.link_split import LinkSplit, LinkSplitConfig, joined, split_edges
+from millrace.flywheel.mixed_precision import mixed_precision
 from millrace.flywheel.neighbour_sampling import SampledBlock
 from millrace.flywheel.optimisers import pace
 from millrace.flywheel.training_log import TrainingLog
@@ -100,7 +101,7 @@ def train_social(
         Where `SocialVectors.load` finds the encoder; an interrupted run of the same inputs goes on from what is there,
         one of others is begun anew.
     device
-        Where torch computes; None: a GPU if there is one.
+        Where torch computes; None: a GPU if there is one, in mixed precision.
     on_progress
         Called after each step with how many are done and how many there are.
 
@@ -166,12 +167,14 @@ def train_social(
 
 def _loss(encoder: SocialEncoder, inputs: Tensor, batch: FollowBatch, device: str) -> Tensor:
     blocks = [on_device(block, device) for block in batch.sample.blocks]
-    vectors = encoder(inputs[torch.from_numpy(batch.sample.users).to(device)], blocks)
-    scores = encoder.follow_scores(
-        vectors[torch.from_numpy(batch.followers).to(device)], vectors[torch.from_numpy(batch.candidates).to(device)]
-    )
+    with mixed_precision(device):
+        vectors = encoder(inputs[torch.from_numpy(batch.sample.users).to(device)], blocks)
+        scores = encoder.follow_scores(
+            vectors[torch.from_numpy(batch.followers).to(device)],
+            vectors[torch.from_numpy(batch.candidates).to(device)],
+        )
     return follow_loss(
-        scores,
+        scores.float(),
         torch.from_numpy(batch.positives).to(device),
         torch.from_numpy(batch.log_frequencies).to(device),
         torch.from_numpy(batch.is_left_out).to(device),
