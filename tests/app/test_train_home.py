@@ -24,7 +24,8 @@ from millrace.app.settings import load_settings
 from millrace.app.training_all import MAX_AUC_LOST, reasons_against, train_home
 from millrace.app.training_run import sum_of
 from millrace.base.clock import SystemClock
-from millrace.testing.builders import a_post_created
+from millrace.flywheel.train_ranker import load_ranker
+from millrace.testing.builders import a_follow, a_post_created
 from millrace.testing.progress import SilentStep, in_silence
 
 KILLED_AT = """
@@ -33,8 +34,12 @@ from millrace.app.settings import load_settings
 from millrace.app.training_all import train_home
 from millrace.testing.progress import in_silence
 
+times_left = int(sys.argv[3])
+
 def until(what):
-    if what == sys.argv[2]:
+    global times_left
+    times_left -= what == sys.argv[2]
+    if not times_left:
         os.kill(os.getpid(), signal.SIGKILL)
     return in_silence(what)
 
@@ -103,6 +108,10 @@ def test_a_home_learns_publishes_and_serves_what_it_learned(tmp_path: Path, caps
     assert set(told["versions"]) >= {"ranker", "pre_ranker"}
     assert set(told["promoted"]) | set(told["refused"]) == {"ranker", "retrieval", "pre_ranker"}
     assert not set(told["promoted"]) & set(told["refused"])
+    assert told["vectors"] == ["semantic-ids", "social"]
+    _, report = load_ranker(Path(told["ranker"]["folder"]))
+    assert report.ranker.semantic_ids
+    assert report.ranker.social
     # Whatever so small a world has learned, it can serve.
     named = [f"{kind}={version}" for kind, version in told["versions"].items()]
     assert cli.run(["models", "promote", *named, "--home", home]) == 0
@@ -120,11 +129,13 @@ def test_a_training_that_is_killed_ends_with_the_same_models(tmp_path: Path) -> 
     shutil.copytree(home, tmp_path / "killed")
     settings, killed = load_settings(home), load_settings(tmp_path / "killed")
     in_one_go = train_home(settings, in_silence, epochs=0.2)
-    for at in ("training (steps)", "distilling (steps)"):
-        run = subprocess.run([sys.executable, "-c", KILLED_AT, str(killed.home), at], check=False)
+    assert in_one_go.vectors == ("semantic-ids", "social")
+    in_social, in_ranker, in_pre_ranker = ("training (steps)", 1), ("training (steps)", 2), ("distilling (steps)", 1)
+    for at, times in (in_social, in_ranker, in_pre_ranker):
+        run = subprocess.run([sys.executable, "-c", KILLED_AT, str(killed.home), at, str(times)], check=False)
         assert run.returncode == -signal.SIGKILL
         with Intake(killed, SystemClock()) as intake:  # the log goes on: what comes now is not learned from
-            intake.take([a_post_created(f"after-{at}", "somebody", text="news")])
+            intake.take([a_post_created(f"{at}-{times}", "late", text="news"), a_follow("late", f"{at}-{times}")])
     seen: list[str] = []
 
     @contextmanager
@@ -132,11 +143,11 @@ def test_a_training_that_is_killed_ends_with_the_same_models(tmp_path: Path) -> 
         seen.append(what)
         yield SilentStep()
 
-    in_three = train_home(killed, noting, epochs=0.2)
+    in_four = train_home(killed, noting, epochs=0.2)
     assert seen == ["asking the ranker (slates)", "distilling (steps)"]  # nothing is read, nothing else trained again
     for kind in ("ranker", "retrieval", "pre_ranker"):
-        one, three = (found.training_dir / kind for found in (settings, killed))
-        assert (one / "model.pt").read_bytes() == (three / "model.pt").read_bytes()
-        assert sum_of(one / "served") == sum_of(three / "served") != sum_of(None)
-    assert in_three.ranker.held_out == in_one_go.ranker.held_out
+        one, four = (found.training_dir / kind for found in (settings, killed))
+        assert (one / "model.pt").read_bytes() == (four / "model.pt").read_bytes()
+        assert sum_of(one / "served") == sum_of(four / "served") != sum_of(None)
+    assert in_four.ranker.held_out == in_one_go.ranker.held_out
     assert not (killed.training_dir / "unfinished").exists()

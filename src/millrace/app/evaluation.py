@@ -69,15 +69,18 @@ def evaluate_home(settings: Settings, options: EvalOptions, show_progress: ShowP
     return make_report(slates, found, options, actions, codes, (from_ms, until_ms))
 
 
-def hear_log(settings: Settings, log: Log, join: SlateJoin, show_progress: ShowProgress) -> None:
-    """Let a join hear a whole log."""
+def hear_log(
+    settings: Settings, log: Log, join: SlateJoin, show_progress: ShowProgress, *, until: int | None = None
+) -> None:
+    """Let a join hear a log: all of it, or the records before a position."""
     codec = wiring.build_codec(settings)
     decode = codec.decode
     consumer = log.subscribe("eval", without=codec.registry.unfolded_topics, start=log.begin())
     with show_progress("reading the log (records)") as step:
-        step.total(total(log.end()) - total(log.begin()))
+        step.total((total(log.end()) if until is None else until) - total(log.begin()))
+        before = None if until is None else (until,)
         try:
-            while len(records := consumer.poll(_POLL_RECORDS)):
+            while len(records := consumer.poll(_POLL_RECORDS, before=before)):
                 batch, _ = decode_records(records, decode)
                 times = np.array([event.event_time_ms for event in batch.events], dtype=np.int64)
                 effective = effective_time_ms(times, batch.appended_ms)

@@ -11,6 +11,7 @@ import msgspec
 
 from millrace.app.distilling import Distilled, distil
 from millrace.app.entropy_gain import EntropyGain
+from millrace.app.home_vectors import make_vectors, sources_for, wanted_vectors, without_unfair
 from millrace.app.kept_samples import kept_candidates, kept_samples
 from millrace.app.lessons import home_candidates
 from millrace.app.model_publishing import promote, publish
@@ -37,6 +38,8 @@ class TrainedHome(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     retrieval
         None if too little was liked to learn from.
+    vectors
+        What was made for models to read.
     entropy_gain
         By how much the ranker's normalised entropy is lower than that of calibrated counters, in the mean over heads
         measured on pages it has never seen; above 0: it knows more.
@@ -51,6 +54,7 @@ class TrainedHome(msgspec.Struct, frozen=True, kw_only=True):
     ranker: TrainedRanker
     retrieval: TrainedRetrieval | None
     pre_ranker: Distilled
+    vectors: tuple[str, ...]
     entropy_gain: float
     versions: dict[Kind, str]
     refused: dict[Kind, str]
@@ -66,6 +70,7 @@ def train_home(
     epochs: float = 3.0,
     seed: int = 1,
     promotes: bool = False,
+    without: tuple[str, ...] = (),
     begins_anew: bool = False,
 ) -> TrainedHome:
     """Train ranker, retrieval and pre-ranker of a home, publish each, and let serve those that are worth it.
@@ -73,7 +78,8 @@ def train_home(
     Judged is on pages newer than all that a model learned from. A ranker must know more than counters; towers must
     find more than what is popular; a pre-ranker may lose `MAX_AUC_LOST`, and serves with its ranker alone. What is not
     worth it is published, and not promoted. A run that is killed is gone on with by the next one that is asked for the
-    same (`millrace.app.training_run`): on its samples, behind the stages that it had finished.
+    same (`millrace.app.training_run`): on its samples, behind the stages that it had finished. Before them semantic ids
+    and social vectors are made, which they read (`millrace.app.home_vectors.READS`) and carry with them.
 
     Parameters
     ----------
@@ -91,6 +97,8 @@ def train_home(
         Of first weights and of the order of pages.
     promotes
         Whether the models are to serve.
+    without
+        Vectors that are not made, and not read: ``semantic-ids``, ``social``.
     begins_anew
         Whether what an interrupted run has come to is forgotten.
 
@@ -98,6 +106,8 @@ def train_home(
     ------
     StoreError, SourceDataError
         If the log holds too few pages to learn a ranker from, or another process trains this home's models.
+    ConfigError
+        If a size or what is to be left out is not known.
     """
     from millrace.flywheel.train_pre_ranker import PreRankerTraining
     from millrace.flywheel.train_ranker import RankerTraining
@@ -115,9 +125,14 @@ def train_home(
         served = folder / kind / SERVED
         versions[kind] = publish(settings, kind, served, samples.meta, metrics=metrics, training=training).version
 
+    def by_transformer() -> TrainedRanker:
+        sources = sources_for("ranker", vectors)
+        return train_home_ranker(samples, ranking, folder / "ranker", show_progress, sources)
+
     def towers() -> TrainedRetrieval | None:
         try:
-            return train_home_retrieval(samples, retrieving, folder / "retrieval", show_progress)
+            sources = sources_for("retrieval", vectors)
+            return train_home_retrieval(samples, retrieving, folder / "retrieval", show_progress, sources)
         except SourceDataError as error:  # a ranker needs no likes, towers do
             logger.warning("no retrieval: %s", error)
             return None
@@ -128,15 +143,13 @@ def train_home(
         )
         return distil(samples, folder / "ranker", distilling, folder / "pre_ranker", show_progress, candidates)
 
-    options = {"hours": hours, "size": size, "epochs": epochs, "seed": seed}
+    wanted = wanted_vectors(without)
+    options = {"hours": hours, "size": size, "epochs": epochs, "seed": seed, "vectors": list(wanted)}
     with training_run(settings, options, begins_anew=begins_anew) as run:
         samples = kept_samples(run, lambda: home_samples(settings, show_progress, hours=hours))
-        ranker = run.stage(
-            "ranker",
-            TrainedRanker,
-            lambda: train_home_ranker(samples, ranking, folder / "ranker", show_progress),
-            folder / "ranker",
-        )
+        vectors = make_vectors(run, settings, wanted, show_progress, hours=hours, seed=seed)
+        vectors = without_unfair(vectors, samples, ranking.validation_frac)
+        ranker = run.stage("ranker", TrainedRanker, by_transformer, folder / "ranker")
         published("ranker", ranking, ranker_metrics(ranker))
         retrieval = run.stage("retrieval", TrainedRetrieval | None, towers, folder / "retrieval")
         if retrieval is not None:
@@ -152,6 +165,7 @@ def train_home(
         ranker=ranker,
         retrieval=retrieval,
         pre_ranker=pre_ranker,
+        vectors=tuple(vectors),
         entropy_gain=gain,
         versions=versions,
         refused=refused,

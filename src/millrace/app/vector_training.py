@@ -15,6 +15,7 @@ from millrace.app.as_of import begin_before
 from millrace.app.evaluation import hear_log, moving
 from millrace.app.settings import Settings
 from millrace.app.training import ShowProgress
+from millrace.base.errors import CheckpointError
 from millrace.base.ids import IdHasher, Int64Array
 from millrace.content.text_kernels import HAS_VECTOR
 from millrace.features.social_graph import SocialGraph
@@ -27,6 +28,8 @@ from millrace.stream.log import Log, total
 
 if TYPE_CHECKING:
     from millrace.flywheel.train_social import SocialTraining
+    from millrace.mixer.feed_state import FeedState
+    from millrace.stores.replica import Replica
 
 HELD_OUT_FRAC: Final = 0.16
 """Newest pages whose follows the encoder is not to learn from: a little more than what the ranker holds out."""
@@ -94,11 +97,12 @@ def train_home_social(
     *,
     hours: float | None = None,
     held_out_frac: float = HELD_OUT_FRAC,
+    until: int | None = None,
 ) -> TrainedSocial:
     """Learn the social encoder from the follows of a home's log, and write it with vectors of several moments.
 
     The encoder learns from the graph as it was before the newest pages; vectors are taken at moments spread over all
-    pages, and where the log ends: those serve first.
+    pages, and where the log ends: those serve first. ``until`` takes a position for its end.
 
     Raises
     ------
@@ -107,7 +111,7 @@ def train_home_social(
     """
     from millrace.flywheel.train_social import train_social
 
-    moments = social_moments(settings, show_progress, hours=hours, held_out_frac=held_out_frac)
+    moments = social_moments(settings, show_progress, hours=hours, held_out_frac=held_out_frac, until=until)
     graph = moments.graphs[moments.learned]
     learned_until_ms = moments.as_of_ms[moments.learned]
     with show_progress("training (steps)") as step:
@@ -137,6 +141,7 @@ def social_moments(
     hours: float | None = None,
     held_out_frac: float = HELD_OUT_FRAC,
     n_moments: int = N_MOMENTS,
+    until: int | None = None,
 ) -> SocialMoments:
     """Return the follow graph of a home as it was at moments spread over its pages; reads only.
 
@@ -150,18 +155,21 @@ def social_moments(
         The graph that is to be learned from is that of before this share of the pages, the newest.
     n_moments
         How many moments up to there; those after it follow in the same steps.
+    until
+        Position of the log that is taken for its end; None: where it ends now.
     """
     hasher = IdHasher()
     log = wiring.build_log(settings)
     try:
         join = wiring.build_slate_join(settings, hasher, window_ms=int(24 * HOUR_MS), takes_all=True)
-        hear_log(settings, log, join, show_progress)
+        end = total(log.end()) if until is None else until
+        hear_log(settings, log, join, show_progress, until=end)
         slates = join.join(0 if hours is None else join.last_ms + 1 - int(hours * HOUR_MS))
         shares = np.arange(int(n_moments / (1.0 - held_out_frac)) + 1) / n_moments * (1.0 - held_out_frac)
         chosen = np.minimum((shares[shares < 1.0] * len(slates)).astype(np.int64), max(len(slates) - 1, 0))
         chosen, places = np.unique(chosen, return_inverse=True) if len(slates) else (chosen[:0], chosen[:1])
         with show_progress("replaying the log (records)") as step:
-            graphs = _graphs_at(settings, log, hasher, slates.cuts[chosen], moving(step))
+            graphs = _graphs_at(settings, log, hasher, slates.cuts[chosen], end, moving(step))
     finally:
         log.close()
     # Slates stand in the order of the log; where it is not that of time, a graph counts as newer than it is.
@@ -174,11 +182,16 @@ def social_moments(
 
 
 def train_home_semantic_ids(
-    settings: Settings, config: SemanticIdConfig, folder: Path, show_progress: ShowProgress
+    settings: Settings,
+    config: SemanticIdConfig,
+    folder: Path,
+    show_progress: ShowProgress,
+    *,
+    until: int | None = None,
 ) -> TrainedSemanticIds:
     """Learn semantic ids from the text vectors of a home's live posts, and write the codebooks into a folder.
 
-    Texts alone are learned from, nothing that anybody did.
+    Texts alone are learned from, nothing that anybody did: of the posts that live where the log ends, or at a position.
 
     Raises
     ------
@@ -189,9 +202,10 @@ def train_home_semantic_ids(
     try:
         replica = wiring.build_replica(settings, log, has_content_reads=False)
         try:
-            replica.restore()
             with show_progress("folding the log (records)") as step:
-                replica.catch_up(moving(step))
+                end = total(log.end()) if until is None else until
+                _restore(replica, end)
+                _fold_until(replica, end, moving(step), (total(replica.position), end))
             index = replica.state.texts.by_row()
             vectors = index.vectors[(index.flags & HAS_VECTOR != 0) & (index.post_ids != 0)]
         finally:
@@ -204,7 +218,7 @@ def train_home_semantic_ids(
 
 
 def _graphs_at(
-    settings: Settings, log: Log, hasher: IdHasher, cuts: Int64Array, on_progress: Callable[[int, int], None]
+    settings: Settings, log: Log, hasher: IdHasher, cuts: Int64Array, end: int, on_progress: Callable[[int, int], None]
 ) -> list[SocialGraph]:
     """Return the graph at each position of the log, ascending, and at its end."""
     replica = wiring.build_replica(settings, log, has_content_reads=False, hasher=hasher)
@@ -212,15 +226,29 @@ def _graphs_at(
         if len(cuts):
             begin_before(replica, int(cuts[0]))
         else:
-            replica.restore()
-        first, last = total(replica.position), total(log.end())
-        found = []
-        for cut in [*cuts.tolist(), last]:
-            while (missing := cut - total(replica.position)) > 0:
-                if not len(replica.step(min(missing, replica.config.catch_up_records)).records):
-                    break
-                on_progress(total(replica.position) - first, last - first)
+            _restore(replica, end)
+        found, span = [], (total(replica.position), end)
+        for cut in [*cuts.tolist(), end]:
+            _fold_until(replica, cut, on_progress, span)
             found.append(SocialGraph.of(replica.state.follow_graph, replica.state.texts))
         return found
     finally:
         replica.close()
+
+
+def _restore(replica: Replica[FeedState], end: int) -> None:
+    """Begin from the newest checkpoint that stands before a position, or, where there is none any more, after it."""
+    try:
+        replica.restore(not_beyond=(end,))
+    except CheckpointError:  # the log was trimmed meanwhile: vectors of a little later are better than none
+        replica.restore()
+
+
+def _fold_until(
+    replica: Replica[FeedState], position: int, on_progress: Callable[[int, int], None], span: tuple[int, int]
+) -> None:
+    while (at := total(replica.position)) < position:
+        replica.step(replica.config.catch_up_records, before=(position,))
+        if total(replica.position) == at:
+            break
+        on_progress(total(replica.position) - span[0], span[1] - span[0])

@@ -45,6 +45,10 @@ def train(
     promote: Annotated[
         bool, typer.Option("--promote", help="Let those serve that are worth it, judged on newer pages.")
     ] = False,
+    without: Annotated[
+        str,
+        typer.Option(help="What is not made, and not read, with commas: semantic-ids, social."),
+    ] = "",
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew, even if a run that was interrupted could go on.")
     ] = False,
@@ -55,8 +59,9 @@ def train(
     """Train models on what the log says: all that the home feed is made with, or one of them by name.
 
     Without a name: ranker, retrieval and, distilled from the ranker, pre-ranker, from one reading of the log, published
-    in the registry. With --promote those serve that are worth it: a ranker that knows more than counters, towers that
-    find more than what is popular, a pre-ranker that says about what its ranker says. Needs the extra train.
+    in the registry; before them semantic ids and social vectors, which they read. With --promote those serve that are
+    worth it: a ranker that knows more than counters, towers that find more than what is popular, a pre-ranker that says
+    about what its ranker says. Needs the extra train.
     A run that is interrupted goes on where it was, on the pages that it had read, if it is asked for the same again.
     Works with and without a running server.
 
@@ -70,7 +75,15 @@ def train(
 
     settings = open_settings(home, overrides, checks_params=True)
     trained = train_home(
-        settings, progress, hours=hours, size=size, epochs=epochs, seed=seed, promotes=promote, begins_anew=fresh
+        settings,
+        progress,
+        hours=hours,
+        size=size,
+        epochs=epochs,
+        seed=seed,
+        promotes=promote,
+        without=tuple(name.strip() for name in without.split(",") if name.strip()),
+        begins_anew=fresh,
     )
     if as_json:
         print_json(trained)
@@ -86,12 +99,13 @@ def train(
             ],
         )
     named = ", ".join(f"{kind} {version}" for kind, version in trained.versions.items())
+    read = ", ".join(trained.vectors) or "no vectors"
     served = f"serving now: {', '.join(trained.promoted)}" if trained.promoted else "none of them serves"
     for kind, reason in trained.refused.items():
         notes().print(f"{kind}: {reason}", soft_wrap=True)
     notes().print(
         f"entropy {trained.entropy_gain:+.4f} against counters; pre-ranker {trained.pre_ranker.speed_up:.1f} times as "
-        f"fast, AUC lost {trained.pre_ranker.auc_lost:.4f}; published {named}; {served}",
+        f"fast, AUC lost {trained.pre_ranker.auc_lost:.4f}; models read {read}; published {named}; {served}",
         soft_wrap=True,
     )
 
