@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import fcntl
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +24,7 @@ from millrace.stores.config import StoresConfig
 from millrace.stores.replica import Replica
 from millrace.stores.state import State
 from millrace.stream.collector import Collector
+from millrace.stream.log import Consumer, Position, RecordBatch
 from millrace.stream.memory_log import MemoryLog
 from millrace.testing.builders import (
     NOW_MS,
@@ -93,6 +98,62 @@ def test_an_export_killed_before_it_moved_the_position_leaves_no_event_twice(
     put(log, a_post_created(9))
     warehouse.export(log)
     assert rows(warehouse, OFFSETS) == [(i,) for i in range(5)]
+
+
+class WatchedLog(MemoryLog):
+    """Calls ``on_poll`` before records are read, which an export does while the files are its own."""
+
+    def __init__(self, on_poll: Callable[[], None]) -> None:
+        super().__init__(CLOCK)
+        self._on_poll = on_poll
+
+    def subscribe(self, *args: Any, **given: Any) -> Consumer:
+        consumer = super().subscribe(*args, **given)
+        poll = consumer.poll
+
+        def watched(max_records: int, *, before: Position | None = None) -> RecordBatch:
+            self._on_poll()
+            return poll(max_records, before=before)
+
+        consumer.poll = watched  # type: ignore[method-assign]
+        return consumer
+
+
+def test_who_does_not_wait_exports_nothing_while_another_one_does(warehouse: Warehouse, tmp_path: Path) -> None:
+    other, reports = Warehouse(tmp_path / "warehouse", CODEC), []
+    log = WatchedLog(lambda: reports.append(other.export(log, waits=False)))
+    put(log, a_post_created(1))
+    assert warehouse.export(log, max_records=1).n_events == 1
+    assert [(report.n_events, report.position) for report in reports] == [(0, (0,))]
+    assert other.export(log, waits=False).position == (1,)
+
+
+def test_who_waits_for_a_long_export_has_their_turn_before_its_next_chunk(warehouse: Warehouse, tmp_path: Path) -> None:
+    n_chunks = 0
+    eraser = threading.Thread(target=lambda: Warehouse(tmp_path / "warehouse", CODEC).erase("ann", before=100))
+
+    def on_poll() -> None:
+        nonlocal n_chunks
+        n_chunks += 1
+        if n_chunks == 2:  # now there are files to erase from
+            eraser.start()
+            while not is_locked(tmp_path / "warehouse" / ".turn"):
+                pass
+
+    log = WatchedLog(on_poll)
+    put(log, *(a_post_created(i, "ann") for i in range(6)))
+    warehouse.export(log, chunk_records=2)
+    eraser.join()
+    assert rows(warehouse, OFFSETS) == [(4,), (5,)]  # of the third chunk: the first two were there to be erased
+
+
+def is_locked(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 def test_an_empty_warehouse_can_be_asked(warehouse: Warehouse) -> None:

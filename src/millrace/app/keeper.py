@@ -246,7 +246,10 @@ class Keeper:
         return is_time and total(self._log.end()) - total(self._replica.position) < self._config.catch_up_records
 
     def _export(self) -> bool:
-        report = self._warehouse.export(self._log, max_records=_EXPORT_RECORDS, chunk_records=_EXPORT_RECORDS)
+        # Whoever writes there now (a training, the command) exports what this would: folding does not wait for that.
+        report = self._warehouse.export(
+            self._log, max_records=_EXPORT_RECORDS, chunk_records=_EXPORT_RECORDS, waits=False
+        )
         return report.n_events > 0
 
     def _tidy(self, position: Position) -> None:

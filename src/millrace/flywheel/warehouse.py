@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _STATE_FILE: Final = "state.json"
 _LOCK_FILE: Final = ".lock"
+_TURN_FILE: Final = ".turn"
 _UNFINISHED: Final = ".unfinished"
 _ABOUT_POSTS: Final = frozenset(kind.__name__ for kind in ABOUT_POSTS)
 _OF_INPUTS: Final = frozenset({FeaturesLogged.__name__, CandidatesLogged.__name__})
@@ -108,8 +109,13 @@ class Warehouse:
                 remedy="restore it from a backup, or remove the warehouse folder to export anew",
             ) from error
 
-    def export(self, log: Log, *, max_records: int | None = None, chunk_records: int = 50_000) -> ExportReport:
+    def export(
+        self, log: Log, *, max_records: int | None = None, chunk_records: int = 20_000, waits: bool = True
+    ) -> ExportReport:
         """Export what the log holds beyond the last export.
+
+        The files are this process's from chunk to chunk only: who waits for them has their turn before the next one,
+        so that a keeper is not held up by a long export of somebody else.
 
         Parameters
         ----------
@@ -118,30 +124,31 @@ class Warehouse:
         max_records
             Stop after about this many; None for all.
         chunk_records
-            Records per set of files; bounds the memory used.
+            Records per set of files; bounds the memory used, and how long others wait.
+        waits
+            Whether to wait while another process writes; else nothing more is exported.
         """
-        n_events = n_files = 0
-        with self._locked():
-            position = self.position()
-            begin = log.begin()
-            if position is not None and total(position) < total(begin):
-                logger.warning("log records %s to %s were trimmed before their export", position, begin)
-            start = begin if position is None else max(position, begin)
-            self._remove_unfinished(total(start))
-            consumer = log.subscribe("warehouse", start=start)
-            try:
-                done = 0
-                while max_records is None or done < max_records:
+        n_events = n_files = done = 0
+        start = self.position() or log.begin()
+        consumer = log.subscribe("warehouse", start=start)
+        try:
+            while max_records is None or done < max_records:
+                with self._locked(waits=waits) as is_mine:
+                    start = self._start(log)
+                    if not is_mine:
+                        break
+                    self._remove_unfinished(total(start))
+                    # Read under the lock: an erasure purges the log before it comes here, or finds what was read.
+                    consumer.seek(start)
                     records = consumer.poll(chunk_records)
                     if not len(records):
                         break
-                    first = total(start)
-                    written, files = self._write_chunk(records, first)
+                    written, files = self._write_chunk(records, total(start))
                     start = records.end
                     self._move_position(start)
                     n_events, n_files, done = n_events + written, n_files + files, done + len(records)
-            finally:
-                consumer.close()
+        finally:
+            consumer.close()
         return ExportReport(n_events, n_files, start)
 
     def erase(self, user: str, posts: Collection[str] = (), *, before: int) -> int:
@@ -199,6 +206,13 @@ class Warehouse:
             columns = ", ".join([f"{c} BIGINT" for c in _INT_COLUMNS] + [f"{c} VARCHAR" for c in _TEXT_COLUMNS])
             connection.execute(f"CREATE TABLE events ({columns}, topic VARCHAR, dt DATE)")
         return connection
+
+    def _start(self, log: Log) -> Position:
+        """Return where the next export begins."""
+        position, begin = self.position(), log.begin()
+        if position is not None and total(position) < total(begin):
+            logger.warning("log records %s to %s were trimmed before their export", position, begin)
+        return begin if position is None else max(position, begin)
 
     def _write_chunk(self, records: RecordBatch, first: int) -> tuple[int, int]:
         import pyarrow.parquet as pq
@@ -286,11 +300,23 @@ class Warehouse:
         unfinished.rename(self._folder / _STATE_FILE)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self, *, waits: bool = True) -> Iterator[bool]:
+        """Have the files to oneself; yield whether that is so, which it always is for one who waits.
+
+        Locks are not given in order. Who waits holds the turn meanwhile: nobody, not even who had the files last, comes
+        before them.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / _LOCK_FILE).open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        how = fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB
+        with (self._folder / _LOCK_FILE).open("w") as file, (self._folder / _TURN_FILE).open("w") as turn:
+            is_mine = True
+            try:
+                fcntl.flock(turn, how)
+                fcntl.flock(file, how)
+            except BlockingIOError:
+                is_mine = False
+            fcntl.flock(turn, fcntl.LOCK_UN)
+            yield is_mine
 
 
 def _day(time_ms: int) -> str:
