@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 
+import pytest
+
 from millrace.app.commands.init import make_home
-from millrace.app.learner import outcome, pairs_above
+from millrace.app.learner import learn, outcome, pairs_above
+from millrace.app.lifeline import Lifeline
 from millrace.app.settings import load_settings
 
 
@@ -27,3 +32,16 @@ def test_a_trainer_reads_the_home_by_the_demos_own_settings(tmp_path: Path) -> N
     again = load_settings(made.home, {}, pairs_above(settings))
     assert again.config == settings.config
     assert again.config.home.page_size == 7
+
+
+@pytest.mark.timeout(120)
+def test_a_learner_ends_when_there_is_nothing_more_to_learn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings, _ = make_home(tmp_path)
+    (parent, alive), (told, ready) = os.pipe(), os.pipe()
+    with caplog.at_level(logging.WARNING):
+        learn(settings, Lifeline(parent, ready))  # the log is empty: it says so, and returns
+    assert os.read(told, 1) == b"r"
+    assert "the first models could not be trained" in caplog.text
+    assert b"no impressions of pages" in (settings.run_dir / "training.log").read_bytes().replace(b"\n", b" ")
+    for descriptor in (parent, alive, told, ready):
+        os.close(descriptor)

@@ -27,12 +27,20 @@ def child(lifeline):
 def hopeless(lifeline):
     sys.exit(3)
 
+def once(lifeline):
+    say(f"learns {os.getpid()}")
+    if not os.path.exists("learned"):
+        open("learned", "x").close()
+        sys.exit(4)
+
 def say(text):
     print(text, flush=True)
 
 supervisor = Supervisor(lambda pid: say(f"forgot {pid}"))
 supervisor.add("keeper", child, 5.0)
 supervisor.add("worker", hopeless if "hopeless" in sys.argv else child, 5.0)
+if "learner" in sys.argv:
+    supervisor.add("learner", once, 5.0, may_end=True)
 try:
     number = supervisor.run(lambda: say(f"ready {supervisor.processes()}"))
     say(f"signal {number}")
@@ -42,9 +50,13 @@ except MillraceError as error:
 
 
 class Program:
-    def __init__(self, *args: str) -> None:
+    def __init__(self, *args: str, cwd: Path | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, *args], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [sys.executable, "-c", _PROGRAM, *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=cwd,
         )
 
     def line(self) -> str:
@@ -68,8 +80,8 @@ def start() -> Iterator[type[Program]]:
     started: list[Program] = []
 
     class Started(Program):
-        def __init__(self, *args: str) -> None:
-            super().__init__(*args)
+        def __init__(self, *args: str, cwd: Path | None = None) -> None:
+            super().__init__(*args, cwd=cwd)
             started.append(self)
 
     yield Started
@@ -119,6 +131,24 @@ def test_gives_up_on_a_child_that_is_never_ready(start: type[Program]) -> None:
     said = next(line for line in lines if line.startswith("error"))
     assert "'worker': ended 5 times before it was ready" in said
     assert program.process.wait(10) == 0
+
+
+def test_a_child_that_may_end_is_started_again_when_it_fails_and_not_when_it_is_done(
+    start: type[Program], tmp_path: Path
+) -> None:
+    program = start("learner", cwd=tmp_path)
+    lines = []
+    while not lines or not lines[-1].startswith("ready"):
+        lines.append(program.line())
+    learners = [line.split()[1] for line in lines if line.startswith("learns")]
+    assert len(learners) == 2  # it failed once, and ended before it had said that it was ready
+    parent = psutil.Process(program.process.pid)
+    wait_until(lambda: len(parent.children()) == 2)
+    program.process.send_signal(signal.SIGTERM)
+    left = program.process.communicate(timeout=10)[0].split("\n")
+    assert not [line for line in left if line.startswith("learns")]
+    assert "signal 15" in left
+    assert program.process.returncode == 0
 
 
 def _lives(pid: int) -> bool:

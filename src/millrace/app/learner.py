@@ -1,7 +1,7 @@
 """The learner of a demo: it trains the first models while the feed serves without, and promotes them when ready.
 
-A child of the supervisor, of low priority. Training is a process of its own: what it needs (torch) never enters
-the server, and what it leaves behind goes with it.
+A child of the supervisor, of low priority, that ends when there is nothing more to learn. Training is a process of its
+own: what it needs (torch) never enters the server, and what it leaves behind goes with it.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ def can_learn() -> bool:
 
 
 def learn(settings: Settings, lifeline: Lifeline) -> None:
-    """Train and promote, unless models serve already; then wait until the supervisor ends this process, or is gone."""
+    """Train and promote, unless models serve already; ends early if the supervisor says so, or is gone.
+
+    A training that fails is told, and not tried again: nothing that it depends on has changed. One that is ended with
+    the demo is gone on with by the next one.
+    """
     lifeline.say_ready()
     if can_learn() and not wiring.build_registry(settings).serving():
         _train(settings, lifeline)
-    while not lifeline.should_stop():
-        lifeline.wait(_CHECK_S)
 
 
 def _train(settings: Settings, lifeline: Lifeline) -> None:

@@ -1,8 +1,9 @@
 """The supervisor: starts the keeper and the workers, starts them again when they die, ends them in order.
 
-It does nothing else, holds no files and runs no threads, because its children are forks of it: they begin with
-all modules imported and all kernels loaded, and share that memory. A child ends by itself when the supervisor is
-gone (`millrace.app.lifeline`), so that nothing is left behind however the supervisor ends.
+A child that has one thing to do (the demo's learner) ends when it is done, and stays away. The supervisor does nothing
+else, holds no files and runs no threads, because its children are forks of it: they begin with all modules imported and
+all kernels loaded, and share that memory. A child ends by itself when the supervisor is gone (`millrace.app.lifeline`),
+so that nothing is left behind however the supervisor ends.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _KEEPER_GRACE_S: Final = 60.0
 _LIFE_GRACE_S: Final = 5.0
 _BACKLOG: Final = 2048
 _GC_THRESHOLD: Final = 100_000
+_WELL: Final = "exit code 0"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 logger = logging.getLogger(__name__)
@@ -63,11 +65,13 @@ class _Slot:
     name: str
     run: Callable[[Lifeline], None]
     grace_s: float
+    may_end: bool
     pid: int = 0
     ready_fd: int = -1
     started_s: float = 0.0
     is_ready: bool = False
     was_ready: bool = False
+    is_done: bool = False
     n_failures: int = 0
     start_at_s: float = 0.0
 
@@ -90,9 +94,21 @@ class Supervisor:
             os.set_blocking(descriptor, False)
         self._stop_signal = 0
 
-    def add(self, name: str, run: Callable[[Lifeline], None], grace_s: float) -> None:
-        """Add a child; children end in reverse order of their addition."""
-        self._slots.append(_Slot(name, run, grace_s))
+    def add(self, name: str, run: Callable[[Lifeline], None], grace_s: float, *, may_end: bool = False) -> None:
+        """Add a child; children end in reverse order of their addition.
+
+        Parameters
+        ----------
+        name
+            For people.
+        run
+            What it does.
+        grace_s
+            How long it may take to end when it is told to.
+        may_end
+            One that returns by itself is done and not started again; one that fails is.
+        """
+        self._slots.append(_Slot(name, run, grace_s, may_end))
 
     def processes(self) -> dict[str, int]:
         """Return the process ids of the living children by name."""
@@ -115,7 +131,7 @@ class Supervisor:
                     self._notice_ready()
                     self._reap()
                     self._give_up_if_hopeless()
-                    if not is_announced and all(slot.is_ready for slot in self._slots):
+                    if not is_announced and all(slot.is_ready or slot.is_done for slot in self._slots):
                         is_announced = True
                         on_ready()
             finally:
@@ -132,7 +148,7 @@ class Supervisor:
     def _start_due(self) -> None:
         now_s = time.monotonic()
         for slot in self._slots:
-            if not slot.pid and slot.start_at_s <= now_s:
+            if not slot.pid and not slot.is_done and slot.start_at_s <= now_s:
                 self._start(slot)
 
     def _start(self, slot: _Slot) -> None:
@@ -182,7 +198,7 @@ class Supervisor:
 
     def _wait(self) -> None:
         now_s = time.monotonic()
-        pauses = [slot.start_at_s - now_s for slot in self._slots if not slot.pid]
+        pauses = [slot.start_at_s - now_s for slot in self._slots if not slot.pid and not slot.is_done]
         timeout_s = max(0.0, min([1.0, *pauses]))
         waiting = [self._wake_read, *(s.ready_fd for s in self._slots if s.ready_fd >= 0 and not s.is_ready)]
         if self._wake_read in select.select(waiting, [], [], timeout_s)[0]:
@@ -202,6 +218,10 @@ class Supervisor:
         for slot in self._slots:
             if slot.pid and (status := _ended(slot.pid)) is not None:
                 self._bury(slot)
+                if slot.may_end and status == _WELL:
+                    slot.is_done = True
+                    logger.info("%s is done", slot.name)
+                    continue
                 is_healthy = slot.is_ready and time.monotonic() - slot.started_s >= _HEALTHY_AFTER_S
                 slot.n_failures = 1 if is_healthy else slot.n_failures + 1
                 doublings = slot.n_failures - 2
@@ -286,7 +306,7 @@ def serve(
     life
         What else is to be a child, using the server from outside: the demo's world.
     learner
-        What trains models beside the server, if anything does.
+        What trains models beside the server, if anything does; it ends when it is done.
 
     Raises
     ------
@@ -349,7 +369,7 @@ def serve(
     if life is not None:
         supervisor.add("life", go_on, _LIFE_GRACE_S)
     if learner is not None:
-        supervisor.add("learner", teach, _LIFE_GRACE_S)
+        supervisor.add("learner", teach, _LIFE_GRACE_S, may_end=True)
     try:
         return supervisor.run(announce)
     finally:
