@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -170,8 +170,30 @@ def distil(
     )
 
 
-def student_heads(labels: Any, teacher: Any, student: Any, actions: tuple[str, ...]) -> tuple[StudentHead, ...]:
-    """Return the figures of every discrete head that has enough positives among the rows."""
+def student_heads(
+    labels: Float32Array, teacher: Float32Array, student: Float32Array, actions: tuple[str, ...]
+) -> tuple[StudentHead, ...]:
+    """Return the figures of every discrete head with `MIN_POSITIVES` positives, and as many others, among the rows.
+
+    Parameters
+    ----------
+    labels
+        Shape (n, n_actions): above 0 is positive.
+    teacher, student
+        Shape (n, n_actions): what both predict for the same rows; finite.
+    actions
+        Names of the columns.
+
+    Returns
+    -------
+    tuple
+        In the order of actions; empty where no head has enough.
+
+    Raises
+    ------
+    IndexError
+        If the arrays differ in rows, or have fewer columns than there are actions.
+    """
     found = []
     for head, name in enumerate(actions):
         is_positive = np.asarray(labels[:, head] > 0)

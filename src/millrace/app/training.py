@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ from millrace.base.ids import IdHasher
 from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel import metrics
 from millrace.flywheel.platt import fit_platt
-from millrace.flywheel.sample_set import SampleSet
+from millrace.flywheel.sample_set import Float32Array, SampleSet
 from millrace.flywheel.slate_join import HOUR_MS
 from millrace.models.blending import log_odds
 
@@ -142,10 +142,28 @@ def train_home_ranker(
     )
 
 
-def calibrated(probs: Any, seen_probs: Any, seen_labels: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+def calibrated(probs: Float32Array, seen_probs: Float32Array, seen_labels: Float32Array) -> Float32Array:
     """Return predictions calibrated head by head on rows of before: what is compared with a ranker must be as well.
 
     Counters rank by rates that are several times too high: to know that takes two numbers a head, and no ranker.
+
+    Parameters
+    ----------
+    probs
+        Shape (n, n_actions): what is calibrated; probabilities, and amounts of the continuous head.
+    seen_probs, seen_labels
+        Shape (m, n_actions): predictions of the same kind for rows of before, and what came of these. Where there are
+        none, predictions stay as they are.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, n_actions), float32, an array of its own; the continuous head as it was given.
+
+    Raises
+    ------
+    ValueError, IndexError
+        If the rows of before are not as many in both, or have fewer heads.
     """
     from millrace.base.actions import CONTINUOUS
 
@@ -159,9 +177,33 @@ def calibrated(probs: Any, seen_probs: Any, seen_labels: Any) -> np.ndarray[Any,
 
 
 def head_figures(
-    labels: Any, probs: Any, counters: Any, samples: SampleSet, learned: dict[str, int]
+    labels: Float32Array, probs: Float32Array, counters: Float32Array, samples: SampleSet, learned: dict[str, int]
 ) -> tuple[HeadFigures, ...]:
-    """Return the figures of every discrete head that has enough positives among the rows."""
+    """Return the figures of every discrete head with `MIN_POSITIVES` positives, and as many others, among the rows.
+
+    Parameters
+    ----------
+    labels
+        Shape (n, n_actions), in the samples' order of actions: above 0 is positive.
+    probs, counters
+        Shape (n, n_actions): what the ranker and the counters predict for the same rows; finite.
+    samples
+        Name the actions; their rows are not read.
+    learned
+        By action: positives that the ranker learned from.
+
+    Returns
+    -------
+    tuple
+        In the order of actions; empty where no head has enough.
+
+    Raises
+    ------
+    IndexError
+        If the arrays differ in rows, or have fewer columns than there are actions.
+    KeyError
+        If ``learned`` lacks an action that has figures.
+    """
     from millrace.base.actions import CONTINUOUS
 
     found = []
