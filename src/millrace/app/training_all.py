@@ -64,6 +64,7 @@ def train_home(
     epochs: float = 3.0,
     seed: int = 1,
     promotes: bool = False,
+    replays: bool = False,
 ) -> TrainedHome:
     """Train ranker, retrieval and pre-ranker of a home, publish each, and let serve those that are worth it.
 
@@ -87,6 +88,8 @@ def train_home(
         Of first weights and of the order of pages.
     promotes
         Whether the models are to serve.
+    replays
+        Whether every page is encoded anew from the log, logged features or not.
 
     Raises
     ------
@@ -99,7 +102,7 @@ def train_home(
     from millrace.models.config import preset
 
     folder = settings.data_dir / "training"
-    samples = home_samples(settings, show_progress, hours=hours)
+    samples = home_samples(settings, show_progress, hours=hours, replays=replays)
     ranking = RankerTraining(trunk=preset(size), n_epochs=epochs, seed=seed)
     ranker = train_home_ranker(samples, ranking, folder / "ranker", show_progress)
     versions: dict[Kind, str] = {}
