@@ -40,3 +40,8 @@ def mature_until_ms(slates: Slates, last_ms: int) -> int:
         half = (len(slates) - 1) // 2
         until_ms = max(until_ms, int(np.partition(slates.ended_ms, half)[half]))
     return until_ms + 1
+
+
+def mature(slates: Slates, last_ms: int) -> Slates:
+    """Return the slates whose labels count."""
+    return slates.take(np.flatnonzero(slates.ended_ms < mature_until_ms(slates, last_ms)))
