@@ -128,5 +128,5 @@ class Ranker(nn.Module):
         rows = positions.clamp(max=_UNKNOWN_PLACE - 1).masked_fill(is_unknown, _UNKNOWN_PLACE)
         # Of known places the first is the measure: what is served is what a post is worth there.
         measure = self.position_bias.weight[0].expand(*positions.shape, -1).masked_fill(is_unknown[..., None], 0.0)
-        biased: Tensor = logits + self.position_bias(rows) - measure
+        biased: Tensor = logits + (self.position_bias(rows) - measure)
         return biased
