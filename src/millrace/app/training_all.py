@@ -72,6 +72,7 @@ def train_home(
     promotes: bool = False,
     without: tuple[str, ...] = (),
     begins_anew: bool = False,
+    replays: bool = False,
 ) -> TrainedHome:
     """Train ranker, retrieval and pre-ranker of a home, publish each, and let serve those that are worth it.
 
@@ -101,6 +102,8 @@ def train_home(
         Vectors that are not made, and not read: ``semantic-ids``, ``social``.
     begins_anew
         Whether what an interrupted run has come to is forgotten.
+    replays
+        Whether every page is encoded anew from the log, logged features or not.
 
     Raises
     ------
@@ -144,9 +147,16 @@ def train_home(
         return distil(samples, folder / "ranker", distilling, folder / "pre_ranker", show_progress, candidates)
 
     wanted = wanted_vectors(without)
-    options = {"hours": hours, "size": size, "epochs": epochs, "seed": seed, "vectors": list(wanted)}
+    options = {
+        "hours": hours,
+        "size": size,
+        "epochs": epochs,
+        "seed": seed,
+        "vectors": list(wanted),
+        "replays": replays,
+    }
     with training_run(settings, options, begins_anew=begins_anew) as run:
-        samples = kept_samples(run, lambda: home_samples(settings, show_progress, hours=hours))
+        samples = kept_samples(run, lambda: home_samples(settings, show_progress, hours=hours, replays=replays))
         vectors = make_vectors(run, settings, wanted, show_progress, hours=hours, seed=seed)
         vectors = without_unfair(vectors, samples, ranking.validation_frac)
         ranker = run.stage("ranker", TrainedRanker, by_transformer, folder / "ranker")

@@ -190,13 +190,16 @@ def train_ranker(
     stamp = _stamp(samples, config, ranker_config)
     state = Checkpoint(folder / CHECKPOINT_NAME, stamp, model, optimisers.by_name)
     state.restore(device)
+    # Where no place is known, a bias of "not known" would be nothing but a second bias of the head.
+    has_places = bool((samples.positions[rows] >= 0).any())
+    losing = msgspec.structs.replace(config, is_position_debiased=config.is_position_debiased and has_places)
     with TrainingLog(folder, state.step) as log:
         losses: list[float] = []
         for step in range(state.step, n_steps):
             batch = _drawn(samples, learned, ranker_config, config, step, per_epoch, vectors).to(device)
             torch.manual_seed(config.seed * 1_000_003 + step)  # of dropout: a run that is resumed draws the same
             with mixed_precision(device):
-                loss = ranker_loss(model, batch, config, head_weights)
+                loss = ranker_loss(model, batch, losing, head_weights)
             optimisers.take(step, loss)
             losses.append(float(loss.detach()))
             done = step + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -21,7 +20,7 @@ from millrace.inference.onnx_runner import OnnxRunner, Precision
 from millrace.inference.precision import served_precision
 from millrace.inference.runner import EncodedViewers, RankRunner, WholeRunner
 from millrace.inference.tables import EmbeddingTables, Float32Array
-from millrace.inference.viewer_cache import ViewerCache
+from millrace.inference.viewer_cache import ViewerCache, viewer_version
 
 CACHE_BYTES: Final = 64 * 2**20
 PROJECTION: Final = "sparse_in.weight"
@@ -159,12 +158,7 @@ class RankerModel:
         self._runner.close()
 
     def _encoded(self, viewer: ViewerInputs, tokens_of: TokensOf, vectors: VectorInputs) -> EncodedViewers:
-        # Texts are no part of the inputs' version: one may be edited, deleted or forgotten while the viewer rests.
-        tokens = tokens_of(viewer.history.post_ids)
-        digest = hashlib.blake2b(tokens.tobytes(), digest_size=16)
-        digest.update(vectors.key(viewer.history.post_ids).tobytes())
-        digest.update(vectors.version())
-        version = viewer.version() + digest.digest()
+        version = viewer_version(viewer, tokens_of, vectors)
         kept = self._viewers.find(viewer.viewer_id, version)
         if kept is not None:
             return kept
