@@ -192,6 +192,11 @@ class LiveModels(Generic[T]):
         with self._lock:
             return [held.bundle for held in dict.fromkeys(self._held_by_lane.values())]
 
+    def bundles_by_lane(self) -> dict[str, T]:
+        """Return what serves each lane now; as `bundles`, only to look at."""
+        with self._lock:
+            return {lane: held.bundle for lane, held in self._held_by_lane.items()}
+
     def status(self) -> dict[str, LaneStatus]:
         """Return how every lane of the pointer stands, and the default one."""
         with self._lock:

@@ -107,6 +107,9 @@ class ModelSource(Protocol):
     def held(self) -> Sequence[HomeModels]:
         """Return the models of all lanes, each once, to look at and not to use."""
 
+    def by_lane(self) -> Mapping[str, HomeModels]:
+        """Return the models that each lane serves now, the default lane among them, to look at and not to use."""
+
 
 class FixedModels:
     """The same models for every lane.
@@ -128,6 +131,10 @@ class FixedModels:
     def held(self) -> Sequence[HomeModels]:
         """Return the models."""
         return (self._models,)
+
+    def by_lane(self) -> Mapping[str, HomeModels]:
+        """Return the models, of the default lane: every other one is served as that."""
+        return {DEFAULT_LANE: self._models}
 
 
 class LeasedModels:
@@ -159,6 +166,10 @@ class LeasedModels:
     def held(self) -> Sequence[HomeModels]:
         """Return what serves the lanes now."""
         return self._live.bundles()
+
+    def by_lane(self) -> Mapping[str, HomeModels]:
+        """Return what each lane serves now; empty where nothing does."""
+        return self._live.bundles_by_lane()
 
 
 def lane_of(lane: str, arm: int) -> str:
