@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from prometheus_client import generate_latest
@@ -21,6 +23,8 @@ from millrace.features.columns import ACTION_PROBS, POST_ID
 from millrace.features.encoding.candidates import schema_hash
 from millrace.inference.grpc_runner import GrpcRunner
 from millrace.inference.live_models import LiveModels
+from millrace.inference.onnx_runner import OnnxRunner
+from millrace.inference.precision import VERDICT_FILES, Verdict
 from millrace.inference.rank_wire import ranker_identity
 from millrace.inference.ranker_model import RankerModel
 from millrace.inference.served_rankers import ServedRankers
@@ -29,6 +33,7 @@ from millrace.registry.manifest import Description
 from millrace.registry.registry import Registry
 from millrace.testing.builders import a_follow
 from millrace.testing.pipeline_world import FeedWorld, posts_by
+from millrace.testing.rank_runner_contract import some_candidates, some_viewers
 from millrace.testing.rank_server_thread import RankServerThread
 from millrace.testing.small_rankers import export_small_ranker
 
@@ -166,6 +171,32 @@ def test_a_client_of_a_registrys_folder_is_understood(
         runner.close()
 
 
+def test_a_server_runs_what_it_is_told_to_in_the_precision_that_was_let_through(
+    folders: list[Path], serving: RankServing, metrics: RankMetrics, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In torch, in bf16: predictions differ by little from those of float32, and by more than its rounding."""
+    accepted = Verdict(is_accepted=True, reasons=(), n_rows=1, largest_change=0.0, heads={})
+    judged = tmp_path / "judged"
+    shutil.copytree(folders[0], judged)
+    (judged / VERDICT_FILES["bf16"]).write_bytes(msgspec.json.encode(accepted))
+    told = msgspec.structs.replace(serving, runner="torch", precision="bf16")
+    exact = OnnxRunner.open(folders[0])
+    viewers, candidates = some_viewers(exact.config, 1, 8), some_candidates(exact.config, 1, 40)
+    expected = exact.score(candidates, exact.encode(viewers))
+    lost = []
+    for folder in (judged, folders[0]):
+        rankers = ServedRankers()
+        hold_folder(rankers, folder, told, metrics)
+        with RankServerThread(rankers=rankers) as server:
+            runner = GrpcRunner.of_folder(folder, [server.address], timeout_ms=PATIENCE_MS)
+            lost.append(np.abs(runner.predict(viewers, candidates) - expected).max())
+            runner.close()
+        rankers.close()
+    assert 1e-4 < lost[0] < 0.02
+    assert lost[1] < 1e-5
+    assert "never judged in bf16" in caplog.text
+
+
 class TestFeed:
     """A feed whose ranker is elsewhere."""
 
@@ -256,6 +287,10 @@ class TestFeed:
         (["--address", "8101"], "not HOST:PORT"),
         (["--metrics", "192.168.0.7:9100"], "reachable from other machines"),
         (["--model", "nowhere"], "name an exported ranker's folder"),
+        (["--precision", "bf16"], "choose the runner torch"),
+        (["--runner", "torch", "--precision", "int8"], "choose the runner onnx"),
+        (["--runner", "tensorrt"], "choose one of onnx, torch, numpy"),
+        (["--precision", "fp8"], "choose one of fp32, int8, bf16"),
     ],
 )
 def test_what_the_command_cannot_do_it_says(

@@ -136,6 +136,27 @@ class TestGrpcRunner(RankRunnerContract):
     """In two calls."""
 
 
+class TestGrpcRunnerOfBf16(RankRunnerContract):
+    """The server computes in torch, in bf16: the client keeps the contract within what that allows."""
+
+    tolerance = 0.02
+    encoding_tolerance = 0.1
+    own_tolerance = 0.01
+    padding_tolerance = 0.01
+
+    @pytest.fixture
+    def gated(self, ranker_folder: Path) -> Gated:
+        from millrace.inference.torch_runner import TorchRunner
+
+        return Gated(TorchRunner.serving(ranker_folder, "bf16"))
+
+    def test_in_one_call_the_predictions_are_those_of_two(self, runner: GrpcRunner) -> None:
+        """What a page does."""
+        viewers, candidates = some_viewers(runner.config, 1), some_candidates(runner.config, 1, 20)
+        in_two = runner.score(candidates, runner.encode(viewers))
+        np.testing.assert_allclose(runner.predict(viewers, candidates), in_two, rtol=0, atol=self.own_tolerance)
+
+
 def test_in_one_call_the_predictions_are_the_same_and_viewers_are_encoded_once(
     runner: GrpcRunner, gated: Gated, ranker_folder: Path
 ) -> None:

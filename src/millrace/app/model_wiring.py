@@ -32,13 +32,21 @@ def build_registry(settings: Settings) -> Registry:
 
 
 def build_model_loader(settings: Settings) -> HomeModelLoader:
-    """Return what opens models of the home feed."""
+    """Return what opens models of the home feed.
+
+    Raises
+    ------
+    ConfigError
+        If the runner of the config cannot run here.
+    """
     from millrace.app.home_model_loading import HomeModelLoader
     from millrace.features.encoding.candidates import dense_fields, schema_hash
 
     actions = build_actions(settings)
     home = settings.config.home
-    return HomeModelLoader(schema_hash(actions), len(dense_fields(actions)), home.precision, home.rank_servers)
+    return HomeModelLoader(
+        schema_hash(actions), len(dense_fields(actions)), home.precision, home.rank_servers, home.runner
+    )
 
 
 def build_live_models(

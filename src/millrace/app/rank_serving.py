@@ -22,9 +22,9 @@ from millrace.base.errors import ConfigError
 from millrace.inference.batcher import BatcherConfig
 from millrace.inference.kept_viewers import MAX_BYTES
 from millrace.inference.live_models import Artefacts, LiveModels, ModelEvent
-from millrace.inference.onnx_runner import OnnxRunner
 from millrace.inference.rank_server import RankServer
 from millrace.inference.rank_wire import ranker_identity
+from millrace.inference.runner_choice import Precision, RunnerName, check_runner, open_runner
 from millrace.inference.served_rankers import ServedRanker, ServedRankers
 from millrace.registry.pointer import DEFAULT_LANE
 from millrace.registry.registry import Registry
@@ -47,6 +47,8 @@ class RankServing(Struct, frozen=True, kw_only=True):
         ``host:port`` to listen on; port 0 takes a free one.
     metrics_address
         ``(host, port)`` of the metrics, over HTTP; None: nowhere.
+    runner, precision
+        What runs the rankers, and what it multiplies in where their gates let it.
     batcher
         How requests are put together.
     max_kept_bytes
@@ -57,6 +59,8 @@ class RankServing(Struct, frozen=True, kw_only=True):
     models_dir: Path
     address: str
     metrics_address: tuple[str, int] | None = None
+    runner: RunnerName = "onnx"
+    precision: Precision = "fp32"
     batcher: BatcherConfig = BatcherConfig()
     max_kept_bytes: int = MAX_BYTES
 
@@ -70,7 +74,13 @@ def serve_rankers(serving: RankServing, announce: Callable[[str, str], None]) ->
         What, where and how.
     announce
         Told, once calls are answered, the address and the name of what serves; empty where nothing does yet.
+
+    Raises
+    ------
+    ConfigError
+        If the runner cannot run here, an address cannot be listened on, or the folder holds no ranker.
     """
+    check_runner(serving.runner, serving.precision)
     asyncio.run(_serve(serving, announce))
 
 
@@ -143,7 +153,7 @@ def follow_registry(
 
 def _loaded(folder: Path, identity: str, name: str, serving: RankServing, metrics: RankMetrics) -> ServedRanker:
     ranker = ServedRanker(
-        OnnxRunner.open(folder),
+        open_runner(folder, serving.runner, serving.precision),
         identity,
         name,
         config=serving.batcher,

@@ -45,9 +45,12 @@ def serve(
     from millrace.app.supervisor import serve as run_server
     from millrace.app.virtual_time import enter_virtual_time, has_virtual_time
     from millrace.app.wiring import build_api_keys
+    from millrace.inference.runner_choice import check_runner
 
     settings = open_settings(home, with_port(overrides, port), checks_params=True)
     check_address(settings.config)
+    if not settings.config.home.rank_servers:  # here, and not in every worker that would be started for it
+        check_runner(settings.config.home.runner, settings.config.home.precision)
     check_alone(settings)
     is_virtual = virtual_time or has_virtual_time(settings)
     if is_virtual:
