@@ -18,10 +18,12 @@ from msgspec import Struct
 from prometheus_client import start_http_server
 
 from millrace.app.rank_metrics import RankMetrics
+from millrace.base.clock import Clock
 from millrace.base.errors import ConfigError
 from millrace.inference.batcher import BatcherConfig
 from millrace.inference.kept_viewers import MAX_BYTES
-from millrace.inference.live_models import Artefacts, LiveModels, ModelEvent
+from millrace.inference.live_models import Artefacts, LiveModels
+from millrace.inference.model_events import ModelEvent
 from millrace.inference.rank_server import RankServer
 from millrace.inference.rank_wire import ranker_identity
 from millrace.inference.runner_choice import Precision, RunnerName, check_runner, open_runner
@@ -125,9 +127,16 @@ def hold_folder(rankers: ServedRankers, folder: Path, serving: RankServing, metr
 
 
 def follow_registry(
-    rankers: ServedRankers, registry: Registry, serving: RankServing, metrics: RankMetrics
+    rankers: ServedRankers,
+    registry: Registry,
+    serving: RankServing,
+    metrics: RankMetrics,
+    clock: Clock | None = None,
 ) -> LiveModels[str]:
-    """Return what keeps rankers up to date with a registry; a bundle is the ranker's identity, empty for none."""
+    """Return what keeps rankers up to date with a registry; a bundle is the ranker's identity, empty for none.
+
+    A ranker that is refused is tried again after a while, by the clock's real time.
+    """
 
     def load(artefacts: Artefacts) -> str:
         artefact = artefacts.get("ranker")
@@ -144,11 +153,12 @@ def follow_registry(
             rankers.let_go(identity)
 
     def observe(event: ModelEvent) -> None:
+        metrics.models(event)
         if event.what == "swapped" and event.lane == DEFAULT_LANE:
             rankers.let_serve(identity_by_version.get(event.versions.get("ranker", ""), ""))
 
     identity_by_version: dict[str, str] = {}
-    return LiveModels(registry, load, close=close, observe=observe)
+    return LiveModels(registry, load, close=close, observe=observe, clock=clock)
 
 
 def _loaded(folder: Path, identity: str, name: str, serving: RankServing, metrics: RankMetrics) -> ServedRanker:

@@ -20,6 +20,7 @@ from millrace.app.model_wiring import (
     build_models,
     build_registry,
     build_vectors,
+    everybodys_ranker,
     model_folders,
 )
 from millrace.app.settings import MillraceConfig, Settings
@@ -114,6 +115,7 @@ __all__ = [
     "check_params",
     "config_params",
     "declared_params",
+    "everybodys_ranker",
     "metrics_dir",
     "model_folders",
     "state_fingerprint",

@@ -17,6 +17,7 @@ from millrace.inference.assembler import Assembler, TokensOf
 from millrace.inference.content_cache import CacheCounts, ContentCache
 from millrace.inference.model_vectors import own_codebooks
 from millrace.inference.numpy_runner import load_weight
+from millrace.inference.rank_servers import ServerStanding
 from millrace.inference.runner import EncodedViewers, RankRunner, WholeRunner
 from millrace.inference.runner_choice import Precision, RunnerName, open_runner
 from millrace.inference.tables import EmbeddingTables, Float32Array
@@ -120,6 +121,12 @@ class RankerModel:
     def counters_shares(self) -> tuple[float, ...]:
         """What of the counters' log-odds is to be added to the predictions, by head (`millrace.models.blending`)."""
         return self.config.counters
+
+    @property
+    def servers(self) -> tuple[ServerStanding, ...]:
+        """How it stands with the servers that it runs on; none where it runs here."""
+        standings: tuple[ServerStanding, ...] = getattr(self._runner, "servers", ())
+        return standings
 
     @property
     def counts(self) -> RankerCounts:

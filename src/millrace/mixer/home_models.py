@@ -20,6 +20,7 @@ from millrace.registry.pointer import DEFAULT_LANE
 
 if TYPE_CHECKING:
     from millrace.inference.content_cache import CacheCounts
+    from millrace.inference.rank_servers import ServerStanding
     from millrace.inference.ranker_model import RankerCounts
     from millrace.inference.retrieval_model import RetrievalModel
     from millrace.mixer.pre_rankers.value_pre_ranker import PrePredictor
@@ -82,6 +83,11 @@ class HomeModels:
         """Return how the ranker's caches fare, by name; empty where it keeps nothing."""
         counts: RankerCounts | None = getattr(self.ranker, "counts", None)
         return {} if counts is None else counts._asdict()
+
+    def rank_servers(self) -> tuple[ServerStanding, ...]:
+        """Return how the ranker stands with the servers that it runs on; none where it runs here."""
+        standings: tuple[ServerStanding, ...] = getattr(self.ranker, "servers", ())
+        return standings
 
     def close(self) -> None:
         """Give back what the models hold."""
