@@ -9,7 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 
 pytest.importorskip("torch", reason="torch is not installed: pip install '.[train]'")
 pytest.importorskip("onnx", reason="onnx is not installed: pip install '.[train]'")
@@ -18,7 +21,7 @@ from millrace.app import wiring
 from millrace.app.commands.init import make_home
 from millrace.app.home_retrieval import AnsweringModels, HomeRetrieval
 from millrace.app.model_publishing import promote, publish
-from millrace.app.settings import load_settings
+from millrace.app.settings import Settings, load_settings
 from millrace.base.actions import ActionSpace
 from millrace.base.clock import ManualClock
 from millrace.base.ids import IdKind
@@ -29,7 +32,7 @@ from millrace.flywheel.sample_set import SET_VERSION, SampleMeta
 from millrace.inference.post_index import MAX_ENCODED, PostIndex
 from millrace.inference.retrieval_model import RetrievalModel
 from millrace.inference.vector_index import Eligibility
-from millrace.mixer.feed import FeedRequest
+from millrace.mixer.feed import FeedRequest, FeedResponse
 from millrace.mixer.feed_state import FeedState
 from millrace.mixer.home_models import MODELS, HomeModels, LeasedModels
 from millrace.mixer.trace import Trace, TracePacker
@@ -38,7 +41,10 @@ from millrace.stores.claims import MemoryClaims
 from millrace.stores.config import StoresConfig
 from millrace.testing.builders import NOW_MS, a_batch_of, a_post_created, a_post_deleted
 from millrace.testing.pipeline_builders import a_query
+from millrace.testing.server_process import until
 from millrace.testing.small_towers import export_small_towers
+
+PATIENCE_S = 60.0
 
 Towers = Mapping[str, RetrievalModel]
 
@@ -264,6 +270,12 @@ def sent(events: Iterable[AnyEvent], collector: object) -> None:
     assert receipt.n_refused == 0
 
 
+def published_towers(settings: Settings, folder: Path, seed: int) -> str:
+    schema = export_small_towers(folder, seed).schema
+    meta = SampleMeta(version=SET_VERSION, schema=schema, actions=ActionSpace().names, dense=(), from_ms=0, until_ms=1)
+    return publish(settings, "retrieval", folder, meta, metrics={}, training={"seed": seed}).version
+
+
 def test_pages_stamp_the_towers_that_answered_while_the_rest_of_a_promotion_serves(tmp_path: Path) -> None:
     settings, _ = make_home(tmp_path / "home")
     settings = load_settings(
@@ -271,14 +283,7 @@ def test_pages_stamp_the_towers_that_answered_while_the_rest_of_a_promotion_serv
         None,
         [("home.deadline_ms", "30000"), ("home.claim_timeout_ms", "30000"), ("home.is_strict", "true")],
     )
-    versions = []
-    for seed in (1, 2):
-        folder = tmp_path / f"towers{seed}"
-        schema = export_small_towers(folder, seed).schema
-        meta = SampleMeta(
-            version=SET_VERSION, schema=schema, actions=ActionSpace().names, dense=(), from_ms=0, until_ms=1
-        )
-        versions.append(publish(settings, "retrieval", folder, meta, metrics={}, training={"seed": seed}).version)
+    versions = [published_towers(settings, tmp_path / f"towers{seed}", seed) for seed in (1, 2)]
     clock, kept, retrieval = ManualClock(NOW_MS), Kept(), HomeRetrieval()
     log = wiring.build_log(settings, clock)
     sent(
@@ -317,5 +322,48 @@ def test_pages_stamp_the_towers_that_answered_while_the_rest_of_a_promotion_serv
         assert runner.run(page(3)) == (second, second, second, 20)
         assert retrieval.versions == (versions[1],)
     live.close()
+    replica.close()
+    log.close()
+
+
+def test_a_worker_finds_posts_through_a_promotion_without_a_page_that_has_no_towers(tmp_path: Path) -> None:
+    settings, _ = make_home(tmp_path / "home")
+    settings = load_settings(settings.home, None, [("home.deadline_ms", "30000"), ("home.claim_timeout_ms", "30000")])
+    first, second = (published_towers(settings, tmp_path / f"towers{seed}", seed) for seed in (1, 2))
+    promote(settings, {"retrieval": first}, "")
+    log, clock = wiring.build_log(settings), wiring.build_clock()
+    now_ms = clock.now_ms()
+    posts = (a_post_created(n, 30 + n, at_ms=now_ms - n) for n in range(2 * MAX_ENCODED))
+    sent(posts, wiring.build_collector(settings, log, wiring.build_codec(settings)))
+    retrieval = HomeRetrieval()
+    replica = wiring.build_replica(settings, log, listeners=(retrieval,))
+    app = wiring.build_http_app(settings, replica, retrieval=retrieval)
+    pages: list[tuple[str, bool]] = []
+    following: list[asyncio.Task[None]] = []
+
+    async def follow() -> None:
+        replica.restore()
+        following.append(asyncio.create_task(replica.follow()))
+
+    async def stop() -> None:
+        following[0].cancel()
+
+    app.on_startup.append(follow)
+    app.on_shutdown.append(stop)
+
+    def answers(client: TestClient[Litestar]) -> str:
+        found = client.get("/api/v1/timeline/home", params={"viewer": f"v{len(pages)}", "limit": 5})
+        debug = msgspec.json.decode(found.content, type=FeedResponse).debug_info
+        assert debug is not None
+        pages.append((debug.models.get("retrieval", ""), debug.retrieved.get("vector", 0) > 0))
+        return pages[-1][0]
+
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        until(lambda: client.get("/readyz").status_code == 200, PATIENCE_S)
+        until(lambda: answers(client) == first, PATIENCE_S)
+        promote(settings, {"retrieval": second}, "")
+        pages.clear()
+        until(lambda: answers(client) == second, PATIENCE_S)
+    assert set(pages) <= {(first, True), (second, True)}
     replica.close()
     log.close()

@@ -48,7 +48,7 @@ WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None
 from pathlib import Path
-from millrace.app import wiring
+from millrace.app import cli, wiring
 from millrace.app.commands.init import make_home
 from millrace.app.settings import load_settings
 from millrace.base.errors import ConfigError
@@ -66,6 +66,7 @@ for attempt in (lambda: open_runner(folder, "torch"), lambda: wiring.build_live_
         print(error)
 elsewhere = load_settings(home, None, [("home.runner", "torch"), ("home.rank_servers", '["127.0.0.1:1"]')])
 wiring.build_live_models(elsewhere)  # the rank server needs torch, this process does not
+assert cli.run(["serve", "--home", str(home), "--set", "home.runner=torch"]) == cli.USAGE_ERROR
 """
 
 
@@ -80,6 +81,6 @@ def test_where_torch_is_not_installed_the_others_serve_and_torch_is_asked_for_by
     assert done.returncode == 0, done.stderr
     said = done.stdout.strip().splitlines()
     assert len(said) == 2
-    for line in said:
+    for line in (*said, " ".join(done.stderr.split())):
         assert "torch is not installed" in line
         assert "pip install '.[train]' from the checkout" in line
