@@ -145,3 +145,19 @@ def test_a_model_whose_predictions_are_not_finite_is_refused(settings: Settings,
     assert "not finite" in live.status()["default"].problem
     assert np.isnan(model.ranker.head.bias.detach().numpy()).all()
     live.close()
+
+
+def test_the_doctor_asks_rank_servers_for_everybodys_ranker(settings: Settings, tmp_path: Path) -> None:
+    pytest.importorskip("grpc", reason="grpcio is not installed: pip install '.[grpc]'")
+
+    def found(settings: Settings) -> list[tuple[str, str]]:
+        findings = examine(settings, wiring.build_clock())
+        return [(finding.verdict, finding.detail) for finding in findings if finding.check == "rank servers"]
+
+    assert found(settings) == []
+    elsewhere = load_settings(settings.home, {}, [("home.rank_servers", '["127.0.0.1:1"]')])
+    assert found(elsewhere) == [("ok", "127.0.0.1:1: not asked, no ranker serves everybody")]
+    promote(settings, {"ranker": published(settings, tmp_path / "a")}, "")
+    ((verdict, detail),) = found(elsewhere)
+    assert verdict == "problem"
+    assert "127.0.0.1:1: cannot be reached" in detail

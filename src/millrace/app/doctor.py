@@ -22,6 +22,7 @@ from millrace.app import wiring
 from millrace.app.commands.printing import ago, count, size
 from millrace.app.http_address import check_address, is_loopback
 from millrace.app.keeper import running_keeper
+from millrace.app.rank_server_report import asked_servers
 from millrace.app.secret import load_or_make_secret
 from millrace.app.settings import CONFIG_NAME, Settings
 from millrace.app.virtual_time import check_virtual_time, has_virtual_time
@@ -77,6 +78,7 @@ def examine(settings: Settings, clock: Clock) -> Iterator[Finding]:
         ("claims", _claims),
         ("traces", _traces),
         ("models", _models),
+        ("rank servers", _rank_servers),
         ("access", _access),
         ("time", _time),
         ("server", _server),
@@ -356,6 +358,22 @@ def _models(settings: Settings, clock: Clock) -> Iterator[Finding]:
         newest_ms = max((m.published_at_ms for m in manifests.values()), default=0)
         old = f", newest of {ago(clock.now_ms() - newest_ms)}" if manifests else ""
         yield Finding("models", "ok", f"lane {lane}: {named}{old}")
+
+
+def _rank_servers(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    addresses = settings.config.home.rank_servers
+    if not addresses:
+        return
+    folder = wiring.everybodys_ranker(settings)
+    if folder is None:
+        yield Finding("rank servers", "ok", f"{', '.join(addresses)}: not asked, no ranker serves everybody")
+        return
+    for address, problem in asked_servers(folder, addresses):
+        if problem:
+            remedy = "start it: millrace rank-server; or see its log"
+            yield Finding("rank servers", "problem", f"{address}: {problem}", remedy)
+        else:
+            yield Finding("rank servers", "ok", f"{address} holds the ranker")
 
 
 def _access(settings: Settings, _clock: Clock) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from millrace.app.keeper import GROUP
 from millrace.app.live_params import LiveParams
 from millrace.app.metrics import Metrics
 from millrace.app.own_events import OwnEvents, edited_posts
+from millrace.app.rank_server_report import RankServerReport
 from millrace.app.served_writer import FeaturesWriter, ServedWriter
 from millrace.app.settings import MillraceConfig
 from millrace.app.viewers import ActiveViewer, active_viewers
@@ -117,6 +118,7 @@ class FeedApp:
         self._door = door
         self._metrics = metrics
         self._caches = CacheReport(metrics)
+        self._servers = RankServerReport(metrics)
         self._traces = traces
         self._clock = clock
         self._models = models
@@ -283,7 +285,9 @@ class FeedApp:
                 newest = self._replica.checkpoints.newest_position()
                 self._metrics.keeper(lag=self._replica.log.lag(GROUP), checkpoint_offset=total(newest or ()))
                 self._metrics.traces(**self._traces.take_counts())
-                self._caches.tell(self._service.models.held() if self._service is not None else ())
+                held = self._service.models.held() if self._service is not None else ()
+                self._caches.tell(held)
+                self._servers.tell(held)
                 self._metrics.replica(
                     "worker",
                     lag=found.lag,

@@ -20,6 +20,7 @@ from millrace.app.model_wiring import (
     build_models,
     build_registry,
     build_vectors,
+    everybodys_ranker,
     model_folders,
 )
 from millrace.app.settings import MillraceConfig, Settings
@@ -114,6 +115,7 @@ __all__ = [
     "check_params",
     "config_params",
     "declared_params",
+    "everybodys_ranker",
     "metrics_dir",
     "model_folders",
     "state_fingerprint",
@@ -162,14 +164,15 @@ def build_feed_service(
     followers
         Takes over social vectors that the keeper refreshes; None: nothing does.
     """
-    from millrace.app.home_retrieval import HomeRetrieval
+    from millrace.app.home_retrieval import AnsweringModels, HomeRetrieval
     from millrace.app.secret import load_or_make_secret, subkey
     from millrace.mixer.service import FeedService
     from millrace.mixer.value_model.profiles import values_in_effect
 
     config = settings.config
     retrieval = retrieval or HomeRetrieval(fills_at_once=True)
-    retrieval.attach(replica.state)
+    models = models or build_models(settings)
+    retrieval.attach(replica.state, models)
     return FeedService(
         replica,
         replace(
@@ -178,7 +181,7 @@ def build_feed_service(
             ),
             features_logger=features_logger if config.home.logs_features else None,
             revise=revise,
-            models=models or build_models(settings),
+            models=AnsweringModels(models, retrieval),
             retriever_of=retrieval.retriever_of,
         ),
         replica.state.hasher,

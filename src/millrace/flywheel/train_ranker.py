@@ -24,7 +24,7 @@ from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
 from millrace.flywheel.mixed_precision import mixed_precision
 from millrace.flywheel.optimisers import Optimisers
-from millrace.flywheel.quantisation_gate import QuantisationBounds, quantise
+from millrace.flywheel.quantisation_gate import QuantisationBounds, judge_precisions
 from millrace.flywheel.ranker_batches import RankerBatch, alike_in_length, assembled, ranker_batch
 from millrace.flywheel.ranker_loss import ranker_loss
 from millrace.flywheel.sample_set import SampleSet
@@ -237,7 +237,7 @@ def train_ranker(
     export_tables(model.tables, folder / SERVED_NAME)
     sources.save_served(folder / SERVED_NAME)
     sources.save(folder / SOURCES_NAME)
-    quantise(model, samples, learned, held_out, folder / SERVED_NAME, config.quantisation)
+    judge_precisions(model, samples, learned, held_out, folder / SERVED_NAME, config.quantisation)
     with replacing(folder / REPORT_NAME) as file:
         file.write(msgspec.json.format(msgspec.json.encode(report)))
     state.remove()

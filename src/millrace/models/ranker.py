@@ -103,7 +103,9 @@ class Ranker(nn.Module):
         return self.linked(self._heads(x, viewers))
 
     def _heads(self, x: Tensor, viewers: KeysValues) -> Tensor:
-        logits: Tensor = self.head(self.final_norm(self.trunk.candidates(x, viewers)))
+        # The heads may be wider than what leads to them (`millrace.inference.torch_runner`).
+        hidden = self.trunk.candidates(x, viewers).to(self.head.weight.dtype)
+        logits: Tensor = self.head(self.final_norm(hidden))
         return logits
 
     def linked(self, logits: Tensor) -> Tensor:
