@@ -11,6 +11,7 @@ import msgspec
 
 from millrace.app.distilling import Distilled, distil
 from millrace.app.entropy_gain import EntropyGain
+from millrace.app.kept import home_weights
 from millrace.app.lessons import home_candidates
 from millrace.app.model_publishing import promote, publish
 from millrace.app.retrieval_training import TrainedRetrieval, train_home_retrieval
@@ -118,7 +119,15 @@ def train_home(
         logger.warning("no retrieval: %s", error)
     distilling = PreRankerTraining(seed=seed)
     candidates = home_candidates(settings, show_progress, from_ms=samples.meta.from_ms)
-    pre_ranker = distil(samples, folder / "ranker", distilling, folder / "pre_ranker", show_progress, candidates)
+    pre_ranker = distil(
+        samples,
+        folder / "ranker",
+        distilling,
+        folder / "pre_ranker",
+        show_progress,
+        candidates,
+        home_weights(settings),
+    )
     published("pre_ranker", distilling, pre_ranker_metrics(pre_ranker))
     gain = ranker.gain.value
     refused = reasons_against(ranker.gain, retrieval, pre_ranker)
@@ -178,7 +187,10 @@ def retrieval_metrics(trained: TrainedRetrieval) -> dict[str, float]:
 
 def pre_ranker_metrics(distilled: Distilled) -> dict[str, float]:
     """Return a pre-ranker's figures as a manifest keeps them."""
-    return {"auc_lost": distilled.auc_lost, "speed_up": distilled.speed_up}
+    found = {"auc_lost": distilled.auc_lost, "speed_up": distilled.speed_up}
+    for name, share in (("kept_50", distilled.kept.kept_50), ("kept_500", distilled.kept.kept_500)):
+        found.update({name: share.value, f"{name}_low": share.low, f"{name}_high": share.high})
+    return found
 
 
 def let_serve(
