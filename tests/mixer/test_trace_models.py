@@ -118,7 +118,8 @@ def test_a_param_that_keeps_the_ranker_out_is_named_with_who_set_it() -> None:
     ("fate", "words"), [(Fate.LATE, "was late"), (Fate.SKIPPED, "was left out: the deadline had passed")]
 )
 def test_a_model_that_did_not_answer_is_named(fate: Fate, words: str) -> None:
-    (part,) = model_parts(a_head({"model": fate}))
+    outcomes = (Outcome("ranker", "model", fate, "the deadline had passed" if fate is Fate.SKIPPED else ""),)
+    (part,) = model_parts(a_head({"model": fate}, outcomes=outcomes))
     assert (part.by, part.reason) == ("counters", f"the learned ranker r7 {words}")
 
 

@@ -76,5 +76,5 @@ def _part(head: TraceHead, role: _Role, version: str, report: ComponentReport, d
         reason = f"{report.n_in:,} candidates are few enough to rank them all"
     else:
         reason = f"the learned {title} {version} {_WORDS.get(report.fate, report.fate.value)}"
-        reason += f" ({detail})" if detail else ""
+        reason += f" ({detail})" if detail and detail not in reason else ""
     return ModelPart(role=role, by="counters" if is_ranker or has_answered else "nobody", reason=reason)

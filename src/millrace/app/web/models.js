@@ -14,7 +14,7 @@ export function renderModels(models) {
   const lines = models.map((model) => {
     const { title, did, nobody } = ROLES[model.role];
     const who = model.by === "model" ? `${title} ${model.version ?? ""}`.trim() : model.by;
-    const said = model.by === "nobody" ? [nobody] : [`${did} `, el("span", { class: "chip" }, who)];
+    const said = model.by === "nobody" ? [nobody] : [model.by === "model" ? `${did} the ` : `${did} `, el("span", { class: "chip" }, who)];
     return el("p", { class: "who-did", "data-role": model.role }, ...said, model.reason ? `: ${model.reason}` : "");
   });
   return [el("h3", {}, "By which models"), ...lines];
