@@ -119,7 +119,7 @@ def _show(distilled: Distilled) -> None:
         f"kept of the ranker's best: {kept.n_pages:,} pages of {kept.n_candidates:,.0f} candidates",
         ("of the best", "kept", "95 % from", "to"),
         [
-            (n, f"{share.value:.3f}", f"{share.low:.3f}", f"{share.high:.3f}")
+            (f"{n} of 2,000", f"{share.value:.3f}", f"{share.low:.3f}", f"{share.high:.3f}")
             for n, share in ((50, kept.kept_50), (500, kept.kept_500))
         ],
     )
