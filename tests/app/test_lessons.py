@@ -85,3 +85,6 @@ def test_a_student_learns_from_candidates_of_before_the_pages_that_it_is_measure
     n_chosen_by = int(2 * n_before * 5.5 / n_before)
     assert told.n_slates == 2 * n_before - n_chosen_by
     assert told.n_labelled < told.n_rows
+    # What it keeps is measured on the requests that it was not taught by, cut candidates and all.
+    assert (told.kept.n_pages, told.kept.n_candidates) == (n_test, N_ROWS)
+    assert 0.0 <= told.kept.kept_50.low <= told.kept.kept_50.value <= told.kept.kept_50.high <= 1.0

@@ -14,6 +14,7 @@ from litestar import Litestar
 from millrace.app.access import Caller, Gate
 from millrace.app.api.events import event_routes
 from millrace.app.api.health import Readiness, health_routes
+from millrace.app.api.models import TellModels, model_routes
 from millrace.app.api.requests import request_routes
 from millrace.app.api.timeline import timeline_routes
 from millrace.app.api.web import web_routes
@@ -91,6 +92,10 @@ class FeedApp:
         The post indexes of this process.
     followers
         Take over the social vectors that the keeper refreshes.
+    models_told
+        Tells what serves and what is being trained, to people.
+    server_id
+        The server's name, under ``/healthz``.
     """
 
     def __init__(
@@ -109,6 +114,8 @@ class FeedApp:
         lanes: LaneReader,
         retrieval: HomeRetrieval,
         followers: SocialFollowers,
+        models_told: TellModels,
+        server_id: str = "",
     ) -> None:
         self._replica = replica
         self._live = live
@@ -138,7 +145,8 @@ class FeedApp:
             ),
             *request_routes(self.find_trace, self.explainer, gate),
             *event_routes(self.submit, metrics, gate, config.server.max_events_per_post, event_schema),
-            *health_routes(self.readiness, metrics, gate),
+            *health_routes(self.readiness, metrics, gate, server_id),
+            *model_routes(models_told, gate),
             *web_routes(gate.mode),
         ]
         self.asgi: Litestar = make_app(

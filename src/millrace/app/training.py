@@ -161,7 +161,7 @@ def train_home_ranker(
 
     parts = held_out(samples, training.validation_frac)
     older, training = samples.take(parts.older), msgspec.structs.replace(training, validation_frac=parts.frac)
-    with show_progress("training (steps)") as step:
+    with show_progress("training the ranker (steps)") as step:
         model, report = train_ranker(older, training, folder=folder, sources=sources, on_progress=moving(step))
     rows, before = samples.rows_of(parts.newest), samples.rows_of(parts.chosen_by)
     counters = calibrated(samples.baseline[rows], samples.baseline[before], samples.labels[before])

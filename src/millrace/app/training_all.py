@@ -12,6 +12,7 @@ import msgspec
 from millrace.app.distilling import Distilled, distil
 from millrace.app.entropy_gain import EntropyGain
 from millrace.app.home_vectors import make_vectors, sources_for, wanted_vectors, without_unfair
+from millrace.app.kept import home_weights
 from millrace.app.kept_samples import kept_candidates, kept_samples
 from millrace.app.lessons import home_candidates
 from millrace.app.model_publishing import promote, publish
@@ -144,7 +145,15 @@ def train_home(
         candidates = kept_candidates(
             run, lambda: home_candidates(settings, show_progress, from_ms=samples.meta.from_ms)
         )
-        return distil(samples, folder / "ranker", distilling, folder / "pre_ranker", show_progress, candidates)
+        return distil(
+            samples,
+            folder / "ranker",
+            distilling,
+            folder / "pre_ranker",
+            show_progress,
+            candidates,
+            home_weights(settings),
+        )
 
     wanted = wanted_vectors(without)
     options = {
@@ -225,7 +234,10 @@ def retrieval_metrics(trained: TrainedRetrieval) -> dict[str, float]:
 
 def pre_ranker_metrics(distilled: Distilled) -> dict[str, float]:
     """Return a pre-ranker's figures as a manifest keeps them."""
-    return {"auc_lost": distilled.auc_lost, "speed_up": distilled.speed_up}
+    found = {"auc_lost": distilled.auc_lost, "speed_up": distilled.speed_up}
+    for name, share in (("kept_50", distilled.kept.kept_50), ("kept_500", distilled.kept.kept_500)):
+        found.update({name: share.value, f"{name}_low": share.low, f"{name}_high": share.high})
+    return found
 
 
 def let_serve(

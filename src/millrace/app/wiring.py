@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -306,6 +307,8 @@ def build_http_app(
     from millrace.app.feed_app import FeedApp
     from millrace.app.home_retrieval import HomeRetrieval
     from millrace.app.metrics import MetricsObserver
+    from millrace.app.model_status import model_status
+    from millrace.app.server_note import read_note
     from millrace.app.social_refresh import SocialFollowers
 
     metrics = build_metrics(settings)
@@ -333,6 +336,7 @@ def build_http_app(
         )
 
     live, gate = build_live_params(settings, metrics), build_gate(settings)
+    note = read_note(settings)
     return FeedApp(
         settings.config,
         replica,
@@ -348,6 +352,8 @@ def build_http_app(
         build_lanes(settings),
         retrieval,
         followers,
+        partial(model_status, settings),
+        "" if note is None else note.server_id,
     ).asgi
 
 

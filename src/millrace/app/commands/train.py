@@ -78,20 +78,22 @@ def train(
     need_torch()
     from millrace.app.commands.printing import notes, print_json, print_table, progress
     from millrace.app.training_all import train_home
+    from millrace.app.training_status import telling
 
     settings = open_settings(home, overrides, checks_params=True)
-    trained = train_home(
-        settings,
-        progress,
-        hours=hours,
-        size=size,
-        epochs=epochs,
-        seed=seed,
-        promotes=promote,
-        without=tuple(name.strip() for name in without.split(",") if name.strip()),
-        begins_anew=fresh,
-        replays=replay,
-    )
+    with telling(settings, progress) as shown:
+        trained = train_home(
+            settings,
+            shown,
+            hours=hours,
+            size=size,
+            epochs=epochs,
+            seed=seed,
+            promotes=promote,
+            without=tuple(name.strip() for name in without.split(",") if name.strip()),
+            begins_anew=fresh,
+            replays=replay,
+        )
     if as_json:
         print_json(trained)
         return
