@@ -59,7 +59,9 @@ def test_pages_and_candidates_are_asked_about_and_a_page_that_is_among_them_coun
     assert lesson.has_labels.tolist() == [True] * 2 * N_ROWS + [True, True, True, False, False, False] * 2
     assert lesson.teacher.shape == (4 * N_ROWS, len(Action))
     assert np.isfinite(lesson.teacher).all()
-    np.testing.assert_array_equal(lesson.teacher[: 2 * N_ROWS], predicted(teacher, pages, np.array([0, 1])))
+    # Asked in other batches: nothing of a row hangs on the others, to the last bits of a float.
+    expected = predicted(teacher, pages, np.array([0, 1]))
+    np.testing.assert_allclose(lesson.teacher[: 2 * N_ROWS], expected, rtol=0.0, atol=1e-6)
 
 
 def test_of_what_was_cut_counters_say_the_middle() -> None:
