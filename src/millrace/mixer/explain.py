@@ -114,7 +114,6 @@ class Explainer:
             posts=tuple(id_of[key] for key in trace.keys[trace.page_rows].tolist()),
             models=model_parts(head, with_errors=with_errors),
             stages=_stages(trace, id_of) if with_ids else None,
-            models=head.models,
         )
 
     async def why(self, trace: Trace, post: str, *, with_errors: bool = True) -> PostWhy:

@@ -90,8 +90,6 @@ class RequestTrace(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ----------
     params, param_levels
         Every param with the value that held; who decided, where that was not the default.
-    models
-        Versions of the learned models that it was made with, by kind.
     sources, filters
         The funnel, in the order of the pipeline.
     components
@@ -124,7 +122,6 @@ class RequestTrace(Struct, frozen=True, kw_only=True, omit_defaults=True):
     posts: tuple[str, ...]
     models: tuple[ModelPart, ...] = ()
     stages: tuple[StagePosts, ...] | None = None
-    models: dict[str, str] = {}
 
 
 class ActionPart(Struct, frozen=True, kw_only=True):
