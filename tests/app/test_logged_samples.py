@@ -453,3 +453,19 @@ def test_pages_that_are_younger_than_actions_take_are_left_out_until_they_are_no
 def test_a_home_in_which_nothing_was_seen_says_so(make: Callable[..., LiveHome]) -> None:
     with pytest.raises(StoreError, match="no impressions of pages within the span"):
         make().samples(0.1)
+
+
+def test_of_a_long_log_the_wanted_hours_are_read_and_no_others(make: Callable[..., LiveHome]) -> None:
+    home = make()
+    serve_three(home)
+    home.clock.set_ms(NOW_MS + 40 * HOUR_MS)
+    home.take([a_post_created("newer", 10, text="newer cats", at_ms=home.clock.now_ms())])
+    home.page(22, "r4")
+    home.rest()
+    whole, newest = home.samples(), home.samples(1.0)
+    assert newest.requests.tolist() == [IdHasher().one(IdKind.REQUEST, "r4")]
+    last = whole.take(np.array([len(whole) - 1]))
+    assert [name for name in differences(newest, last) if not name.startswith("text_")] == []
+    reader = wiring.build_logged_samples(home.settings, IdHasher(), window_ms=24 * HOUR_MS, hours=1.0)
+    assert len(reader.slates) == 1
+    reader.close()

@@ -91,7 +91,7 @@ def test_the_command_trains_and_what_it_wrote_serves_the_same_predictions(
     semantic_ids = msgspec.json.decode(capsys.readouterr().out)
     assert semantic_ids["learned"]["levels"][0]["n_dead_codes"] == 0
     assert 0.0 < semantic_ids["learned"]["relative_mse"] < 1.0
-    code = cli.run(["train", "ranker", "--semantic-ids", semantic_ids["folder"], "--epochs", "0.3", *at])
+    code = cli.run(["train", "ranker", "--semantic-ids", semantic_ids["folder"], "--epochs", "0.3", "--replay", *at])
     told = msgspec.json.decode(capsys.readouterr().out)
     assert code == 0
     assert told["n_steps"] >= 1

@@ -123,18 +123,18 @@ def home_samples(
     hasher = IdHasher()
     export_log(settings, show_progress)
     with show_progress("reading what was logged (slates)") as step:
-        reader = wiring.build_logged_samples(settings, hasher, window_ms=int(window_h * HOUR_MS))
+        reader = wiring.build_logged_samples(settings, hasher, window_ms=int(window_h * HOUR_MS), hours=hours)
         with closing(reader):
-            slates, until_ms = reader.slates, reader.mature_until_ms
-            from_ms = 0 if hours is None else reader.last_ms + 1 - int(hours * HOUR_MS)
-            wanted = np.flatnonzero((slates.began_ms >= from_ms) & (slates.ended_ms < until_ms))
+            slates, from_ms = reader.slates, reader.from_ms
+            wanted = np.flatnonzero((slates.began_ms >= from_ms) & (slates.ended_ms < reader.mature_until_ms))
             step.total(len(wanted))
-            logged, numbers = reader.of_slates(wanted[:0] if replays else wanted)
+            # Of a page that is not logged itself, only its looks tell the time: they may be a little later.
+            logged, numbers = reader.of_slates(wanted[:0] if replays else wanted, max(from_ms - HOUR_MS, 0))
             step.advance(len(numbers))
     missing = np.setdiff1d(wanted, numbers)
     if len(numbers) and len(missing) <= MAX_LEFT_OUT * len(wanted):
         if len(missing):
-            logger.info("%d of %d pages are left out: their features were not logged", len(missing), len(wanted))
+            logger.warning("%d of %d pages are left out: their features were not logged", len(missing), len(wanted))
         return logged
     try:
         with show_progress("replaying the log (records)") as step:

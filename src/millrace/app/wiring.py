@@ -245,15 +245,17 @@ def build_slate_join(settings: Settings, hasher: IdHasher, *, window_ms: int, ta
     return SlateJoin(hasher, build_actions(settings), dwell, window_ms=window_ms, takes_all=takes_all)
 
 
-def build_logged_samples(settings: Settings, hasher: IdHasher, *, window_ms: int) -> LoggedSamples:
-    """Return what reads the home's warehouse as samples, by the thresholds of the home."""
+def build_logged_samples(
+    settings: Settings, hasher: IdHasher, *, window_ms: int, hours: float | None = None
+) -> LoggedSamples:
+    """Return what reads the home's warehouse (of it the newest hours) as samples, by the thresholds of the home."""
     from millrace.flywheel.logged_samples import LoggedSamples
     from millrace.flywheel.warehouse import Warehouse
 
     codec = build_codec(settings)
     join = build_slate_join(settings, hasher, window_ms=window_ms, takes_all=True)
     warehouse = Warehouse(settings.warehouse_dir, codec)
-    return LoggedSamples(warehouse, codec, hasher, join, settings.config.content, str(settings.home))
+    return LoggedSamples(warehouse, codec, hasher, join, settings.config.content, str(settings.home), hours)
 
 
 def build_idle_pipelines(settings: Settings) -> list[Pipeline]:

@@ -35,7 +35,7 @@ from millrace.flywheel.maturity import mature_until_ms
 from millrace.flywheel.metrics import IntArray
 from millrace.flywheel.sample_builder import SampleBuilder
 from millrace.flywheel.sample_set import Float32Array, SampleSet
-from millrace.flywheel.slate_join import SlateJoin
+from millrace.flywheel.slate_join import HOUR_MS, SlateJoin
 from millrace.flywheel.slates import Slates
 from millrace.flywheel.warehouse import Warehouse
 from millrace.stores.fold import EventBatch
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 _CONTENT: Final = (PostCreated, PostEdited, PostDeleted, PostAnnotated)
 _FEEDBACK: Final = (Served, Impression, Engagement)
+_MARGIN_MS: Final = 25 * HOUR_MS
+"""What is heard from before the wanted hours: looks that a slate goes on from, and how long actions take."""
 _ROWS: Final = 1_000
 _TEXTS: Final = 4_096
 _BY_STATE: Final = (
@@ -113,6 +115,13 @@ class LoggedSamples:
         Sizes of the home's text index: what had left it, a model did not read.
     source
         Where the samples are from, for people.
+    hours
+        Slates of the newest hours are all that is wanted: what was seen long before is not held in memory. None: all.
+
+    Attributes
+    ----------
+    from_ms
+        Where these hours begin; 0 for all.
     """
 
     def __init__(
@@ -123,6 +132,7 @@ class LoggedSamples:
         join: SlateJoin,
         content: ContentConfig | None = None,
         source: str = "",
+        hours: float | None = None,
     ) -> None:
         self._codec = codec
         self._hasher = hasher
@@ -131,10 +141,12 @@ class LoggedSamples:
         self._schema = schema_hash(codec.actions)
         self._connection = warehouse.connect()
         join.hear_times(*_times(self._connection, codec))
-        for found in _events(self._connection, self._codec, _FEEDBACK):
+        self._last_ms = join.last_ms
+        self.from_ms = 0 if hours is None else max(self._last_ms + 1 - int(hours * HOUR_MS), 0)
+        span = (max(self.from_ms - _MARGIN_MS, 0), MAX_TIME_MS + 1)
+        for found in _events(self._connection, self._codec, _FEEDBACK, span=span):
             join.hear_untimed(found.offset, found.time_ms, found.event)
         self._slates = join.join()
-        self._last_ms = join.last_ms
         keys = zip(self._slates.viewers.tolist(), self._slates.requests.tolist(), strict=True)
         self._slate_of = {key: slate for slate, key in enumerate(keys) if key[1] != NO_ID}
 
