@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from millrace.base.clock import SystemClock
-from millrace.stream.dedup import DuplicateWindow, digest_bytes, digests_from
+from millrace.stream.dedup import load_kernels
 from millrace.stream.log import Message
 from millrace.stream.sqlite_log import SqliteLog
 
-# Kernels are loaded here, for all processes that are forked off the one that has imported this: each would else load
-# them in its first append, a third of a second long, while it keeps the others from the file.
-DuplicateWindow(1_024).admit(digests_from(digest_bytes(map(str, range(1_024)))))
+load_kernels()  # once, for all processes that are forked off the one that has imported this
 
 
 def append_events(said: Connection, path: Path, *, seed: int, events: int, batch: int, window: int = 1 << 20) -> None:
