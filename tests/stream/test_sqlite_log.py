@@ -11,6 +11,7 @@ import pytest
 
 from millrace.base.clock import ManualClock
 from millrace.base.errors import LogError, LogFullError
+from millrace.stream import sqlite_appender
 from millrace.stream.config import LogConfig
 from millrace.stream.log import Message
 from millrace.stream.sqlite_appender import SqliteAppender
@@ -321,6 +322,24 @@ def test_reading_does_not_wait_for_a_dead_letter_that_waits_for_the_file(open_lo
         other.execute("ROLLBACK")
     letter.join()
     assert log.dead_letter_counts() == (1, 0)
+
+
+def test_kernels_are_loaded_before_the_file_is_taken_from_others(
+    open_log: OpenLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a fresh install they are compiled then, which takes seconds."""
+    log = open_log()
+    has_written: list[bool] = []
+
+    def another_writes() -> None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None, timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("ROLLBACK")
+        has_written.append(True)
+
+    monkeypatch.setattr(sqlite_appender, "load_kernels", another_writes)
+    assert log.append(messages("a")).n_appended == 1
+    assert has_written == [True]
 
 
 def test_a_disk_that_cannot_be_asked_for_its_room_is_the_logs_error(open_log: OpenLog, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_what_a_killed_process_acknowledged_is_there_once(tmp_path: Path) -> Non
 @pytest.mark.timeout(300)
 def test_killing_appenders_again_and_again_loses_and_doubles_nothing(tmp_path: Path) -> None:
     for seed in range(6):
-        kill_and_go_on(tmp_path / f"log-{seed}.db", seed=10 + 2 * seed, n_rounds=12, n_events=1_000)
+        kill_and_go_on(tmp_path / f"log-{seed}.db", seed=10 + 2 * seed, n_rounds=12, n_events=2_000)
 
 
 FULL_SCRIPT = """

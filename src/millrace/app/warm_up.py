@@ -38,8 +38,6 @@ _MINUTE_MS = 60_000
 _PATIENCE_MS = 3_600_000
 """Compiling everything takes a minute or two; it is never given up."""
 _ASKED_ABOUT = ("p1-1", "p2-4", "p3-4", "r1")
-_MANY = 1_024
-"""So many events do not fit into a duplicate window as it begins."""
 _NOWHERE = Path("/nonexistent")
 
 
@@ -98,11 +96,11 @@ def _grow_and_forget(state: FeedState) -> None:
     """Load what comes up only when much is there, or old: requests would wait while a fold, or the door, compiles."""
     from millrace.base.int_table import IntTable
     from millrace.stores.marks import Marks
-    from millrace.stream.dedup import DuplicateWindow, digest_bytes, digests_from
+    from millrace.stream.dedup import load_kernels
 
     IntTable().grow()
     Marks().grow()
-    DuplicateWindow(_MANY).admit(digests_from(digest_bytes(map(str, range(_MANY)))))
+    load_kernels()
     for fold in state.folds():
         for months in range(1, 4):
             fold.tick(_NOW_MS + months * 30 * 1440 * _MINUTE_MS)

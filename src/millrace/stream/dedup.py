@@ -11,6 +11,7 @@ that one rule:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
@@ -145,6 +146,13 @@ class DuplicateWindow:
         is_new = np.empty(len(digests), dtype=np.bool_)
         self._count = int(_admit(self._table, self._ring, np.int64(self._count), digests, is_new))
         return is_new
+
+
+@functools.cache
+def load_kernels() -> None:
+    """Load the window's kernels, or compile them after a fresh install: seconds that nobody should spend in a lock."""
+    many = range(_MIN_SLOTS)  # a window that grows uses all of them
+    DuplicateWindow(len(many)).admit(digests_from(digest_bytes(map(str, many))))
 
 
 class ReferenceDuplicateWindow:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from millrace.base.clock import Clock
 from millrace.base.errors import LogError, LogFullError
-from millrace.stream.dedup import BoolArray, DuplicateWindow, digest_bytes, digests_from
+from millrace.stream.dedup import BoolArray, DuplicateWindow, digest_bytes, digests_from, load_kernels
 from millrace.stream.log import AppendResult, Message
 from millrace.stream.partitions import partition_of
 from millrace.stream.positions import check_messages
@@ -159,6 +159,7 @@ class SqliteAppender:
                 self._append_together([waiting])
 
     def _write(self, group: list[_Waiting]) -> None:
+        load_kernels()  # not under the file's lock: other processes wait for that
         self._check_room()
         self._bound_wal()
         try:

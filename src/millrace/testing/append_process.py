@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from millrace.base.clock import SystemClock
+from millrace.stream.dedup import load_kernels
 from millrace.stream.log import Message
 from millrace.stream.sqlite_log import SqliteLog
+
+load_kernels()  # once, for all processes that are forked off the one that has imported this
 
 
 def append_events(said: Connection, path: Path, *, seed: int, events: int, batch: int, window: int = 1 << 20) -> None:
