@@ -10,9 +10,11 @@ export MILLRACE_DATA ?= $(wildcard ../shared/data)
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Compiled Python is kept whatever the shell says: without it every process of every test compiles all sources again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench constraints clean
+.PHONY: help setup demo kernels test test-all check format bench constraints clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -38,11 +40,17 @@ TRAIN ?= .train
 demo: $(VENV)/$(or $(TRAIN),.base)  ## a small world that lives on in accelerated time, served; prints a viewer's feed (Ctrl-C ends it)
 	$(BIN)/millrace demo $(DEMO_ARGS)
 
-test: $(VENV)/.dev  ## the default tests: at most three minutes
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+# Two processes; each takes whole modules, and what the other has not begun when its own are done.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
+kernels: $(VENV)/.dev  ## compile the kernels that tests and servers need, where that is not done yet
+	-$(BIN)/python tests/compile_kernels.py
+
+test: kernels  ## the default tests: at most three minutes
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-all: test  ## the default tests, then browser, chaos, real-data, service and slow tests
-	$(BIN)/python -m pytest -m "browser or chaos or real or service or slow" --timeout 600 $(PYTEST_ARGS)
+	$(PYTEST) -m "browser or chaos or real or service or slow" --timeout 600 $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## format, lint, types, layers, spelling
 	$(BIN)/ruff format --check .

@@ -26,7 +26,7 @@ import faiss
 import hnswlib
 import numpy as np
 
-from harness import emit, interleave, median_ms, note, percentile_ms
+from harness import emit, interleave, median_ms, note, percentile_ms, without_options
 from millrace.base.order import top_k
 from millrace.inference.vector_index import Eligibility, VectorIndex
 from millrace.inference.vector_index_choice import MAX_EXACT
@@ -305,4 +305,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    without_options(__doc__)
     main()

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness import emit, note
+from harness import emit, note, without_options
 from millrace.base.actions import ActionSpace
 from millrace.features.encoding.candidates import dense_fields, schema_hash
 from millrace.inference.batcher import BatcherConfig
@@ -191,4 +191,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    without_options(__doc__)
     main()

@@ -23,7 +23,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from harness import emit, interleave, median_ms, percentile_ms
+from harness import emit, interleave, median_ms, percentile_ms, without_options
 from millrace.mixer.rerankers.dpp import THETA, choose_by_dpp
 from millrace.mixer.rerankers.dpp_kernel import LEAST_VARIANCE
 
@@ -184,4 +184,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    without_options(__doc__)
     main()

@@ -38,7 +38,7 @@ import msgspec
 import numpy as np
 from numba import njit
 
-from harness import emit, note, percentile_ms, redis_client
+from harness import emit, note, percentile_ms, redis_client, without_options
 from millrace.base.clock import ManualClock
 from millrace.base.ids import IdHasher, IdKind
 from millrace.events.codec import EventCodec
@@ -559,4 +559,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    without_options(__doc__)
     main()

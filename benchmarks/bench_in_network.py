@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from harness import emit, interleave, median_ms, note, percentile_ms, redis_client
+from harness import emit, interleave, median_ms, note, percentile_ms, redis_client, without_options
 from millrace.base.ids import IdHasher
 from millrace.mixer.kinds import ORIGINAL, REPLY, REPOST
 from millrace.stores.codes import CodeTables
@@ -296,4 +296,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    without_options(__doc__)
     main()

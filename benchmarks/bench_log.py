@@ -178,4 +178,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    harness.without_options(__doc__)
     main()

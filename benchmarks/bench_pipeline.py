@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import emit, interleave, median_ms, percentile_ms
+from harness import emit, interleave, median_ms, percentile_ms, without_options
 from millrace.base.actions import CONTINUOUS, Action, ActionSpace
 from millrace.base.int_table import IntTable, table_get_many
 from millrace.base.order import top_k
@@ -506,4 +506,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    without_options(__doc__)
     main()

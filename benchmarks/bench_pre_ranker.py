@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from harness import emit, interleave, median_ms, note
+from harness import emit, interleave, median_ms, note, without_options
 from millrace.base.actions import ActionSpace
 from millrace.base.ids import IdHasher, IdKind
 from millrace.content.config import ContentConfig
@@ -213,4 +213,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    without_options(__doc__)
     main()

@@ -31,7 +31,7 @@ import onnxruntime
 import torch
 from onnx import helper
 
-from harness import emit, interleave, median_ms, note
+from harness import emit, interleave, median_ms, note, without_options
 from millrace.base.actions import CONTINUOUS, ActionSpace
 from millrace.content.ngrams import MAX_TOKENS
 from millrace.features.encoding.buckets import SCALE
@@ -264,4 +264,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    without_options(__doc__)
     main()

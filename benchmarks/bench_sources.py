@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from harness import emit, median_ms, note, percentile_ms
+from harness import emit, median_ms, note, percentile_ms, without_options
 from millrace.base.actions import Action, ActionSpace
 from millrace.base.clock import ManualClock
 from millrace.features.query_fields import CLAIMED, FOLLOWING, LIKED_POSTS, SEEN, SERVED
@@ -213,4 +213,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    without_options(__doc__)
     main()

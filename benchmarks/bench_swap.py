@@ -43,7 +43,7 @@ _BATCH: Final = 1_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--models", default="small", help="preset of the models")
     parser.add_argument("--posts", type=int, default=5_000)

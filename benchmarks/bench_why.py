@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from harness import emit, median_ms, note
+from harness import emit, median_ms, note, without_options
 from millrace.app import wiring
 from millrace.app.checkpoints import write_now
 from millrace.app.intake import Intake, batches
@@ -190,4 +190,5 @@ def interleaved_cpu(runs: Mapping[str, Run]) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
+    without_options(__doc__)
     main()

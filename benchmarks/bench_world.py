@@ -29,7 +29,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from harness import emit, note
+from harness import emit, note, without_options
 from millrace.base.actions import Action
 from millrace.simulator.config import HOUR_MS, MechanismName, WorldConfig
 from millrace.simulator.encounters import Looks, Slates
@@ -233,4 +233,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    without_options(__doc__)
     main()

@@ -6,6 +6,7 @@ the baselines in turns (`interleave`), so that a noisy neighbour hits all alike,
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import math
@@ -132,6 +133,11 @@ def emit(bench: str, *, equal: bool, ratio: Mapping[str, float], **figures: Any)
     if not equal:
         print(f"bench {bench}: outputs differ; no figure of this run counts", file=sys.stderr)
         sys.exit(1)
+
+
+def without_options(doc: str | None) -> None:
+    """Read the command line of a benchmark that takes no options: ``--help`` tells what it is, others are refused."""
+    argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
 
 
 def note(text: str) -> None:

@@ -110,6 +110,7 @@ def test_the_script_prints_its_version() -> None:
         (["config", "show", "--home", "nowhere"], "holds no millrace.toml"),
         (["bench", "nonsense"], "start it in a checkout of Millrace"),
         (["bench", "../evil"], "not found"),
+        (["bench"], "Missing argument 'NAME'"),
     ],
 )
 def test_wrong_use_is_one_line_on_stderr_and_code_2(
@@ -381,6 +382,39 @@ def test_bench_runs_the_checkouts_script_and_prints_its_line(
     assert "ended with code 3" in capsys.readouterr().err
     assert cli.run(["bench", "three"]) == 2
     assert "use one of broken, two-words" in capsys.readouterr().err
+
+
+def test_what_stands_after_a_benchs_name_is_the_benchs_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    (folder / "bench_sized.py").write_text(
+        "import argparse, json\n"
+        "parser = argparse.ArgumentParser(description='sizes matter')\n"
+        "parser.add_argument('--size', default='large')\n"
+        "parser.add_argument('--seed', type=int, default=1)\n"
+        "print(json.dumps(vars(parser.parse_args())))\n"
+    )
+    told = {"size": "tiny", "seed": 11}
+    for command in (
+        ["bench", "sized", "--size", "tiny", "--seed", "11", "--json"],
+        ["bench", "--json", "sized", "--seed=11", "--size=tiny"],
+    ):
+        assert cli.run(command) == 0
+        assert msgspec.json.decode(capfd.readouterr().out) == told
+    assert cli.run(["bench", "sized", "--json", "--help"]) == 0
+    assert "sizes matter" in capfd.readouterr().out
+    assert cli.run(["bench", "sized", "--seed", "many"]) == 2
+    assert "argument --seed: invalid int value: 'many'" in capfd.readouterr().err
+
+
+def test_every_benchmark_of_the_checkout_tells_what_it_takes_and_refuses_the_rest() -> None:
+    scripts = sorted((Path(__file__).parents[2] / "benchmarks").glob("bench_*.py"))
+    reads = [
+        script.name
+        for script in scripts
+        if "parse_args()" in (text := script.read_text()) or ("without_options(__doc__)" in text)
+    ]
+    assert reads == [script.name for script in scripts]
 
 
 @pytest.mark.parametrize("text", ["48", "-3h", "h", "0h", "1s", "two days"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -211,21 +210,6 @@ def test_doctor_misses_the_content_of_a_log_that_holds_records(home: Path, capsy
     assert "no content.db, though the log holds 1 record" in found["detail"]
     write_now(settings_of(home))
     assert findings(home, capsys, 0)["content"]["verdict"] == "ok"
-
-
-def test_doctor_tells_whose_server_answers(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = ["--set", f"server.port={other.getsockname()[1]}"]
-        found = findings(home, capsys, 0, *port)["server"]
-        assert found["verdict"] == "warning"
-        assert "another program's" in found["detail"]
-        with keeper_lock(home / "data"):
-            found = findings(home, capsys, 0, *port)["server"]
-        assert found["verdict"] == "ok"
-        assert "this home's server runs" in found["detail"]
-        assert "answers" in found["detail"]
 
 
 @pytest.mark.parametrize("text", ["[params]\nage.max_age_h = -1.0\n", "[server]\nprot = 3\n", "[params\n"])

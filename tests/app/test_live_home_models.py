@@ -14,6 +14,7 @@ from millrace.app.cache_report import CACHES
 from millrace.app.commands.init import make_home
 from millrace.app.doctor import examine
 from millrace.app.model_publishing import promote, publish
+from millrace.app.model_status import model_status
 from millrace.app.settings import Settings, load_settings
 from millrace.base.actions import ActionSpace
 from millrace.features.encoding.candidates import dense_fields, schema_hash
@@ -78,6 +79,18 @@ def test_what_is_promoted_serves_and_a_lane_has_its_own(settings: Settings, tmp_
     with source.lease("unknown") as models:
         assert models.versions == {"ranker": first}
     live.close()
+
+
+def test_the_status_names_what_serves_and_since_when(settings: Settings, tmp_path: Path) -> None:
+    first, second = published(settings, tmp_path / "a"), published(settings, tmp_path / "b", seed=2)
+    registry = wiring.build_registry(settings)
+    registry.promote({"ranker": first}, now_ms=1_500_000_000_000, note="")
+    registry.promote({"ranker": second}, "arm-1", now_ms=1_600_000_000_000, note="")
+    status = model_status(settings)
+    assert (status.serving, status.since_ms, status.training) == ({"ranker": first}, 1_500_000_000_000, None)
+    assert status.words == f"models: ranker {first} serves since Fri 14 Jul, 02:40 UTC"
+    registry.promote({"ranker": None}, now_ms=1_700_000_000_000, note="")
+    assert model_status(settings).words == "models: none, counters rank"
 
 
 def test_the_caches_of_all_that_serves_are_told_of(settings: Settings, tmp_path: Path) -> None:
@@ -145,3 +158,19 @@ def test_a_model_whose_predictions_are_not_finite_is_refused(settings: Settings,
     assert "not finite" in live.status()["default"].problem
     assert np.isnan(model.ranker.head.bias.detach().numpy()).all()
     live.close()
+
+
+def test_the_doctor_asks_rank_servers_for_everybodys_ranker(settings: Settings, tmp_path: Path) -> None:
+    pytest.importorskip("grpc", reason="grpcio is not installed: pip install '.[grpc]'")
+
+    def found(settings: Settings) -> list[tuple[str, str]]:
+        findings = examine(settings, wiring.build_clock())
+        return [(finding.verdict, finding.detail) for finding in findings if finding.check == "rank servers"]
+
+    assert found(settings) == []
+    elsewhere = load_settings(settings.home, {}, [("home.rank_servers", '["127.0.0.1:1"]')])
+    assert found(elsewhere) == [("ok", "127.0.0.1:1: not asked, no ranker serves everybody")]
+    promote(settings, {"ranker": published(settings, tmp_path / "a")}, "")
+    ((verdict, detail),) = found(elsewhere)
+    assert verdict == "problem"
+    assert "127.0.0.1:1: cannot be reached" in detail

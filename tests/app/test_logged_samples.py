@@ -17,10 +17,11 @@ from millrace.app.commands.init import make_home
 from millrace.app.evaluation import hear_log
 from millrace.app.sampling import samples_as_of
 from millrace.app.settings import Settings, load_settings
+from millrace.app.training import home_samples
 from millrace.base.actions import Action
 from millrace.base.clock import ManualClock
 from millrace.base.errors import StoreError
-from millrace.base.ids import IdHasher
+from millrace.base.ids import IdHasher, IdKind
 from millrace.base.surfaces import Surface
 from millrace.events.envelope import AnyEvent
 from millrace.events.packed import pack_arrays, unpack_arrays
@@ -166,6 +167,21 @@ class LiveHome:
         slates = join.join(NOW_MS)  # nothing from before the first page
         return samples_as_of(self.settings, self.log, hasher, slates, behind_ms=0, on_progress=lambda _done, _all: None)
 
+    def rest(self) -> None:
+        """Let ten minutes pass: all that was seen is old enough to be learned from."""
+        self.clock.set_ms(self.clock.now_ms() + 10 * MINUTE_MS)
+        self.take([a_post_created("rest", 14, at_ms=self.clock.now_ms(), event_id="rest")])
+
+    def samples(self, hours: float | None = None, *, replays: bool = False) -> SampleSet:
+        """Return what a training would learn from; ``steps`` are what one was told meanwhile."""
+        self.steps: list[str] = []
+
+        def telling(what: str) -> Any:
+            self.steps.append(what)
+            return in_silence(what)
+
+        return home_samples(self.settings, telling, hours=hours, replays=replays)
+
     def _read(self, what: str) -> Any:
         Warehouse(self.settings.warehouse_dir, self.codec).export(self.log)
         reader = wiring.build_logged_samples(self.settings, IdHasher(), window_ms=24 * HOUR_MS)
@@ -248,6 +264,10 @@ def test_what_happens_after_a_page_changes_nothing_of_its_sample(make: Callable[
     one, other = quiet.logged(), eventful.logged()
     assert differences(one, other) == []
     assert one.text_tokens.any()
+    for home in (quiet, eventful):
+        home.rest()
+    assert differences(quiet.samples(), eventful.samples()) == []
+    assert differences(quiet.samples(), eventful.samples(replays=True)) == []
 
 
 def test_inputs_that_know_what_came_later_are_found(make: Callable[..., LiveHome]) -> None:
@@ -270,6 +290,8 @@ def test_inputs_that_know_what_came_later_are_found(make: Callable[..., LiveHome
     found = differences(home.logged(), home.replayed())
     assert {"history_posts", "newest_ms", "bios", "profile_dense"} <= set(found)
     assert "dense" not in found
+    home.rest()
+    assert {"history_posts", "newest_ms", "bios"} <= set(differences(home.samples(), home.samples(replays=True)))
 
 
 def test_texts_that_were_read_too_late_are_found(
@@ -325,3 +347,109 @@ def test_without_logged_pages_one_is_told_what_to_do(make: Callable[..., LiveHom
     home.page(20, "r1")
     with pytest.raises(StoreError, match="logs_features"):
         home.logged()
+
+
+REPLAY = "replaying the log (records)"
+SINCE_THE_FIRST_PAGE = 0.5
+
+
+def unlogged(home: LiveHome) -> list[AnyEvent]:
+    """Lose what was logged of a page, as a worker that is killed does."""
+    home.features.events.clear()
+    return []
+
+
+def of_another_schema(home: LiveHome) -> list[AnyEvent]:
+    """Log a page as another version of the features would."""
+    (event,) = home.features.events
+    payload = msgspec.structs.replace(event.payload, schema="another")
+    home.features.events[:] = [msgspec.structs.replace(event, payload=payload)]
+    return []
+
+
+def test_a_log_whose_pages_all_have_features_is_not_replayed(make: Callable[..., LiveHome]) -> None:
+    home = make()
+    serve_three(home)
+    home.rest()
+    samples = home.samples(SINCE_THE_FIRST_PAGE)
+    assert len(samples) == 3
+    assert REPLAY not in home.steps
+    assert np.array_equal(samples.baseline, home.logged().baseline)
+    assert differences(samples, home.samples(SINCE_THE_FIRST_PAGE, replays=True)) == []
+    assert REPLAY in home.steps
+    assert samples.meta == home.samples(SINCE_THE_FIRST_PAGE, replays=True).meta
+
+
+def test_pages_without_features_are_replayed_in_their_places_among_the_others(make: Callable[..., LiveHome]) -> None:
+    home = make()
+    home.page(20, "r1", lambda: unlogged(home))
+    home.page(21, "r2", lambda: later(home))  # what r1 has read is edited meanwhile
+    home.take([an_impression(22, 9, surface="search", at_ms=home.clock.now_ms(), event_id="of no page")])
+    home.clock.set_ms(home.clock.now_ms() + MINUTE_MS)
+    home.page(20, "r3", lambda: of_another_schema(home))
+    home.page(22, "r4")
+    home.rest()
+    samples = home.samples()
+    assert REPLAY in home.steps
+    one = IdHasher().one
+    r1, r2, r3, r4 = (one(IdKind.REQUEST, name) for name in ("r1", "r2", "r3", "r4"))
+    assert samples.requests.tolist() == [r1, r2, 0, r3, r4]
+    assert samples.now_ms.tolist() == sorted(samples.now_ms.tolist())
+    replayed = home.samples(replays=True)
+    assert differences(samples, replayed) == []
+    assert samples.meta == replayed.meta
+    logged = home.logged()
+    for slate, own in ((1, 0), (4, 1)):
+        rows, mine = samples.rows_of(np.array([slate])), logged.rows_of(np.array([own]))
+        assert np.array_equal(samples.baseline[rows], logged.baseline[mine])
+
+
+def test_few_lost_pages_are_left_out_rather_than_the_whole_log_replayed(
+    make: Callable[..., LiveHome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = make()
+    home.page(20, "r1", lambda: unlogged(home))
+    home.page(21, "r2")
+    home.page(20, "r3")
+    home.rest()
+    assert len(home.samples(SINCE_THE_FIRST_PAGE)) == 3
+    monkeypatch.setattr("millrace.app.training.MAX_LEFT_OUT", 0.34)
+    assert len(home.samples(SINCE_THE_FIRST_PAGE)) == 2
+    assert REPLAY not in home.steps
+    assert len(home.samples(SINCE_THE_FIRST_PAGE, replays=True)) == 3
+
+
+def test_logged_pages_outlive_the_log(make: Callable[..., LiveHome], caplog: pytest.LogCaptureFixture) -> None:
+    home = make()
+    serve_three(home)
+    home.rest()
+    whole = home.samples(SINCE_THE_FIRST_PAGE)
+    home.log.trim(home.log.end())
+    assert differences(home.samples(SINCE_THE_FIRST_PAGE), whole) == []
+    assert differences(home.samples(), whole) == []  # the look from before the first page cannot be replayed any more
+    assert "1 pages whose features were not logged are left out" in caplog.text
+    with pytest.raises(StoreError, match="trimmed"):
+        home.samples(replays=True)
+
+
+def test_pages_that_are_younger_than_actions_take_are_left_out_until_they_are_not(
+    make: Callable[..., LiveHome],
+) -> None:
+    home = make()
+    posts = home.page(20, "r1")
+    home.page(21, "r2")
+    home.page(20, "r3")
+    late_ms = NOW_MS + MINUTE_MS + 3 + HOUR_MS  # an hour after the last look of the first page
+    home.clock.set_ms(late_ms)
+    home.take([an_engagement(20, posts[3], "reply", request_id="r1", at_ms=late_ms, event_id="late")])
+    samples = home.samples(1.5)
+    assert samples.requests.tolist() == [IdHasher().one(IdKind.REQUEST, "r1")]
+    assert samples.labels[:, Action.REPLY].sum() == 1
+    home.clock.set_ms(late_ms + 2 * MINUTE_MS)
+    home.rest()
+    assert len(home.samples(1.5)) == 3
+
+
+def test_a_home_in_which_nothing_was_seen_says_so(make: Callable[..., LiveHome]) -> None:
+    with pytest.raises(StoreError, match="no impressions of pages within the span"):
+        make().samples(0.1)

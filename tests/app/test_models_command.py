@@ -52,7 +52,7 @@ def versions(home: Path, tmp_path: Path) -> list[str]:
 
 def test_a_home_without_models_says_so(run: Any) -> None:
     assert run("list").out == run("verify").out == "No models.\n"
-    assert run("list", "--json") == {"versions": [], "lanes": {}, "history": []}
+    assert run("list", "--json") == {"versions": [], "lanes": {}, "history": [], "training": None}
     assert "has nothing to go back to" in run("rollback", code=1).err
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from prometheus_client import generate_latest
@@ -13,24 +15,32 @@ pytest.importorskip("grpc", reason="grpcio is not installed: pip install '.[grpc
 pytest.importorskip("torch", reason="torch is not installed: pip install '.[train]'")
 
 from millrace.app import cli
+from millrace.app.metrics import Metrics
 from millrace.app.rank_metrics import RankMetrics
+from millrace.app.rank_server_report import RankServerReport, asked_servers
 from millrace.app.rank_serving import RankServing, follow_registry, hold_folder
 from millrace.base.actions import Action, ActionSpace
 from millrace.base.errors import NotReadyError
 from millrace.features.columns import ACTION_PROBS, POST_ID
 from millrace.features.encoding.candidates import schema_hash
 from millrace.inference.grpc_runner import GrpcRunner
-from millrace.inference.live_models import LiveModels
-from millrace.inference.rank_wire import ranker_identity
+from millrace.inference.live_models import FIRST_RETRY_S, LiveModels
+from millrace.inference.onnx_runner import OnnxRunner
+from millrace.inference.precision import VERDICT_FILES, Verdict
+from millrace.inference.rank_servers import MAX_FAILURES
+from millrace.inference.rank_wire import RankServerError, ranker_identity
 from millrace.inference.ranker_model import RankerModel
 from millrace.inference.served_rankers import ServedRankers
 from millrace.mixer.config import HomeConfig
+from millrace.mixer.home_models import HomeModels
 from millrace.registry.manifest import Description
 from millrace.registry.registry import Registry
 from millrace.testing.builders import a_follow
 from millrace.testing.pipeline_world import FeedWorld, posts_by
+from millrace.testing.rank_runner_contract import some_candidates, some_viewers
 from millrace.testing.rank_server_thread import RankServerThread
 from millrace.testing.small_rankers import export_small_ranker
+from millrace.testing.told_clock import ToldClock
 
 SCHEMA = schema_hash(ActionSpace())
 PATIENCE_MS = 30_000.0
@@ -166,6 +176,97 @@ def test_a_client_of_a_registrys_folder_is_understood(
         runner.close()
 
 
+def test_a_ranker_that_could_not_be_read_serves_once_it_can_without_another_promotion(
+    folders: list[Path],
+    registry: Registry,
+    publish: Callable[[Path], str],
+    rankers: ServedRankers,
+    serving: RankServing,
+    metrics: RankMetrics,
+) -> None:
+    clock = ToldClock()
+    live = follow_registry(rankers, registry, serving, metrics, clock)
+    version = publish(folders[0])
+    registry.promote({"ranker": version}, now_ms=0)
+    graph = registry.folder("ranker", version) / "score.onnx"
+    whole = graph.read_bytes()
+    graph.unlink()  # a disk that is not mounted yet
+    live.poll()
+    assert rankers.default == ""
+    clock.s += FIRST_RETRY_S
+    live.poll()
+    graph.write_bytes(whole)
+    live.poll()
+    assert rankers.default == ""
+    clock.s += 2 * FIRST_RETRY_S
+    live.poll()
+    assert rankers.get("").description.name == version
+    text = generate_latest(metrics.registry).decode()
+    for what in ("refused", "retried", "swapped"):
+        assert f'millrace_rank_models_total{{lane="default",what="{what}"}} 1.0' in text
+    live.close()
+
+
+def test_workers_tell_and_the_doctor_asks_how_rank_servers_do(
+    folders: list[Path], serving: RankServing, metrics: RankMetrics, rankers: ServedRankers
+) -> None:
+    hold_folder(rankers, folders[0], serving, metrics)
+    told = Metrics()
+    report = RankServerReport(told)
+    report.tell([HomeModels()])
+    assert b"millrace_rank_server_failures{" not in told.render()
+    with RankServerThread(rankers=rankers) as server:
+        runner = GrpcRunner.of_folder(folders[0], [server.address], timeout_ms=PATIENCE_MS, clock=ToldClock())
+        model = RankerModel.open(folders[0], SCHEMA, runner=runner)
+        viewers, candidates = some_viewers(model.config, 1, 8), some_candidates(model.config, 1)
+        runner.predict(viewers, candidates)
+        report.tell([HomeModels(ranker=model), HomeModels()])
+        text = told.render().decode()
+        assert f'millrace_rank_server_failures{{address="{server.address}"}} 0.0' in text
+        assert f'millrace_rank_server_resting{{address="{server.address}"}} 0.0' in text
+        assert list(asked_servers(folders[0], [server.address])) == [(server.address, "")]
+        ((_, problem),) = asked_servers(folders[1], [server.address])
+        assert "is not among those" in problem
+    for _ in range(MAX_FAILURES):
+        with pytest.raises(RankServerError):
+            runner.predict(viewers, candidates)
+    report.tell([HomeModels(ranker=model), HomeModels()])
+    text = told.render().decode()
+    assert f'millrace_rank_server_failures{{address="{server.address}"}} 3.0' in text
+    assert f'millrace_rank_server_resting{{address="{server.address}"}} 1.0' in text
+    ((_, problem),) = asked_servers(folders[0], [server.address])
+    assert "cannot be reached" in problem
+    report.tell([])  # it serves no more
+    assert f'millrace_rank_server_failures{{address="{server.address}"}} 0.0' in told.render().decode()
+    model.close()
+
+
+def test_a_server_runs_what_it_is_told_to_in_the_precision_that_was_let_through(
+    folders: list[Path], serving: RankServing, metrics: RankMetrics, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In torch, in bf16: predictions differ by little from those of float32, and by more than its rounding."""
+    accepted = Verdict(is_accepted=True, reasons=(), n_rows=1, largest_change=0.0, heads={})
+    judged = tmp_path / "judged"
+    shutil.copytree(folders[0], judged)
+    (judged / VERDICT_FILES["bf16"]).write_bytes(msgspec.json.encode(accepted))
+    told = msgspec.structs.replace(serving, runner="torch", precision="bf16")
+    exact = OnnxRunner.open(folders[0])
+    viewers, candidates = some_viewers(exact.config, 1, 8), some_candidates(exact.config, 1, 40)
+    expected = exact.score(candidates, exact.encode(viewers))
+    lost = []
+    for folder in (judged, folders[0]):
+        rankers = ServedRankers()
+        hold_folder(rankers, folder, told, metrics)
+        with RankServerThread(rankers=rankers) as server:
+            runner = GrpcRunner.of_folder(folder, [server.address], timeout_ms=PATIENCE_MS)
+            lost.append(np.abs(runner.predict(viewers, candidates) - expected).max())
+            runner.close()
+        rankers.close()
+    assert 1e-4 < lost[0] < 0.02
+    assert lost[1] < 1e-5
+    assert "never judged in bf16" in caplog.text
+
+
 class TestFeed:
     """A feed whose ranker is elsewhere."""
 
@@ -256,6 +357,10 @@ class TestFeed:
         (["--address", "8101"], "not HOST:PORT"),
         (["--metrics", "192.168.0.7:9100"], "reachable from other machines"),
         (["--model", "nowhere"], "name an exported ranker's folder"),
+        (["--precision", "bf16"], "choose the runner torch"),
+        (["--runner", "torch", "--precision", "int8"], "choose the runner onnx"),
+        (["--runner", "tensorrt"], "choose one of onnx, torch, numpy"),
+        (["--precision", "fp8"], "choose one of fp32, int8, bf16"),
     ],
 )
 def test_what_the_command_cannot_do_it_says(

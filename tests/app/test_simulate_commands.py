@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from millrace.app import cli
+from millrace.app.commands.init import make_home
+from millrace.app.commands.simulate_options import named_run, runs_folder
+from millrace.base.errors import ConfigError
 from millrace.events.codec import EventCodec
 from millrace.events.registry import EventRegistry
 from millrace.simulator.policies import FEEDS, parse_policy
@@ -115,6 +118,37 @@ def test_what_cannot_be_done_is_said_in_a_line(
     text = told(capsys, *argv, "--out", tmp_path, code=2)
     assert problem in text
     assert text.count("\n") == 1
+
+
+def test_runs_go_into_the_home_or_the_users_place_for_data_and_never_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MILLRACE_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    assert runs_folder(None, None) == tmp_path / "share/millrace/simulations"
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")  # not to be used, says the convention
+    monkeypatch.setenv("HOME", str(tmp_path / "somebody"))
+    assert runs_folder(None, None) == tmp_path / "somebody/.local/share/millrace/simulations"
+    made, _ = make_home(tmp_path / "feed")
+    assert runs_folder(None, made.home) == tmp_path / "feed/simulations"
+    monkeypatch.setenv("MILLRACE_HOME", str(made.home))
+    assert runs_folder(None, None) == tmp_path / "feed/simulations"
+    assert runs_folder(Path("here"), made.home) == tmp_path / "here"
+    with pytest.raises(ConfigError, match="holds no"):
+        runs_folder(None, tmp_path / "no-home")
+
+
+def test_a_run_may_be_named_by_its_folder_or_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = make_home(tmp_path / "feed")
+    monkeypatch.setenv("MILLRACE_HOME", str(made.home))
+    monkeypatch.chdir(tmp_path)
+    of_home = made.home / "simulations" / "mine"
+    of_home.mkdir(parents=True)
+    assert named_run(Path("mine")) == of_home
+    (tmp_path / "mine").mkdir()
+    assert named_run(Path("mine")) == Path("mine")
+    assert named_run(Path("nothing")) == Path("nothing")
 
 
 def test_a_report_on_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,7 @@ from millrace.events.envelope import AnyEvent
 from millrace.events.feed_events import Engagement, Impression
 from millrace.features.encoding.candidates import schema_hash
 from millrace.features.social_history import SocialHistory
+from millrace.flywheel.maturity import mature
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.train_ranker import RankerTraining, load_ranker, predicted
 from millrace.models.config import TableConfig, TrunkConfig
@@ -102,9 +103,9 @@ def test_the_command_trains_and_what_it_wrote_serves_the_same_predictions(
     hasher, log = IdHasher(), wiring.build_log(settings)
     join = wiring.build_slate_join(settings, hasher, window_ms=24 * HOUR_MS, takes_all=True)
     hear_log(settings, log, join, in_silence)
-    slates = join.join()
+    slates = mature(join.join(), join.last_ms)
     none = np.empty(0, dtype=np.int64)
-    found = predict_as_of(settings, log, hasher, slates, none, behind_ms=60_000, on_progress=lambda _done, _all: None)
+    found = predict_as_of(settings, log, hasher, slates, none, behind_ms=0, on_progress=lambda _done, _all: None)
     log.close()
     model, report = load_ranker(folder)
     assert report.ranker.trunk.tables.n_sid_levels == 2

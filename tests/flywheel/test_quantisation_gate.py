@@ -1,10 +1,11 @@
-"""8 bits: let through where next to nothing is lost, refused with the figures elsewhere."""
+"""8 bits and bf16: let through where next to nothing is lost, refused with the figures elsewhere, each by itself."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,11 +16,13 @@ import torch
 
 from millrace.base.actions import Action, ActionSpace
 from millrace.base.errors import ConfigError
-from millrace.flywheel.quantisation_gate import QuantisationBounds, judge, quantise
+from millrace.flywheel.quantisation_gate import QuantisationBounds, judge, judge_precisions
 from millrace.flywheel.sample_set import SampleSet
 from millrace.inference.onnx_runner import OnnxRunner
-from millrace.inference.precision import read_verdict, served_precision
+from millrace.inference.precision import VERDICT_FILES, Judged, read_verdict, served_precision
 from millrace.inference.runner import Viewers
+from millrace.inference.runner_choice import open_runner
+from millrace.inference.torch_runner import TorchRunner
 from millrace.models.config import RankerConfig, TableConfig, TrunkConfig
 from millrace.models.export import export_ranker
 from millrace.models.learned_ranker import LearnedRanker
@@ -61,11 +64,14 @@ def predictions(n: int = 4_000) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_model_that_loses_nothing_serves_in_bytes(samples: SampleSet, model: LearnedRanker, folder: Path) -> None:
-    verdict = quantise(model, samples, np.arange(30), np.arange(30, 60), folder, LOOSE)
-    assert verdict.is_accepted, verdict.reasons
-    assert 0 < verdict.largest_change < 0.05
-    assert read_verdict(folder) == verdict
-    assert served_precision(folder, "int8") == "int8"
+    verdicts = judge_precisions(model, samples, np.arange(30), np.arange(30, 60), folder, LOOSE)
+    assert sorted(verdicts) == ["bf16", "int8"]
+    for precision, verdict in verdicts.items():
+        assert verdict.is_accepted, verdict.reasons
+        assert 0 < verdict.largest_change < 0.05
+        assert read_verdict(folder, precision) == verdict
+        assert served_precision(folder, precision) == precision
+    assert verdicts["int8"].largest_change != verdicts["bf16"].largest_change
     assert served_precision(folder, "fp32") == "fp32"
     assert not (folder / "tapped.onnx").exists()
 
@@ -74,17 +80,46 @@ def test_a_model_that_loses_too_much_is_refused_with_the_figures(
     samples: SampleSet, model: LearnedRanker, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     strict = QuantisationBounds(max_calibration_moved=0.0, min_positives=20)
-    verdict = quantise(model, samples, np.arange(30), np.arange(30, 60), folder, strict)
-    assert not verdict.is_accepted
-    assert any("calibration_moved" in reason for reason in verdict.reasons)
-    assert not (folder / "score_int8.onnx").exists()
-    with caplog.at_level(logging.WARNING):
-        assert served_precision(folder, "int8") == "fp32"
-    assert "calibration_moved" in caplog.text
+    for precision, verdict in judge_precisions(
+        model, samples, np.arange(30), np.arange(30, 60), folder, strict
+    ).items():
+        assert not verdict.is_accepted
+        assert any("calibration_moved" in reason for reason in verdict.reasons)
+        assert not (folder / "score_int8.onnx").exists()
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert served_precision(folder, precision) == "fp32"
+        assert f"is served in fp32 instead of {precision}" in caplog.text
+        assert "calibration_moved" in caplog.text
+
+
+def test_one_precision_may_be_let_through_and_the_other_not(
+    samples: SampleSet, model: LearnedRanker, folder: Path
+) -> None:
+    """A verdict speaks of its own precision; one that is gone, of none."""
+    verdicts = judge_precisions(model, samples, np.arange(30), np.arange(30, 60), folder, LOOSE)
+    refused = msgspec.structs.replace(verdicts["bf16"], is_accepted=False, reasons=("like: auc_lost 0.1",))
+    (folder / VERDICT_FILES["bf16"]).write_bytes(msgspec.json.encode(refused))
+    assert [served_precision(folder, wanted) for wanted in VERDICT_FILES] == ["int8", "fp32"]
+    (folder / VERDICT_FILES["int8"]).unlink()
+    assert [served_precision(folder, wanted) for wanted in VERDICT_FILES] == ["fp32", "fp32"]
+
+
+def test_what_is_judged_as_bf16_is_what_serves_as_bf16(samples: SampleSet, model: LearnedRanker, folder: Path) -> None:
+    judge_precisions(model, samples, np.arange(30), np.arange(30, 60), folder, LOOSE)
+    runner, exact = open_runner(folder, "torch", "bf16"), open_runner(folder)
+    assert isinstance(runner, TorchRunner)
+    candidates, viewers = some_candidates(runner.config, 1, 9), some_viewers(runner.config, 1, 8)
+    lost = np.abs(runner.score(candidates, runner.encode(viewers)) - exact.score(candidates, exact.encode(viewers)))
+    assert 1e-5 < lost.max() < 0.02
+    (folder / VERDICT_FILES["bf16"]).unlink()
+    plain = open_runner(folder, "torch", "bf16")  # refused: in float32
+    lost = np.abs(plain.score(candidates, plain.encode(viewers)) - exact.score(candidates, exact.encode(viewers)))
+    assert lost.max() < 1e-5
 
 
 def test_no_row_of_a_batch_changes_another_to_the_bit(samples: SampleSet, model: LearnedRanker, folder: Path) -> None:
-    quantise(model, samples, np.arange(30), np.arange(30, 60), folder, LOOSE)
+    judge_precisions(model, samples, np.arange(30), np.arange(30, 60), folder, LOOSE)
     runner = OnnxRunner.open(folder, "int8")
     mine, other = some_viewers(runner.config, 1, 8), some_viewers(runner.config, 1, 8, seed=8)
     both = Viewers(*(np.concatenate(pair) for pair in zip(mine, other, strict=True)))
@@ -133,11 +168,17 @@ def test_a_head_with_few_positives_has_no_say_and_none_at_all_is_no_proof() -> N
     assert verdict.heads["like"].auc_lost is None
 
 
-def test_without_a_verdict_nothing_but_float32_serves(folder: Path) -> None:
-    assert served_precision(folder, "int8") == "fp32"
+@pytest.mark.parametrize("wanted", VERDICT_FILES)
+def test_without_a_verdict_nothing_but_float32_serves(
+    folder: Path, wanted: Judged, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert served_precision(folder, wanted) == "fp32"
+    assert f"it was never judged in {wanted}" in caplog.text
 
 
-def test_a_damaged_verdict_is_named(folder: Path) -> None:
-    (folder / "quantisation.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"quantisation\.json"):
-        served_precision(folder, "int8")
+@pytest.mark.parametrize(("wanted", "name"), VERDICT_FILES.items())
+def test_a_damaged_verdict_is_named(folder: Path, wanted: Judged, name: str) -> None:
+    (folder / name).write_text("{")
+    with pytest.raises(ConfigError, match=name):
+        served_precision(folder, wanted)

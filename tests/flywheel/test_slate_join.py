@@ -187,3 +187,23 @@ def test_in_a_log_in_order_the_cut_is_the_first_record_of_the_moment() -> None:
         log_time.add(500 + i, NOW_MS + i * S)
     moments = NOW_MS + np.array([-5, 0, 20, 77]) * S
     assert log_time.cuts(moments).tolist() == [500, 500, 520, 577]
+
+
+def test_times_told_at_once_are_those_of_records_told_one_by_one() -> None:
+    events = [*quiet(20), an_impression("a", "p1", position=0), an_impression("a", "p2", position=1), *quiet(5)]
+    join = SlateJoin(HASHER, ActionSpace())
+    join.hear_times(np.arange(len(events)), np.array([event.event_time_ms for event in events]))
+    for offset in (20, 21):
+        join.hear_untimed(offset, events[offset].event_time_ms, events[offset])
+    slates, expected = join.join(), joined(events)
+    assert slates.cuts.tolist() == expected.cuts.tolist()
+    assert rows_of(slates) == rows_of(expected)
+    assert (join.last_ms, slates.n_open) == (max(event.event_time_ms for event in events), expected.n_open)
+
+
+def test_some_slates_are_taken_with_their_rows() -> None:
+    slates = joined([an_impression(v, p, request_id=v, position=0) for v in "abc" for p in ("p1", f"of {v}")])
+    some = slates.take(np.array([2, 0]))
+    assert rows_of(some) == [rows_of(slates)[2], rows_of(slates)[0]]
+    assert some.viewers.tolist() == slates.viewers[[2, 0]].tolist()
+    assert np.array_equal(some.labels, slates.labels[[4, 5, 0, 1]])

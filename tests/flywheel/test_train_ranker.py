@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millrace.base.actions import Action
+from millrace.base.actions import Action, ActionSpace
 from millrace.base.errors import ConfigError, SourceDataError
 from millrace.flywheel.checkpointing import CHECKPOINT_NAME
 from millrace.flywheel.metrics import auc
@@ -87,6 +87,38 @@ def test_a_single_task_twin_leaves_the_other_heads_where_they_began(tmp_path: Pa
     position = model.ranker.position_bias.weight
     assert not position[:, Action.REPORT].any()
     assert position[1:6, Action.LIKE].any()
+
+
+def test_looks_without_a_place_teach_nothing_about_any_place() -> None:
+    torch.manual_seed(1)
+    config = RankerConfig(trunk=SMALL, actions=ActionSpace().names, n_dense=4)
+    ranker = LearnedRanker(config).ranker
+    with torch.no_grad():
+        ranker.position_bias.weight.normal_()
+    table, zeros = ranker.position_bias.weight, torch.zeros(1, 4, len(config.actions))
+    biased = ranker.biased(zeros, torch.tensor([[-1, 0, 5, 9_999]]))[0]
+    assert torch.equal(biased, torch.stack([table[63], table[0] - table[0], table[5] - table[0], table[62] - table[0]]))
+    ranker.biased(zeros, torch.full((1, 4), -1))[..., Action.LIKE].sum().backward()
+    assert table.grad is not None
+    assert table.grad.nonzero().tolist() == [[63, Action.LIKE]]
+
+
+def test_rows_without_a_place_are_marked_in_a_batch() -> None:
+    samples = planted_samples(3)
+    samples.positions[2] = -1
+    config = RankerConfig(trunk=SMALL, actions=samples.meta.actions, n_dense=samples.dense.shape[1])
+    batch = ranker_batch(samples, np.arange(2), config)
+    assert batch.positions[0].tolist() == [0, 1, -1, 3, 4, 5]
+
+
+def test_where_no_place_is_known_none_is_learned(tmp_path: Path) -> None:
+    samples = planted_samples(60)
+    samples.positions[:] = -1
+    model, _ = train_ranker(samples, QUICK, folder=tmp_path / "none")
+    assert not model.ranker.position_bias.weight.any()
+    samples.positions[::2] = 1
+    model, _ = train_ranker(samples, QUICK, folder=tmp_path / "some")
+    assert model.ranker.position_bias.weight.any(dim=1).nonzero().flatten().tolist() == [0, 1, 63]
 
 
 def test_the_place_of_padding_and_of_others_changes_nothing() -> None:

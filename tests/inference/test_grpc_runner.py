@@ -20,9 +20,10 @@ import grpc
 
 from millrace.base.errors import ConfigError, DeadlineExceeded, NotReadyError, SchemaError
 from millrace.inference.batcher import BatcherConfig
-from millrace.inference.grpc_runner import MAX_FAILURES, REST_S, GrpcRunner
+from millrace.inference.grpc_runner import GrpcRunner
 from millrace.inference.onnx_runner import OnnxRunner
 from millrace.inference.rank_server import NOT_SERVING, SERVING
+from millrace.inference.rank_servers import LONGEST_REST_S, MAX_FAILURES, REST_S
 from millrace.inference.rank_wire import (
     HEALTH_SERVICE,
     SERVICE,
@@ -40,6 +41,7 @@ from millrace.inference.served_rankers import ServedRanker
 from millrace.testing.rank_runner_contract import RankRunnerContract, some_candidates, some_viewers
 from millrace.testing.rank_server_thread import RankServerThread
 from millrace.testing.server_process import until
+from millrace.testing.told_clock import ToldClock
 
 PATIENCE_S = 30
 PATIENCE_MS = 1_000.0 * PATIENCE_S
@@ -69,19 +71,6 @@ class Gated:
 
     def close(self) -> None:
         self._runner.close()
-
-
-class ToldClock:
-    """Real time as the test tells it."""
-
-    def __init__(self) -> None:
-        self.s = 100.0
-
-    def now_ms(self) -> int:
-        return 0
-
-    def monotonic_s(self) -> float:
-        return self.s
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +123,27 @@ def unused_address() -> str:
 
 class TestGrpcRunner(RankRunnerContract):
     """In two calls."""
+
+
+class TestGrpcRunnerOfBf16(RankRunnerContract):
+    """The server computes in torch, in bf16: the client keeps the contract within what that allows."""
+
+    tolerance = 0.02
+    encoding_tolerance = 0.1
+    own_tolerance = 0.01
+    padding_tolerance = 0.01
+
+    @pytest.fixture
+    def gated(self, ranker_folder: Path) -> Gated:
+        from millrace.inference.torch_runner import TorchRunner
+
+        return Gated(TorchRunner.serving(ranker_folder, "bf16"))
+
+    def test_in_one_call_the_predictions_are_those_of_two(self, runner: GrpcRunner) -> None:
+        """What a page does."""
+        viewers, candidates = some_viewers(runner.config, 1), some_candidates(runner.config, 1, 20)
+        in_two = runner.score(candidates, runner.encode(viewers))
+        np.testing.assert_allclose(runner.predict(viewers, candidates), in_two, rtol=0, atol=self.own_tolerance)
 
 
 def test_in_one_call_the_predictions_are_the_same_and_viewers_are_encoded_once(
@@ -237,6 +247,7 @@ def test_overload_is_refused_at_once(
         until(lambda: ranker.batcher.n_queued == 1, PATIENCE_S)
         with pytest.raises(NotReadyError, match="batcher's queue '1': is full"):
             runner.predict(viewers, candidates)
+        assert [standing.n_failures for standing in runner.servers] == [0]  # it may have room the next moment
         gated.gate.set()
         np.testing.assert_array_equal(running.result(PATIENCE_S), queued.result(PATIENCE_S))
 
@@ -277,6 +288,74 @@ def test_after_some_failures_nobody_is_asked_for_a_moment(
     runner._timeout_s = PATIENCE_S
     assert np.isfinite(runner.predict(*asked)).all()
     assert np.isfinite(runner.predict(*asked)).all()
+
+
+def test_a_server_that_is_gone_is_tried_again_after_longer_and_longer_rests_and_found_when_it_is_back(
+    make_runner: Callable[..., GrpcRunner], gated: Gated, identity: str
+) -> None:
+    clock, address = ToldClock(), unused_address()
+    runner = make_runner(address, clock=clock)
+    asked = some_viewers(runner.config, 1), some_candidates(runner.config, 1)
+    for _ in range(MAX_FAILURES):
+        with pytest.raises(RankServerError, match="cannot be reached"):
+            runner.predict(*asked)
+    rests = []
+    for _ in range(7):
+        (standing,) = runner.servers
+        assert "cannot be reached" in standing.problem
+        rests.append(standing.rests_s)
+        clock.s += standing.rests_s - 0.01
+        with pytest.raises(NotReadyError, match=r"is left alone for 0\.0 s \(cannot be reached"):
+            runner.predict(*asked)
+        clock.s += 0.02
+        with pytest.raises(RankServerError, match="cannot be reached"):
+            runner.predict(*asked)
+    assert rests == pytest.approx([1.0, 2.0, 4.0, 8.0, 16.0, LONGEST_REST_S, LONGEST_REST_S])
+    clock.s += LONGEST_REST_S
+    with RankServerThread(ServedRanker(gated, identity, "small"), port=int(address.rpartition(":")[2])):
+        until(lambda: finds(runner), PATIENCE_S)
+        clock.s += LONGEST_REST_S
+        assert np.isfinite(runner.predict(*asked)).all()
+    assert [(standing.n_failures, standing.problem) for standing in runner.servers] == [(0, "")]
+
+
+def finds(runner: GrpcRunner) -> bool:
+    """Whether a server answers a probe: the channel looks again by itself within a second."""
+    try:
+        runner.describe()
+    except RankServerError:
+        return False
+    return True
+
+
+def test_a_server_that_refuses_is_left_alone_and_the_others_are_asked(
+    make_runner: Callable[..., GrpcRunner], gated: Gated, server: RankServerThread, ranker_folder: Path
+) -> None:
+    """One holds another model; whoever asks it first goes on to the other, and soon does not ask it at all."""
+    clock = ToldClock()
+    with RankServerThread(ServedRanker(OnnxRunner.open(ranker_folder), "another", "other")) as other:
+        runner = make_runner(other.address, server.address, clock=clock)
+        candidates = some_candidates(runner.config, 1)
+        for seed in range(40):
+            assert np.isfinite(runner.predict(some_viewers(runner.config, 1, seed=seed), candidates)).all()
+        refusing, answering = runner.servers
+        assert (refusing.n_failures, refusing.rests_s) == (MAX_FAILURES, REST_S)
+        assert "is not among those" in refusing.problem
+        assert (answering.n_failures, answering.rests_s, answering.problem) == (0, 0.0, "")
+        # It gets the model: the next call after the rest finds it.
+        other.rankers.hold(runner.description.identity, lambda: ServedRanker(gated, runner.description.identity))
+        clock.s += REST_S
+        for seed in range(10):
+            runner.predict(some_viewers(runner.config, 1, seed=seed), candidates)
+        assert [standing.n_failures for standing in runner.servers] == [0, 0]
+
+
+def test_waiting_for_a_server_at_the_start_costs_no_rest(make_runner: Callable[..., GrpcRunner]) -> None:
+    runner = make_runner(unused_address(), clock=ToldClock())
+    for _ in range(2 * MAX_FAILURES):
+        with pytest.raises(RankServerError):
+            runner.describe()
+    assert [(standing.n_failures, standing.rests_s) for standing in runner.servers] == [(0, 0.0)]
 
 
 def test_another_model_than_the_clients_is_refused(

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from millrace.base.clock import ManualClock, SystemClock
+from millrace.base.clock import SystemClock
 from millrace.base.errors import NotReadyError
-from millrace.inference.live_models import Artefacts, LiveModels, ModelEvent
+from millrace.inference.live_models import LONGEST_RETRY_S, Artefacts, LiveModels
+from millrace.inference.model_events import ModelEvent
 from millrace.registry.manifest import Description, Kind
 from millrace.registry.registry import Registry
+from millrace.testing.told_clock import ToldClock
 
 PATIENCE_S = 20.0
 
@@ -36,6 +38,7 @@ class House:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.clock = ToldClock(now_ms=77)
         self.registry = Registry(folder / "models")
         self.loaded: list[Bundle] = []
         self.events: list[ModelEvent] = []
@@ -48,7 +51,7 @@ class House:
             warm=self.warm,
             close=self.close,
             observe=self.observe,
-            clock=ManualClock(77),
+            clock=self.clock,
         )
 
     def load(self, artefacts: Artefacts) -> Bundle:
@@ -208,6 +211,71 @@ def test_a_refused_one_is_tried_again_when_it_is_promoted_again(house: House) ->
     house.live.poll()
     assert house.serves() == "mended"
     assert house.live.status()["default"].problem == ""
+
+
+def test_a_refused_one_is_tried_again_after_a_while_twice_as_long_each_time(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.promote("good")
+    house.live.poll()
+    version = spoil(house, "mended")
+    house.live.poll()
+    house.events.clear()
+    n_changes = len(house.registry.history())
+    for n_refused, rest_s in enumerate((5.0, 10.0, 20.0, 40.0), 1):
+        status = house.live.status()["default"]
+        assert (status.n_refused, status.retry_in_s) == (n_refused, rest_s)
+        house.clock.s += rest_s - 0.1
+        assert not house.live.poll()
+        assert house.live.status()["default"].n_refused == n_refused
+        house.clock.s += 0.1
+        assert not house.live.poll()  # the pointer is as it was
+    assert house.told() == [("retried", "default")] * 4
+    assert len(house.registry.history()) == n_changes  # the same reason is not written down again
+    assert caplog.text.count("the old ones go on") == 1
+    (house.registry.folder("ranker", version) / "net").write_text("mended")
+    house.clock.s += LONGEST_RETRY_S
+    house.live.poll()
+    assert house.serves() == "mended"
+    assert house.told()[4:] == [("swapped", "default"), ("closed", "")]
+    status = house.live.status()["default"]
+    assert (status.problem, status.n_refused, status.retry_in_s) == ("", 0, 0.0)
+
+
+def test_only_the_lane_that_was_refused_is_tried_again(house: House) -> None:
+    house.promote("good")
+    house.promote("bad", "arm")
+    house.promote("fine", "other")
+    house.live.poll()
+    loaded = [bundle.text for bundle in house.loaded]
+    assert sorted(loaded) == ["bad", "fine", "good"]
+    house.clock.s += 5.0
+    house.live.poll()
+    assert [bundle.text for bundle in house.loaded] == [*loaded, "bad"]
+    assert {lane: status.n_refused for lane, status in house.live.status().items()} == {
+        "default": 0,
+        "arm": 2,
+        "other": 0,
+    }
+
+
+def test_another_reason_is_told_and_a_change_of_the_pointer_ends_the_rest(house: House) -> None:
+    house.promote("good")
+    house.live.poll()
+    version = spoil(house, "bad")
+    house.live.poll()
+    (house.registry.folder("ranker", version) / "net").write_text("bad")  # whole again, and still no good
+    house.clock.s += 5.0
+    house.live.poll()
+    assert house.told()[-1] == ("refused", "default")
+    assert "not finite" in house.registry.history()[-1].note
+    assert house.live.status()["default"].retry_in_s == 10.0
+    house.promote("new")
+    assert house.live.poll()
+    assert house.serves() == "new"
+    house.promote("bad")
+    house.live.poll()
+    assert house.live.status()["default"].retry_in_s == 5.0
 
 
 def test_a_rollback_during_the_load_ends_it(house: House) -> None:

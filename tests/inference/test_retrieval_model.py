@@ -147,10 +147,45 @@ def test_a_viewer_is_encoded_again_once_they_have_acted(
     served.warm()  # forgets
     first = served.viewer(viewer, tokens, vectors)
     assert served.viewer(viewer, tokens, vectors) is first
-    assert asked == [8]
+    assert asked == [8, 8, 8]  # for the key and the tower; then for the key alone
     changed = replace(viewer, dense=viewer.dense + np.uint8(8))
     assert not np.array_equal(served.viewer(changed, tokens, vectors), first)
     assert MAX_REMEMBERED > 1
+
+
+@pytest.mark.parametrize("is_erased", [False, True])
+def test_a_viewer_is_encoded_again_once_a_text_of_their_history_was_edited_or_erased(
+    samples: SampleSet, served: RetrievalModel, vectors: VectorInputs, *, is_erased: bool
+) -> None:
+    viewer = viewer_of(samples, 0)
+    edited = viewer.history.post_ids[-1]
+
+    def tokens_now(ids: Int64Array) -> UInt16Array:
+        tokens = tokens_of(samples, ids).copy()
+        tokens[ids == edited] = 0 if is_erased else 77
+        return tokens
+
+    served.warm()  # forgets
+    before = served.viewer(viewer, lambda ids: tokens_of(samples, ids), vectors)
+    after = served.viewer(viewer, tokens_now, vectors)
+    assert not np.array_equal(before, after)
+    served.warm()
+    assert np.array_equal(served.viewer(viewer, tokens_now, vectors), after)
+
+
+def test_a_viewer_is_encoded_again_once_a_vector_of_their_history_was_annotated(
+    samples: SampleSet, served: RetrievalModel, vectors: VectorInputs
+) -> None:
+    viewer = viewer_of(samples, 0)
+
+    def texts_now(ids: Int64Array) -> np.ndarray:
+        assert vectors.texts_of is not None
+        return np.asarray(-vectors.texts_of(ids))
+
+    served.warm()
+    before = served.viewer(viewer, lambda ids: tokens_of(samples, ids), vectors)
+    after = served.viewer(viewer, lambda ids: tokens_of(samples, ids), replace(vectors, texts_of=texts_now))
+    assert not np.array_equal(before, after)
 
 
 def test_towers_of_other_features_are_refused(tmp_path: Path) -> None:

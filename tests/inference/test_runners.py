@@ -32,6 +32,21 @@ class TestTorchRunner(RankRunnerContract):
         return TorchRunner.open(ranker_folder)
 
 
+class TestTorchRunnerInBf16(RankRunnerContract):
+    """Eight bits of mantissa: products differ by up to one part in 256, and with them scores by some hundredths."""
+
+    tolerance = 0.02
+    encoding_tolerance = 0.1
+    own_tolerance = 0.01
+    padding_tolerance = 0.01
+
+    @pytest.fixture
+    def runner(self, ranker_folder: Path) -> object:
+        from millrace.inference.torch_runner import TorchRunner
+
+        return TorchRunner.serving(ranker_folder, "bf16")
+
+
 def test_a_missing_model_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"ranker config .*ranker.json.*export the ranker again"):
         OnnxRunner.open(tmp_path)

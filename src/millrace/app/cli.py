@@ -98,7 +98,7 @@ app.command("checkpoint", rich_help_panel=_CARE)(checkpoint.checkpoint)
 app.command("backup", rich_help_panel=_CARE)(backup.backup)
 app.command("restore", rich_help_panel=_CARE)(backup.restore)
 app.command("doctor", rich_help_panel=_CARE)(doctor.doctor)
-app.command("bench", rich_help_panel=_CARE)(bench.bench)
+app.command("bench", rich_help_panel=_CARE, add_help_option=False, context_settings=bench.PASSED_ON)(bench.bench)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from millrace.app.evaluation import moving
 from millrace.app.held_out import held_out
+from millrace.app.kept import kept_of_best, newest_pages
 from millrace.app.lessons import lesson_of
 from millrace.base.actions import CONTINUOUS
 from millrace.base.errors import ConfigError, SchemaError
@@ -23,6 +24,7 @@ from millrace.features.encoding.vector_inputs import BoolArray, Int8Array, Vecto
 from millrace.features.encoding.vector_sources import VectorSources
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.flywheel import metrics
+from millrace.flywheel.kept_share import KeptShare
 from millrace.flywheel.sample_set import Float32Array, SampleSet
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ class Distilled(msgspec.Struct, frozen=True, kw_only=True):
         ONNX Runtime on one thread, in turns; medians.
     speed_up
         How many times as fast the student is.
+    kept
+        What of the ranker's best candidates of a page the student would leave it (`millrace.app.kept`).
     """
 
     folder: str
@@ -78,6 +82,7 @@ class Distilled(msgspec.Struct, frozen=True, kw_only=True):
     teacher_ms: float
     student_ms: float
     speed_up: float
+    kept: KeptShare
 
 
 def distil(
@@ -87,6 +92,7 @@ def distil(
     folder: Path,
     show_progress: ShowProgress,
     candidates: LoggedCandidates | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> Distilled:
     """Distil the ranker of a folder into a pre-ranker, write it, and measure both on slates newer than all it has seen.
 
@@ -104,6 +110,8 @@ def distil(
         Tells the person waiting.
     candidates
         All candidates of sampled requests, which it is asked about as well; `millrace.app.lessons.home_candidates`.
+    weights
+        What each action is worth, by name: by it candidates are put in order for ``kept``. None: as by default.
 
     Raises
     ------
@@ -132,6 +140,8 @@ def distil(
         )
     parts = held_out(samples, training.validation_frac)
     newest, training = parts.newest, msgspec.structs.replace(training, validation_frac=parts.frac)
+    judged = newest_pages(samples, newest, candidates)
+    all_judged = np.arange(len(judged))
     if candidates is not None:
         candidates = candidates.before(int(samples.now_ms[newest[0]]))
     lesson = lesson_of(samples.take(parts.older), candidates, teacher, show_progress)
@@ -167,6 +177,9 @@ def distil(
         teacher_ms=teacher_ms,
         student_ms=student_ms,
         speed_up=teacher_ms / student_ms,
+        kept=kept_of_best(
+            judged, predicted(teacher, judged, all_judged), pre_predicted(student, judged, all_judged), weights
+        ),
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -22,8 +21,11 @@ from millrace.app import wiring
 from millrace.app.commands.printing import ago, count, size
 from millrace.app.http_address import check_address, is_loopback
 from millrace.app.keeper import running_keeper
+from millrace.app.rank_server_report import asked_servers
 from millrace.app.secret import load_or_make_secret
+from millrace.app.server_note import ServerNote, read_note, who_answers
 from millrace.app.settings import CONFIG_NAME, Settings
+from millrace.app.training_status import training_status
 from millrace.app.virtual_time import check_virtual_time, has_virtual_time
 from millrace.base.clock import Clock
 from millrace.base.errors import ConfigError, MillraceError
@@ -34,6 +36,7 @@ Verdict = Literal["ok", "warning", "problem"]
 
 _NEEDED: Final = ("numpy", "numba", "msgspec", "litestar", "uvicorn", "prometheus_client")
 _FEED_WINDOW_MS: Final = 48 * 3_600_000
+_WHOSE: Final = {"other_home": "another home's server", "other_program": "another program"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def examine(settings: Settings, clock: Clock) -> Iterator[Finding]:
         ("claims", _claims),
         ("traces", _traces),
         ("models", _models),
+        ("rank servers", _rank_servers),
         ("access", _access),
         ("time", _time),
         ("server", _server),
@@ -334,6 +338,8 @@ def _traces(settings: Settings, _clock: Clock) -> Iterator[Finding]:
 
 
 def _models(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    if (training := training_status(settings)) is not None:
+        yield Finding("models", "ok", training.words())
     if folders := wiring.model_folders(settings):
         wiring.build_models(settings)  # raises what is wrong with them
         named = ", ".join(f"{kind} of {folder}" for kind, folder in folders.items())
@@ -356,6 +362,22 @@ def _models(settings: Settings, clock: Clock) -> Iterator[Finding]:
         newest_ms = max((m.published_at_ms for m in manifests.values()), default=0)
         old = f", newest of {ago(clock.now_ms() - newest_ms)}" if manifests else ""
         yield Finding("models", "ok", f"lane {lane}: {named}{old}")
+
+
+def _rank_servers(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    addresses = settings.config.home.rank_servers
+    if not addresses:
+        return
+    folder = wiring.everybodys_ranker(settings)
+    if folder is None:
+        yield Finding("rank servers", "ok", f"{', '.join(addresses)}: not asked, no ranker serves everybody")
+        return
+    for address, problem in asked_servers(folder, addresses):
+        if problem:
+            remedy = "start it: millrace rank-server; or see its log"
+            yield Finding("rank servers", "problem", f"{address}: {problem}", remedy)
+        else:
+            yield Finding("rank servers", "ok", f"{address} holds the ranker")
 
 
 def _access(settings: Settings, _clock: Clock) -> Iterator[Finding]:
@@ -388,24 +410,29 @@ def _time(settings: Settings, clock: Clock) -> Iterator[Finding]:
 
 def _server(settings: Settings, _clock: Clock) -> Iterator[Finding]:
     check_address(settings.config)
-    server = settings.config.server
-    is_taken = server.port != 0 and _answers(server.host, server.port)
-    where = f"{server.host}:{server.port}"
+    host, port = settings.config.server.host, settings.config.server.port
     keeper = running_keeper(settings.data_dir)
+    note = read_note(settings) if keeper is not None else None  # of a server that has ended it says nothing
     if keeper is not None:
-        answer = f"{where} answers" if is_taken else f"{where} is free: it listens on another port, or is starting"
-        yield Finding("server", "ok", f"this home's server runs (its keeper is process {keeper}); {answer}")
-    elif is_taken:
-        detail = f"{where} answers, but no server runs on this home: it is another program's"
+        yield _own_server(keeper, note)
+    is_own = note is not None and (note.host, note.port) == (host, port)
+    answers = "nobody" if is_own or port == 0 else who_answers(host, port, "" if note is None else note.server_id)
+    if answers in _WHOSE:
+        detail = f"{host}:{port} is answered by {_WHOSE[answers]}"
+        if keeper is None:
+            detail += ", and no server runs on this home"
         yield Finding("server", "warning", detail, "stop that one, or choose another port: `millrace serve --port`")
-    else:
-        yield Finding("server", "ok", f"{where} is free")
+    elif keeper is None:
+        yield Finding("server", "ok", f"{host}:{port} is free")
 
 
-def _answers(host: str, port: int) -> bool:
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is bound to all is asked for on this machine
-    try:
-        socket.create_connection((everywhere.get(host, host), port), timeout=1.0).close()
-    except OSError:
-        return False
-    return True
+def _own_server(keeper: int, note: ServerNote | None) -> Finding:
+    """Tell of this home's server, wherever it is bound; the keeper's lock says that it runs."""
+    runs = f"this home's server runs (its keeper is process {keeper})"
+    if note is None:
+        return Finding("server", "ok", f"{runs}; it is starting")
+    where, answers = f"{note.host}:{note.port}", who_answers(note.host, note.port, note.server_id)
+    if answers == "this":
+        return Finding("server", "ok", f"{runs} and answers at {where}")
+    detail = f"{runs}, but {where} is answered by {_WHOSE.get(answers, answers)}"
+    return Finding("server", "warning", detail, "it is starting, ending or stuck: look again; else start it again")

@@ -14,6 +14,7 @@ from litestar import Litestar
 from millrace.app.access import Caller, Gate
 from millrace.app.api.events import event_routes
 from millrace.app.api.health import Readiness, health_routes
+from millrace.app.api.models import TellModels, model_routes
 from millrace.app.api.requests import request_routes
 from millrace.app.api.timeline import timeline_routes
 from millrace.app.api.web import web_routes
@@ -24,6 +25,7 @@ from millrace.app.keeper import GROUP
 from millrace.app.live_params import LiveParams
 from millrace.app.metrics import Metrics
 from millrace.app.own_events import OwnEvents, edited_posts
+from millrace.app.rank_server_report import RankServerReport
 from millrace.app.served_writer import FeaturesWriter, ServedWriter
 from millrace.app.settings import MillraceConfig
 from millrace.app.viewers import ActiveViewer, active_viewers
@@ -90,6 +92,10 @@ class FeedApp:
         The post indexes of this process.
     followers
         Take over the social vectors that the keeper refreshes.
+    models_told
+        Tells what serves and what is being trained, to people.
+    server_id
+        The server's name, under ``/healthz``.
     """
 
     def __init__(
@@ -108,6 +114,8 @@ class FeedApp:
         lanes: LaneReader,
         retrieval: HomeRetrieval,
         followers: SocialFollowers,
+        models_told: TellModels,
+        server_id: str = "",
     ) -> None:
         self._replica = replica
         self._live = live
@@ -117,6 +125,7 @@ class FeedApp:
         self._door = door
         self._metrics = metrics
         self._caches = CacheReport(metrics)
+        self._servers = RankServerReport(metrics)
         self._traces = traces
         self._clock = clock
         self._models = models
@@ -136,7 +145,8 @@ class FeedApp:
             ),
             *request_routes(self.find_trace, self.explainer, gate),
             *event_routes(self.submit, metrics, gate, config.server.max_events_per_post, event_schema),
-            *health_routes(self.readiness, metrics, gate),
+            *health_routes(self.readiness, metrics, gate, server_id),
+            *model_routes(models_told, gate),
             *web_routes(gate.mode),
         ]
         self.asgi: Litestar = make_app(
@@ -283,7 +293,9 @@ class FeedApp:
                 newest = self._replica.checkpoints.newest_position()
                 self._metrics.keeper(lag=self._replica.log.lag(GROUP), checkpoint_offset=total(newest or ()))
                 self._metrics.traces(**self._traces.take_counts())
-                self._caches.tell(self._service.models.held() if self._service is not None else ())
+                held = self._service.models.held() if self._service is not None else ()
+                self._caches.tell(held)
+                self._servers.tell(held)
                 self._metrics.replica(
                     "worker",
                     lag=found.lag,

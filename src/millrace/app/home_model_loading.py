@@ -19,13 +19,13 @@ from millrace.features.encoding.vector_inputs import NOTHING, VectorInputs
 from millrace.features.encoding.viewers import PROFILE_DENSE, ViewerInputs
 from millrace.inference.live_models import Artefacts
 from millrace.inference.post_vectors import MadeVectors
+from millrace.inference.runner_choice import Precision, RunnerName, check_runner
 from millrace.inference.tables import Float32Array
 from millrace.mixer.home_models import HomeModels, Predictor
 from millrace.registry.manifest import Kind
 from millrace.stores.profiles import MAX_LANGUAGES
 
 if TYPE_CHECKING:
-    from millrace.inference.onnx_runner import Precision
     from millrace.inference.ranker_model import RankerModel
 
 # ONNX Runtime is imported with the first model, not before: counters serve without it.
@@ -54,6 +54,13 @@ class HomeModelLoader:
         What rankers multiply in, where their gates let them.
     rank_servers
         Where rankers run; none: here.
+    runner
+        What runs them here.
+
+    Raises
+    ------
+    ConfigError
+        If the runner cannot run here, or not in that precision.
 
     Attributes
     ----------
@@ -64,13 +71,21 @@ class HomeModelLoader:
     """
 
     def __init__(
-        self, schema: str, n_dense: int, precision: Precision = "fp32", rank_servers: tuple[str, ...] = ()
+        self,
+        schema: str,
+        n_dense: int,
+        precision: Precision = "fp32",
+        rank_servers: tuple[str, ...] = (),
+        runner: RunnerName = "onnx",
     ) -> None:
+        if not rank_servers:  # else they choose, and this process needs no torch
+            check_runner(runner, precision)
         self.schema = schema
         self._n_dense = n_dense
         self._precision: Precision = precision
         self._rank_servers = rank_servers
-        self.settings = (schema, precision, rank_servers)
+        self._runner: RunnerName = runner
+        self.settings = (schema, precision, rank_servers, runner)
 
     def open(self, folders: Mapping[Kind, Path], versions: Mapping[str, str]) -> HomeModels:
         """Return the models of folders.
@@ -96,7 +111,7 @@ class HomeModelLoader:
         from millrace.inference.ranker_model import RankerModel
 
         if not self._rank_servers:
-            return RankerModel.open(folder, self.schema, self._precision)
+            return RankerModel.open(folder, self.schema, self._precision, self._runner)
         from millrace.inference.grpc_runner import GrpcRunner  # an extra: grpcio
 
         runner = GrpcRunner.of_folder(folder, self._rank_servers)

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -23,10 +24,12 @@ import msgspec
 from millrace.app import wiring
 from millrace.app.lifeline import Lifeline
 from millrace.app.settings import HOME_VARIABLE, Settings
+from millrace.app.training_status import training_status
 
 _NICENESS: Final = 15
 _LOG_NAME: Final = "training.log"
 _CHECK_S: Final = 0.5
+_NEWS_EVERY_S: Final = 30.0
 _PR_SET_PDEATHSIG: Final = 1
 
 logger = logging.getLogger(__name__)
@@ -64,8 +67,10 @@ def _train(settings: Settings, lifeline: Lifeline) -> None:
             preexec_fn=_be_a_trainer,
         )
         try:
+            news = TrainingNews(settings)
             while trainer.poll() is None and not lifeline.should_stop():
                 lifeline.wait(_CHECK_S)
+                news.tell()
         finally:
             if trainer.poll() is None:
                 trainer.kill()
@@ -76,6 +81,33 @@ def _train(settings: Settings, lifeline: Lifeline) -> None:
         logger.warning("the first models could not be trained (%s tells why): counters rank", log.name)
         return
     logger.warning("%s", outcome(settings.run_dir / _LOG_NAME))  # of the level that is shown: somebody waits for it
+
+
+class TrainingNews:
+    """Tells in the terminal now and then how far a training is.
+
+    Parameters
+    ----------
+    settings
+        The home, where the trainer keeps it.
+    every_s
+        Not more often than that, and only what is new.
+    """
+
+    def __init__(self, settings: Settings, every_s: float = _NEWS_EVERY_S) -> None:
+        self._settings = settings
+        self._every_s = every_s
+        self._told = ""
+        self._told_s = -every_s
+
+    def tell(self) -> None:
+        """Say how far it is, if it is time."""
+        if time.monotonic() - self._told_s < self._every_s:
+            return
+        status = training_status(self._settings)
+        if status is not None and (words := status.words()) != self._told:
+            self._told, self._told_s = words, time.monotonic()
+            logger.warning("models: %s", words)  # of the level that is shown
 
 
 def _be_a_trainer() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from millrace.app import wiring
+from millrace.app.sampling import export_log
 from millrace.app.settings import Settings
 from millrace.base.errors import StoreError
 from millrace.base.ids import IdHasher
@@ -34,17 +35,10 @@ def home_candidates(
 
     Brings the warehouse up to the log first; works beside a server.
     """
-    from millrace.flywheel.warehouse import Warehouse
-
-    log = wiring.build_log(settings)
-    try:
-        with show_progress("exporting the log (events)") as step:
-            step.advance(Warehouse(settings.warehouse_dir, wiring.build_codec(settings)).export(log).n_events)
-    finally:
-        log.close()
+    export_log(settings, show_progress)
     reader = wiring.build_logged_samples(settings, IdHasher(), window_ms=int(window_h * HOUR_MS))
     try:
-        return reader.candidates(from_ms)
+        return reader.candidates(from_ms, reader.mature_until_ms)
     except StoreError:  # none were logged: by config, by chance, or of other features
         return None
     finally:

@@ -22,7 +22,7 @@ from prometheus_client import (
     values,
 )
 
-from millrace.inference.live_models import ModelEvent
+from millrace.inference.model_events import ModelEvent
 from millrace.pipeline.outcome import ComponentReport, Fate, Outcome, PipelineReport
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -111,7 +111,7 @@ class Metrics:
         )
         self._models = Counter(
             "millrace_models",
-            "What happened to the models of a lane (swapped, refused, closed).",
+            "What happened to the models of a lane (swapped, refused, retried, closed).",
             ("what", "lane"),
             registry=registry,
         )
@@ -133,6 +133,20 @@ class Metrics:
             "Bytes of what models may keep.",
             ("cache",),
             multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._server_failures = Gauge(
+            "millrace_rank_server_failures",
+            "Calls in a row that a rank server did not answer, as the worst of the workers sees it; 0: it answers.",
+            ("address",),
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self._server_rests = Gauge(
+            "millrace_rank_server_resting",
+            "1 while a worker leaves a rank server alone after failures, and does not ask it.",
+            ("address",),
+            multiprocess_mode="livemax",
             registry=registry,
         )
         self._lag = Gauge(
@@ -237,6 +251,11 @@ class Metrics:
             self._counter(self._cache_asked, name, result).inc(n)
         self._gauge(self._cache_bytes, name).set(n_bytes)
         self._gauge(self._cache_max_bytes, name).set(max_bytes)
+
+    def rank_server(self, address: str, *, n_failures: int, rests: bool) -> None:
+        """Set how this process stands with a rank server."""
+        self._gauge(self._server_failures, address).set(n_failures)
+        self._gauge(self._server_rests, address).set(1 if rests else 0)
 
     def replica(self, role: str, *, lag: int, offset: int, is_ready: bool, lag_ms: float = 0.0) -> None:
         """Set how far this process has come: records not folded, and how late those folded since then were."""

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from millrace.app.settings import Settings
 from millrace.app.store_wiring import build_actions, build_clock
+from millrace.registry.pointer import DEFAULT_LANE
 
 if TYPE_CHECKING:
     from millrace.app.home_model_loading import HomeModelLoader
     from millrace.app.social_refresh import SocialFollowers
     from millrace.features.encoding.vector_inputs import VectorInputs
-    from millrace.inference.live_models import LiveModels, ModelEvent
+    from millrace.inference.live_models import LiveModels
+    from millrace.inference.model_events import ModelEvent
     from millrace.mixer.feed_state import FeedState
     from millrace.mixer.home_models import HomeModels, ModelSource, Predictor, VectorsFor
     from millrace.registry.lanes import LaneReader
@@ -32,13 +34,21 @@ def build_registry(settings: Settings) -> Registry:
 
 
 def build_model_loader(settings: Settings) -> HomeModelLoader:
-    """Return what opens models of the home feed."""
+    """Return what opens models of the home feed.
+
+    Raises
+    ------
+    ConfigError
+        If the runner of the config cannot run here.
+    """
     from millrace.app.home_model_loading import HomeModelLoader
     from millrace.features.encoding.candidates import dense_fields, schema_hash
 
     actions = build_actions(settings)
     home = settings.config.home
-    return HomeModelLoader(schema_hash(actions), len(dense_fields(actions)), home.precision, home.rank_servers)
+    return HomeModelLoader(
+        schema_hash(actions), len(dense_fields(actions)), home.precision, home.rank_servers, home.runner
+    )
 
 
 def build_live_models(
@@ -136,6 +146,16 @@ def model_folders(settings: Settings) -> dict[Kind, Path]:
     home = settings.config.home
     named: dict[Kind, str] = {"ranker": home.ranker, "retrieval": home.retrieval, "pre_ranker": home.pre_ranker}
     return {kind: Path(settings.home, folder) for kind, folder in named.items() if folder}
+
+
+def everybodys_ranker(settings: Settings) -> Path | None:
+    """Return the folder of the ranker that the config or the registry's default lane names; None where neither does."""
+    if folder := model_folders(settings).get("ranker"):
+        return folder
+    registry = build_registry(settings)
+    pointer = registry.pointer()
+    version = pointer.serving(DEFAULT_LANE).get("ranker") if pointer is not None else None
+    return None if version is None else registry.folder("ranker", version)
 
 
 def build_lanes(settings: Settings) -> LaneReader:

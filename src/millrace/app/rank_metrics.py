@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from millrace.inference.model_events import ModelEvent
 from millrace.inference.served_rankers import ServedRanker
 
 _SECONDS: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
@@ -45,6 +46,17 @@ class RankMetrics:
         self._refused = Counter(
             "millrace_rank_refused", "Requests for which the queue had no room.", registry=self.registry
         )
+
+        self._models = Counter(
+            "millrace_rank_models",
+            "What happened to the rankers of a lane (swapped, refused, retried, closed).",
+            ("what", "lane"),
+            registry=self.registry,
+        )
+
+    def models(self, event: ModelEvent) -> None:
+        """Count what happened to the rankers of a lane."""
+        self._models.labels(event.what, event.lane).inc()
 
     def answered(self, call: str, code: str, took_s: float) -> None:
         """Count one call."""

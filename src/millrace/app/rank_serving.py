@@ -18,13 +18,15 @@ from msgspec import Struct
 from prometheus_client import start_http_server
 
 from millrace.app.rank_metrics import RankMetrics
+from millrace.base.clock import Clock
 from millrace.base.errors import ConfigError
 from millrace.inference.batcher import BatcherConfig
 from millrace.inference.kept_viewers import MAX_BYTES
-from millrace.inference.live_models import Artefacts, LiveModels, ModelEvent
-from millrace.inference.onnx_runner import OnnxRunner
+from millrace.inference.live_models import Artefacts, LiveModels
+from millrace.inference.model_events import ModelEvent
 from millrace.inference.rank_server import RankServer
 from millrace.inference.rank_wire import ranker_identity
+from millrace.inference.runner_choice import Precision, RunnerName, check_runner, open_runner
 from millrace.inference.served_rankers import ServedRanker, ServedRankers
 from millrace.registry.pointer import DEFAULT_LANE
 from millrace.registry.registry import Registry
@@ -47,6 +49,8 @@ class RankServing(Struct, frozen=True, kw_only=True):
         ``host:port`` to listen on; port 0 takes a free one.
     metrics_address
         ``(host, port)`` of the metrics, over HTTP; None: nowhere.
+    runner, precision
+        What runs the rankers, and what it multiplies in where their gates let it.
     batcher
         How requests are put together.
     max_kept_bytes
@@ -57,6 +61,8 @@ class RankServing(Struct, frozen=True, kw_only=True):
     models_dir: Path
     address: str
     metrics_address: tuple[str, int] | None = None
+    runner: RunnerName = "onnx"
+    precision: Precision = "fp32"
     batcher: BatcherConfig = BatcherConfig()
     max_kept_bytes: int = MAX_BYTES
 
@@ -70,7 +76,13 @@ def serve_rankers(serving: RankServing, announce: Callable[[str, str], None]) ->
         What, where and how.
     announce
         Told, once calls are answered, the address and the name of what serves; empty where nothing does yet.
+
+    Raises
+    ------
+    ConfigError
+        If the runner cannot run here, an address cannot be listened on, or the folder holds no ranker.
     """
+    check_runner(serving.runner, serving.precision)
     asyncio.run(_serve(serving, announce))
 
 
@@ -115,9 +127,16 @@ def hold_folder(rankers: ServedRankers, folder: Path, serving: RankServing, metr
 
 
 def follow_registry(
-    rankers: ServedRankers, registry: Registry, serving: RankServing, metrics: RankMetrics
+    rankers: ServedRankers,
+    registry: Registry,
+    serving: RankServing,
+    metrics: RankMetrics,
+    clock: Clock | None = None,
 ) -> LiveModels[str]:
-    """Return what keeps rankers up to date with a registry; a bundle is the ranker's identity, empty for none."""
+    """Return what keeps rankers up to date with a registry; a bundle is the ranker's identity, empty for none.
+
+    A ranker that is refused is tried again after a while, by the clock's real time.
+    """
 
     def load(artefacts: Artefacts) -> str:
         artefact = artefacts.get("ranker")
@@ -134,16 +153,17 @@ def follow_registry(
             rankers.let_go(identity)
 
     def observe(event: ModelEvent) -> None:
+        metrics.models(event)
         if event.what == "swapped" and event.lane == DEFAULT_LANE:
             rankers.let_serve(identity_by_version.get(event.versions.get("ranker", ""), ""))
 
     identity_by_version: dict[str, str] = {}
-    return LiveModels(registry, load, close=close, observe=observe)
+    return LiveModels(registry, load, close=close, observe=observe, clock=clock)
 
 
 def _loaded(folder: Path, identity: str, name: str, serving: RankServing, metrics: RankMetrics) -> ServedRanker:
     ranker = ServedRanker(
-        OnnxRunner.open(folder),
+        open_runner(folder, serving.runner, serving.precision),
         identity,
         name,
         config=serving.batcher,

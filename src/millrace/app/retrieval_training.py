@@ -55,7 +55,7 @@ def train_home_retrieval(
     parts = held_out(samples, training.validation_frac)
     older, newest = samples.take(parts.older), parts.newest
     training = msgspec.structs.replace(training, validation_frac=parts.frac)
-    with show_progress("training (steps)") as step:
+    with show_progress("training the towers (steps)") as step:
         model, report = train_retrieval(older, training, folder=folder, sources=sources, on_progress=moving(step))
     catalogue, is_positive = catalogue_of(samples), positives_of(samples, training.positives)
 

@@ -8,7 +8,7 @@ the encoders that serve encode them: the same bytes that a server would have log
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from millrace.app import wiring
 from millrace.app.as_of import OnProgress, Visit, visit_as_of
 from millrace.app.settings import Settings
 from millrace.base.errors import StoreError
-from millrace.base.ids import IdHasher
+from millrace.base.ids import IdHasher, Int64Array
 from millrace.features.columns import ACTION_PROBS, CONTENT_ID, HAS_POST, POST_ID
 from millrace.features.encoding.encoders import Encoders
 from millrace.flywheel.sample_builder import SampleBuilder
@@ -29,7 +29,12 @@ from millrace.pipeline.query import Query
 from millrace.stream.log import Log
 
 if TYPE_CHECKING:
+    from millrace.app.evaluation import ShowProgress
     from millrace.mixer.feed_state import FeedState
+
+
+BEHIND_MS: Final = 0
+"""How old the state may be that a slate is replayed from: what a server had is what training reads."""
 
 
 def samples_as_of(
@@ -42,17 +47,30 @@ def samples_as_of(
     on_progress: OnProgress,
     source: str = "",
 ) -> SampleSet:
-    """Return the samples of slates; posts that the state no longer had are left out.
+    """Return the samples of slates; posts that the state no longer had are left out, and slates of none but such.
 
     Raises
     ------
     StoreError
         If there are no slates, or the log has been trimmed before the first of them.
     """
+    found = replayed(settings, log, hasher, slates, behind_ms=behind_ms, on_progress=on_progress, source=source)
+    return found[0]
+
+
+def replayed(
+    settings: Settings,
+    log: Log,
+    hasher: IdHasher,
+    slates: Slates,
+    *,
+    behind_ms: int,
+    on_progress: OnProgress,
+    source: str = "",
+) -> tuple[SampleSet, Int64Array]:
+    """Return what `samples_as_of` returns, and the numbers of the slates that the samples are of, shape (S,)."""
     if not len(slates):
-        raise StoreError(
-            "samples", problem="the log holds no impressions of pages within the span", remedy="give more --hours"
-        )
+        raise nothing_seen()
     samplers: list[_Sampler] = []
 
     def sampler_of(state: FeedState) -> Visit:
@@ -61,7 +79,7 @@ def samples_as_of(
         return sampler.visit
 
     visit_as_of(settings, log, hasher, slates, sampler_of, behind_ms=behind_ms, on_progress=on_progress)
-    return samplers[0].builder.finished()
+    return samplers[0].builder.finished(), np.array(samplers[0].taken, dtype=np.int64)
 
 
 def _to_sample(stages: Stages) -> Stages:
@@ -80,6 +98,38 @@ def _to_sample(stages: Stages) -> Stages:
     )
 
 
+def nothing_seen() -> StoreError:
+    """Return what is raised where there is nothing to learn from."""
+    return StoreError(
+        "samples", problem="the log holds no impressions of pages within the span", remedy="give more --hours"
+    )
+
+
+def replay_home(
+    settings: Settings, hasher: IdHasher, slates: Slates, on_progress: OnProgress, *, behind_ms: int = BEHIND_MS
+) -> tuple[SampleSet, Int64Array]:
+    """Return what `replayed` returns of a home's log."""
+    log = wiring.build_log(settings)
+    try:
+        return replayed(
+            settings, log, hasher, slates, behind_ms=behind_ms, on_progress=on_progress, source=str(settings.home)
+        )
+    finally:
+        log.close()
+
+
+def export_log(settings: Settings, show_progress: ShowProgress) -> None:
+    """Bring a home's warehouse up to its log; works beside a server."""
+    from millrace.flywheel.warehouse import Warehouse
+
+    log = wiring.build_log(settings)
+    try:
+        with show_progress("exporting the log (events)") as step:
+            step.advance(Warehouse(settings.warehouse_dir, wiring.build_codec(settings)).export(log).n_events)
+    finally:
+        log.close()
+
+
 class _Sampler:
     """The pipeline and the encoders over a state that moves on."""
 
@@ -90,6 +140,7 @@ class _Sampler:
         self._params = wiring.config_params(settings, self._pipeline.params)
         self._encoders = Encoders.of(state, state.texts, state.profile_texts)
         self.builder = SampleBuilder(wiring.build_actions(settings), source)
+        self.taken: list[int] = []
 
     async def visit(self, slate: int) -> None:
         """Take one slate."""
@@ -122,3 +173,4 @@ class _Sampler:
             slates.positions[rows],
             request=int(slates.requests[slate]),
         )
+        self.taken.append(slate)

@@ -318,6 +318,7 @@ def serve(
     """
     from millrace.app import metrics, wiring
     from millrace.app.keeper import run_keeper
+    from millrace.app.server_note import leave_note
     from millrace.app.virtual_time import check_virtual_time, has_virtual_time
     from millrace.app.warm_up import warm_up
     from millrace.app.worker import run_worker
@@ -328,6 +329,7 @@ def serve(
     host, port = listening.getsockname()[:2]
     shared_dir = wiring.metrics_dir(settings)
     metrics.prepare_shared_dir(shared_dir)
+    leave_note(settings, Address(host, port))
     warm_up(settings)
     gc.collect()
     gc.freeze()  # so that collections in the children do not touch, and copy, what they share

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,14 +13,16 @@ import numpy as np
 
 from millrace.app import wiring
 from millrace.app.entropy_gain import EntropyGain, entropy_gain
-from millrace.app.evaluation import hear_log, moving
+from millrace.app.evaluation import moving
 from millrace.app.held_out import held_out
-from millrace.app.sampling import samples_as_of
+from millrace.app.sampling import export_log, nothing_seen, replay_home
 from millrace.app.settings import Settings
+from millrace.base.errors import StoreError
 from millrace.base.ids import IdHasher
 from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel import metrics
 from millrace.flywheel.platt import fit_platt
+from millrace.flywheel.sample_merging import merged
 from millrace.flywheel.sample_set import Float32Array, SampleSet
 from millrace.flywheel.slate_join import HOUR_MS
 from millrace.models.blending import log_odds
@@ -30,8 +33,14 @@ if TYPE_CHECKING:
 
 ShowProgress = Callable[[str], AbstractContextManager["Step"]]
 
+MAX_LEFT_OUT: Final = 0.01
+"""So few of the pages are left out rather than have the whole log replayed for them: a worker that was killed has not
+logged those of its last moment."""
+
 MIN_POSITIVES: Final = 20
 """With fewer positives among the held-out rows a head gets no figures."""
+
+logger = logging.getLogger(__name__)
 
 
 class HeadFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,34 +88,65 @@ class TrainedRanker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def home_samples(
-    settings: Settings, show_progress: ShowProgress, *, hours: float | None = None, window_h: float = 24.0
+    settings: Settings,
+    show_progress: ShowProgress,
+    *,
+    hours: float | None = None,
+    window_h: float = 24.0,
+    replays: bool = False,
 ) -> SampleSet:
-    """Return the samples of a home's log, as of each slate's moment; reads only, and works beside a server.
+    """Return the samples of a home's log, as of each slate's moment; works beside a server.
+
+    The features of a page are those that were logged when it was served, as the model saw them. Only slates whose
+    features were not logged, or were of another schema, are replayed: the log is folded up to the moment of each, and
+    they are encoded anew. Brings the warehouse up to the log first. Slates that are too young for their labels to be
+    known (`millrace.flywheel.maturity`) are left out.
+
+    Parameters
+    ----------
+    settings
+        The home.
+    show_progress
+        Tells the person waiting.
+    hours
+        Newest hours; None: all.
+    window_h
+        How long after a look an action still belongs to it.
+    replays
+        Replay all slates, logged or not: for whoever changes features.
 
     Raises
     ------
     StoreError
-        If the log holds no impressions of pages within the span.
+        If the log holds no impressions of pages within the span, or must be replayed and was trimmed.
     """
     hasher = IdHasher()
-    log = wiring.build_log(settings)
+    export_log(settings, show_progress)
+    with show_progress("reading what was logged (slates)") as step:
+        reader = wiring.build_logged_samples(settings, hasher, window_ms=int(window_h * HOUR_MS))
+        with closing(reader):
+            slates, until_ms = reader.slates, reader.mature_until_ms
+            from_ms = 0 if hours is None else reader.last_ms + 1 - int(hours * HOUR_MS)
+            wanted = np.flatnonzero((slates.began_ms >= from_ms) & (slates.ended_ms < until_ms))
+            step.total(len(wanted))
+            logged, numbers = reader.of_slates(wanted[:0] if replays else wanted)
+            step.advance(len(numbers))
+    missing = np.setdiff1d(wanted, numbers)
+    if len(numbers) and len(missing) <= MAX_LEFT_OUT * len(wanted):
+        if len(missing):
+            logger.info("%d of %d pages are left out: their features were not logged", len(missing), len(wanted))
+        return logged
     try:
-        join = wiring.build_slate_join(settings, hasher, window_ms=int(window_h * HOUR_MS), takes_all=True)
-        hear_log(settings, log, join, show_progress)
-        from_ms = 0 if hours is None else join.last_ms + 1 - int(hours * HOUR_MS)
-        slates = join.join(from_ms)
         with show_progress("replaying the log (records)") as step:
-            return samples_as_of(
-                settings,
-                log,
-                hasher,
-                slates,
-                behind_ms=60_000,
-                on_progress=moving(step),
-                source=str(settings.home),
-            )
-    finally:
-        log.close()
+            others, of_others = replay_home(settings, hasher, slates.take(missing), moving(step))
+    except StoreError as error:
+        if not len(numbers):
+            raise
+        logger.warning("%d pages whose features were not logged are left out: %s", len(missing), error)
+        return logged
+    if not len(numbers) and not len(others):
+        raise nothing_seen()
+    return merged(logged, numbers, others, missing[of_others]) if len(numbers) else others
 
 
 def train_home_ranker(
@@ -121,7 +161,7 @@ def train_home_ranker(
 
     parts = held_out(samples, training.validation_frac)
     older, training = samples.take(parts.older), msgspec.structs.replace(training, validation_frac=parts.frac)
-    with show_progress("training (steps)") as step:
+    with show_progress("training the ranker (steps)") as step:
         model, report = train_ranker(older, training, folder=folder, sources=sources, on_progress=moving(step))
     rows, before = samples.rows_of(parts.newest), samples.rows_of(parts.chosen_by)
     counters = calibrated(samples.baseline[rows], samples.baseline[before], samples.labels[before])

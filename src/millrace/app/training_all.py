@@ -12,6 +12,7 @@ import msgspec
 from millrace.app.distilling import Distilled, distil
 from millrace.app.entropy_gain import EntropyGain
 from millrace.app.home_vectors import make_vectors, sources_for, wanted_vectors, without_unfair
+from millrace.app.kept import home_weights
 from millrace.app.kept_samples import kept_candidates, kept_samples
 from millrace.app.lessons import home_candidates
 from millrace.app.model_publishing import promote, publish
@@ -72,6 +73,7 @@ def train_home(
     promotes: bool = False,
     without: tuple[str, ...] = (),
     begins_anew: bool = False,
+    replays: bool = False,
 ) -> TrainedHome:
     """Train ranker, retrieval and pre-ranker of a home, publish each, and let serve those that are worth it.
 
@@ -101,6 +103,8 @@ def train_home(
         Vectors that are not made, and not read: ``semantic-ids``, ``social``.
     begins_anew
         Whether what an interrupted run has come to is forgotten.
+    replays
+        Whether every page is encoded anew from the log, logged features or not.
 
     Raises
     ------
@@ -141,12 +145,27 @@ def train_home(
         candidates = kept_candidates(
             run, lambda: home_candidates(settings, show_progress, from_ms=samples.meta.from_ms)
         )
-        return distil(samples, folder / "ranker", distilling, folder / "pre_ranker", show_progress, candidates)
+        return distil(
+            samples,
+            folder / "ranker",
+            distilling,
+            folder / "pre_ranker",
+            show_progress,
+            candidates,
+            home_weights(settings),
+        )
 
     wanted = wanted_vectors(without)
-    options = {"hours": hours, "size": size, "epochs": epochs, "seed": seed, "vectors": list(wanted)}
+    options = {
+        "hours": hours,
+        "size": size,
+        "epochs": epochs,
+        "seed": seed,
+        "vectors": list(wanted),
+        "replays": replays,
+    }
     with training_run(settings, options, begins_anew=begins_anew) as run:
-        samples = kept_samples(run, lambda: home_samples(settings, show_progress, hours=hours))
+        samples = kept_samples(run, lambda: home_samples(settings, show_progress, hours=hours, replays=replays))
         vectors = make_vectors(run, settings, wanted, show_progress, hours=hours, seed=seed)
         vectors = without_unfair(vectors, samples, ranking.validation_frac)
         ranker = run.stage("ranker", TrainedRanker, by_transformer, folder / "ranker")
@@ -215,7 +234,10 @@ def retrieval_metrics(trained: TrainedRetrieval) -> dict[str, float]:
 
 def pre_ranker_metrics(distilled: Distilled) -> dict[str, float]:
     """Return a pre-ranker's figures as a manifest keeps them."""
-    return {"auc_lost": distilled.auc_lost, "speed_up": distilled.speed_up}
+    found = {"auc_lost": distilled.auc_lost, "speed_up": distilled.speed_up}
+    for name, share in (("kept_50", distilled.kept.kept_50), ("kept_500", distilled.kept.kept_500)):
+        found.update({name: share.value, f"{name}_low": share.low, f"{name}_high": share.high})
+    return found
 
 
 def let_serve(

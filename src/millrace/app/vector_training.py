@@ -22,6 +22,7 @@ from millrace.features.social_graph import SocialGraph
 from millrace.features.social_history import SocialHistory
 from millrace.features.social_vectors import SocialVectors
 from millrace.flywheel.link_metrics import LinkMetrics
+from millrace.flywheel.maturity import mature
 from millrace.flywheel.slate_join import HOUR_MS
 from millrace.flywheel.train_semantic_ids import QualityReport, SemanticIdConfig, train_semantic_ids
 from millrace.stream.log import Log, total
@@ -164,7 +165,9 @@ def social_moments(
         join = wiring.build_slate_join(settings, hasher, window_ms=int(24 * HOUR_MS), takes_all=True)
         end = total(log.end()) if until is None else until
         hear_log(settings, log, join, show_progress, until=end)
-        slates = join.join(0 if hours is None else join.last_ms + 1 - int(hours * HOUR_MS))
+        slates = mature(join.join(), join.last_ms)  # those that a ranker learns from
+        from_ms = 0 if hours is None else join.last_ms + 1 - int(hours * HOUR_MS)
+        slates = slates.take(np.flatnonzero(slates.began_ms >= from_ms))
         shares = np.arange(int(n_moments / (1.0 - held_out_frac)) + 1) / n_moments * (1.0 - held_out_frac)
         chosen = np.minimum((shares[shares < 1.0] * len(slates)).astype(np.int64), max(len(slates) - 1, 0))
         chosen, places = np.unique(chosen, return_inverse=True) if len(slates) else (chosen[:0], chosen[:1])

@@ -60,7 +60,7 @@ def warm_up(settings: Settings) -> None:
     clock = ManualClock(_NOW_MS)
     codec = wiring.build_codec(settings)
     log = MemoryLog(clock)
-    events = list(_events())
+    events = rehearsed_events()
     Collector(log, codec, clock).submit(events)
     replica: Replica[FeedState] = Replica(
         log,
@@ -108,11 +108,18 @@ def _grow_and_forget(state: FeedState) -> None:
             fold.tick(_NOW_MS + months * 30 * 1440 * _MINUTE_MS)
 
 
-def _events() -> Iterator[AnyEvent]:
-    for number, payload in enumerate(_payloads()):
-        # Three minutes apart at the most, and enough of them that the folds are ticked.
-        at_ms = _NOW_MS - 10 * _MINUTE_MS + number * 1_000
-        yield Event(event_id=f"warm-up-{number}", event_time_ms=at_ms, source="warm-up", payload=payload)
+def rehearsed_events() -> list[AnyEvent]:
+    """Return the events of a few people who do whatever can be done."""
+    # Three minutes apart at the most, and enough of them that the folds are ticked.
+    return [
+        Event(
+            event_id=f"warm-up-{number}",
+            event_time_ms=_NOW_MS - 10 * _MINUTE_MS + number * 1_000,
+            source="warm-up",
+            payload=payload,
+        )
+        for number, payload in enumerate(_payloads())
+    ]
 
 
 def _payloads() -> Iterator[Payload]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from millrace.app.model_wiring import (
     build_models,
     build_registry,
     build_vectors,
+    everybodys_ranker,
     model_folders,
 )
 from millrace.app.settings import MillraceConfig, Settings
@@ -114,6 +116,7 @@ __all__ = [
     "check_params",
     "config_params",
     "declared_params",
+    "everybodys_ranker",
     "metrics_dir",
     "model_folders",
     "state_fingerprint",
@@ -162,14 +165,15 @@ def build_feed_service(
     followers
         Takes over social vectors that the keeper refreshes; None: nothing does.
     """
-    from millrace.app.home_retrieval import HomeRetrieval
+    from millrace.app.home_retrieval import AnsweringModels, HomeRetrieval
     from millrace.app.secret import load_or_make_secret, subkey
     from millrace.mixer.service import FeedService
     from millrace.mixer.value_model.profiles import values_in_effect
 
     config = settings.config
     retrieval = retrieval or HomeRetrieval(fills_at_once=True)
-    retrieval.attach(replica.state)
+    models = models or build_models(settings)
+    retrieval.attach(replica.state, models)
     return FeedService(
         replica,
         replace(
@@ -178,7 +182,7 @@ def build_feed_service(
             ),
             features_logger=features_logger if config.home.logs_features else None,
             revise=revise,
-            models=models or build_models(settings),
+            models=AnsweringModels(models, retrieval),
             retriever_of=retrieval.retriever_of,
         ),
         replica.state.hasher,
@@ -303,6 +307,8 @@ def build_http_app(
     from millrace.app.feed_app import FeedApp
     from millrace.app.home_retrieval import HomeRetrieval
     from millrace.app.metrics import MetricsObserver
+    from millrace.app.model_status import model_status
+    from millrace.app.server_note import read_note
     from millrace.app.social_refresh import SocialFollowers
 
     metrics = build_metrics(settings)
@@ -330,6 +336,7 @@ def build_http_app(
         )
 
     live, gate = build_live_params(settings, metrics), build_gate(settings)
+    note = read_note(settings)
     return FeedApp(
         settings.config,
         replica,
@@ -345,6 +352,8 @@ def build_http_app(
         build_lanes(settings),
         retrieval,
         followers,
+        partial(model_status, settings),
+        "" if note is None else note.server_id,
     ).asgi
 
 

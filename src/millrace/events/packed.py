@@ -9,6 +9,7 @@ The data of the arrays follow each other as C bytes, little-endian.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 from typing import Any, Final
@@ -60,10 +61,10 @@ def unpack_arrays(data: bytes) -> PackedArrays:
             dtype = np.dtype(kind)
             if dtype.kind not in _KINDS:
                 raise ValueError(f"holds {kind}")
-            n = int(np.prod(shape, dtype=np.int64))
+            n = math.prod(shape)
             arrays[name] = np.frombuffer(plain, dtype, n, at).reshape(shape)
             at += n * dtype.itemsize
-    except (ValueError, TypeError, zlib.error, msgspec.DecodeError) as error:
+    except (ValueError, TypeError, OverflowError, zlib.error, msgspec.DecodeError) as error:
         raise SchemaError(
             "packed arrays", value=data[:20], problem=f"cannot be read ({error})", remedy="leave the event out"
         ) from error

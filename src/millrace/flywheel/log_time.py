@@ -24,6 +24,11 @@ class LogTime:
         self._offsets.append(offset)
         self._times_ms.append(time_ms)
 
+    def extend(self, offsets: IntArray, times_ms: IntArray) -> None:
+        """Take in the next records, shape (n,) each."""
+        self._offsets.frombytes(np.ascontiguousarray(offsets, dtype=np.int64).tobytes())
+        self._times_ms.frombytes(np.ascontiguousarray(times_ms, dtype=np.int64).tobytes())
+
     def last_ms(self) -> int:
         """Return the time reached at the end, 0 for an empty log."""
         times_ms = np.frombuffer(self._times_ms, dtype=np.int64) if self._times_ms else np.zeros(1, dtype=np.int64)

@@ -31,9 +31,12 @@ from millrace.events.feature_events import CandidatesLogged, FeaturesLogged, Inp
 from millrace.events.feed_events import Engagement, Impression, Served
 from millrace.features.encoding.candidates import schema_hash
 from millrace.features.encoding.logged import CUT, SERVED, LoggedInputs, LoggedRows, read_inputs
+from millrace.flywheel.maturity import mature_until_ms
+from millrace.flywheel.metrics import IntArray
 from millrace.flywheel.sample_builder import SampleBuilder
 from millrace.flywheel.sample_set import Float32Array, SampleSet
 from millrace.flywheel.slate_join import SlateJoin
+from millrace.flywheel.slates import Slates
 from millrace.flywheel.warehouse import Warehouse
 from millrace.stores.fold import EventBatch
 
@@ -127,11 +130,28 @@ class LoggedSamples:
         self._source = source
         self._schema = schema_hash(codec.actions)
         self._connection = warehouse.connect()
+        join.hear_times(*_times(self._connection, codec))
         for found in _events(self._connection, self._codec, _FEEDBACK):
-            join.hear(found.offset, found.time_ms, found.event)
+            join.hear_untimed(found.offset, found.time_ms, found.event)
         self._slates = join.join()
+        self._last_ms = join.last_ms
         keys = zip(self._slates.viewers.tolist(), self._slates.requests.tolist(), strict=True)
         self._slate_of = {key: slate for slate, key in enumerate(keys) if key[1] != NO_ID}
+
+    @property
+    def slates(self) -> Slates:
+        """All slates of the warehouse, logged with features or not."""
+        return self._slates
+
+    @property
+    def last_ms(self) -> int:
+        """The time that the log had reached."""
+        return self._last_ms
+
+    @property
+    def mature_until_ms(self) -> int:
+        """The moment before which a slate's last look must have begun for its labels to count."""
+        return mature_until_ms(self._slates, self._last_ms)
 
     def samples(self, from_ms: int = 0, until_ms: int = MAX_TIME_MS) -> SampleSet:
         """Return the pages that were made within a span and seen, with labels.
@@ -143,11 +163,34 @@ class LoggedSamples:
         StoreError
             If there are none.
         """
+        found, numbers = self.of_slates(np.arange(len(self._slates)), from_ms, until_ms)
+        if not len(numbers):
+            raise _nothing("pages with features that were seen")
+        return found
+
+    def of_slates(
+        self, wanted: npt.NDArray[np.int64], from_ms: int = 0, until_ms: int = MAX_TIME_MS
+    ) -> tuple[SampleSet, npt.NDArray[np.int64]]:
+        """Return samples of those of some slates whose features were logged, in their order, and which they are.
+
+        A row is a post that was seen and is among the logged ones: of what a client says of others nothing is known.
+        A page counts once, as it was logged first.
+
+        Parameters
+        ----------
+        wanted
+            Numbers in `slates`.
+        from_ms, until_ms
+            When their pages were made.
+        """
         slates = self._slates
+        is_wanted = np.zeros(len(slates), dtype=np.bool_)
+        is_wanted[wanted] = True
+        numbers: list[int] = []
         builder = SampleBuilder(self._codec.actions, self._source)
         texts = _Texts(self._connection, self._codec, TextIndex(self._content, self._hasher))
         for page in self._pages(FeaturesLogged, from_ms, until_ms):
-            if page.slate < 0:
+            if page.slate < 0 or not is_wanted[page.slate]:
                 continue
             seen = np.arange(slates.starts[page.slate], slates.starts[page.slate + 1])
             rows = _places(page.inputs.rows.post_ids, slates.post_ids[seen])
@@ -165,7 +208,11 @@ class LoggedSamples:
                 slates.positions[seen],
                 request=page.request,
             )
-        return _some(builder, "pages with features that were seen")
+            is_wanted[page.slate] = False
+            numbers.append(page.slate)
+        found_numbers = np.array(numbers, dtype=np.int64)
+        order = np.argsort(found_numbers, kind="stable")
+        return builder.finished().take(order), found_numbers[order]
 
     def candidates(self, from_ms: int = 0, until_ms: int = MAX_TIME_MS) -> LoggedCandidates:
         """Return the candidates of sampled requests within a span, seen or not, with what was predicted for them.
@@ -206,7 +253,9 @@ class LoggedSamples:
             )
             rows.append(found)
             has_labels.append(is_seen)
-        samples = _some(builder, "sampled requests with candidates")
+        if not len(builder):
+            raise _nothing("sampled requests with candidates")
+        samples = builder.finished()
         stages = np.concatenate([found.stages for found in rows])
         return LoggedCandidates(
             samples=samples,
@@ -326,11 +375,23 @@ def _places(among: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.
     return np.where(among[order[at]] == wanted, order[at], -1)
 
 
-def _some(builder: SampleBuilder, what: str) -> SampleSet:
-    if not len(builder):
-        raise StoreError(
-            "samples",
-            problem=f"the warehouse holds no {what} within the span",
-            remedy="export the log (millrace warehouse export), check [home] logs_features, or give a longer span",
+def _times(connection: duckdb.DuckDBPyConnection, codec: EventCodec) -> tuple[IntArray, IntArray]:
+    """Return the offsets and effective times of all records that stores are folded from, in log order."""
+    unfolded = ", ".join(f"'{topic}'" for topic in sorted(codec.registry.unfolded_topics))
+    columns = (
+        connection.cursor()
+        .execute(
+            "SELECT log_offset, least(event_time_ms, appended_ms) AS time_ms FROM events "  # noqa: S608 - our own names
+            f"WHERE topic NOT IN ({unfolded}) ORDER BY log_offset"
         )
-    return builder.finished()
+        .fetchnumpy()
+    )
+    return columns["log_offset"], columns["time_ms"]
+
+
+def _nothing(what: str) -> StoreError:
+    return StoreError(
+        "samples",
+        problem=f"the warehouse holds no {what} within the span",
+        remedy="export the log (millrace warehouse export), check [home] logs_features, or give a longer span",
+    )

@@ -1,9 +1,10 @@
-"""The ranker in 8 bits, and whether it may serve: scales from what it learned from, a verdict on what it never saw.
+"""The ranker in 8 bits and in bf16, and whether it may serve so: verdicts on what it never saw.
 
-Post-training static quantisation: activations get scales from some slates of the training part (Jacob et al. 2018), the
-score graph is written once more with products of bytes, and both graphs predict the same held-out slates. A head that
-loses more ranking, information or calibration than the bounds allow keeps the model in float32; the figures are
-written down either way (`millrace.inference.precision`).
+8 bits are post-training static quantisation: activations get scales from some slates of the training part (Jacob et
+al. 2018), and the score graph is written once more with products of bytes. bf16 takes the weights as they are, in
+torch, viewers and candidates both. All predict the same held-out slates as float32 does. A head that loses more
+ranking, information or calibration than the bounds allow keeps the model in float32; the figures are written down
+either way, for each precision by itself (`millrace.inference.precision`).
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from millrace.flywheel import metrics
 from millrace.flywheel.ranker_batches import assembled, ranker_batch
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.sample_vectors import SampleVectors
-from millrace.inference.onnx_runner import SCORE_FILES, OnnxRunner, open_session, score_inputs
-from millrace.inference.precision import VERDICT_FILE, HeadLosses, Verdict
-from millrace.inference.runner import Float32Array, Viewers
+from millrace.inference.onnx_runner import OnnxRunner, open_session, score_inputs
+from millrace.inference.precision import BYTES_FILE, VERDICT_FILES, HeadLosses, Judged, Verdict
+from millrace.inference.runner import Float32Array, RankRunner, Viewers
+from millrace.inference.torch_runner import TorchRunner
+from millrace.models.config import RankerConfig
 from millrace.models.export import export_bytes, served_weights
 from millrace.models.learned_ranker import LearnedRanker
 from millrace.models.onnx_graph import save
@@ -38,7 +41,7 @@ _N_SLATES: Final = 64
 
 
 class QuantisationBounds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a head may lose in 8 bits."""
+    """What a head may lose in a lower precision."""
 
     max_auc_lost: Annotated[float, Meta(ge=0, description="area under the ROC curve")] = 0.002
     max_entropy_gained: Annotated[float, Meta(ge=0, description="share of the normalised entropy")] = 0.002
@@ -48,15 +51,15 @@ class QuantisationBounds(Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_judged_slates: Annotated[int, Meta(ge=1, description="newest held-out slates that are judged on")] = 2_000
 
 
-def quantise(
+def judge_precisions(
     model: LearnedRanker,
     samples: SampleSet,
     learned: Int64Array,
     held_out: Int64Array,
     folder: Path,
     bounds: QuantisationBounds | None = None,
-) -> Verdict:
-    """Write the form of 8 bits of an exported ranker, if it passes, and the verdict; return that.
+) -> dict[Judged, Verdict]:
+    """Write the forms of lower precision of an exported ranker that pass, and the verdicts; return those.
 
     Parameters
     ----------
@@ -72,21 +75,38 @@ def quantise(
         What may be lost.
     """
     bounds = bounds or QuantisationBounds()
-    (folder / VERDICT_FILE).unlink(missing_ok=True)  # no verdict of before is one on what is written now
+    for name in VERDICT_FILES.values():  # no verdict of before is one on what is written now
+        (folder / name).unlink(missing_ok=True)
     export_bytes(model.ranker, activation_ranges(model, samples, learned, folder, bounds.n_calibration_slates), folder)
-    slates = held_out[-bounds.max_judged_slates :]
-    plain, bytes_ = (OnnxRunner.open(folder, precision) for precision in ("fp32", "int8"))
-    rows = [
-        (plain.score(candidates, encoded)[is_row], bytes_.score(candidates, encoded)[is_row], labels[is_row])
-        for candidates, encoded, labels, is_row in _slates(model, samples, slates, plain)
-    ]
-    before, after, labels = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-    verdict = judge(samples.meta.actions, labels, before, after, bounds)
-    if not verdict.is_accepted:
-        (folder / SCORE_FILES["int8"]).unlink()
-    with replacing(folder / VERDICT_FILE) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(verdict)))
-    return verdict
+    runners: dict[str, RankRunner] = {
+        "fp32": OnnxRunner.open(folder),
+        "int8": OnnxRunner.open(folder, "int8"),
+        "bf16": TorchRunner.open(folder, next(model.parameters()).device.type, torch.bfloat16),
+    }
+    labels, predicted = _predictions(model, samples, held_out[-bounds.max_judged_slates :], runners)
+    verdicts = {
+        precision: judge(samples.meta.actions, labels, predicted["fp32"], predicted[precision], bounds)
+        for precision in VERDICT_FILES
+    }
+    if not verdicts["int8"].is_accepted:
+        (folder / BYTES_FILE).unlink()
+    for precision, verdict in verdicts.items():
+        with replacing(folder / VERDICT_FILES[precision]) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(verdict)))
+    return verdicts
+
+
+def _predictions(
+    model: LearnedRanker, samples: SampleSet, slates: Int64Array, runners: Mapping[str, RankRunner]
+) -> tuple[Float32Array, dict[str, Float32Array]]:
+    """Return labels, and what each runner predicts, of the rows of some slates: the same ones for all."""
+    labels: list[Float32Array] = []
+    predicted: dict[str, list[Float32Array]] = {name: [] for name in runners}
+    for candidates, viewers, marks, is_row in _slates(model, samples, slates, runners["fp32"].config):
+        labels.append(marks[is_row])
+        for name, runner in runners.items():
+            predicted[name].append(runner.score(candidates, runner.encode(viewers))[is_row])
+    return np.concatenate(labels), {name: np.concatenate(parts) for name, parts in predicted.items()}
 
 
 def activation_ranges(
@@ -105,8 +125,8 @@ def activation_ranges(
     wanted = [each.name for each in session.get_inputs()]
 
     def runs() -> Iterator[Mapping[str, Float32Array]]:
-        for candidates, encoded, _, is_row in _slates(model, samples, slates[at], runner):
-            found = session.run(taps, score_inputs(wanted, candidates, encoded))
+        for candidates, viewers, _, is_row in _slates(model, samples, slates[at], runner.config):
+            found = session.run(taps, score_inputs(wanted, candidates, runner.encode(viewers)))
             # Padding is nobody's number.
             yield {name.removeprefix(TAP): x[is_row.ravel()] for name, x in zip(taps, found, strict=True)}
 
@@ -120,14 +140,14 @@ def judge(
     after: Float32Array,
     bounds: QuantisationBounds,
 ) -> Verdict:
-    """Return the verdict on predictions in 8 bits beside those in float32.
+    """Return the verdict on predictions in a lower precision beside those in float32.
 
     Parameters
     ----------
     actions
         Names of the heads.
     labels, before, after
-        Shape (n, n_actions): what came of it, predicted in float32, predicted in 8 bits.
+        Shape (n, n_actions): what came of it, predicted in float32, predicted in the lower precision.
     bounds
         What may be lost.
     """
@@ -183,18 +203,17 @@ def _losses(
 
 
 @torch.no_grad()
-def _slates(model: LearnedRanker, samples: SampleSet, slates: Int64Array, runner: OnnxRunner) -> Iterator[Any]:
-    """Yield candidates, encoded viewers, labels and which rows are no padding, some slates at a time."""
-    config, vectors = runner.config, SampleVectors(samples, model.sources)
+def _slates(model: LearnedRanker, samples: SampleSet, slates: Int64Array, config: RankerConfig) -> Iterator[Any]:
+    """Yield candidates, viewers, labels and which rows are no padding, some slates at a time."""
+    vectors = SampleVectors(samples, model.sources)
     device = next(model.parameters()).device.type
     for first in range(0, len(slates), _N_SLATES):
         batch = ranker_batch(samples, slates[first : first + _N_SLATES], config, vectors=vectors).to(device)
         profile, history, mask, candidates = assembled(batch, model.tables)
         projected, given = model.ranker.projected(candidates), (profile, history, mask == 0)
-        viewers = Viewers(*(tensor.cpu().numpy() for tensor in given))
         yield (
             projected.cpu().numpy(),
-            runner.encode(viewers),
+            Viewers(*(tensor.cpu().numpy() for tensor in given)),
             batch.labels.cpu().numpy(),
             batch.weights.cpu().numpy() > 0,
         )

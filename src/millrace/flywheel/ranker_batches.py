@@ -42,7 +42,7 @@ class RankerBatch(NamedTuple):
     texts, posts, authors, row_languages, dense
         Shape (B, C, ...): the candidates, padding behind.
     labels, weights, positions
-        Shape (B, C, n_actions), (B, C) and (B, C); weights of padding are 0.
+        Shape (B, C, n_actions), (B, C) and (B, C); weights of padding are 0, places that nobody knows -1.
     viewer_social, author_social
         Shape (B, social_width) and (B, C, social_width): social vectors, zeros for who has none.
     history_media, media
@@ -167,7 +167,7 @@ def ranker_batch(
         candidates(samples.dense[rows] * np.float32(SCALE), np.float32),
         candidates(samples.labels[rows], np.float32),
         candidates(samples.weights[rows], np.float32),
-        candidates(np.maximum(samples.positions[rows], 0), np.int64),
+        candidates(samples.positions[rows], np.int64),
         vectors.social(samples.viewers[slates], samples.now_ms[slates]),
         candidates(vectors.social(authors, samples.now_ms[slates][slate_of_row]), np.float32),
         history(_media(vectors, samples.history_posts[taken], width_media), np.float32),

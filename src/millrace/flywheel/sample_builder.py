@@ -13,8 +13,9 @@ from millrace.content.ngrams import MAX_TOKENS, UInt16Array
 from millrace.content.text_index import TextIndex
 from millrace.content.vectors import N_DIMS
 from millrace.features.encoding.candidates import CandidateInputs, dense_fields, schema_hash
-from millrace.features.encoding.viewers import ViewerInputs
+from millrace.features.encoding.viewers import PROFILE_DENSE, ViewerInputs
 from millrace.flywheel.sample_set import SET_VERSION, Float32Array, SampleMeta, SampleSet, starts_of
+from millrace.stores.profiles import MAX_LANGUAGES
 
 
 class SampleBuilder:
@@ -110,9 +111,13 @@ class SampleBuilder:
             history_actions=_joined([h.actions for h in histories], np.uint64),
             history_dense=_joined([h.dense for h in histories], np.uint8, 3),
             history_surfaces=_joined([h.surfaces for h in histories], np.uint8),
-            languages=np.array([viewer.languages for viewer in self._viewers], dtype=np.uint8).reshape(n, -1),
-            bios=np.array([viewer.bio for viewer in self._viewers], dtype=np.uint16).reshape(n, -1),
-            profile_dense=np.array([viewer.dense for viewer in self._viewers], dtype=np.uint8).reshape(n, -1),
+            languages=np.array([viewer.languages for viewer in self._viewers], dtype=np.uint8).reshape(
+                n, MAX_LANGUAGES
+            ),
+            bios=np.array([viewer.bio for viewer in self._viewers], dtype=np.uint16).reshape(n, MAX_TOKENS),
+            profile_dense=np.array([viewer.dense for viewer in self._viewers], dtype=np.uint8).reshape(
+                n, len(PROFILE_DENSE)
+            ),
             post_ids=_joined([c.post_ids for c in self._candidates], np.int64),
             author_ids=_joined([c.author_ids for c in self._candidates], np.int64),
             row_languages=_joined([c.languages for c in self._candidates], np.uint8),

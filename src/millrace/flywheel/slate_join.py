@@ -23,6 +23,7 @@ from millrace.base.ids import NO_ID, IdHasher, IdKind
 from millrace.events.envelope import MAX_TIME_MS, AnyEvent
 from millrace.events.feed_events import Engagement, Impression, Served
 from millrace.flywheel.log_time import LogTime
+from millrace.flywheel.metrics import IntArray
 from millrace.flywheel.slates import Slates
 from millrace.stores.dwell import IS_COMPLETE, IS_DWELL, IS_NOT_DWELLED, dwell_flags
 from millrace.stores.engagement_config import DwellThresholds
@@ -122,6 +123,7 @@ class SlateJoin:
         self._pages: dict[int, _Page] = {}
         self._scores: dict[tuple[int, int], float] = {}
         self._n_unplaced = 0
+        self._delays_ms: list[int] = []
 
     @property
     def last_ms(self) -> int:
@@ -131,6 +133,17 @@ class SlateJoin:
     def hear(self, offset: int, time_ms: int, event: AnyEvent) -> None:
         """Take in one record of the log; ``time_ms`` is its effective time."""
         self._log_time.add(offset, time_ms)
+        self.hear_untimed(offset, time_ms, event)
+
+    def hear_times(self, offsets: IntArray, times_ms: IntArray) -> None:
+        """Take in where the next records of the log lie and their effective times; shape (n,) each, in log order.
+
+        With `hear_untimed` for those that labels are made of, it does what `hear` does for all of them.
+        """
+        self._log_time.extend(offsets, times_ms)
+
+    def hear_untimed(self, offset: int, time_ms: int, event: AnyEvent) -> None:
+        """Take in one record of the log of which `hear_times` has heard."""
         payload = event.payload
         if isinstance(payload, Impression):
             self._hear_impression(offset, time_ms, payload)
@@ -219,6 +232,7 @@ class SlateJoin:
                 unmatched_ms.append(deed.time_ms)
                 continue
             found.done[deed.action] = not deed.is_undo
+            self._delays_ms.append(max(deed.time_ms - found.began_ms, 0))
             found.first_done = min(found.first_done, deed.offset)
         return unmatched_ms
 
@@ -239,12 +253,14 @@ class SlateJoin:
             starts=np.concatenate(([0], np.cumsum([len(looks) for _, _, looks in kept]))).astype(np.int64),
             viewers=np.array([looks[0].viewer for _, _, looks in kept], dtype=np.int64),
             began_ms=np.array([began_ms for _, began_ms, _ in kept], dtype=np.int64),
+            ended_ms=np.array([max(look.began_ms for look in looks) for _, _, looks in kept], dtype=np.int64),
             cuts=np.array([cut for cut, _, _ in kept], dtype=np.int64),
             requests=np.array([looks[0].request for _, _, looks in kept], dtype=np.int64),
             post_ids=np.array([look.post for look in looks], dtype=np.int64),
             labels=labels,
             served_scores=np.array(scores, dtype=np.float32),
             positions=np.array([look.position for look in looks], dtype=np.int64),
+            delays_ms=np.array(self._delays_ms, dtype=np.int64),
             n_unplaced=self._n_unplaced,
             n_unmatched=n_unmatched,
             n_open=sum(look.began_ms + self._window_ms > last_ms for look in looks),

@@ -24,7 +24,7 @@ from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
 from millrace.flywheel.mixed_precision import mixed_precision
 from millrace.flywheel.optimisers import Optimisers
-from millrace.flywheel.quantisation_gate import QuantisationBounds, quantise
+from millrace.flywheel.quantisation_gate import QuantisationBounds, judge_precisions
 from millrace.flywheel.ranker_batches import RankerBatch, alike_in_length, assembled, ranker_batch
 from millrace.flywheel.ranker_loss import ranker_loss
 from millrace.flywheel.sample_set import SampleSet
@@ -190,13 +190,16 @@ def train_ranker(
     stamp = _stamp(samples, config, ranker_config)
     state = Checkpoint(folder / CHECKPOINT_NAME, stamp, model, optimisers.by_name)
     state.restore(device)
+    # Where no place is known, a bias of "not known" would be nothing but a second bias of the head.
+    has_places = bool((samples.positions[rows] >= 0).any())
+    losing = msgspec.structs.replace(config, is_position_debiased=config.is_position_debiased and has_places)
     with TrainingLog(folder, state.step) as log:
         losses: list[float] = []
         for step in range(state.step, n_steps):
             batch = _drawn(samples, learned, ranker_config, config, step, per_epoch, vectors).to(device)
             torch.manual_seed(config.seed * 1_000_003 + step)  # of dropout: a run that is resumed draws the same
             with mixed_precision(device):
-                loss = ranker_loss(model, batch, config, head_weights)
+                loss = ranker_loss(model, batch, losing, head_weights)
             optimisers.take(step, loss)
             losses.append(float(loss.detach()))
             done = step + 1
@@ -234,7 +237,7 @@ def train_ranker(
     export_tables(model.tables, folder / SERVED_NAME)
     sources.save_served(folder / SERVED_NAME)
     sources.save(folder / SOURCES_NAME)
-    quantise(model, samples, learned, held_out, folder / SERVED_NAME, config.quantisation)
+    judge_precisions(model, samples, learned, held_out, folder / SERVED_NAME, config.quantisation)
     with replacing(folder / REPORT_NAME) as file:
         file.write(msgspec.json.format(msgspec.json.encode(report)))
     state.remove()

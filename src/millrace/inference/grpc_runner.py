@@ -2,8 +2,8 @@
 
 It is pinned to one model: the one whose embedding tables its floats come from. A server that does not hold that model
 refuses, and the caller falls back. Every call has a deadline. A server that cannot be reached is passed over for the
-next one, once; after a few failures in a row nobody is asked for a moment, so that a page does not wait for a server
-that hangs.
+next one, once; after a few failures in a row it is left alone for a while (`millrace.inference.rank_servers`), so that
+a page does not wait for a server that hangs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,8 +22,10 @@ from millrace.base.errors import ConfigError, DeadlineExceeded, MillraceError, N
 from millrace.inference.grpc_import import OPTIONS, grpc
 from millrace.inference.kept_viewers import viewers_key
 from millrace.inference.numpy_runner import load_config
+from millrace.inference.rank_servers import RankServers, ServerStanding
 from millrace.inference.rank_wire import (
     FAULT_KEY,
+    NOT_HELD,
     SERVICE,
     UNKNOWN_VIEWERS,
     WIRE_VERSION,
@@ -54,8 +56,6 @@ from millrace.inference.runner import (
 )
 
 TIMEOUT_MS: Final = 60.0
-MAX_FAILURES: Final = 3
-REST_S: Final = 1.0
 
 _MAX_KNOWN: Final = 65_536
 _LOOK_AGAIN_S: Final = 0.1
@@ -76,28 +76,6 @@ class _UnknownViewersError(Exception):
 
 class _UnreachableError(RankServerError):
     """Nobody answers at an address."""
-
-
-class _Breaker:
-    """Tells whether servers may be asked: not for a moment after some failures in a row."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._now_s = clock.monotonic_s
-        self._n_failures = 0
-        self._until_s = 0.0
-
-    def check(self) -> None:
-        if self._n_failures >= MAX_FAILURES and self._now_s() < self._until_s:
-            raise NotReadyError(
-                "rank server",
-                problem=f"failed {self._n_failures} times in a row and is left alone for a moment",
-                remedy="look whether it runs and keeps up",
-            )
-
-    def hear(self, *, is_failure: bool) -> None:
-        self._n_failures = self._n_failures + 1 if is_failure else 0
-        if is_failure:
-            self._until_s = self._now_s() + REST_S
 
 
 class GrpcRunner:
@@ -127,18 +105,16 @@ class GrpcRunner:
         self.description = description
         self._timeout_s = timeout_ms / 1000
         self._clock = clock or SystemClock()
-        self._breaker = _Breaker(self._clock)
+        self._servers = RankServers(addresses, self._clock)
         # What gRPC calls the shortest backoff is how long it tries to connect. Were that less than a call waits, a
         # server that is merely busy would count as one that is gone.
         options = [*_CHANNEL, ("grpc.min_reconnect_backoff_ms", max(_CONNECT_MS, int(timeout_ms)))]
         self._channels = [grpc.insecure_channel(address, options=options) for address in addresses]
-        self._addresses = tuple(addresses)
         self._calls = {
             name: [channel.unary_unary(f"/{SERVICE}/{name}") for channel in self._channels]
             for name in ("Describe", "Encode", "Score")
         }
         self._known = _Known()
-        self._turn = 0
 
     @classmethod
     def of_folder(
@@ -172,8 +148,15 @@ class GrpcRunner:
         description = Description(WIRE_VERSION, ranker_identity(folder), folder.name, load_config(folder))
         return cls(addresses, description, timeout_ms=timeout_ms, clock=clock)
 
+    @property
+    def servers(self) -> tuple[ServerStanding, ...]:
+        """How this client stands with each server."""
+        return self._servers.standings()
+
     def describe(self, wait_s: float = 0.0) -> Description:
         """Return what a server says of the model, and so find out whether one holds it.
+
+        It asks whoever is left alone too, and a server that does not answer here is not left alone for that.
 
         Parameters
         ----------
@@ -194,18 +177,17 @@ class GrpcRunner:
         until_s = self._clock.monotonic_s() + wait_s
         while True:
             try:
-                return unpacked(self._ask("Describe", request, self._order()), Description)
+                return unpacked(self._ask("Describe", request, b"", is_probe=True), Description)
             except (NotReadyError, RankServerError, DeadlineExceeded):
                 if self._clock.monotonic_s() >= until_s:
                     raise
             time.sleep(_LOOK_AGAIN_S)
-            self._breaker.hear(is_failure=False)
 
     def encode(self, viewers: Viewers) -> EncodedViewers:
         """Encode viewers; see `RankRunner`. Keys and values travel: `predict` leaves them on the server."""
         check_viewers(self.config, viewers)
         request = EncodeRequest(WIRE_VERSION, self.description.identity, viewers_message(viewers))
-        data = self._ask("Encode", packed(request), self._order())
+        data = self._ask("Encode", packed(request), b"")
         return encoded_of(unpacked(data, EncodedMessage))
 
     def score(self, candidates: Float32Array, encoded: EncodedViewers) -> Float32Array:
@@ -214,7 +196,7 @@ class GrpcRunner:
         request = ScoreRequest(
             WIRE_VERSION, self.description.identity, as_message(candidates), encoded=encoded_message(encoded)
         )
-        return self._predictions(request, candidates, self._order())
+        return self._predictions(request, candidates, b"")
 
     def predict(self, viewers: Viewers, candidates: Float32Array) -> Float32Array:
         """Return ``score(candidates, encode(viewers))`` in one call; see `WholeRunner`.
@@ -226,15 +208,14 @@ class GrpcRunner:
         check_candidate_rows(self.config, candidates, len(viewers.profile))
         key = viewers_key(viewers)
         request = ScoreRequest(WIRE_VERSION, self.description.identity, as_message(candidates), key=key)
-        order = self._order(key)
         until_s = self._clock.monotonic_s() + self._timeout_s
         if self._known.has(key):
             try:
-                return self._predictions(request, candidates, order, until_s)
+                return self._predictions(request, candidates, key, until_s)
             except _UnknownViewersError:
                 pass
         whole = msgspec.structs.replace(request, viewers=viewers_message(viewers))
-        predictions = self._predictions(whole, candidates, order, until_s)
+        predictions = self._predictions(whole, candidates, key, until_s)
         self._known.add(key)
         return predictions
 
@@ -244,42 +225,44 @@ class GrpcRunner:
             channel.close()
 
     def _predictions(
-        self, request: ScoreRequest, candidates: Float32Array, order: Iterable[int], until_s: float | None = None
+        self, request: ScoreRequest, candidates: Float32Array, key: bytes, until_s: float | None = None
     ) -> Float32Array:
         shape = (len(candidates), candidates.shape[1], len(self.config.actions))
-        return predictions_of(self._ask("Score", packed(request), order, until_s), shape)
+        return predictions_of(self._ask("Score", packed(request), key, until_s), shape)
 
-    def _order(self, key: bytes = b"") -> list[int]:
-        """Return the servers in the order in which they are asked: two at most."""
-        n = len(self._channels)
-        if key:
-            first = key[0] % n
-        else:
-            first = self._turn = (self._turn + 1) % n
-        return list(dict.fromkeys((first, (first + 1) % n)))
+    def _ask(
+        self, name: str, data: bytes, key: bytes, until_s: float | None = None, *, is_probe: bool = False
+    ) -> bytes:
+        """Return the answer of the first server that can be reached: of those that are not left alone, two are asked.
 
-    def _ask(self, name: str, data: bytes, order: Iterable[int], until_s: float | None = None) -> bytes:
-        """Return the answer of the first server that can be reached."""
-        self._breaker.check()
+        Calls with the same key ask in the same order. A probe asks everybody, and nobody's failures count.
+        """
+        order = self._servers.order(key)
+        if not is_probe:
+            order = self._servers.awake(order)
         if until_s is None:
             until_s = self._clock.monotonic_s() + self._timeout_s
         failed: MillraceError | None = None
-        try:
-            for at in order:
-                left_s = until_s - self._clock.monotonic_s()
-                if left_s <= 0:
-                    break
-                try:
-                    answer = self._called(self._calls[name][at], self._addresses[at], data, left_s)
-                except (_UnreachableError, NotReadyError) as error:
-                    failed = error  # gone, full, or without this model: the next one may do
-                    continue
-                self._breaker.hear(is_failure=False)
-                return answer
-            raise failed or _too_late(self._timeout_s)
-        except (DeadlineExceeded, RankServerError):
-            self._breaker.hear(is_failure=True)
-            raise
+        for at in order:
+            left_s = until_s - self._clock.monotonic_s()
+            if left_s <= 0:
+                break
+            try:
+                answer = self._called(self._calls[name][at], self._servers.addresses[at], data, left_s)
+            except _UnknownViewersError:
+                self._servers.did_well(at)
+                raise
+            except (RankServerError, DeadlineExceeded, NotReadyError) as error:
+                # What is full may have room the next moment; everything else counts.
+                if not is_probe and (not isinstance(error, NotReadyError) or error.thing == NOT_HELD):
+                    self._servers.failed(at, error)
+                if not isinstance(error, (_UnreachableError, NotReadyError)):
+                    raise
+                failed = error  # gone, full, or without this model: the next one may do
+                continue
+            self._servers.did_well(at)
+            return answer
+        raise failed or _too_late(self._timeout_s)
 
     def _called(self, call: Callable[..., bytes], address: str, data: bytes, timeout_s: float) -> bytes:
         try:

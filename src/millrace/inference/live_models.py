@@ -4,7 +4,8 @@ A thread looks at the registry's pointer four times a second. What a lane should
 sum, checked, loaded and warmed beside what serves; then one assignment puts it in its place. A request holds what it
 began with to its end (`LiveModels.lease`), and what was replaced is closed when its last request has ended. What fails
 on the way is refused: the old one goes on, and the reason is logged, kept, told to the observer and written to the
-registry's history. It is tried again when the pointer changes.
+registry's history. It is tried again when the pointer changes, and without that after a while, twice as long each time:
+a full disk, a file that was not there yet or memory that was short are reasons that pass.
 """
 
 from __future__ import annotations
@@ -14,18 +15,22 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Generic, TypeVar
 
+from millrace.base.backoff import Backoff
 from millrace.base.clock import Clock, SystemClock
 from millrace.base.errors import MillraceError, NotReadyError
+from millrace.inference.model_events import LaneStatus, ModelEvent
 from millrace.registry.errors import ArtefactError, RegistryError
 from millrace.registry.manifest import Kind, Manifest
 from millrace.registry.pointer import DEFAULT_LANE, Pointer, Versions
 from millrace.registry.registry import Registry
 
 EVERY_S: Final = 0.25
+FIRST_RETRY_S: Final = 5.0
+LONGEST_RETRY_S: Final = 300.0
 
 T = TypeVar("T")
 
@@ -41,53 +46,6 @@ class Artefact:
 
 
 Artefacts = Mapping[Kind, Artefact]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelEvent:
-    """What happened to the models of a lane, for metrics.
-
-    Attributes
-    ----------
-    what
-        swapped: they serve now. refused: the old ones go on. closed: the last request of replaced ones has ended.
-    lane
-        Whose; empty for those that were closed, and where the pointer itself cannot be used.
-    versions
-        Which.
-    reason
-        Why they were refused.
-    took_s
-        Real seconds from the look at the pointer to the swap or the refusal.
-    """
-
-    what: Literal["swapped", "refused", "closed"]
-    lane: str
-    versions: Versions
-    reason: str = ""
-    took_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class LaneStatus:
-    """How a lane stands.
-
-    Attributes
-    ----------
-    versions
-        What serves its requests now; empty if nothing does.
-    wanted
-        What the pointer says.
-    problem
-        Why these differ; empty where they do not, and while what is wanted is being loaded.
-    n_leases
-        Requests that hold what serves, of all lanes that share it.
-    """
-
-    versions: Versions
-    wanted: Versions
-    problem: str
-    n_leases: int
 
 
 class _Held(Generic[T]):
@@ -122,7 +80,7 @@ class LiveModels(Generic[T]):
         Hears of every swap, refusal and close; for metrics. Called in the following thread, or in that of the last
         lease where none follows.
     clock
-        Its real time stamps refusals in the registry's history.
+        Its event time stamps refusals in the registry's history; its real time says when they are tried again.
     """
 
     def __init__(
@@ -147,6 +105,7 @@ class LiveModels(Generic[T]):
         self._held_by_lane: dict[str, _Held[T]] = {}
         self._polling = threading.Lock()  # one load at a time
         self._seen: bytes | None = None
+        self._retry = Backoff(self._clock, FIRST_RETRY_S, LONGEST_RETRY_S)
         self._wanted: dict[str, Versions] = {}
         self._problem_by_lane: dict[str, str] = {}
         self._pointer_problem = ""
@@ -192,6 +151,11 @@ class LiveModels(Generic[T]):
         with self._lock:
             return [held.bundle for held in dict.fromkeys(self._held_by_lane.values())]
 
+    def bundles_by_lane(self) -> dict[str, T]:
+        """Return what serves each lane now; as `bundles`, only to look at."""
+        with self._lock:
+            return {lane: held.bundle for lane, held in self._held_by_lane.items()}
+
     def status(self) -> dict[str, LaneStatus]:
         """Return how every lane of the pointer stands, and the default one."""
         with self._lock:
@@ -203,6 +167,8 @@ class LiveModels(Generic[T]):
                     wanted=self._wanted.get(lane, {}),
                     problem=self._pointer_problem or self._problem_by_lane.get(lane, ""),
                     n_leases=0 if held is None else held.n_leases,
+                    n_refused=self._retry.n_failures if lane in self._problem_by_lane else 0,
+                    retry_in_s=self._retry.left_s if lane in self._problem_by_lane else 0.0,
                 )
             return found
 
@@ -225,6 +191,8 @@ class LiveModels(Generic[T]):
     def poll(self) -> bool:
         """Look at the pointer, which takes microseconds, and follow it if it has changed.
 
+        Lanes of which something was refused are tried again when their time has come.
+
         Returns
         -------
         bool
@@ -236,7 +204,8 @@ class LiveModels(Generic[T]):
                 return False
             try:
                 data = self._registry.pointer_bytes()
-                if data == self._seen:
+                is_known = data == self._seen
+                if is_known and (not self._problem_by_lane or self._retry.left_s):
                     self._pointer_problem = ""
                     return False
                 if data is None:
@@ -251,8 +220,8 @@ class LiveModels(Generic[T]):
                 return False
             self._pointer_problem = ""
             self._seen = data
-            self._follow_to(pointer)
-            return True
+            self._follow_to(pointer, is_retry=is_known)
+            return not is_known
 
     def _follow(self, interval_s: float) -> None:
         while not self._is_closing:
@@ -265,25 +234,36 @@ class LiveModels(Generic[T]):
                 self._wake.wait(interval_s)
                 self._wake.clear()
 
-    def _follow_to(self, pointer: Pointer) -> None:
+    def _follow_to(self, pointer: Pointer, *, is_retry: bool = False) -> None:
+        """Load and swap what the lanes want; ``is_retry``: only what was refused, of which the reasons are known."""
         begun_s = self._clock.monotonic_s()
         wanted = {lane: pointer.serving(lane) for lane in dict.fromkeys((DEFAULT_LANE, *sorted(pointer.lanes)))}
-        with self._lock:
-            self._wanted = wanted
-            self._problem_by_lane = {}
+        known = self._problem_by_lane if is_retry else {}
+        if not is_retry:
+            self._retry.succeed()
+            with self._lock:
+                self._wanted, self._problem_by_lane = wanted, {}
         reasons: dict[frozenset[tuple[Kind, str]], str] = {}  # lanes of the same versions: one load, one reason
         for lane, versions in wanted.items():
             key = frozenset(versions.items())
-            if not versions or self._is_closing:
+            if not versions or self._is_closing or (is_retry and lane not in known):
                 continue
             try:
                 if key not in reasons:
                     self._serve(lane, versions, begun_s)
+                    self._forget_problem(lane)
                     continue
             except Exception as error:
                 logger.debug("models refused", exc_info=True)
                 reasons[key] = str(error) if isinstance(error, MillraceError) else f"{type(error).__name__}: {error}"
-            self._refuse(ModelEvent("refused", lane, versions, reasons[key], self._since_s(begun_s)), pointer)
+            event = ModelEvent("refused", lane, versions, reasons[key], self._since_s(begun_s))
+            if known.get(lane) == event.reason:
+                self._tell(replace(event, what="retried"))
+            else:
+                self._refuse(event, pointer)
+        if reasons:
+            rest_s = self._retry.fail()
+            logger.info("refused models are tried again in %.0f s", rest_s)
         # Last: what a lane leaves behind may be what another one wants.
         self._put({lane: held for lane, held in self._held_by_lane.items() if wanted.get(lane)})
         self._close_drained()
@@ -359,6 +339,10 @@ class LiveModels(Generic[T]):
         except Exception:
             logger.exception("models that were replaced could not be closed: %s", held.versions)
         self._tell(ModelEvent("closed", "", held.versions))
+
+    def _forget_problem(self, lane: str) -> None:
+        with self._lock:
+            self._problem_by_lane = {other: why for other, why in self._problem_by_lane.items() if other != lane}
 
     def _refuse(self, event: ModelEvent, pointer: Pointer) -> None:
         with self._lock:

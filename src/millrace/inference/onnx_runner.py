@@ -12,13 +12,14 @@ from onnxruntime import InferenceSession
 
 from millrace.base.errors import ConfigError
 from millrace.inference.numpy_runner import load_config
+from millrace.inference.precision import BYTES_FILE
 from millrace.inference.runner import EncodedViewers, Float32Array, Viewers, check_candidates, check_viewers
 from millrace.models.config import RankerConfig
 
-Precision = Literal["fp32", "int8"]
+OnnxPrecision = Literal["fp32", "int8"]
 
 ENCODE_FILE: Final = "encode_user.onnx"
-SCORE_FILES: Final[dict[Precision, str]] = {"fp32": "score.onnx", "int8": "score_int8.onnx"}
+SCORE_FILES: Final[dict[OnnxPrecision, str]] = {"fp32": "score.onnx", "int8": BYTES_FILE}
 
 
 def open_session(path: Path) -> InferenceSession:
@@ -77,7 +78,7 @@ class OnnxRunner:
         self._reads = tuple(given.name for given in score_session.get_inputs())
 
     @classmethod
-    def open(cls, folder: Path, precision: Precision = "fp32") -> Self:
+    def open(cls, folder: Path, precision: OnnxPrecision = "fp32") -> Self:
         """Return the runner of an exported ranker, from the folder of `millrace.models.export.export_ranker`.
 
         Parameters

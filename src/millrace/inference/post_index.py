@@ -190,6 +190,15 @@ class PostIndexes:
         self._texts = texts
         self._by_version: dict[str, PostIndex] = {}
 
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions that have an index."""
+        return tuple(self._by_version)
+
+    def find(self, version: str) -> PostIndex | None:
+        """Return the index of a version, if there is one."""
+        return self._by_version.get(version)
+
     def open(self, model: RetrievalModel) -> PostIndex:
         """Return the index of a version, begun if there is none; it is filled with what follows, see `advance`."""
         index = self._by_version.get(model.version)
@@ -198,10 +207,11 @@ class PostIndexes:
         return index
 
     def drop(self, version: str) -> None:
-        """Let go of a version's index, if there is one."""
-        index = self._by_version.pop(version, None)
-        if index is not None:
-            index.close()
+        """Let go of a version's index, if there is one: it follows no more, and its memory is free.
+
+        Nobody waits for lists that it is learning aside: that ends by itself, and its memory with it.
+        """
+        self._by_version.pop(version, None)
 
     def advance(self) -> bool:
         """Do one step for every index; return whether all are up to date. For a loop beside the replica's."""

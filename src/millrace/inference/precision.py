@@ -1,38 +1,45 @@
 """Which precision a served ranker runs in: what the config wants, if the gate let it through.
 
-`millrace.flywheel.quantisation_gate` writes its verdict beside the graphs. Without one nothing but float32 is served.
+`millrace.flywheel.quantisation_gate` writes its verdicts beside the graphs, one a precision. Without one nothing but
+float32 is served.
 """
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
 
 from millrace.base.errors import ConfigError
-from millrace.inference.onnx_runner import SCORE_FILES, Precision
+from millrace.inference.runner_choice import Precision
 
-VERDICT_FILE: Final = "quantisation.json"
+Judged = Literal["int8", "bf16"]
+"""What serves only where it was let through."""
+
+VERDICT_FILES: Final[dict[Judged, str]] = {"int8": "quantisation.json", "bf16": "quantisation_bf16.json"}
+
+BYTES_FILE: Final = "score_int8.onnx"
+"""The score graph with products of bytes; bf16 needs no file of its own."""
 
 logger = logging.getLogger(__name__)
 
 
 class HeadLosses(Struct, frozen=True, kw_only=True):
-    """What one head loses in 8 bits; None where there are too few positives to tell.
+    """What one head loses in a lower precision; None where there are too few positives to tell.
 
     Attributes
     ----------
     n_positive
         Among the held-out rows.
     auc_lost
-        Area under the ROC curve in float32, less that in 8 bits.
+        Area under the ROC curve in float32, less that in the lower precision.
     entropy_gained
-        Normalised entropy in 8 bits over that in float32, less 1.
+        Normalised entropy in the lower precision over that in float32, less 1.
     calibration_moved
-        Sum of predictions in 8 bits over that in float32, less 1, without its sign.
+        Sum of predictions in the lower precision over that in float32, less 1, without its sign.
     """
 
     n_positive: int
@@ -42,7 +49,7 @@ class HeadLosses(Struct, frozen=True, kw_only=True):
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """Whether a model may be served in 8 bits, and the figures.
+    """Whether a model may be served in a lower precision, and the figures.
 
     Attributes
     ----------
@@ -65,32 +72,38 @@ class Verdict(Struct, frozen=True, kw_only=True):
     heads: dict[str, HeadLosses]
 
 
-def read_verdict(folder: Path) -> Verdict | None:
-    """Return the verdict on an exported ranker, or None where nobody has judged.
+def read_verdict(folder: Path, precision: Judged) -> Verdict | None:
+    """Return the verdict on an exported ranker in a precision, or None where nobody has judged.
 
     Raises
     ------
     ConfigError
         If the file is damaged.
     """
-    path = folder / VERDICT_FILE
+    path = folder / VERDICT_FILES[precision]
     try:
         return msgspec.json.decode(path.read_bytes(), type=Verdict)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
         raise ConfigError(
-            "verdict on 8 bits", value=str(path), problem=str(error), remedy="train the ranker again, or remove it"
+            f"verdict on {precision}",
+            value=str(path),
+            problem=str(error),
+            remedy="train the ranker again, or remove it",
         ) from error
 
 
 def served_precision(folder: Path, wanted: Precision) -> Precision:
-    """Return the precision to serve a ranker in: float32 where 8 bits are wanted but were not let through."""
+    """Return the precision to serve a ranker in: float32 where another is wanted and was not let through."""
     if wanted == "fp32":
         return "fp32"
-    verdict = read_verdict(folder)
-    if verdict is not None and verdict.is_accepted and (folder / SCORE_FILES["int8"]).is_file():
-        return "int8"
-    reason = "it was never judged in 8 bits" if verdict is None else "; ".join(verdict.reasons) or "its graph is gone"
-    logger.warning("the ranker in %s is served in fp32: %s", folder, reason)
+    verdict = read_verdict(folder, wanted)
+    is_there = wanted != "int8" or (folder / BYTES_FILE).is_file()
+    if verdict is not None and verdict.is_accepted and is_there:
+        return wanted
+    reason = (
+        f"it was never judged in {wanted}" if verdict is None else "; ".join(verdict.reasons) or "its graph is gone"
+    )
+    logger.warning("the ranker in %s is served in fp32 instead of %s: %s", folder, wanted, reason)
     return "fp32"

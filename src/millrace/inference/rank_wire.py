@@ -26,6 +26,8 @@ WIRE_VERSION: Final = 1
 SERVICE: Final = "millrace.rank.v1.Ranker"
 HEALTH_SERVICE: Final = "grpc.health.v1.Health"
 FAULT_KEY: Final = "millrace-fault-bin"
+NOT_HELD: Final = "ranker"
+"""The thing that is not ready where a server does not hold the model that it is asked for."""
 MAX_MESSAGE_BYTES: Final = 64 << 20
 
 _MANIFEST: Final = "manifest.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -17,11 +16,11 @@ from millrace.inference.assembler import Assembler, TokensOf
 from millrace.inference.content_cache import CacheCounts, ContentCache
 from millrace.inference.model_vectors import own_codebooks
 from millrace.inference.numpy_runner import load_weight
-from millrace.inference.onnx_runner import OnnxRunner, Precision
-from millrace.inference.precision import served_precision
+from millrace.inference.rank_servers import ServerStanding
 from millrace.inference.runner import EncodedViewers, RankRunner, WholeRunner
+from millrace.inference.runner_choice import Precision, RunnerName, open_runner
 from millrace.inference.tables import EmbeddingTables, Float32Array
-from millrace.inference.viewer_cache import ViewerCache
+from millrace.inference.viewer_cache import ViewerCache, viewer_version
 
 CACHE_BYTES: Final = 64 * 2**20
 PROJECTION: Final = "sparse_in.weight"
@@ -80,8 +79,10 @@ class RankerModel:
         self._viewers = ViewerCache(viewer_bytes)
 
     @classmethod
-    def open(cls, folder: Path, schema: str, precision: Precision = "fp32", runner: RankRunner | None = None) -> Self:
-        """Return the model of an exported folder, in ONNX Runtime.
+    def open(
+        cls, folder: Path, schema: str, precision: Precision = "fp32", runner: RankRunner | RunnerName = "onnx"
+    ) -> Self:
+        """Return the model of an exported folder.
 
         Parameters
         ----------
@@ -90,19 +91,20 @@ class RankerModel:
         schema
             The hash of the features that are encoded here (`millrace.features.encoding.candidates.schema_hash`).
         precision
-            Which is wanted; ``"int8"`` serves where the model's gate let it through
+            Which is wanted; ``"int8"`` and ``"bf16"`` serve where the model's gate let them through
             (`millrace.inference.precision`), and elsewhere float32 does.
         runner
-            Runs the folder's graphs elsewhere (`millrace.inference.grpc_runner.GrpcRunner`); None: here.
+            The name of what runs it here, or what runs it elsewhere (`millrace.inference.grpc_runner.GrpcRunner`).
 
         Raises
         ------
         SchemaError
             If the model reads other features, or other semantic ids than those of the codebooks beside it.
         ConfigError, StoreError
-            If a file is missing or damaged.
+            If a file is missing or damaged, or the runner cannot run here or in that precision.
         """
-        runner = runner or OnnxRunner.open(folder, served_precision(folder, precision))
+        if isinstance(runner, str):
+            runner = open_runner(folder, runner, precision)
         if runner.config.schema != schema:
             raise SchemaError(
                 "ranker",
@@ -118,6 +120,12 @@ class RankerModel:
     def counters_shares(self) -> tuple[float, ...]:
         """What of the counters' log-odds is to be added to the predictions, by head (`millrace.models.blending`)."""
         return self.config.counters
+
+    @property
+    def servers(self) -> tuple[ServerStanding, ...]:
+        """How it stands with the servers that it runs on; none where it runs here."""
+        standings: tuple[ServerStanding, ...] = getattr(self._runner, "servers", ())
+        return standings
 
     @property
     def counts(self) -> RankerCounts:
@@ -159,12 +167,7 @@ class RankerModel:
         self._runner.close()
 
     def _encoded(self, viewer: ViewerInputs, tokens_of: TokensOf, vectors: VectorInputs) -> EncodedViewers:
-        # Texts are no part of the inputs' version: one may be edited, deleted or forgotten while the viewer rests.
-        tokens = tokens_of(viewer.history.post_ids)
-        digest = hashlib.blake2b(tokens.tobytes(), digest_size=16)
-        digest.update(vectors.key(viewer.history.post_ids).tobytes())
-        digest.update(vectors.version())
-        version = viewer.version() + digest.digest()
+        version = viewer_version(viewer, tokens_of, vectors)
         kept = self._viewers.find(viewer.viewer_id, version)
         if kept is not None:
             return kept

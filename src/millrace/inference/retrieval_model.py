@@ -25,6 +25,7 @@ from millrace.inference.assembler import Assembler, TokensOf
 from millrace.inference.model_vectors import own_codebooks
 from millrace.inference.onnx_runner import open_session
 from millrace.inference.tables import EmbeddingTables, Float32Array
+from millrace.inference.viewer_cache import viewer_version
 from millrace.models.retrieval_config import RetrievalConfig
 from millrace.stores.profiles import MAX_LANGUAGES
 
@@ -112,7 +113,7 @@ class RetrievalModel:
     def viewer(self, viewer: ViewerInputs, tokens_of: TokensOf, vectors: VectorInputs = NOTHING) -> Float32Array:
         """Return a viewer's vector, shape (width,), of length 1.
 
-        It is kept until something about the viewer changes: what is edited of their history's posts waits for that.
+        It is kept until something that it is made of changes: an act, the profile, a text of the history's posts.
 
         Parameters
         ----------
@@ -126,12 +127,13 @@ class RetrievalModel:
         SchemaError
             If the towers read text vectors or semantic ids and ``vectors`` gives none.
         """
-        key = viewer.version()
+        viewer = _newest(viewer, self.config.trunk.max_history)
+        key = viewer_version(viewer, tokens_of, vectors)
         known = self._remembered.get(key)
         if known is not None:
             self._remembered.move_to_end(key)
             return known
-        floats = self._assembler.viewer(_newest(viewer, self.config.trunk.max_history), tokens_of, vectors)
+        floats = self._assembler.viewer(viewer, tokens_of, vectors)
         inputs = {"profile": floats.profile, "history": floats.history, "is_token": floats.mask}
         vector: Float32Array = self._session.run(None, inputs)[0][0]
         vector.setflags(write=False)

@@ -19,7 +19,7 @@ from millrace.base.errors import NotReadyError
 from millrace.inference.batcher import Batcher, BatcherConfig, BatchObserver
 from millrace.inference.kept_viewers import MAX_BYTES, KeptViewers
 from millrace.inference.rank_batches import RankAnswer, RankBatches, RankJob
-from millrace.inference.rank_wire import WIRE_VERSION, Description
+from millrace.inference.rank_wire import NOT_HELD, WIRE_VERSION, Description
 from millrace.inference.runner import RankRunner, Viewers
 
 _N_RETIRED: Final = 1
@@ -154,7 +154,7 @@ class ServedRankers:
             names = [other.ranker.description.name or name for name, other in self._uses.items()]
         if use is None:
             raise NotReadyError(
-                "ranker",
+                NOT_HELD,
                 value=identity or "default",
                 problem=f"is not among those that the rank server holds ({', '.join(names) or 'none yet'})",
                 remedy="let it follow the registry that the feed server follows, or give both the same folder",

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Final, Literal, Self
 
 import numpy as np
 import torch
 
 from millrace.inference.numpy_runner import WEIGHTS_FILE, load_config
-from millrace.inference.runner import EncodedViewers, Float32Array, Viewers, check_candidates, check_viewers, readable
+from millrace.inference.runner import (
+    BoolArray,
+    EncodedViewers,
+    Float32Array,
+    Viewers,
+    check_candidates,
+    check_viewers,
+    readable,
+)
 from millrace.models.ranker import Ranker
 from millrace.models.trunk import KeysValues, padding_mask
+
+DTYPES: Final[dict[Literal["fp32", "bf16"], torch.dtype]] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class TorchRunner:
@@ -25,16 +35,33 @@ class TorchRunner:
         Such as ``"cpu"`` or ``"cuda"``.
     dtype
         What it computes in: ``torch.bfloat16`` halves the work where the processor knows it, for about 0.01 of error.
+        The heads and their links are float32 always: eight bits would make equal what differs by less than 1 in 256.
+
+    Attributes
+    ----------
+    config
+        Of the ranker.
+    device
+        As given.
     """
 
     def __init__(self, ranker: Ranker, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.config = ranker.config
+        self.device = device
         self._ranker = ranker.to(device=device, dtype=dtype).eval()
-        self._device, self._dtype = device, dtype
+        self._ranker.final_norm.float()
+        self._ranker.head.float()
+        self._dtype = dtype
 
     @classmethod
     def open(cls, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Self:
-        """Return the runner of an exported ranker."""
+        """Return the runner of an exported ranker.
+
+        Raises
+        ------
+        ConfigError
+            If a file is missing or damaged.
+        """
         ranker = Ranker(load_config(folder))
         with np.load(folder / WEIGHTS_FILE) as weights:
             state = {name: torch.from_numpy(value) for name, value in weights.items()}
@@ -42,11 +69,19 @@ class TorchRunner:
         ranker.load_state_dict(state, strict=False)
         return cls(ranker, device, dtype)
 
+    @classmethod
+    def serving(cls, folder: Path, precision: Literal["fp32", "bf16"] = "fp32") -> Self:
+        """Return the runner of an exported ranker as servers run it: on a GPU if there is one, else on one thread."""
+        if torch.cuda.is_available():
+            return cls.open(folder, "cuda", DTYPES[precision])
+        torch.set_num_threads(1)  # as the other runners: a machine has as many workers as cores
+        return cls.open(folder, "cpu", DTYPES[precision])
+
     @torch.inference_mode()
     def encode(self, viewers: Viewers) -> EncodedViewers:
         """Encode viewers; see `RankRunner`."""
         check_viewers(self.config, viewers)
-        mask = padding_mask(torch.from_numpy(viewers.mask)).to(self._device, self._dtype)
+        mask = padding_mask(_tensor(viewers.mask)).to(self.device, self._dtype)
         encoded = self._ranker.encode(self._given(viewers.profile), self._given(viewers.history), mask)
         keys, values, added = (value.float().cpu().numpy() for value in encoded)
         return EncodedViewers(keys, readable(values, viewers.mask), added)
@@ -64,5 +99,9 @@ class TorchRunner:
         """Nothing to give back."""
 
     def _given(self, array: Float32Array) -> torch.Tensor:
-        # The arrays of a request may be read-only, of which torch warns; nothing here writes.
-        return torch.from_numpy(np.require(array, requirements="W")).to(self._device, self._dtype)
+        return _tensor(array).to(self.device, self._dtype)
+
+
+def _tensor(array: Float32Array | BoolArray) -> torch.Tensor:
+    # The arrays of a request may be read-only, of which torch warns; nothing here writes.
+    return torch.from_numpy(np.require(array, requirements="W"))

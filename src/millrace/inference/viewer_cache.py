@@ -7,11 +7,33 @@ so that what is out of date is never found. One cache belongs to one version of 
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 
+from millrace.features.encoding.vector_inputs import NOTHING, VectorInputs
+from millrace.features.encoding.viewers import ViewerInputs
+from millrace.inference.assembler import TokensOf
 from millrace.inference.content_cache import CacheCounts
 from millrace.inference.runner import EncodedViewers
+
+
+def viewer_version(viewer: ViewerInputs, tokens_of: TokensOf, vectors: VectorInputs = NOTHING) -> bytes:
+    """Return 32 bytes that change with anything that a model reads of a viewer: the key of whatever it makes of them.
+
+    Parameters
+    ----------
+    viewer
+        The inputs, no more tokens than the model reads.
+    tokens_of, vectors
+        Where the texts and vectors of the history's posts are. They are no part of the inputs' own version: a text may
+        be edited, deleted or forgotten while the viewer rests.
+    """
+    post_ids = viewer.history.post_ids
+    digest = hashlib.blake2b(tokens_of(post_ids).tobytes(), digest_size=16)
+    digest.update(vectors.key(post_ids).tobytes())
+    digest.update(vectors.version())
+    return viewer.version() + digest.digest()
 
 
 class ViewerCache:

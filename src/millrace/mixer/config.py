@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta, Struct
+
+from millrace.inference.runner_choice import Precision, RunnerName, check_precision
 
 
 class HomeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,11 +45,19 @@ class HomeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "stay, of candidates a random share",
         ),
     ] = 262_144
-    precision: Annotated[
-        Literal["fp32", "int8"],
+    runner: Annotated[
+        RunnerName,
         Meta(
-            description="What the ranker multiplies in; int8 where a model lost next to nothing by it when it was "
-            "trained (quantisation.json beside its graphs tells), and fp32 elsewhere"
+            description="What runs the ranker: onnx (ONNX Runtime); torch (a GPU where there is one; needs "
+            "pip install '.[train]'); numpy (the reference, slow)"
+        ),
+    ] = "onnx"
+    precision: Annotated[
+        Precision,
+        Meta(
+            description="What the ranker multiplies in: fp32; int8 (runner onnx) or bf16 (runner torch) where a model "
+            "lost next to nothing by it when it was trained (quantisation.json and quantisation_bf16.json beside its "
+            "graphs tell), and fp32 elsewhere"
         ),
     ] = "fp32"
     rank_servers: Annotated[
@@ -102,3 +112,6 @@ class HomeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     is_strict: Annotated[
         bool, Meta(description="Raise what a stage raises instead of serving without it (development, tests)")
     ] = False
+
+    def __post_init__(self) -> None:
+        check_precision(self.runner, self.precision)

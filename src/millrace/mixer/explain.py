@@ -31,6 +31,7 @@ from millrace.mixer.trace_answers import (
     SourceReason,
     StagePosts,
 )
+from millrace.mixer.trace_models import model_parts
 from millrace.mixer.trace_reading import TraceReading
 from millrace.pipeline.outcome import ComponentReport, Fate
 from millrace.pipeline.pipeline import Pipeline
@@ -111,7 +112,9 @@ class Explainer:
                 for o in head.outcomes
             ),
             posts=tuple(id_of[key] for key in trace.keys[trace.page_rows].tolist()),
+            models=model_parts(head, with_errors=with_errors),
             stages=_stages(trace, id_of) if with_ids else None,
+            models=head.models,
         )
 
     async def why(self, trace: Trace, post: str, *, with_errors: bool = True) -> PostWhy:

@@ -20,6 +20,7 @@ from millrace.registry.pointer import DEFAULT_LANE
 
 if TYPE_CHECKING:
     from millrace.inference.content_cache import CacheCounts
+    from millrace.inference.rank_servers import ServerStanding
     from millrace.inference.ranker_model import RankerCounts
     from millrace.inference.retrieval_model import RetrievalModel
     from millrace.mixer.pre_rankers.value_pre_ranker import PrePredictor
@@ -83,6 +84,11 @@ class HomeModels:
         counts: RankerCounts | None = getattr(self.ranker, "counts", None)
         return {} if counts is None else counts._asdict()
 
+    def rank_servers(self) -> tuple[ServerStanding, ...]:
+        """Return how the ranker stands with the servers that it runs on; none where it runs here."""
+        standings: tuple[ServerStanding, ...] = getattr(self.ranker, "servers", ())
+        return standings
+
     def close(self) -> None:
         """Give back what the models hold."""
         for part in self.parts():
@@ -107,6 +113,9 @@ class ModelSource(Protocol):
     def held(self) -> Sequence[HomeModels]:
         """Return the models of all lanes, each once, to look at and not to use."""
 
+    def by_lane(self) -> Mapping[str, HomeModels]:
+        """Return the models that each lane serves now, the default lane among them, to look at and not to use."""
+
 
 class FixedModels:
     """The same models for every lane.
@@ -128,6 +137,10 @@ class FixedModels:
     def held(self) -> Sequence[HomeModels]:
         """Return the models."""
         return (self._models,)
+
+    def by_lane(self) -> Mapping[str, HomeModels]:
+        """Return the models, of the default lane: every other one is served as that."""
+        return {DEFAULT_LANE: self._models}
 
 
 class LeasedModels:
@@ -159,6 +172,10 @@ class LeasedModels:
     def held(self) -> Sequence[HomeModels]:
         """Return what serves the lanes now."""
         return self._live.bundles()
+
+    def by_lane(self) -> Mapping[str, HomeModels]:
+        """Return what each lane serves now; empty where nothing does."""
+        return self._live.bundles_by_lane()
 
 
 def lane_of(lane: str, arm: int) -> str:

@@ -20,6 +20,7 @@ from millrace.base.ids import Int64Array
 from millrace.base.params import ParamValue
 from millrace.features.columns import ACTION_PROBS, OFFSET_VALUE, SCORE, VALUE
 from millrace.features.query_fields import VIEWER
+from millrace.mixer.home_models import versions_of
 from millrace.mixer.trace_codes import from_codes, to_codes
 from millrace.mixer.value_model.steps import Operation, steps_of
 from millrace.mixer.value_model.weighted_sum import WeightedSum
@@ -65,6 +66,8 @@ class TraceHead(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         The heads that weigh something, with their weights.
     steps
         What happened to the offset value, in order.
+    models
+        Versions of the models that the page was made with, by kind; records of before they were kept have none.
     """
 
     version: int
@@ -86,6 +89,7 @@ class TraceHead(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     heads: tuple[tuple[str, float], ...]
     steps: tuple[tuple[str, Operation], ...]
     arrays: tuple[ArrayPlace, ...] = ()
+    models: dict[str, str] = {}  # last, and with a default: older records end before it
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -155,6 +159,7 @@ class TracePacker:
             heads=heads,
             steps=tuple((step.name, step.kind) for step in self._steps),
             arrays=tuple(places),
+            models=dict(versions_of(query)),
         )
         encoded = _ENCODER.encode(head)
         return b"".join((len(encoded).to_bytes(_LENGTH_BYTES, "little"), encoded, *parts))

@@ -62,6 +62,27 @@ class StagePosts(Struct, frozen=True, kw_only=True):
     posts: tuple[ScoredPost, ...]
 
 
+class ModelPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who did what a learned model does.
+
+    Attributes
+    ----------
+    role
+        ``towers`` look for posts, the ``pre_ranker`` leaves the best of them, the ``ranker`` predicts each action.
+    by
+        ``model``, or ``counters`` in its place, or ``nobody``: nothing was cut.
+    version
+        Of the model; where the config names a folder, that.
+    reason
+        Why no model did it; empty where one did.
+    """
+
+    role: Literal["towers", "pre_ranker", "ranker"]
+    by: Literal["model", "counters", "nobody"]
+    version: str = ""
+    reason: str = ""
+
+
 class RequestTrace(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a page was made.
 
@@ -69,12 +90,16 @@ class RequestTrace(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ----------
     params, param_levels
         Every param with the value that held; who decided, where that was not the default.
+    models
+        Versions of the learned models that it was made with, by kind.
     sources, filters
         The funnel, in the order of the pipeline.
     components
         Every turn, for a waterfall.
     posts
         The page, best first.
+    models
+        Who looked for posts, cut and ranked them.
     stages
         Ids and scores after every stage; only where an admin asked for them.
     """
@@ -97,7 +122,9 @@ class RequestTrace(Struct, frozen=True, kw_only=True, omit_defaults=True):
     components: tuple[ComponentInfo, ...]
     outcomes: tuple[OutcomeInfo, ...]
     posts: tuple[str, ...]
+    models: tuple[ModelPart, ...] = ()
     stages: tuple[StagePosts, ...] | None = None
+    models: dict[str, str] = {}
 
 
 class ActionPart(Struct, frozen=True, kw_only=True):
@@ -139,6 +166,8 @@ class PostWhy(Struct, frozen=True, kw_only=True):
         The answer in a sentence or two.
     dropped_by, dropped_because
         The filter (or pre-ranker), and its reason.
+    models
+        Who predicted, cut and, if by learned vectors, found it: models with their versions, or who stood in.
     actions
         Every head that weighs something, the largest part first; they add up to ``value``.
     approximate
@@ -162,6 +191,7 @@ class PostWhy(Struct, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
     dropped_by: str | None = None
     dropped_because: str | None = None
+    models: tuple[ModelPart, ...] = ()
     actions: tuple[ActionPart, ...] = ()
     approximate: bool = False
     value: float | None = None

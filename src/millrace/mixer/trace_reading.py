@@ -12,6 +12,7 @@ from millrace.base.params import ParamSet
 from millrace.features.columns import OFFSET_VALUE, PAGE_SCORE, SCORE, VALUE
 from millrace.mixer.trace import Trace, explaining_columns
 from millrace.mixer.trace_answers import ActionPart, PostWhy, StepInfo, Verdict
+from millrace.mixer.trace_models import model_parts
 from millrace.mixer.value_model.steps import Step
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import AnyColumn, Column
@@ -72,6 +73,7 @@ class TraceReading:
             sources=tuple(name for name, _ in found),
             dropped_by=dropped_by,
             dropped_because=because,
+            models=model_parts(trace.head, dict(found), with_errors=self._with_errors),
             actions=actions,
             approximate=not is_exact,
             value=self._number(ranked_row, VALUE),

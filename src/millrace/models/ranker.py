@@ -16,6 +16,8 @@ from millrace.models.config import RankerConfig
 from millrace.models.trunk import KeysValues, Trunk
 
 _N_POSITIONS = 64
+_UNKNOWN_PLACE = _N_POSITIONS - 1
+"""The row of looks whose place nobody knows; the places before it are themselves, the last of them all farther ones."""
 _MIN_RATE = 1e-4
 
 
@@ -101,7 +103,9 @@ class Ranker(nn.Module):
         return self.linked(self._heads(x, viewers))
 
     def _heads(self, x: Tensor, viewers: KeysValues) -> Tensor:
-        logits: Tensor = self.head(self.final_norm(self.trunk.candidates(x, viewers)))
+        # The heads may be wider than what leads to them (`millrace.inference.torch_runner`).
+        hidden = self.trunk.candidates(x, viewers).to(self.head.weight.dtype)
+        logits: Tensor = self.head(self.final_norm(hidden))
         return logits
 
     def linked(self, logits: Tensor) -> Tensor:
@@ -119,8 +123,12 @@ class Ranker(nn.Module):
         logits
             Shape (batch, n, n_actions).
         positions
-            Shape (batch, n), int64: places from 0.
+            Shape (batch, n), int64: places from 0, -1 where not known. Such rows have a bias of their own, and teach
+            nothing about any place: neither the first one's, which they are not, nor those of others.
         """
-        bias = self.position_bias(positions.clamp(max=_N_POSITIONS - 1)) - self.position_bias.weight[:1]
-        biased: Tensor = logits + bias
+        is_unknown = positions < 0
+        rows = positions.clamp(max=_UNKNOWN_PLACE - 1).masked_fill(is_unknown, _UNKNOWN_PLACE)
+        # Of known places the first is the measure: what is served is what a post is worth there.
+        measure = self.position_bias.weight[0].expand(*positions.shape, -1).masked_fill(is_unknown[..., None], 0.0)
+        biased: Tensor = logits + (self.position_bias(rows) - measure)
         return biased

@@ -81,6 +81,8 @@ class FeedWorld:
         A learned ranker; None: counters alone.
     pre_ranker_of
         The learned pre-ranker of a request.
+    versions
+        Of the models, by kind.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class FeedWorld:
         config: HomeConfig | None = None,
         model: Predictor | None = None,
         pre_ranker_of: PrePredictorOf = no_pre_ranker,
+        versions: Mapping[str, str] | None = None,
     ) -> None:
         self.clock = PatientClock(now_ms)
         self.state = FeedState(StoresConfig())
@@ -112,7 +115,7 @@ class FeedWorld:
             clock=self.clock,
             served_logger=self.served,
             features_logger=self.features,
-            models=FixedModels(HomeModels(ranker=model)),
+            models=FixedModels(HomeModels(ranker=model, versions=versions or {})),
             pre_ranker_of=pre_ranker_of,
         )
         generous = HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000, is_strict=True)

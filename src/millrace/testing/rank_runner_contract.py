@@ -50,9 +50,16 @@ def padded(viewers: Viewers, n_more: int) -> Viewers:
 
 
 class RankRunnerContract:
-    """Behaviour shared by all runners; ``tolerance`` is how near the reference scores have to be."""
+    """Behaviour shared by all runners.
+
+    ``tolerance`` is how near the reference scores have to be, ``encoding_tolerance`` keys and values. A score has to be
+    as near as ``own_tolerance`` to itself in other company, ``padding_tolerance`` where sums have other lengths.
+    """
 
     tolerance = 1e-5
+    encoding_tolerance = 1e-5
+    own_tolerance = 1e-6
+    padding_tolerance = 1e-5
 
     @pytest.fixture
     def reference(self, ranker_folder: Path) -> NumpyRunner:
@@ -74,8 +81,8 @@ class RankRunnerContract:
         """Where there are tokens: what padding becomes is nobody's business."""
         viewers = some_viewers(runner.config, 2)
         encoded, expected = runner.encode(viewers), reference.encode(viewers)
-        np.testing.assert_allclose(encoded.keys, expected.keys, rtol=0, atol=1e-5)
-        np.testing.assert_allclose(encoded.values, expected.values, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(encoded.keys, expected.keys, rtol=0, atol=self.encoding_tolerance)
+        np.testing.assert_allclose(encoded.values, expected.values, rtol=0, atol=self.encoding_tolerance)
         np.testing.assert_array_equal(encoded.mask, expected.mask)
 
     def test_a_score_depends_on_its_candidate_alone(self, runner: RankRunner) -> None:
@@ -84,17 +91,21 @@ class RankRunnerContract:
         candidates = some_candidates(runner.config, 1, 9)
         scores = runner.score(candidates, encoded)
         order = np.random.default_rng(3).permutation(9)
-        np.testing.assert_allclose(runner.score(candidates[:, order], encoded), scores[:, order], rtol=0, atol=1e-6)
-        np.testing.assert_allclose(runner.score(candidates[:, 4:5], encoded), scores[:, 4:5], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(
+            runner.score(candidates[:, order], encoded), scores[:, order], rtol=0, atol=self.own_tolerance
+        )
+        np.testing.assert_allclose(
+            runner.score(candidates[:, 4:5], encoded), scores[:, 4:5], rtol=0, atol=self.own_tolerance
+        )
         crowd = np.concatenate([100.0 * some_candidates(runner.config, 1, 60, seed=5), candidates], axis=1)
-        np.testing.assert_allclose(runner.score(crowd, encoded)[:, 60:], scores, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(runner.score(crowd, encoded)[:, 60:], scores, rtol=0, atol=self.own_tolerance)
 
     def test_padding_in_front_changes_nothing(self, runner: RankRunner) -> None:
         """Places are anchored at the newest event."""
         viewers, candidates = some_viewers(runner.config, 2), some_candidates(runner.config, 2)
         scores = runner.score(candidates, runner.encode(viewers))
         more = runner.score(candidates, runner.encode(padded(viewers, 5)))
-        np.testing.assert_allclose(more, scores, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(more, scores, rtol=0, atol=self.padding_tolerance)
 
     def test_another_viewer_in_the_batch_changes_nothing(self, runner: RankRunner) -> None:
         """Encoded together or alone, scored together or alone, beside extreme batch-mates."""
@@ -105,8 +116,8 @@ class RankRunnerContract:
         alone = runner.score(candidates, runner.encode(mine))
         encoded = runner.encode(both)
         together = runner.score(np.concatenate([candidates, 50.0 * candidates]), encoded)
-        np.testing.assert_allclose(together[:1], alone, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(runner.score(candidates, encoded.take(0)), alone, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(together[:1], alone, rtol=0, atol=self.own_tolerance)
+        np.testing.assert_allclose(runner.score(candidates, encoded.take(0)), alone, rtol=0, atol=self.own_tolerance)
 
     def test_encodings_of_other_lengths_can_be_joined(self, runner: RankRunner) -> None:
         """A batch of viewers who were encoded one by one."""
@@ -114,8 +125,12 @@ class RankRunnerContract:
         candidates = some_candidates(runner.config, 2)
         apart = [runner.encode(viewers) for viewers in (short, long)]
         scores = runner.score(candidates, joined(apart))
-        np.testing.assert_allclose(scores[:1], runner.score(candidates[:1], apart[0]), rtol=0, atol=1e-5)
-        np.testing.assert_allclose(scores[1:], runner.score(candidates[1:], apart[1]), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(
+            scores[:1], runner.score(candidates[:1], apart[0]), rtol=0, atol=self.padding_tolerance
+        )
+        np.testing.assert_allclose(
+            scores[1:], runner.score(candidates[1:], apart[1]), rtol=0, atol=self.padding_tolerance
+        )
 
     def test_no_candidates_and_no_history_are_fine(self, runner: RankRunner, reference: NumpyRunner) -> None:
         """A new viewer; a page without candidates."""
@@ -125,6 +140,17 @@ class RankRunnerContract:
         candidates = some_candidates(runner.config, 2)
         expected = reference.score(candidates, reference.encode(viewers))
         np.testing.assert_allclose(runner.score(candidates, encoded), expected, rtol=0, atol=self.tolerance)
+
+    def test_arrays_that_may_not_be_written_to_are_fine(self, runner: RankRunner) -> None:
+        """As they come off the wire."""
+        viewers, candidates = some_viewers(runner.config, 1), some_candidates(runner.config, 1)
+        expected = runner.score(candidates, runner.encode(viewers))
+        for array in (*viewers, candidates):
+            array.setflags(write=False)
+        encoded = runner.encode(viewers)
+        for array in encoded:
+            array.setflags(write=False)
+        np.testing.assert_allclose(runner.score(candidates, encoded), expected, rtol=0, atol=self.own_tolerance)
 
     @pytest.mark.parametrize("part", ["profile", "history", "mask"])
     def test_viewers_of_a_wrong_shape_are_refused_by_name(self, runner: RankRunner, part: str) -> None:

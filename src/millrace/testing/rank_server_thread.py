@@ -1,4 +1,4 @@
-"""`RankServerThread`: a rank server on a free port of loopback in a thread of this process, for tests and benches."""
+"""`RankServerThread`: a rank server on a port of loopback in a thread of this process, for tests and benches."""
 
 from __future__ import annotations
 
@@ -24,10 +24,16 @@ class RankServerThread:
         Used as they are instead of these, which then are none.
     observer
         Hears of calls.
+    port
+        Where it listens; 0 takes a free one.
     """
 
     def __init__(
-        self, *first: ServedRanker, rankers: ServedRankers | None = None, observer: CallObserver | None = None
+        self,
+        *first: ServedRanker,
+        rankers: ServedRankers | None = None,
+        observer: CallObserver | None = None,
+        port: int = 0,
     ) -> None:
         self.rankers = rankers or ServedRankers()
         for ranker in first:
@@ -35,7 +41,7 @@ class RankServerThread:
         if first:
             self.rankers.let_serve(first[0].identity)
         self._observer = observer
-        self._port = 0
+        self._port = port
         self._failed: BaseException | None = None
         self._is_up = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -77,7 +83,7 @@ class RankServerThread:
             self._loop.close()
 
     async def _serve(self) -> None:
-        server = RankServer(self.rankers, "127.0.0.1:0", observer=self._observer)
+        server = RankServer(self.rankers, f"127.0.0.1:{self._port}", observer=self._observer)
         self._port = await server.start()
         self._is_up.set()
         await self._stop.wait()

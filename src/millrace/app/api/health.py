@@ -42,7 +42,9 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-def health_routes(readiness: Callable[[], Readiness], metrics: Metrics, gate: Gate) -> list[HTTPRouteHandler]:
+def health_routes(
+    readiness: Callable[[], Readiness], metrics: Metrics, gate: Gate, server_id: str = ""
+) -> list[HTTPRouteHandler]:
     """Return the handlers.
 
     Parameters
@@ -53,12 +55,15 @@ def health_routes(readiness: Callable[[], Readiness], metrics: Metrics, gate: Ga
         Rendered for all processes of the home.
     gate
         Tells whether credentials are asked for.
+    server_id
+        The server's name, by which others know whose it is (`millrace.app.server_note`); empty: it has none.
     """
+    health = {"status": "ok", **({"server": server_id} if server_id else {})}
 
     @get("/healthz", summary="Is the process alive?", tags=["operations"], opt=OPEN, sync_to_thread=False)
     def healthz() -> dict[str, str]:
-        """Answer as long as the process can answer at all."""
-        return {"status": "ok"}
+        """Answer as long as the process can answer at all; `server` is a name drawn when the server started."""
+        return health
 
     @get(
         "/readyz",

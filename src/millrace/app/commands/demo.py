@@ -60,7 +60,7 @@ def demo(
     from millrace.app.commands.init import make_home
     from millrace.app.commands.options import as_pairs, param_problems, with_port
     from millrace.app.commands.printing import notes, out
-    from millrace.app.commands.serve import check_alone, start_logging
+    from millrace.app.commands.serve import check_alone, check_ranker_runs, start_logging
     from millrace.app.http_address import check_address
     from millrace.app.learner import can_learn, learn
     from millrace.app.settings import load_settings
@@ -69,6 +69,7 @@ def demo(
     settings, _ = make_home(home)
     settings = load_settings(settings.home, os.environ, as_pairs(with_port(overrides, port)), param_problems)
     check_address(settings.config)
+    check_ranker_runs(settings)
     _check_mode(settings)
     check_alone(settings)
     settings = _with_free_port(settings)

@@ -74,6 +74,7 @@ def distill(
         )
     from millrace.app.commands.printing import print_json, progress
     from millrace.app.distilling import distil
+    from millrace.app.kept import home_weights
     from millrace.app.lessons import home_candidates
     from millrace.app.training import home_samples
     from millrace.flywheel.train_pre_ranker import PreRankerTraining
@@ -83,7 +84,8 @@ def distill(
     folder = settings.training_dir
     samples, to = home_samples(settings, progress, hours=hours), out or folder / "pre_ranker"
     logged = home_candidates(settings, progress, from_ms=samples.meta.from_ms) if candidates else None
-    distilled = distil(samples, ranker or folder / "ranker", training, to, progress, logged)
+    weights = home_weights(settings)
+    distilled = distil(samples, ranker or folder / "ranker", training, to, progress, logged, weights)
     if promote:
         from millrace.app.training_all import let_serve, pre_ranker_metrics
 
@@ -110,6 +112,15 @@ def _show(distilled: Distilled) -> None:
                 f"{head.teacher_normalised_entropy:.3f}",
             )
             for head in distilled.held_out
+        ],
+    )
+    kept = distilled.kept
+    print_table(
+        f"kept of the ranker's best: {kept.n_pages:,} pages of {kept.n_candidates:,.0f} candidates",
+        ("of the best", "kept", "95 % from", "to"),
+        [
+            (f"{n} of 2,000", f"{share.value:.3f}", f"{share.low:.3f}", f"{share.high:.3f}")
+            for n, share in ((50, kept.kept_50), (500, kept.kept_500))
         ],
     )
     notes().print(

@@ -11,13 +11,18 @@ from millrace.app.commands.printing import count, out, plain, print_table, table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from millrace.mixer.trace_answers import PostWhy, RequestTrace
+    from millrace.mixer.trace_answers import ModelPart, PostWhy, RequestTrace
 
 _VERDICTS: Final = {
     "shown": "[green]shown[/]",
     "ranked_below": "[yellow]ranked, not shown[/]",
     "dropped": "[red]dropped[/]",
     "not_retrieved": "[red]found by no source[/]",
+}
+_ROLES: Final = {
+    "towers": ("looked for", "nobody looked for it"),
+    "pre_ranker": ("pre-ranked", "nothing was cut"),
+    "ranker": ("predicted", "nobody predicted"),
 }
 _BAR_WIDTH: Final = 24
 
@@ -47,6 +52,8 @@ def print_trace(trace: RequestTrace) -> None:
         [(stage, f"{ms:.2f}") for stage, ms in took.items()],
     )
     console.print()
+    for part in trace.models:
+        console.print(plain(model_words(part)), markup=False)
     if trace.param_levels:
         print_table(
             "Params that differ from their defaults",
@@ -85,12 +92,23 @@ def print_why(why: PostWhy, sent_to: str | None = None) -> None:
     if why.not_retrieved:
         console.print()
         print_table("Sources", ("source", "says"), [(r.source, r.reason) for r in why.not_retrieved])
+    for part in why.models:
+        console.print(plain(model_words(part)), markup=False)
     if why.actions:
         console.print()
         _print_score(console, why)
     if why.reranking:
         console.print(f"re-ranking: {plain(why.reranking)}", markup=False)
     console.print(f"[dim]request {escape(plain(why.request_id))}[/]")
+
+
+def model_words(part: ModelPart) -> str:
+    """Return who did what a model does: ``"predicted by the learned ranker 00000012"``, or who stood in and why."""
+    did, nobody = _ROLES[part.role]
+    if part.by == "model":
+        title = "towers" if part.role == "towers" else f"learned {part.role.replace('_', '-')}"
+        return f"{did} by the {title} {part.version}".rstrip()
+    return f"{f'{did} by counters' if part.by == 'counters' else nobody}: {part.reason}"
 
 
 def _print_score(console: Console, why: PostWhy) -> None:

@@ -38,21 +38,25 @@ def _group() -> None:
 
 @app.command("list")
 def list_models(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """List all versions, where each serves, and the last changes.
+    """List all versions, where each serves, and the last changes; and tell how far a training is.
 
     Example: millrace models list
     """
-    from millrace.app.commands.printing import ago, out, print_json, print_table, size
-    from millrace.app.wiring import build_clock
+    from millrace.app.commands.printing import ago, out, plain, print_json, print_table, size
+    from millrace.app.model_status import model_status
+    from millrace.app.wiring import build_clock, build_registry
 
-    registry = _registry(home)
+    settings = open_settings(home)
+    registry, status = build_registry(settings), model_status(settings)
     pointer = registry.pointer()
     lanes = {lane: pointer.serving(lane) for lane in sorted(pointer.lanes)} if pointer else {}
     rows = _versions(registry, lanes)
     history = registry.history()[-_N_HISTORY:]
     if as_json:
-        print_json({"versions": rows, "lanes": lanes, "history": history})
+        print_json({"versions": rows, "lanes": lanes, "history": history, "training": status.training})
         return
+    if rows or status.training is not None:
+        out().print(plain(status.words), markup=False)
     if not rows:
         out().print("No models.")
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -32,6 +32,22 @@ def rank_server(
         bool,
         typer.Option("--trust-network", help="Listen where other machines reach it: nobody has to say who they are."),
     ] = False,
+    runner: Annotated[
+        str,
+        typer.Option(
+            "--runner",
+            help="onnx, torch (a GPU where there is one) or numpy; default: home.runner, with --model onnx.",
+            show_default=False,
+        ),
+    ] = "",
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            help="fp32, int8 (onnx) or bf16 (torch); default: home.precision, with --model fp32.",
+            show_default=False,
+        ),
+    ] = "",
     max_batch: Annotated[int, typer.Option("--max-batch", min=1, max=4096, help="Requests that run together.")] = 32,
     max_wait_ms: Annotated[
         float, typer.Option("--max-wait-ms", min=0.0, max=1_000.0, help="How long one may wait for others.")
@@ -45,7 +61,8 @@ def rank_server(
 
     Requests of all feed servers run in batches. Without --model it follows the registry of the home: a promotion is
     loaded beside what serves and takes its place, and no request is dropped. The standard gRPC health check tells
-    whether anything serves.
+    whether anything serves. int8 and bf16 serve a ranker that lost next to nothing by it when it was trained; another
+    one is served in fp32, and the log says why.
 
     Example: millrace rank-server --address 127.0.0.1:8101
     """
@@ -55,13 +72,19 @@ def rank_server(
     from millrace.app.commands.serve import start_logging
     from millrace.app.rank_serving import RankServing, serve_rankers
     from millrace.inference.batcher import BatcherConfig
+    from millrace.inference.runner_choice import Precision, RunnerName
+    from millrace.mixer.config import HomeConfig
 
     _check_reach(address, trusts_network=trust_network)
     # A folder needs no home: the server may stand on a machine that has none.
+    settings = None if model is not None else open_settings(home)
+    chosen = HomeConfig() if settings is None else settings.config.home
     serving = RankServing(
         folder=model,
-        models_dir=Path() if model is not None else open_settings(home).models_dir,
+        models_dir=Path() if settings is None else settings.models_dir,
         address=address,
+        runner=_choice("runner", runner or chosen.runner, RunnerName),
+        precision=_choice("precision", precision or chosen.precision, Precision),
         batcher=BatcherConfig(max_batch=max_batch, max_wait_ms=max_wait_ms, max_queue=max_queue),
     )
     if metrics:
@@ -76,6 +99,15 @@ def rank_server(
 
     serve_rankers(serving, announce)
     notes().print("[dim]stopped[/]")
+
+
+def _choice(thing: str, value: str, choices: Any) -> Any:
+    """Return a value if it is one of a literal type's."""
+    if value not in get_args(choices):
+        raise ConfigError(
+            thing, value=value, problem="not known", remedy=f"choose one of {', '.join(get_args(choices))}"
+        )
+    return value
 
 
 def _check_reach(address: str, *, trusts_network: bool) -> None:

@@ -48,6 +48,7 @@ def serve(
 
     settings = open_settings(home, with_port(overrides, port), checks_params=True)
     check_address(settings.config)
+    check_ranker_runs(settings)
     check_alone(settings)
     is_virtual = virtual_time or has_virtual_time(settings)
     if is_virtual:
@@ -73,6 +74,21 @@ _MODES: Final = {
     "development": "development mode: this machine only, and anybody may ask for anything",
     "tokens": "tokens mode: viewers carry tokens, others API keys",
 }
+
+
+def check_ranker_runs(settings: Settings) -> None:
+    """Refuse a runner that cannot run here, before a worker is started that would only end by it.
+
+    Raises
+    ------
+    ConfigError
+        With what to install.
+    """
+    from millrace.inference.runner_choice import check_runner
+
+    home = settings.config.home
+    if not home.rank_servers:  # else it runs there
+        check_runner(home.runner, home.precision)
 
 
 def check_alone(settings: Settings) -> None:

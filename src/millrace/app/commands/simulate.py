@@ -21,6 +21,7 @@ from millrace.app.commands.simulate_options import (
     SizeOption,
     run_spec,
     running,
+    runs_folder,
     summary_rows,
     world_config,
 )
@@ -111,7 +112,7 @@ def run(
     mechanism: MechanismOption = None,
     seed: SeedOption = None,
     posts: PostsOption = None,
-    out: OutOption = Path("simulations"),
+    out: OutOption = None,
     name: Annotated[str | None, typer.Option("--name", help="The run's folder in --out.", show_default=False)] = None,
     limit: LimitOption = 20,
     regret: RegretOption = 0.05,
@@ -131,7 +132,7 @@ def run(
     """Let people of a world use the feed for some virtual hours, and tell what it was worth to them.
 
     Interrupted, it goes on where it was when the same command is given again. With several policies each viewer has
-    one of them. The records for the judge are in OUT/NAME/records.
+    one of them. The folder is told at the beginning; the records for the judge are in OUT/NAME/records.
 
     Example: millrace simulate run --size tiny --hours 6
     """
@@ -143,7 +144,7 @@ def run(
 
     config = world_config(home, size, mechanism, seed, overrides, posts)
     policies = parse_policies(policy)
-    spec = run_spec(config, policies, hours, out, name, limit, regret)
+    spec = run_spec(config, policies, hours, runs_folder(out, home), name, limit, regret)
     if url is not None:
         from millrace.app.simulation.http_run import run_over_http
 
@@ -175,7 +176,7 @@ def twin(
     mechanism: MechanismOption = None,
     seed: SeedOption = None,
     posts: PostsOption = None,
-    out: OutOption = Path("simulations"),
+    out: OutOption = None,
     limit: LimitOption = 20,
     regret: RegretOption = 0.05,
     processes: ProcessesOption = 2,
@@ -194,7 +195,8 @@ def twin(
 
     config = world_config(home, size, mechanism, seed, overrides, posts)
     pair = parse_policies([a, b])
-    specs = [run_spec(config, (policy,), hours, out, None, limit, regret) for policy in pair]
+    folder = runs_folder(out, home)
+    specs = [run_spec(config, (policy,), hours, folder, None, limit, regret) for policy in pair]
     with running_all(f"{pair[0].name} and {pair[1].name}") as on_progress:
         first, second = run_cells(specs, processes, on_progress)
     figures = twin_figures(first, second)
@@ -214,7 +216,7 @@ def ab(
     mechanism: MechanismOption = None,
     seed: SeedOption = None,
     posts: PostsOption = None,
-    out: OutOption = Path("simulations"),
+    out: OutOption = None,
     limit: LimitOption = 20,
     regret: RegretOption = 0.05,
     processes: ProcessesOption = 1,
@@ -232,7 +234,7 @@ def ab(
     from millrace.simulator.records import RunRecords
 
     config = world_config(home, size, mechanism, seed, overrides, posts)
-    spec = run_spec(config, parse_policies([a, b]), hours, out, None, limit, regret)
+    spec = run_spec(config, parse_policies([a, b]), hours, runs_folder(out, home), None, limit, regret)
     with running(spec.folder) as hooks:
         make_run(spec, processes, hooks)
     records = RunRecords.read(Path(spec.folder))

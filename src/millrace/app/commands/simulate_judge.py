@@ -13,7 +13,9 @@ from millrace.app.commands.simulate_options import (
     ProcessesOption,
     RegretOption,
     SizeOption,
+    named_run,
     running_all,
+    runs_folder,
     world_config,
 )
 
@@ -30,7 +32,7 @@ def policies(
     max_pages: Annotated[
         int, typer.Option("--max-pages", min=10, max=5_000, help="Pages of each run, to the end of its slice.")
     ] = 2_000,
-    out: OutOption = Path("simulations"),
+    out: OutOption = None,
     regret: RegretOption = 0.02,
     processes: ProcessesOption = 2,
     as_json: JsonOption = False,
@@ -68,7 +70,7 @@ def policies(
             [cast("MechanismName", name) for name in mechanisms.split(",")],
             [config.seed + i for i in range(seeds)],
             [cast("FeedName", name) for name in feeds.split(",")],
-            out.resolve(),
+            runs_folder(out, home),
             max_pages=max_pages,
             regret_frac=regret,
             n_processes=processes,
@@ -89,13 +91,13 @@ def policies(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, the one to compare with first.")],
+    runs: Annotated[list[Path], typer.Argument(help="Runs, by folder or by name, the one to compare with first.")],
     out: Annotated[Path, typer.Option("--out", help="Where the page and its figures go.")] = Path("report"),
     as_json: JsonOption = False,
 ) -> None:
     """Judge runs, and write one HTML page with plots, and the same figures as JSON.
 
-    Example: millrace simulate report simulations/home-gate-tiny-1-* --out report
+    Example: millrace simulate report home-gate-tiny-1-5f0c9d21 --out report
     """
     from millrace.app.commands.printing import out as console
     from millrace.app.commands.printing import print_json, progress
@@ -103,7 +105,7 @@ def report(
     from millrace.simulator.records import RunRecords
 
     with progress("judging"):
-        found = {path.name: RunRecords.read(path) for path in runs}
+        found = {path.name: RunRecords.read(path) for path in map(named_run, runs)}
         made = write_report(next(iter(found.values())) if len(found) == 1 else found, out)
     if as_json:
         print_json(made)
@@ -120,7 +122,7 @@ def validate(
     ] = 800,
     hours: Annotated[float, typer.Option("--hours", min=1, max=200, help="Virtual hours of its runs.")] = 16.0,
     variants: Annotated[int, typer.Option("--variants", min=5, max=20, help="Variants of the ranker.")] = 20,
-    out: OutOption = Path("simulations"),
+    out: OutOption = None,
     processes: ProcessesOption = 2,
     as_json: JsonOption = False,
     home: HomeOption = None,
@@ -147,7 +149,7 @@ def validate(
             )
     config = msgspec.structs.replace(world_config(home, None, None, None, overrides), n_users=users)
     bench = Bench(
-        folder=out.resolve() / "validation",
+        folder=runs_folder(out, home) / "validation",
         world=config,
         hours=hours,
         n_processes=processes,

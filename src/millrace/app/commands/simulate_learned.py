@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from millrace.app.commands.options import JsonOption
+from millrace.app.commands.simulate_options import RunArgument, named_run
 
 if TYPE_CHECKING:
     from millrace.app.simulation.learned import LearnedFigures
@@ -19,7 +20,7 @@ _N_SLICES: Final = 15
 
 
 def learned(
-    run: Annotated[Path, typer.Argument(help="Folder of the run, of `millrace simulate run`.")],
+    run: RunArgument,
     rankers: Annotated[
         list[str],
         typer.Option(
@@ -52,7 +53,7 @@ def learned(
     Only pages from after all that the rankers have seen are judged. Beside them stand the counters, and the
     counters calibrated on the pages that the rankers were validated on. Needs the extra train.
 
-    Example: millrace simulate learned simulations/home-multi-demo-1 --ranker training/ranker
+    Example: millrace simulate learned home-multi-demo-1-5f0c9d21 --ranker training/ranker
     """
     import importlib.util
 
@@ -63,7 +64,7 @@ def learned(
     if importlib.util.find_spec("torch") is None:
         raise ConfigError("learned rankers", value="torch", problem="not installed", remedy="pip install '.[train]'")
     figures = learned_figures(
-        run,
+        named_run(run),
         _named(rankers),
         progress,
         baselines=[name for name in baselines.split(",") if name],

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from millrace.simulator.config import WorldConfig
     from millrace.simulator.policies import Policy
     from millrace.simulator.records import RunRecords
+
+
+_RUNS: Final = "simulations"
 
 
 class WorldSize(StrEnum):
@@ -50,7 +53,16 @@ SeedOption = Annotated[
     int | None, typer.Option("--seed", min=0, help="Which world; default: the config's.", show_default=False)
 ]
 HoursOption = Annotated[float, typer.Option("--hours", min=0.5, max=1_000, help="Virtual hours.")]
-OutOption = Annotated[Path, typer.Option("--out", help="Folder for runs, and for worlds that are used again.")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Folder for runs, and for worlds that are used again; default: simulations in the home, and without a "
+        "home ~/.local/share/millrace/simulations.",
+        show_default=False,
+    ),
+]
+RunArgument = Annotated[Path, typer.Argument(help="A run of `millrace simulate run`: its folder, or its name.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=50, help="Posts that a page is asked for.")]
 RegretOption = Annotated[
     float, typer.Option("--regret", min=0, max=1, help="Share of the pages that are held against the oracle.")
@@ -107,6 +119,28 @@ def _posts_folder(posts: str) -> str:
             remedy="set MILLRACE_DATA to the folder that has reddit-posts, or give its path",
         )
     return str(folder.resolve())
+
+
+def runs_folder(out: Path | None, home: Path | None) -> Path:
+    """Return where runs go: as given, else ``simulations`` in the home, else in the user's place for data.
+
+    Never the current folder by itself: a run leaves a world and databases behind, and is found again from anywhere.
+    """
+    if out is not None:
+        return out.resolve()
+    try:
+        return find_home(home, os.environ, Path.cwd()) / _RUNS
+    except ConfigError:
+        if home is not None:
+            raise
+    data = Path(os.environ.get("XDG_DATA_HOME", ""))
+    return (data if data.is_absolute() else Path.home() / ".local" / "share") / "millrace" / _RUNS
+
+
+def named_run(run: Path) -> Path:
+    """Return a run's folder: the path itself if it is there, else the run of that name where runs go by default."""
+    there = runs_folder(None, None) / run
+    return there if not run.exists() and there.is_dir() else run
 
 
 def run_spec(

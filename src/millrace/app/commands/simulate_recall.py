@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from millrace.app.commands.options import JsonOption
+from millrace.app.commands.simulate_options import RunArgument, named_run
 
 if TYPE_CHECKING:
     from millrace.app.simulation.recall import RecallFigures
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def recall(
-    run: Annotated[Path, typer.Argument(help="Folder of the run, of `millrace simulate run`.")],
+    run: RunArgument,
     retrievals: Annotated[
         list[str],
         typer.Option(
@@ -36,12 +37,12 @@ def recall(
     would be asked. Beside them stand the posts with most likes, and the Bayes retriever: the truth itself, sorted.
     Cold posts are of the run and were looked at less than 10 times in it. Intervals are bootstrapped by person.
 
-    Example: millrace simulate recall simulations/home-multi-demo-1 --retrieval training/retrieval
+    Example: millrace simulate recall home-multi-demo-1-5f0c9d21 --retrieval training/retrieval
     """
     from millrace.app.commands.printing import notes, print_json, print_table, progress
     from millrace.app.simulation.recall import recall_figures
 
-    figures = recall_figures(run, _named(retrievals), progress, n_people=people, seed=seed)
+    figures = recall_figures(named_run(run), _named(retrievals), progress, n_people=people, seed=seed)
     if as_json:
         print_json(figures)
         return

@@ -31,6 +31,11 @@ PromoteOption = Annotated[
     bool, typer.Option("--promote", help="Let it serve: publish it in the registry, which running servers follow.")
 ]
 
+ReplayOption = Annotated[
+    bool,
+    typer.Option("--replay", help="Encode every page anew from the log: for whoever changes features. Takes long."),
+]
+
 
 @app.callback(invoke_without_command=True)
 def train(
@@ -52,6 +57,7 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew, even if a run that was interrupted could go on.")
     ] = False,
+    replay: ReplayOption = False,
     home: HomeOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -72,19 +78,22 @@ def train(
     need_torch()
     from millrace.app.commands.printing import notes, print_json, print_table, progress
     from millrace.app.training_all import train_home
+    from millrace.app.training_status import telling
 
     settings = open_settings(home, overrides, checks_params=True)
-    trained = train_home(
-        settings,
-        progress,
-        hours=hours,
-        size=size,
-        epochs=epochs,
-        seed=seed,
-        promotes=promote,
-        without=tuple(name.strip() for name in without.split(",") if name.strip()),
-        begins_anew=fresh,
-    )
+    with telling(settings, progress) as shown:
+        trained = train_home(
+            settings,
+            shown,
+            hours=hours,
+            size=size,
+            epochs=epochs,
+            seed=seed,
+            promotes=promote,
+            without=tuple(name.strip() for name in without.split(",") if name.strip()),
+            begins_anew=fresh,
+            replays=replay,
+        )
     if as_json:
         print_json(trained)
         return
@@ -164,15 +173,17 @@ def ranker(
         typer.Option(help="Folder that `train social` wrote: users' vectors are read too.", show_default=False),
     ] = None,
     promote: PromoteOption = False,
+    replay: ReplayOption = False,
     home: HomeOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train the ranker: a transformer that predicts every action for every post of a page.
 
-    The log is replayed: each page's viewer and posts are encoded from what was known until then. The newest tenth of
-    the pages is held out: the weights and the calibration are chosen on its older half, the figures are of its newer
-    half. A run that is interrupted goes on where it was. Works with and without a running server.
+    Read is what was logged with each page when it was served; pages without it are replayed: viewer and posts are
+    encoded anew from what was known until then, as all are with --replay. The newest tenth of the pages is held out:
+    the weights and the calibration are chosen on its older half, the figures are of its newer half. A run that is
+    interrupted goes on where it was. Works with and without a running server.
 
     Example: millrace train ranker --epochs 5
 
@@ -208,7 +219,7 @@ def ranker(
     )
     folder = out or settings.training_dir / "ranker"
     sources = VectorSources.open(semantic_ids, social)
-    samples = home_samples(settings, progress, hours=hours)
+    samples = home_samples(settings, progress, hours=hours, replays=replay)
     trained = train_home_ranker(samples, training, folder, progress, sources)
     if promote:
         from millrace.app.training_all import let_serve, ranker_metrics
@@ -296,13 +307,14 @@ def retrieval(
         typer.Option(help="Folder that `train semantic-ids` wrote: posts' codes are read too.", show_default=False),
     ] = None,
     promote: PromoteOption = False,
+    replay: ReplayOption = False,
     home: HomeOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train the retrieval towers: of all live posts, which lie nearest to a viewer.
 
-    The log is replayed as for the ranker. The newest tenth of the pages is held out: the weights are chosen on its
+    What was logged is read as for the ranker. The newest tenth of the pages is held out: the weights are chosen on its
     older half, the figures are of its newer half: how much of what viewers wanted is among the 100 and the 500 nearest
     of all live posts, beside the posts that were wanted most by everybody. Cold posts were shown less than 10 times.
 
@@ -324,7 +336,7 @@ def retrieval(
     training = RetrievalTraining(trunk=preset(size), n_epochs=epochs, reads=reads, seed=seed)
     folder = out or settings.training_dir / "retrieval"
     sources = VectorSources.open(semantic_ids, None)
-    samples = home_samples(settings, progress, hours=hours)
+    samples = home_samples(settings, progress, hours=hours, replays=replay)
     trained = train_home_retrieval(samples, training, folder, progress, sources)
     if promote:
         from millrace.app.training_all import let_serve, retrieval_metrics

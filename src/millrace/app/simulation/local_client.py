@@ -37,11 +37,14 @@ if TYPE_CHECKING:
 _PATIENCE_MS: Final = 86_400_000.0
 """Beyond any page: the first ones may wait for minutes, where kernels are compiled on a busy machine."""
 
+LOGS_FEATURES: Final = "home.logs_features"
+"""A policy that sets it logs what models saw of its pages, as a server does; most runs do without, and stay small."""
+
 ReviseFor = Callable[[Policy, "FeedState"], "Revise | None"]
 
 
 class _Kept:
-    """Keeps `Served` events; a `ServedLogger`."""
+    """Keeps the events of pages; a `ServedLogger`."""
 
     def __init__(self) -> None:
         self.events: list[AnyEvent] = []
@@ -102,7 +105,7 @@ class LocalFeedClient:
         self._loop = asyncio.new_event_loop()
         self._served: list[AnyEvent] = []
         self._services: list[FeedService] = []
-        self._kept = _Kept()
+        self._kept, self._features = _Kept(), _Kept()
         self._begin_slice()
 
     @property
@@ -121,10 +124,10 @@ class LocalFeedClient:
     def pages(self, requests: Sequence[PageRequest]) -> list[Page]:
         """Return a page for each request; the team's processes make a share each."""
         mine = {i: self._page(request) for i, request in enumerate(requests) if self._team.is_mine(request.viewer_id)}
-        every: dict[int, tuple[Page, bytes]] = {}
+        every: dict[int, tuple[Page, tuple[bytes, ...]]] = {}
         for share in self._team.gather(mine):
             every.update(share)
-        self._served.extend(self._codec.decode(every[i][1]) for i in range(len(requests)))
+        self._served.extend(self._codec.decode(data) for i in range(len(requests)) for data in every[i][1])
         return [every[i][0] for i in range(len(requests))]
 
     def shadow_scores(self, request: PageRequest, post_ids: Sequence[str]) -> npt.NDArray[np.float64]:
@@ -149,7 +152,7 @@ class LocalFeedClient:
         return scores
 
     def send(self, events: Sequence[AnyEvent]) -> None:
-        """Take events in, with the `Served` events of the pages so far; durable when it returns."""
+        """Take events in, with what the pages so far have logged; durable when it returns."""
         both = sorted([*self._served, *events], key=_time_of)
         self._served = []
         if self._team.is_first and both:
@@ -173,7 +176,7 @@ class LocalFeedClient:
         self._log.close()
 
     def _begin_slice(self) -> None:
-        self._kept = _Kept()
+        self._kept, self._features = _Kept(), _Kept()
         # Claims last for a slice: what was served before is in the state by then.
         self._services = [self._service(*both) for both in zip(self._settings_by_arm, self._policies, strict=True)]
         self._shadow_services = [
@@ -185,13 +188,14 @@ class LocalFeedClient:
             settings,
             self.replica,
             self._kept,
+            features_logger=self._features if LOGS_FEATURES in policy.settings else None,
             claims=MemoryClaims(),
             clock=self._clock,
             revise=self._revise_for(policy, self.replica.state),
         )
 
-    def _page(self, request: PageRequest) -> tuple[Page, bytes]:
-        """Return a page and its `Served` event, encoded: pickled ones would come out of the log with other bytes."""
+    def _page(self, request: PageRequest) -> tuple[Page, tuple[bytes, ...]]:
+        """Return a page and what it logs, encoded: pickled events would come out of the log with other bytes."""
         self._clock.set_ms(request.now_ms)
         service = self._services[request.arm]
         wanted = FeedRequest(
@@ -218,7 +222,9 @@ class LocalFeedClient:
             )
 
         page = self._loop.run_until_complete(make())
-        return page, self._codec.encode(self._kept.events.pop())
+        logged = [self._kept.events.pop(), *self._features.events]
+        self._features.events.clear()
+        return page, tuple(map(self._codec.encode, logged))
 
     def _fold_to(self, position: int) -> None:
         while self.replica.position[0] < position:

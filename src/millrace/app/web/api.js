@@ -69,6 +69,8 @@ export async function time() {
   return { ms: told.now_ms, isVirtual: told.is_time_virtual };
 }
 
+export const models = () => call("/api/v1/models");
+
 export const viewers = () => call("/api/v1/viewers?limit=100");
 
 export function timeline(name, { viewer, cursor }) {

@@ -5,6 +5,7 @@ import { attempt, makeCard } from "/web/card.js";
 import { el } from "/web/dom.js";
 import { Impressions } from "/web/impressions.js";
 import { renderMade } from "/web/made.js";
+import { showModelStatus } from "/web/model_status.js";
 import { renderWhy } from "/web/why.js";
 import { showWorldTime } from "/web/world_time.js";
 
@@ -28,6 +29,7 @@ async function start() {
   try {
     showPicker(await api.viewers());
     showWorldTime($("world-time"), $("world-note"));
+    showModelStatus($("model-status"));
   } catch (error) {
     complain(error);
     setTimeout(start, 2000);

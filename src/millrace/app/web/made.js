@@ -1,6 +1,7 @@
 // "How this page was made": the funnel from sources to page, and who took how long.
 
 import { bar, count, el } from "/web/dom.js";
+import { renderModels } from "/web/models.js";
 
 const spaced = (name) => name.replaceAll("_", " ");
 
@@ -14,7 +15,7 @@ export function renderMade(trace) {
     const said = trace.outcomes.map((o) => el("span", { class: "chip bad" }, `${o.component}: ${o.fate}`));
     parts.push(el("div", { class: "chips" }, ...said));
   }
-  parts.push(...renderFunnel(trace), ...renderWaterfall(trace), ...renderParams(trace));
+  parts.push(...renderModels(trace.models), ...renderFunnel(trace), ...renderWaterfall(trace), ...renderParams(trace));
   return el("div", { class: "made" }, ...parts);
 }
 

@@ -1,6 +1,7 @@
 // "Why this post": where it came from, what each predicted action is worth, and every step to its score, as bars.
 
 import { bar, el, number } from "/web/dom.js";
+import { renderModels } from "/web/models.js";
 
 const spaced = (name) => name.replaceAll("_", " ");
 
@@ -17,6 +18,7 @@ export function renderWhy(why) {
     const rows = why.not_retrieved.map((s) => el("tr", {}, el("td", {}, spaced(s.source)), el("td", {}, s.reason)));
     parts.push(el("table", { class: "steps" }, el("tbody", {}, ...rows)));
   }
+  parts.push(...renderModels(why.models));
   if (why.actions?.length) parts.push(...renderActions(why));
   if (why.steps?.length) parts.push(...renderSteps(why));
   if (why.reranking) parts.push(el("h3", {}, "Among the others"), el("p", {}, why.reranking));

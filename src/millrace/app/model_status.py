@@ -1,0 +1,78 @@
+"""What of a home's models serves, and what is being trained: for people, in one line."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from millrace.app import wiring
+from millrace.app.settings import Settings
+from millrace.app.training_status import TrainingStatus, training_status
+from millrace.base.errors import MillraceError
+from millrace.registry.pointer import DEFAULT_LANE
+
+_SERVED: Final = ("ranker", "pre_ranker", "retrieval")
+
+
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Models of everybody's lane.
+
+    Attributes
+    ----------
+    words
+        All of it in one line.
+    serving
+        Versions that pages are made with, by kind; of a folder that the config names, the folder's name.
+    since_ms
+        When the registry began to name these; None where no registry says.
+    training
+        What a trainer is at; None: nobody trains.
+    """
+
+    words: str
+    serving: dict[str, str]
+    since_ms: int | None = None
+    training: TrainingStatus | None = None
+
+
+def model_status(settings: Settings) -> ModelStatus:
+    """Return what serves and what is being trained; reads a few small files."""
+    training = training_status(settings)
+    since_ms: int | None = None
+    if folders := wiring.model_folders(settings):
+        serving: dict[str, str] = {kind: folder.name for kind, folder in folders.items()}
+    else:
+        serving, since_ms = _of_registry(settings)
+    return ModelStatus(
+        words=status_words(serving, since_ms, training), serving=serving, since_ms=since_ms, training=training
+    )
+
+
+def status_words(serving: dict[str, str], since_ms: int | None, training: TrainingStatus | None) -> str:
+    """Return a status as a line: ``"models: ranker 00000003 serves since Mon 5 Jan, 09:05 UTC"``."""
+    from millrace.app.commands.printing import clock_time
+
+    named = ", ".join(f"{kind.replace('_', '-')} {serving[kind]}" for kind in _SERVED if kind in serving)
+    parts = []
+    if named:
+        since = "" if since_ms is None else f" since {clock_time(since_ms)}"
+        parts.append(f"{named} {'serves' if len(serving) == 1 else 'serve'}{since}")
+    if training is not None:
+        parts.append(training.words())
+    return f"models: {'; '.join(parts) or 'none, counters rank'}"
+
+
+def _of_registry(settings: Settings) -> tuple[dict[str, str], int | None]:
+    """Return what everybody's lane serves, and since when it is just that."""
+    registry = wiring.build_registry(settings)
+    try:
+        pointer = registry.pointer()
+        changes = registry.history() if pointer is not None else []
+    except MillraceError:  # doctor tells what is wrong with it
+        return {}, None
+    if pointer is None:
+        return {}, None
+    serving: dict[str, str] = {kind: version for kind, version in pointer.serving().items() if kind in _SERVED}
+    own = [change for change in (*changes, pointer.change) if change.lane == DEFAULT_LANE and change.what != "refused"]
+    return serving, max((change.at_ms for change in own), default=None) if serving else None
