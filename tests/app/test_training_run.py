@@ -14,11 +14,14 @@ import pytest
 from millrace.app import wiring
 from millrace.app.commands.init import make_home
 from millrace.app.entropy_gain import EntropyGain
+from millrace.app.intake import Intake
 from millrace.app.kept_samples import kept_candidates, kept_samples
 from millrace.app.settings import Settings, load_settings
 from millrace.app.training_run import forget_training, training_run
-from millrace.base.errors import StoreError
+from millrace.base.clock import SystemClock
+from millrace.base.errors import SourceDataError, StoreError
 from millrace.flywheel.logged_samples import LoggedCandidates
+from millrace.testing.builders import a_post_created
 from millrace.testing.sample_builders import planted_samples
 
 OPTIONS = {"hours": None, "epochs": 3.0}
@@ -103,6 +106,25 @@ def test_what_depends_on_something_else_begins_anew(home: Settings, change: str)
             path.unlink()
     stages.go(begins_anew=change == "asked")
     assert stages.ran == ["ranker", "retrieval", "pre_ranker"]
+
+
+@pytest.mark.parametrize(("error", "is_kept"), [(SourceDataError, False), (StoreError, False), (MemoryError, True)])
+def test_what_was_too_little_to_learn_from_is_not_kept(
+    home: Settings, error: Callable[..., Exception], is_kept: bool
+) -> None:
+    with contextlib.suppress(SourceDataError, StoreError, MemoryError), training_run(home, OPTIONS) as run:
+        kept_samples(run, lambda: planted_samples(5))
+        raise error("samples", problem="too few", remedy="wait") if error is not MemoryError else MemoryError
+    assert (home.training_dir / "unfinished" / "samples").exists() == is_kept
+
+
+def test_a_run_that_had_finished_nothing_begins_on_the_log_as_it_is_now(home: Settings) -> None:
+    with pytest.raises(Killed):
+        Stages(home).go(killed_in="ranker")
+    with Intake(home, SystemClock()) as intake:
+        intake.take([a_post_created("p", "ann")])
+    with training_run(home, OPTIONS) as run:
+        assert run.log_end == 1
 
 
 def test_another_port_is_the_same_run_and_files_that_somebody_changed_are_made_again(home: Settings) -> None:

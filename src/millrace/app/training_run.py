@@ -28,7 +28,7 @@ import millrace
 from millrace.app import wiring
 from millrace.app.settings import Settings
 from millrace.base.atomic_file import replacing
-from millrace.base.errors import StoreError
+from millrace.base.errors import SourceDataError, StoreError
 from millrace.features.encoding.candidates import schema_hash
 from millrace.stream.log import total
 
@@ -121,6 +121,8 @@ class TrainingRun:
 def training_run(settings: Settings, options: dict[str, Any], *, begins_anew: bool = False) -> Iterator[TrainingRun]:
     """Give the run that was interrupted, or else one that begins; when the block ends well, the run is over.
 
+    So it is when what was read is too little (`SourceDataError`, `StoreError`): the next one reads what there is then.
+
     Parameters
     ----------
     settings
@@ -150,16 +152,20 @@ def training_run(settings: Settings, options: dict[str, Any], *, begins_anew: bo
             ) from None
         key, log_end = _key(settings, options)
         begun = None if begins_anew else _begun(folder)
-        if begun is not None and begun.key == key and begun.log_end <= log_end:
-            done = sorted(path.stem for path in folder.glob(f"*{_SUFFIX}"))
-            logger.warning("going on with a training that was interrupted; done: %s", ", ".join(done) or "nothing yet")
+        done = sorted(path.stem for path in folder.glob(f"*{_SUFFIX}"))
+        if begun is not None and done and begun.key == key and begun.log_end <= log_end:
+            logger.warning("going on with a training that was interrupted; done: %s", ", ".join(done))
         else:
             forget_training(settings)
             folder.mkdir()
             begun = _Begun(key, log_end)
             with replacing(folder / _RUN) as file:
                 file.write(msgspec.json.encode(begun))
-        yield TrainingRun(folder, begun.log_end)
+        try:
+            yield TrainingRun(folder, begun.log_end)
+        except (SourceDataError, StoreError):
+            forget_training(settings)
+            raise
         forget_training(settings)
 
 
