@@ -304,7 +304,7 @@ def test_pages_stamp_the_towers_that_answered_while_the_rest_of_a_promotion_serv
         trace = Trace(TracePacker(service.pipeline, ActionSpace().names).pack(result))
         assert response.debug_info is not None
         parts = (await service.explainer.request(trace)).models
-        said = {"retrieval": part.version for part in parts if part.role == "towers" and part.by == "model"}
+        said = {kind: p.version for p in parts for kind in ["retrieval"] if p.role == "towers" and p.by == "model"}
         return response.debug_info.models, kept.served[-1].models, said, response.debug_info.retrieved.get("vector", 0)
 
     promote(settings, {"retrieval": versions[0]}, "")
