@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 _NAME: Final = "training.json"
 _EVERY_S: Final = 2.0
-_NAMES: Final = {"training the ranker": "ranker", "training the towers": "towers", "distilling": "pre-ranker"}
+_NAMES: Final = {
+    "training semantic ids": "semantic ids",
+    "training the social encoder": "social encoder",
+    "training the ranker": "ranker",
+    "training the towers": "towers",
+    "distilling": "pre-ranker",
+}
 """Stages that make a model are told by its name; others by what is done."""
 
 

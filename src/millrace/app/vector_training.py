@@ -115,7 +115,7 @@ def train_home_social(
     moments = social_moments(settings, show_progress, hours=hours, held_out_frac=held_out_frac, until=until)
     graph = moments.graphs[moments.learned]
     learned_until_ms = moments.as_of_ms[moments.learned]
-    with show_progress("training (steps)") as step:
+    with show_progress("training the social encoder (steps)") as step:
         report = train_social(graph.edges, graph.known, training, folder=folder, on_progress=moving(step))
     vectors = SocialVectors.load(folder)
     times = list(zip(moments.as_of_ms, moments.graphs, strict=True))
@@ -215,7 +215,7 @@ def train_home_semantic_ids(
             replica.close()
     finally:
         log.close()
-    with show_progress("training (levels)") as step:
+    with show_progress("training semantic ids (levels)") as step:
         report = train_semantic_ids(vectors, config, folder=folder, on_progress=moving(step))
     return TrainedSemanticIds(folder=str(folder), learned=report.learned, held_out=report.held_out)
 
