@@ -94,9 +94,9 @@ def _options() -> Any:
     parser.add_argument("--size", default="demo")
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--history-hours", type=int, default=192)
-    parser.add_argument("--hours", type=float, default=26.0, help="of the counters-based feed after the history")
-    parser.add_argument("--until-hour", type=float, default=20.0, help="what the models learn from ends here")
-    parser.add_argument("--loop-hours", type=float, default=6.0, help="of each twin; 0: no twins")
+    parser.add_argument("--hours", type=float, default=98.0, help="of the counters-based feed after the history")
+    parser.add_argument("--until-hour", type=float, default=92.0, help="what the models learn from ends here")
+    parser.add_argument("--loop-hours", type=float, default=4.0, help="of each twin; 0: no twins")
     parser.add_argument("--epochs", type=float, default=None, help="of the ranker; default: its own")
     options = parser.parse_args()
     options.out = options.out or Path("benchmarks/out") / f"learned-{options.mechanism}-{options.seed}"

@@ -78,7 +78,7 @@ def _options() -> Any:
     parser.add_argument("--out", type=Path, required=True, help="of bench_learned.py")
     parser.add_argument("--seed", type=int, default=1, help="of the trainings")
     parser.add_argument("--epochs", type=float, default=1.0)
-    parser.add_argument("--until-hour", type=float, default=20.0)
+    parser.add_argument("--until-hour", type=float, default=92.0, help="as of bench_learned.py")
     parser.add_argument(
         "--variants",
         type=lambda text: text.split(","),
