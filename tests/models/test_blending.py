@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from millrace.models.blending import blended, log_odds
-from millrace.models.learned_ranker import calibrate
+from millrace.models.learned_ranker import calibrate, fitted_scales, scaled
 
 
 def test_log_odds_add_up_head_by_head() -> None:
@@ -47,3 +47,16 @@ def test_calibration_finds_what_each_knows() -> None:
     fitted = calibrate(ranker, network, labels, torch.ones(20_000), counters)
     assert fitted[0].tolist() == pytest.approx([0.5, -1.0, 1.0], abs=0.06)
     assert fitted[1].tolist() == pytest.approx([1.0, 0.0, 0.0], abs=0.02)
+
+
+def test_what_calibration_would_build_in_is_told_without_building_it_in() -> None:
+    generator = torch.Generator().manual_seed(2)
+    inputs, counters = torch.randn(500, 3, generator=generator), torch.randn(500, 2, generator=generator)
+    labels, weights = (torch.rand(500, 2, generator=generator) < 0.2).float(), torch.ones(500)
+    ranker = SimpleNamespace(head=nn.Linear(3, 2), continuous=1)
+    logits = ranker.head(inputs).detach()
+    told = scaled(logits, fitted_scales(logits, labels, weights, 1, counters), 1, counters)
+    assert torch.equal(ranker.head(inputs).detach(), logits)
+    fitted = calibrate(ranker, logits, labels, weights, counters)
+    besides = torch.stack([counters[:, 0] * fitted[0, 2], torch.zeros(500)], dim=1)
+    assert torch.allclose(told.double(), ranker.head(inputs).detach() + besides, atol=1e-5)

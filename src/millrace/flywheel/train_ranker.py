@@ -34,7 +34,7 @@ from millrace.flywheel.training_log import TrainingLog
 from millrace.models.blending import blended, log_odds
 from millrace.models.config import PRESETS, RankerConfig, TrunkConfig
 from millrace.models.export import export_ranker, export_tables
-from millrace.models.learned_ranker import LearnedRanker, calibrate
+from millrace.models.learned_ranker import LearnedRanker, calibrate, fitted_scales, scaled
 from millrace.models.losses import head_losses, plain_losses
 
 MODEL_NAME: Final = "model.pt"
@@ -68,7 +68,7 @@ class RankerTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dropout: Annotated[float, Meta(ge=0, lt=1, description="share of each layer's output that is left out")] = 0.1
     borrowed_weight: Annotated[
         float, Meta(ge=0, description="weight of another viewer's slate as negatives; 0: none are borrowed")
-    ] = 0.0
+    ] = 0.2
     is_position_debiased: Annotated[
         bool, Meta(description="learn what the place on the page does, and leave it out")
     ] = True
@@ -204,15 +204,15 @@ def train_ranker(
             losses.append(float(loss.detach()))
             done = step + 1
             if done % config.report_every == 0 or done == n_steps:
-                found = _validate(model, samples, held_out, head_weights / scales.to(device), device)
+                found = _validate(model, samples, held_out, head_weights / scales.to(device), config, device)
                 state.keep(done, found)
                 log.write(done, {"loss": float(np.mean(losses)), "validation/loss": found})
                 losses.clear()
             on_progress(done, n_steps)
     state.take_best()
     logits, labels, weights = held_out_logits(model, samples, held_out, device)
-    counters = torch.from_numpy(log_odds(np.asarray(samples.baseline[samples.rows_of(held_out)])))
-    fitted = calibrate(model.ranker, logits, labels, weights, counters if config.is_blended else None)
+    counters = _counters(samples, held_out) if config.is_blended else None
+    fitted = calibrate(model.ranker, logits, labels, weights, counters)
     ranker_config = msgspec.structs.replace(ranker_config, counters=tuple(fitted[:, 2].tolist()))
     model.ranker.config = ranker_config
     report = RankerReport(
@@ -326,11 +326,25 @@ def _validate(
     samples: SampleSet,
     held_out: np.ndarray[Any, np.dtype[np.int64]],
     head_weights: Tensor,
+    config: RankerTraining,
     device: str,
 ) -> float:
+    """Return the loss on held-out slates as it would be calibrated: what serves is what weights are chosen by.
+
+    With borrowed slates predictions are far too low until then.
+    """
     logits, labels, weights = held_out_logits(model, samples, held_out, device)
+    counters = _counters(samples, held_out) if config.is_blended else None
+    continuous = model.ranker.continuous
+    fitted = fitted_scales(logits, labels, weights, continuous, counters)
+    calibrated = scaled(logits, fitted, continuous, counters)
     per_head = weights[:, None] * head_weights.cpu()
-    return float(head_losses(logits, labels, per_head, model.ranker.continuous).sum())
+    return float(head_losses(calibrated, labels, per_head, continuous).sum())
+
+
+def _counters(samples: SampleSet, slates: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
+    """Return the log-odds of what counters predicted for the rows of some slates, shape (n, n_actions)."""
+    return torch.from_numpy(log_odds(np.asarray(samples.baseline[samples.rows_of(slates)])))
 
 
 def _head_weights(ranker: RankerConfig, config: RankerTraining) -> Tensor:

@@ -75,25 +75,45 @@ def calibrate(
     Tensor
         Shape (n_actions, 3): slope and shift of each head, and the counters' share.
     """
-    besides = torch.zeros_like(logits) if counters is None else counters.clone()
-    besides[:, ranker.continuous] = 0.0
-    fitted = torch.stack(
+    fitted = fitted_scales(logits, labels, weights, ranker.continuous, counters)
+    with torch.no_grad():
+        slope, shift = fitted[:, 0].to(ranker.head.weight), fitted[:, 1].to(ranker.head.bias)
+        ranker.head.weight.mul_(slope[:, None])
+        ranker.head.bias.mul_(slope).add_(shift)
+    return fitted
+
+
+def fitted_scales(
+    logits: Tensor, labels: Tensor, weights: Tensor, continuous: int, counters: Tensor | None = None
+) -> Tensor:
+    """Return what `calibrate` would build in, shape (n_actions, 3), and change nothing; the arguments are the same."""
+    besides = _besides(logits, continuous, counters)
+    return torch.stack(
         [
             _platt(
                 logits[:, head].double(),
                 besides[:, head].double(),
                 labels[:, head].double(),
                 weights.double(),
-                head == ranker.continuous,
+                head == continuous,
             )
             for head in range(logits.shape[1])
         ]
     )
-    with torch.no_grad():
-        slope, shift = fitted[:, 0].to(ranker.head.weight), fitted[:, 1].to(ranker.head.bias)
-        ranker.head.weight.mul_(slope[:, None])
-        ranker.head.bias.mul_(slope).add_(shift)
-    return fitted
+
+
+def scaled(logits: Tensor, fitted: Tensor, continuous: int, counters: Tensor | None = None) -> Tensor:
+    """Return logits as they would be with `fitted_scales` built in, shape (n, n_actions)."""
+    besides = _besides(logits, continuous, counters)
+    return (logits * fitted[:, 0] + fitted[:, 1] + besides * fitted[:, 2]).to(logits.dtype)
+
+
+def _besides(logits: Tensor, continuous: int, counters: Tensor | None) -> Tensor:
+    if counters is None:
+        return torch.zeros_like(logits)
+    besides = counters.clone()
+    besides[:, continuous] = 0.0
+    return besides
 
 
 def _platt(

@@ -149,7 +149,7 @@ def ranker(
     epochs: Annotated[float, typer.Option(min=0.01, help="How often every page is seen.")] = 3.0,
     borrowed: Annotated[
         float, typer.Option(min=0, help="Weight of other viewers' pages as negatives; 0: none are borrowed.")
-    ] = 0.0,
+    ] = 0.2,
     position_debiasing: Annotated[
         bool, typer.Option(help="Learn what the place on the page does, and leave it out when served.")
     ] = True,
