@@ -130,7 +130,6 @@ class TestGrpcRunnerOfBf16(RankRunnerContract):
 
     tolerance = 0.02
     encoding_tolerance = 0.1
-    own_tolerance = 0.01
     padding_tolerance = 0.01
 
     @pytest.fixture
@@ -356,6 +355,26 @@ def test_waiting_for_a_server_at_the_start_costs_no_rest(make_runner: Callable[.
         with pytest.raises(RankServerError):
             runner.describe()
     assert [(standing.n_failures, standing.rests_s) for standing in runner.servers] == [(0, 0.0)]
+
+
+def test_waiting_for_a_server_ends_when_it_was_told_to_or_when_one_is_there(
+    make_runner: Callable[..., GrpcRunner], gated: Gated, identity: str
+) -> None:
+    clock, address, waits = ToldClock(), unused_address(), list[float]()
+    runner = make_runner(address, clock=clock)
+
+    def pause(s: float) -> None:
+        waits.append(s)
+        clock.s += s
+
+    with pytest.raises(RankServerError, match="cannot be reached"):
+        runner.describe(wait_s=0.25, pause=pause)
+    assert waits == pytest.approx([0.1, 0.1, 0.05])
+    with RankServerThread(ServedRanker(gated, identity, "small"), port=int(address.rpartition(":")[2])):
+        until(lambda: finds(runner), PATIENCE_S)
+        waits.clear()
+        assert runner.describe(wait_s=0.25, pause=pause).name == "small"
+    assert waits == []
 
 
 def test_another_model_than_the_clients_is_refused(
