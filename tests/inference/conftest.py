@@ -1,11 +1,13 @@
-"""A small ranker, exported once."""
+"""A small ranker, exported once; a registry whose models are followed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from millrace.testing.live_house import LiveHouse
 from millrace.testing.rank_runner_contract import small_config
 
 
@@ -25,3 +27,11 @@ def ranker_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranker")
     export_ranker(ranker, folder)
     return folder
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[LiveHouse]:
+    house = LiveHouse(tmp_path)
+    yield house
+    house.live.close()
+    assert all(bundle.n_closed == 1 for bundle in house.loaded)  # each, and once
