@@ -23,6 +23,7 @@ from millrace.mixer.home_models import NO_MODELS, lane_of
 from millrace.models.config import RankerConfig, TableConfig, TrunkConfig
 from millrace.models.export import export_ranker, export_tables
 from millrace.models.learned_ranker import LearnedRanker
+from millrace.registry.pointer import HISTORY_FILE
 
 TRUNK = TrunkConfig(
     d=16,
@@ -91,6 +92,19 @@ def test_the_status_names_what_serves_and_since_when(settings: Settings, tmp_pat
     assert status.words == f"models: ranker {first} serves since Fri 14 Jul, 02:40 UTC"
     registry.promote({"ranker": None}, now_ms=1_700_000_000_000, note="")
     assert model_status(settings).words == "models: none, counters rank"
+
+
+def test_the_status_reads_the_history_once_for_each_change_of_what_serves(settings: Settings, tmp_path: Path) -> None:
+    first, second = published(settings, tmp_path / "a"), published(settings, tmp_path / "b", seed=2)
+    registry = wiring.build_registry(settings)
+    registry.promote({"ranker": first}, now_ms=1_500_000_000_000, note="")
+    assert model_status(settings).since_ms == 1_500_000_000_000
+    (registry.root / HISTORY_FILE).write_text("no history\n")
+    assert model_status(settings).serving == {"ranker": first}  # another look at it would find it damaged
+    (registry.root / HISTORY_FILE).unlink()
+    registry.promote({"ranker": second}, now_ms=1_600_000_000_000, note="")
+    status = model_status(settings)
+    assert (status.serving, status.since_ms) == ({"ranker": second}, 1_600_000_000_000)
 
 
 def test_the_caches_of_all_that_serves_are_told_of(settings: Settings, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ pytest.importorskip("grpc", reason="grpcio is not installed: pip install '.[grpc
 pytest.importorskip("torch", reason="torch is not installed: pip install '.[train]'")
 
 from millrace.app import cli
+from millrace.app.home_model_loading import _RANK_SERVERS_S, HomeModelLoader
 from millrace.app.metrics import Metrics
 from millrace.app.rank_metrics import RankMetrics
 from millrace.app.rank_server_report import RankServerReport, asked_servers
@@ -22,15 +25,16 @@ from millrace.app.rank_serving import RankServing, follow_registry, hold_folder
 from millrace.base.actions import Action, ActionSpace
 from millrace.base.errors import NotReadyError
 from millrace.features.columns import ACTION_PROBS, POST_ID
-from millrace.features.encoding.candidates import schema_hash
+from millrace.features.encoding.candidates import dense_fields, schema_hash
 from millrace.inference.grpc_runner import GrpcRunner
-from millrace.inference.live_models import FIRST_RETRY_S, LiveModels
+from millrace.inference.live_models import EVERY_S, FIRST_RETRY_S, LiveModels
 from millrace.inference.onnx_runner import OnnxRunner
 from millrace.inference.precision import VERDICT_FILES, Verdict
 from millrace.inference.rank_servers import MAX_FAILURES
 from millrace.inference.rank_wire import RankServerError, ranker_identity
 from millrace.inference.ranker_model import RankerModel
 from millrace.inference.served_rankers import ServedRankers
+from millrace.inference.torch_runner import serving_device
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.home_models import HomeModels
 from millrace.registry.manifest import Description
@@ -39,6 +43,7 @@ from millrace.testing.builders import a_follow
 from millrace.testing.pipeline_world import FeedWorld, posts_by
 from millrace.testing.rank_runner_contract import some_candidates, some_viewers
 from millrace.testing.rank_server_thread import RankServerThread
+from millrace.testing.server_process import until
 from millrace.testing.small_rankers import export_small_ranker
 from millrace.testing.told_clock import ToldClock
 
@@ -245,7 +250,7 @@ def test_a_server_runs_what_it_is_told_to_in_the_precision_that_was_let_through(
     folders: list[Path], serving: RankServing, metrics: RankMetrics, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In torch, in bf16: predictions differ by little from those of float32, and by more than its rounding."""
-    accepted = Verdict(is_accepted=True, reasons=(), n_rows=1, largest_change=0.0, heads={})
+    accepted = Verdict(is_accepted=True, reasons=(), n_rows=1, largest_change=0.0, heads={}, device=serving_device())
     judged = tmp_path / "judged"
     shutil.copytree(folders[0], judged)
     (judged / VERDICT_FILES["bf16"]).write_bytes(msgspec.json.encode(accepted))
@@ -321,6 +326,32 @@ class TestFeed:
             assert "cannot be reached" in result.report.outcomes[0].detail
             assert (result.ranked[ACTION_PROBS][:, Action.LIKE] > 0).all()
         runner.close()
+
+    def test_a_feed_that_is_there_before_its_servers_opens_soon_and_is_ranked_when_they_have_come(
+        self,
+        folders: list[Path],
+        rankers: ServedRankers,
+        serving: RankServing,
+        metrics: RankMetrics,
+        make_world: Callable[[RankerModel], FeedWorld],
+    ) -> None:
+        assert _RANK_SERVERS_S + EVERY_S < 1.0  # what was promoted with it has 1.2 s, and has to be loaded too
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        loader = HomeModelLoader(SCHEMA, len(dense_fields(ActionSpace())), rank_servers=(f"127.0.0.1:{port}",))
+        models = loader.open({"ranker": folders[0]}, {})
+        assert isinstance(models.ranker, RankerModel)
+        world, n = make_world(models.ranker), itertools.count()
+
+        def problems() -> list[str]:
+            return [each.detail for each in world.page_with_result(request_id=f"r{next(n)}")[1].report.outcomes]
+
+        assert ["cannot be reached" in problem for problem in problems()] == [True]
+        hold_folder(rankers, folders[0], serving, metrics)
+        with RankServerThread(rankers=rankers, port=port):
+            until(lambda: problems() == [], PATIENCE_MS / 1_000)
+        models.close()
 
     def test_metrics_tell_of_calls_batches_and_kept_viewers(
         self,

@@ -105,6 +105,22 @@ def test_one_precision_may_be_let_through_and_the_other_not(
     assert [served_precision(folder, wanted) for wanted in VERDICT_FILES] == ["fp32", "fp32"]
 
 
+def test_bf16_serves_on_the_kind_of_device_alone_that_it_was_judged_on(
+    samples: SampleSet, model: LearnedRanker, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    verdict = judge_precisions(model, samples, np.arange(30), np.arange(30, 60), folder, LOOSE)["bf16"]
+    assert verdict.device == "cpu"
+    path = folder / VERDICT_FILES["bf16"]
+    judged_on = {"cpu": "cpu", "cuda": "cuda", "": "a device that was not written down"}
+    for judged, told in judged_on.items():
+        path.write_bytes(msgspec.json.encode(msgspec.structs.replace(verdict, device=judged)))
+        for device in ("cpu", "cuda"):
+            caplog.clear()
+            with caplog.at_level(logging.WARNING):
+                assert served_precision(folder, "bf16", device) == ("bf16" if device == judged else "fp32")
+            assert (f"was judged in bf16 on {told}, and serves on {device}" in caplog.text) == (device != judged)
+
+
 def test_what_is_judged_as_bf16_is_what_serves_as_bf16(samples: SampleSet, model: LearnedRanker, folder: Path) -> None:
     judge_precisions(model, samples, np.arange(30), np.arange(30, 60), folder, LOOSE)
     runner, exact = open_runner(folder, "torch", "bf16"), open_runner(folder)
@@ -130,6 +146,8 @@ def test_no_row_of_a_batch_changes_another_to_the_bit(samples: SampleSet, model:
     order = np.random.default_rng(3).permutation(9)
     np.testing.assert_allclose(runner.score(candidates[:, order], encoded.take(0)), alone[:, order], rtol=0, atol=1e-6)
     np.testing.assert_allclose(runner.score(candidates[:, 4:5], encoded.take(0)), alone[:, 4:5], rtol=0, atol=1e-6)
+    crowd = np.concatenate([90.0 * some_candidates(runner.config, 1, 60, seed=5), candidates], axis=1)
+    np.testing.assert_allclose(runner.score(crowd, encoded.take(0))[:, 60:], alone, rtol=0, atol=1e-6)
 
 
 def test_equal_predictions_pass() -> None:

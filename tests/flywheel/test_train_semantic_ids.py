@@ -10,12 +10,14 @@ import pytest
 from millrace.base.errors import SourceDataError
 from millrace.content.semantic_ids import Codebooks, SemanticIdSettings
 from millrace.flywheel.train_semantic_ids import (
+    LEVELS_NAME,
     REPORT_NAME,
     SemanticIdConfig,
     SemanticIdReport,
     quality,
     train_semantic_ids,
 )
+from millrace.flywheel.training_log import LOG_NAME
 
 CONFIG = SemanticIdConfig(n_levels=3, n_codes=8, held_out_frac=0.2, seed=5)
 
@@ -49,6 +51,46 @@ def test_every_level_takes_error_away_and_uses_its_codes(tmp_path: Path) -> None
 
 
 def test_the_same_posts_give_the_same_bytes(tmp_path: Path) -> None:
+    vectors, _ = planted(300, noise=1.0)
+    for name in ("one", "other"):
+        train_semantic_ids(vectors, CONFIG, folder=tmp_path / name)
+    files = [(tmp_path / name / "semantic_ids.npz").read_bytes() for name in ("one", "other")]
+    assert files[0] == files[1]
+
+
+class KilledError(Exception):
+    """The process ended here."""
+
+
+def test_a_killed_run_goes_on_after_its_last_level_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    vectors, _ = planted(300, noise=1.0)
+
+    def killed_at_2(done: int, _all: int) -> None:
+        if done == 2:
+            raise KilledError
+
+    report = train_semantic_ids(vectors, CONFIG, folder=tmp_path / "whole")
+    with pytest.raises(KilledError):
+        train_semantic_ids(vectors, CONFIG, folder=tmp_path / "cut", on_progress=killed_at_2)
+    assert (tmp_path / "cut" / LEVELS_NAME).exists()
+    steps: list[int] = []
+    train_semantic_ids(vectors, CONFIG, folder=tmp_path / "cut", on_progress=lambda done, _all: steps.append(done))
+    assert steps == [3]
+    for name in ("semantic_ids.npz", REPORT_NAME, LOG_NAME):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert not (tmp_path / "cut" / LEVELS_NAME).exists()
+    lines = [msgspec.json.decode(line) for line in (tmp_path / "cut" / LOG_NAME).read_bytes().splitlines()]
+    assert [(line["step"], line["n_dead_codes"]) for line in lines] == [(1, 0), (2, 0), (3, 0)]
+    told = [level.relative_mse for level in report.learned.levels]
+    assert [line["relative_mse"] for line in lines] == pytest.approx(told, rel=1e-4)
+
+
+def test_levels_of_a_killed_run_on_other_posts_are_passed_over(tmp_path: Path) -> None:
+    def killed(_done: int, _all: int) -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        train_semantic_ids(planted(300, seed=1, noise=1.0)[0], CONFIG, folder=tmp_path / "one", on_progress=killed)
     vectors, _ = planted(300, noise=1.0)
     for name in ("one", "other"):
         train_semantic_ids(vectors, CONFIG, folder=tmp_path / name)

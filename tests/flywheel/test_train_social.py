@@ -94,6 +94,17 @@ def test_a_run_that_is_cut_off_goes_on_to_the_same_bytes(tmp_path: Path, killed_
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+def test_a_constant_rate_is_as_the_cosine_until_it_is_reached_and_then_stays(tmp_path: Path) -> None:
+    edges, _ = communities()
+    for schedule in ("cosine", "constant"):
+        for n_steps in (3, 12):  # with a warm-up of three steps
+            config = msgspec.structs.replace(SHORT, schedule=schedule, n_steps=n_steps)
+            train_social(edges, UserContent(), config, folder=tmp_path / f"{schedule}{n_steps}", device="cpu")
+    files = {folder.name: (folder / "social.npz").read_bytes() for folder in tmp_path.iterdir()}
+    assert files["cosine3"] == files["constant3"]
+    assert files["cosine12"] != files["constant12"]
+
+
 def test_a_checkpoint_of_other_inputs_is_not_gone_on_from(tmp_path: Path) -> None:
     edges, _ = communities()
 

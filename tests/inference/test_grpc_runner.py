@@ -4,114 +4,31 @@ from __future__ import annotations
 
 import shutil
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
 pytest.importorskip("grpc", reason="grpcio is not installed: pip install '.[grpc]'")
 
-import grpc
 
-from millrace.base.errors import ConfigError, DeadlineExceeded, NotReadyError, SchemaError
+from millrace.base.errors import ConfigError, DeadlineExceeded, NotReadyError
 from millrace.inference.batcher import BatcherConfig
 from millrace.inference.grpc_runner import GrpcRunner
 from millrace.inference.onnx_runner import OnnxRunner
-from millrace.inference.rank_server import NOT_SERVING, SERVING
 from millrace.inference.rank_servers import LONGEST_REST_S, MAX_FAILURES, REST_S
 from millrace.inference.rank_wire import (
-    HEALTH_SERVICE,
-    SERVICE,
-    WIRE_VERSION,
-    DescribeRequest,
     RankServerError,
-    ScoreRequest,
-    as_message,
-    packed,
     ranker_identity,
-    viewers_message,
 )
-from millrace.inference.runner import EncodedViewers, Float32Array, RankRunner, Viewers
 from millrace.inference.served_rankers import ServedRanker
+from millrace.testing.gated_runner import PATIENCE_S, GatedRunner
 from millrace.testing.rank_runner_contract import RankRunnerContract, some_candidates, some_viewers
 from millrace.testing.rank_server_thread import RankServerThread
 from millrace.testing.server_process import until
 from millrace.testing.told_clock import ToldClock
-
-PATIENCE_S = 30
-PATIENCE_MS = 1_000.0 * PATIENCE_S
-
-
-class Gated:
-    """A runner that counts what it does, and scores when it is let."""
-
-    def __init__(self, runner: RankRunner) -> None:
-        self.config = runner.config
-        self._runner = runner
-        self.gate = threading.Event()
-        self.gate.set()
-        self.began = threading.Event()
-        self.n_encoded = 0
-        self.n_scored: list[int] = []
-
-    def encode(self, viewers: Viewers) -> EncodedViewers:
-        self.n_encoded += len(viewers.profile)
-        return self._runner.encode(viewers)
-
-    def score(self, candidates: Float32Array, encoded: EncodedViewers) -> Float32Array:
-        self.n_scored.append(len(candidates))
-        self.began.set()
-        assert self.gate.wait(PATIENCE_S)
-        return self._runner.score(candidates, encoded)
-
-    def close(self) -> None:
-        self._runner.close()
-
-
-@pytest.fixture(scope="module")
-def identity(ranker_folder: Path) -> str:
-    return ranker_identity(ranker_folder)
-
-
-@pytest.fixture
-def gated(ranker_folder: Path) -> Gated:
-    return Gated(OnnxRunner.open(ranker_folder))
-
-
-@pytest.fixture
-def config() -> BatcherConfig:
-    return BatcherConfig()
-
-
-@pytest.fixture
-def server(gated: Gated, identity: str, config: BatcherConfig) -> Iterator[RankServerThread]:
-    with RankServerThread(ServedRanker(gated, identity, "small", config=config)) as server:
-        yield server
-        gated.gate.set()
-
-
-@pytest.fixture
-def make_runner(ranker_folder: Path, server: RankServerThread) -> Iterator[Callable[..., GrpcRunner]]:
-    made = []
-
-    def make(*addresses: str, folder: Path = ranker_folder, **more: object) -> GrpcRunner:
-        more.setdefault("timeout_ms", PATIENCE_MS)
-        made.append(GrpcRunner.of_folder(folder, addresses or [server.address], **more))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for runner in made:
-        runner.close()
-
-
-@pytest.fixture
-def runner(make_runner: Callable[..., GrpcRunner]) -> GrpcRunner:
-    return make_runner()
 
 
 def unused_address() -> str:
@@ -130,14 +47,13 @@ class TestGrpcRunnerOfBf16(RankRunnerContract):
 
     tolerance = 0.02
     encoding_tolerance = 0.1
-    own_tolerance = 0.01
     padding_tolerance = 0.01
 
     @pytest.fixture
-    def gated(self, ranker_folder: Path) -> Gated:
+    def gated(self, ranker_folder: Path) -> GatedRunner:
         from millrace.inference.torch_runner import TorchRunner
 
-        return Gated(TorchRunner.serving(ranker_folder, "bf16"))
+        return GatedRunner(TorchRunner.serving(ranker_folder, "bf16"))
 
     def test_in_one_call_the_predictions_are_those_of_two(self, runner: GrpcRunner) -> None:
         """What a page does."""
@@ -147,7 +63,7 @@ class TestGrpcRunnerOfBf16(RankRunnerContract):
 
 
 def test_in_one_call_the_predictions_are_the_same_and_viewers_are_encoded_once(
-    runner: GrpcRunner, gated: Gated, ranker_folder: Path
+    runner: GrpcRunner, gated: GatedRunner, ranker_folder: Path
 ) -> None:
     here = OnnxRunner.open(ranker_folder)
     viewers = some_viewers(runner.config, 1)
@@ -159,7 +75,7 @@ def test_in_one_call_the_predictions_are_the_same_and_viewers_are_encoded_once(
 
 
 def test_viewers_that_the_server_has_let_go_are_sent_again(
-    runner: GrpcRunner, server: RankServerThread, gated: Gated
+    runner: GrpcRunner, server: RankServerThread, gated: GatedRunner
 ) -> None:
     viewers, candidates = some_viewers(runner.config, 1), some_candidates(runner.config, 1)
     first = runner.predict(viewers, candidates)
@@ -170,7 +86,7 @@ def test_viewers_that_the_server_has_let_go_are_sent_again(
     assert gated.n_encoded == 2
 
 
-def test_a_viewer_with_news_is_another_viewer(runner: GrpcRunner, gated: Gated) -> None:
+def test_a_viewer_with_news_is_another_viewer(runner: GrpcRunner, gated: GatedRunner) -> None:
     candidates = some_candidates(runner.config, 1)
     before = runner.predict(some_viewers(runner.config, 1), candidates)
     after = runner.predict(some_viewers(runner.config, 1, 13), candidates)
@@ -179,7 +95,7 @@ def test_a_viewer_with_news_is_another_viewer(runner: GrpcRunner, gated: Gated) 
 
 
 def test_many_at_once_run_in_batches_and_answer_as_alone(
-    runner: GrpcRunner, gated: Gated, server: RankServerThread, ranker_folder: Path
+    runner: GrpcRunner, gated: GatedRunner, server: RankServerThread, ranker_folder: Path
 ) -> None:
     """One run is held until all others have come: they are joined."""
     here = OnnxRunner.open(ranker_folder)
@@ -198,7 +114,9 @@ def test_many_at_once_run_in_batches_and_answer_as_alone(
     assert gated.n_scored == [1, 11]
 
 
-def test_a_hanging_server_ends_a_call_at_its_deadline(make_runner: Callable[..., GrpcRunner], gated: Gated) -> None:
+def test_a_hanging_server_ends_a_call_at_its_deadline(
+    make_runner: Callable[..., GrpcRunner], gated: GatedRunner
+) -> None:
     runner = make_runner(timeout_ms=100.0)
     gated.gate.clear()
     viewers, candidates = some_viewers(runner.config, 1), some_candidates(runner.config, 1)
@@ -215,7 +133,7 @@ def test_a_server_too_busy_to_accept_has_as_long_as_the_call(make_runner: Callab
 
 
 def test_a_request_that_queued_past_its_deadline_is_not_run(
-    make_runner: Callable[..., GrpcRunner], gated: Gated, server: RankServerThread
+    make_runner: Callable[..., GrpcRunner], gated: GatedRunner, server: RankServerThread
 ) -> None:
     patient, hasty = make_runner(), make_runner(timeout_ms=100.0)
     viewers, candidates = some_viewers(patient.config, 1), some_candidates(patient.config, 1)
@@ -234,7 +152,7 @@ def test_a_request_that_queued_past_its_deadline_is_not_run(
 
 @pytest.mark.parametrize("config", [BatcherConfig(max_queue=1)])
 def test_overload_is_refused_at_once(
-    make_runner: Callable[..., GrpcRunner], gated: Gated, server: RankServerThread, config: BatcherConfig
+    make_runner: Callable[..., GrpcRunner], gated: GatedRunner, server: RankServerThread, config: BatcherConfig
 ) -> None:
     runner = make_runner()
     viewers, candidates = some_viewers(runner.config, 1), some_candidates(runner.config, 1)
@@ -272,7 +190,7 @@ def test_another_server_is_asked_where_one_is_gone(
 
 
 def test_after_some_failures_nobody_is_asked_for_a_moment(
-    make_runner: Callable[..., GrpcRunner], server: RankServerThread, gated: Gated
+    make_runner: Callable[..., GrpcRunner], server: RankServerThread, gated: GatedRunner
 ) -> None:
     clock = ToldClock()
     runner = make_runner(clock=clock, timeout_ms=50.0)
@@ -291,7 +209,7 @@ def test_after_some_failures_nobody_is_asked_for_a_moment(
 
 
 def test_a_server_that_is_gone_is_tried_again_after_longer_and_longer_rests_and_found_when_it_is_back(
-    make_runner: Callable[..., GrpcRunner], gated: Gated, identity: str
+    make_runner: Callable[..., GrpcRunner], gated: GatedRunner, identity: str
 ) -> None:
     clock, address = ToldClock(), unused_address()
     runner = make_runner(address, clock=clock)
@@ -329,7 +247,7 @@ def finds(runner: GrpcRunner) -> bool:
 
 
 def test_a_server_that_refuses_is_left_alone_and_the_others_are_asked(
-    make_runner: Callable[..., GrpcRunner], gated: Gated, server: RankServerThread, ranker_folder: Path
+    make_runner: Callable[..., GrpcRunner], gated: GatedRunner, server: RankServerThread, ranker_folder: Path
 ) -> None:
     """One holds another model; whoever asks it first goes on to the other, and soon does not ask it at all."""
     clock = ToldClock()
@@ -356,6 +274,26 @@ def test_waiting_for_a_server_at_the_start_costs_no_rest(make_runner: Callable[.
         with pytest.raises(RankServerError):
             runner.describe()
     assert [(standing.n_failures, standing.rests_s) for standing in runner.servers] == [(0, 0.0)]
+
+
+def test_waiting_for_a_server_ends_when_it_was_told_to_or_when_one_is_there(
+    make_runner: Callable[..., GrpcRunner], gated: GatedRunner, identity: str
+) -> None:
+    clock, address, waits = ToldClock(), unused_address(), list[float]()
+    runner = make_runner(address, clock=clock)
+
+    def pause(s: float) -> None:
+        waits.append(s)
+        clock.s += s
+
+    with pytest.raises(RankServerError, match="cannot be reached"):
+        runner.describe(wait_s=0.25, pause=pause)
+    assert waits == pytest.approx([0.1, 0.1, 0.05])
+    with RankServerThread(ServedRanker(gated, identity, "small"), port=int(address.rpartition(":")[2])):
+        until(lambda: finds(runner), PATIENCE_S)
+        waits.clear()
+        assert runner.describe(wait_s=0.25, pause=pause).name == "small"
+    assert waits == []
 
 
 def test_another_model_than_the_clients_is_refused(
@@ -397,86 +335,3 @@ def test_a_server_that_is_closed_or_a_client_that_is_fails_clearly(
 def test_an_address_that_is_none_is_refused(ranker_folder: Path, address: str) -> None:
     with pytest.raises(ConfigError, match="not HOST:PORT"):
         GrpcRunner.of_folder(ranker_folder, [address])
-
-
-class TestMessages:
-    """What a client that is not ours may send."""
-
-    def call(self, server: RankServerThread, method: str, data: bytes) -> bytes:
-        with grpc.insecure_channel(server.address) as channel:
-            answer: bytes = channel.unary_unary(method)(data, timeout=PATIENCE_S)
-            return answer
-
-    def refusal(self, server: RankServerThread, data: bytes, call: str = "Score") -> tuple[object, str]:
-        with pytest.raises(grpc.RpcError) as caught:
-            self.call(server, f"/{SERVICE}/{call}", data)
-        return caught.value.code(), caught.value.details()
-
-    def score_request(self, config: object, identity: str) -> ScoreRequest:
-        viewers = some_viewers(config, 1)  # type: ignore[arg-type]
-        candidates = some_candidates(config, 1)  # type: ignore[arg-type]
-        return ScoreRequest(WIRE_VERSION, identity, as_message(candidates), viewers=viewers_message(viewers))
-
-    def test_another_version_of_the_wire_is_refused(self, server: RankServerThread) -> None:
-        code, details = self.refusal(server, packed(DescribeRequest(WIRE_VERSION + 1)), "Describe")
-        assert code is grpc.StatusCode.INVALID_ARGUMENT
-        assert f"is not {WIRE_VERSION}" in details
-
-    @pytest.mark.parametrize("data", [b"", b"\xc1", b"\x80", b"\x93\x01\x02\x03", b"\x80\x04\x95pickled"])
-    def test_noise_is_refused(self, server: RankServerThread, data: bytes) -> None:
-        for call in ("Describe", "Encode", "Score"):
-            code, details = self.refusal(server, data, call)
-            assert code is grpc.StatusCode.INVALID_ARGUMENT
-            assert "cannot be read" in details
-
-    def test_arrays_are_checked_by_the_server_too(self, server: RankServerThread, gated: Gated, identity: str) -> None:
-        """Shapes that the bytes do not fill; shapes of another model; numbers that are none; keys of others."""
-        request = self.score_request(gated.config, identity)
-        one = request.candidates
-        bad = some_candidates(gated.config, 1)
-        bad[0, 0, 0] = np.nan
-        changes: dict[str, dict[str, Any]] = {
-            "do not fill shape": {"candidates": msgspec.structs.replace(one, shape=(1, 8, one.shape[2]))},
-            "not of shape": {"candidates": as_message(some_candidates(gated.config, 2))},
-            "a number is not finite": {"candidates": as_message(bad)},
-            "not float32": {"candidates": as_message(np.zeros(one.shape, dtype=np.bool_))},
-            "is not that of the viewers": {"key": b"another's"},
-        }
-        for problem, change in changes.items():
-            code, details = self.refusal(server, packed(msgspec.structs.replace(request, **change)))
-            assert code is grpc.StatusCode.INVALID_ARGUMENT
-            assert problem in details
-        assert gated.n_scored == []
-        assert self.call(server, f"/{SERVICE}/Score", packed(request))
-
-    def test_a_failing_model_is_an_internal_error_that_tells_no_secrets(
-        self, server: RankServerThread, gated: Gated, runner: GrpcRunner, identity: str
-    ) -> None:
-        gated.encode = None  # type: ignore[assignment, method-assign]
-        code, details = self.refusal(server, packed(self.score_request(gated.config, identity)))
-        assert code is grpc.StatusCode.INTERNAL
-        assert details == "rank server: failed with TypeError"
-        with pytest.raises(RankServerError, match="failed with TypeError; see the rank server's log"):
-            runner.encode(some_viewers(runner.config, 1))
-
-    def test_the_standard_health_check_is_answered(self, server: RankServerThread) -> None:
-        check = f"/{HEALTH_SERVICE}/Check"
-        named = bytes([10, len(SERVICE)]) + SERVICE.encode()
-        assert self.call(server, check, b"") == self.call(server, check, named) == SERVING
-        with pytest.raises(grpc.RpcError) as caught:
-            self.call(server, check, b"\x0a\x05other")
-        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-
-    def test_a_server_without_a_model_says_so(self) -> None:
-        with RankServerThread() as server:
-            assert self.call(server, f"/{HEALTH_SERVICE}/Check", b"") == NOT_SERVING
-            code, details = self.refusal(server, packed(DescribeRequest(WIRE_VERSION)), "Describe")
-            assert code is grpc.StatusCode.FAILED_PRECONDITION
-            assert "none yet" in details
-
-
-def test_errors_of_a_schema_come_back_as_such(runner: GrpcRunner, server: RankServerThread) -> None:
-    """Where client and server disagree about what fits."""
-    runner.config = msgspec.structs.replace(runner.config, n_dense=runner.config.n_dense + 1)
-    with pytest.raises(SchemaError, match=r"candidates.*not of shape"):
-        runner.predict(some_viewers(runner.config, 1), some_candidates(runner.config, 1))

@@ -37,7 +37,6 @@ class TestTorchRunnerInBf16(RankRunnerContract):
 
     tolerance = 0.02
     encoding_tolerance = 0.1
-    own_tolerance = 0.01
     padding_tolerance = 0.01
 
     @pytest.fixture

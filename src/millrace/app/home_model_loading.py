@@ -35,8 +35,12 @@ SERVED_KINDS: Final[tuple[Kind, ...]] = ("ranker", "retrieval", "pre_ranker")
 
 _N_WARM: Final = 32
 
-_RANK_SERVERS_S: Final = 5.0
-"""How long a rank server may need to hold what was promoted just now: it follows the registry as this process does."""
+_RANK_SERVERS_S: Final = 0.5
+"""How long to ask for a rank server that holds what was promoted just now: it follows the registry as we do.
+
+No longer, for everything that was promoted with the ranker waits as long: towers and pre-ranker are to serve within 1.2
+seconds of a promotion, whatever became of the servers. Who is not there yet is found by the pages' own calls.
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +122,7 @@ class HomeModelLoader:
         try:
             runner.describe(wait_s=_RANK_SERVERS_S)
         except MillraceError:
-            # They may come later: until then counters predict, and each page says so.
+            # They may come later: until then counters predict, and each page says so (`inference.rank_servers`).
             logger.warning("no rank server holds %s yet", folder)
         return RankerModel.open(folder, self.schema, runner=runner)
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from millrace.app import wiring
+from millrace.app.human_time import clock_time
 from millrace.app.settings import Settings
 from millrace.app.training_status import TrainingStatus, training_status
 from millrace.base.errors import MillraceError
 from millrace.registry.pointer import DEFAULT_LANE
+from millrace.registry.registry import Registry
 
 _SERVED: Final = ("ranker", "pre_ranker", "retrieval")
+_N_KEPT: Final = 8
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +42,10 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def model_status(settings: Settings) -> ModelStatus:
-    """Return what serves and what is being trained; reads a few small files."""
+    """Return what serves and what is being trained; reads a few small files.
+
+    The registry's history, which only grows, is read once for each change of what serves.
+    """
     training = training_status(settings)
     since_ms: int | None = None
     if folders := wiring.model_folders(settings):
@@ -51,8 +59,6 @@ def model_status(settings: Settings) -> ModelStatus:
 
 def status_words(serving: dict[str, str], since_ms: int | None, training: TrainingStatus | None) -> str:
     """Return a status as a line: ``"models: ranker 00000003 serves since Mon 5 Jan, 09:05 UTC"``."""
-    from millrace.app.commands.printing import clock_time
-
     named = ", ".join(f"{kind.replace('_', '-')} {serving[kind]}" for kind in _SERVED if kind in serving)
     parts = []
     if named:
@@ -67,12 +73,22 @@ def _of_registry(settings: Settings) -> tuple[dict[str, str], int | None]:
     """Return what everybody's lane serves, and since when it is just that."""
     registry = wiring.build_registry(settings)
     try:
-        pointer = registry.pointer()
-        changes = registry.history() if pointer is not None else []
+        data = registry.pointer_bytes()
+        serving, since_ms = ({}, None) if data is None else _told(registry.root, data)
     except MillraceError:  # doctor tells what is wrong with it
         return {}, None
-    if pointer is None:
-        return {}, None
+    return dict(serving), since_ms
+
+
+@lru_cache(maxsize=_N_KEPT)
+def _told(root: Path, data: bytes) -> tuple[dict[str, str], int | None]:
+    """Return what a registry's pointer says, which differs after every change, and its history of when.
+
+    Refusals alone are added to the history without one, and they change nothing of what serves.
+    """
+    registry = Registry(root)
+    pointer = registry.decode(data)
     serving: dict[str, str] = {kind: version for kind, version in pointer.serving().items() if kind in _SERVED}
+    changes = registry.history() if serving else []
     own = [change for change in (*changes, pointer.change) if change.lane == DEFAULT_LANE and change.what != "refused"]
     return serving, max((change.at_ms for change in own), default=None) if serving else None

@@ -78,15 +78,19 @@ def judge_precisions(
     for name in VERDICT_FILES.values():  # no verdict of before is one on what is written now
         (folder / name).unlink(missing_ok=True)
     export_bytes(model.ranker, activation_ranges(model, samples, learned, folder, bounds.n_calibration_slates), folder)
+    device = next(model.parameters()).device.type
     runners: dict[str, RankRunner] = {
         "fp32": OnnxRunner.open(folder),
         "int8": OnnxRunner.open(folder, "int8"),
-        "bf16": TorchRunner.open(folder, next(model.parameters()).device.type, torch.bfloat16),
+        "bf16": TorchRunner.open(folder, device, torch.bfloat16),
     }
     labels, predicted = _predictions(model, samples, held_out[-bounds.max_judged_slates :], runners)
+    judged_on: dict[Judged, str] = {"int8": "cpu", "bf16": device}
     verdicts = {
-        precision: judge(samples.meta.actions, labels, predicted["fp32"], predicted[precision], bounds)
-        for precision in VERDICT_FILES
+        precision: msgspec.structs.replace(
+            judge(samples.meta.actions, labels, predicted["fp32"], predicted[precision], bounds), device=on
+        )
+        for precision, on in judged_on.items()
     }
     if not verdicts["int8"].is_accepted:
         (folder / BYTES_FILE).unlink()

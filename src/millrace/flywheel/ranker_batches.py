@@ -47,6 +47,8 @@ class RankerBatch(NamedTuple):
         Shape (B, social_width) and (B, C, social_width): social vectors, zeros for who has none.
     history_media, media
         Shape (B, H, n_media) and (B, C, n_media): media vectors, the last number tells whether there is one.
+    viewers, post_ids, history_ids
+        Shape (B,), (B, C) and (B, H), int64: who and what they are, which no network reads; padding is 0.
     """
 
     tokens: Tensor
@@ -72,6 +74,9 @@ class RankerBatch(NamedTuple):
     author_social: Tensor
     history_media: Tensor
     media: Tensor
+    viewers: Tensor
+    post_ids: Tensor
+    history_ids: Tensor
 
     def to(self, device: str) -> RankerBatch:
         """Return the batch on a device."""
@@ -172,6 +177,9 @@ def ranker_batch(
         candidates(vectors.social(authors, samples.now_ms[slates][slate_of_row]), np.float32),
         history(_media(vectors, samples.history_posts[taken], width_media), np.float32),
         candidates(_media(vectors, samples.post_ids[rows], width_media), np.float32),
+        samples.viewers[slates].astype(np.int64),
+        candidates(samples.post_ids[rows], np.int64),
+        history(samples.history_posts[taken], np.int64),
     )
     return RankerBatch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
 

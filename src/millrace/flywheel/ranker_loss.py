@@ -48,28 +48,48 @@ def ranker_loss(model: LearnedRanker, batch: RankerBatch, config: RankerTraining
 def _with_borrowed(
     score: Callable[..., Tensor], batch: RankerBatch, candidates: Tensor, viewers: Any, config: RankerTraining
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return logits, labels and weights of the slates' own rows and, behind them, of the rows that they borrow.
-
-    A borrowed row was another viewer's: nobody acted on it here, so that its labels are 0 and it was not dwelled on.
-    What it would have been disliked for nobody knows, nor how long it would have been looked at: those heads
-    are masked. A post counts once, however many slates borrow it.
-    """
-    n_actions = batch.labels.shape[2]
-    own_weights = batch.weights[..., None].expand(-1, -1, n_actions)
+    """Return logits, labels and weights of the slates' own rows and, behind them, of the rows that they borrow."""
+    own_weights = batch.weights[..., None].expand(-1, -1, batch.labels.shape[2])
     if config.borrowed_weight == 0.0 or len(candidates) == 1:
         return score(candidates, viewers), batch.labels, own_weights
-    both = torch.cat([candidates, candidates.roll(1, dims=0)], dim=1)
+    donors, labels, weights = borrowed(batch, config.borrowed_weight)
+    return (
+        score(torch.cat([candidates, candidates[donors]], dim=1), viewers),
+        torch.cat([batch.labels, labels], dim=1),
+        torch.cat([own_weights, weights], dim=1),
+    )
+
+
+def borrowed(batch: RankerBatch, weight: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return whose rows each slate borrows, shape (B,), and their labels and weights, both (B, C, n_actions).
+
+    Each slate borrows the whole of the nearest slate before it, around the batch, of another viewer; where all are of
+    one viewer, nothing counts. Nobody acted on a borrowed row here, so that its labels are 0 and it was not dwelled on.
+    What it would have been disliked for nobody knows, nor how long it would have been looked at: those heads weigh 0.
+    A post that the viewer's own slate or history holds is no negative of theirs, and a post counts once, however many
+    slates borrow it.
+
+    Parameters
+    ----------
+    batch
+        At least two slates.
+    weight
+        Of all borrowed rows of one post together.
+    """
+    n = len(batch.viewers)
+    places = torch.arange(n, device=batch.viewers.device)
+    before = (places[:, None] - places[None, 1:]) % n
+    is_other = batch.viewers[before] != batch.viewers[:, None]
+    donors = before[places, is_other.int().argmax(dim=1)]
+    posts = batch.post_ids[donors]
+    known = torch.cat([torch.where(batch.weights > 0, batch.post_ids, 0), batch.history_ids], dim=1)
+    is_lent = (batch.weights[donors] > 0) & is_other.any(dim=1)[:, None]
+    is_lent &= ~(posts[:, :, None] == known[:, None, :]).any(dim=2)
+    _, group, counts = torch.unique(posts[is_lent], return_inverse=True, return_counts=True)
+    weights = torch.zeros_like(batch.weights)
+    weights[is_lent] = weight / counts[group].to(weights.dtype)
+    per_head = weights[..., None].repeat(1, 1, batch.labels.shape[2])
+    per_head[..., [int(action) for action in NEGATIVE - {Action.NOT_DWELLED}] + [int(Action.DWELL_TIME)]] = 0.0
     labels = torch.zeros_like(batch.labels)
     labels[..., Action.NOT_DWELLED] = 1.0
-    lent = batch.weights.roll(1, dims=0) > 0
-    _, group, counts = torch.unique(batch.texts.roll(1, dims=0)[lent], return_inverse=True, return_counts=True)
-    weights = torch.zeros_like(batch.weights)
-    weights[lent] = config.borrowed_weight / counts[group].float()
-    per_head = weights[..., None].repeat(1, 1, n_actions)
-    masked = [int(action) for action in NEGATIVE - {Action.NOT_DWELLED}] + [int(Action.DWELL_TIME)]
-    per_head[..., masked] = 0.0
-    return (
-        score(both, viewers),
-        torch.cat([batch.labels, labels], dim=1),
-        torch.cat([own_weights, per_head], dim=1),
-    )
+    return donors, labels, per_head

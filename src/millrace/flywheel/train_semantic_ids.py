@@ -6,6 +6,7 @@ and the level is settled again, until every code has a post or there are no more
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +27,10 @@ from millrace.content.semantic_ids import (
     SemanticIdSettings,
     directions,
 )
+from millrace.flywheel.training_log import TrainingLog
 
 REPORT_NAME: Final = "semantic_ids.json"
+LEVELS_NAME: Final = "levels.npz"
 
 _REVIVALS: Final = 8
 _SETTLING: Final = 3
@@ -119,7 +122,8 @@ def train_semantic_ids(
     config
         How.
     folder
-        Where `Codebooks.load` finds them.
+        Where `Codebooks.load` finds them; an interrupted run of the same vectors goes on after its last whole level,
+        one of others is begun anew.
     on_progress
         Called after each level with how many are done and how many there are.
 
@@ -140,7 +144,9 @@ def train_semantic_ids(
             problem=f"fewer than the {config.n_codes} codes of a level",
             remedy="train when there are more posts, or with a smaller n_codes",
         )
-    centres = _residual_k_means(chosen[learned], config, on_progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    levels = _Levels(folder / LEVELS_NAME, _stamp(chosen[learned], config))
+    centres = _residual_k_means(chosen[learned], config, levels, folder, on_progress)
     settings = SemanticIdSettings(
         n_levels=config.n_levels,
         n_codes=config.n_codes,
@@ -157,6 +163,7 @@ def train_semantic_ids(
     codebooks.save(folder)
     with replacing(folder / REPORT_NAME) as file:
         file.write(msgspec.json.format(msgspec.json.encode(report)))
+    levels.remove()
     return report
 
 
@@ -195,18 +202,59 @@ def _level_quality(codebooks: Codebooks, unit: Float32Array, codes: Int16Array) 
     )
 
 
+class _Levels:
+    """Levels that are learned, in a file, so that a run that is killed goes on after them."""
+
+    def __init__(self, path: Path, stamp: str) -> None:
+        self._path, self._stamp = path, stamp
+
+    def read(self) -> list[Float32Array]:
+        """Return the levels of a run of the same stamp; none where there was no such run."""
+        try:
+            with np.load(self._path) as saved:
+                return list(saved["levels"]) if str(saved["stamp"]) == self._stamp else []
+        except FileNotFoundError:
+            return []
+
+    def keep(self, levels: list[Float32Array]) -> None:
+        """Write the levels that are there."""
+        with replacing(self._path) as file:
+            np.savez(file, levels=np.stack(levels), stamp=np.array(self._stamp))
+
+    def remove(self) -> None:
+        """Remove the file: the run is over, the next one begins anew."""
+        self._path.unlink(missing_ok=True)
+
+
+def _stamp(vectors: Float32Array, config: SemanticIdConfig) -> str:
+    """Return a name of everything that the levels depend on."""
+    return hashlib.blake2b(vectors.tobytes() + msgspec.json.encode((vectors.shape, config)), digest_size=16).hexdigest()
+
+
 def _residual_k_means(
-    vectors: Float32Array, config: SemanticIdConfig, on_progress: Callable[[int, int], None]
+    vectors: Float32Array,
+    config: SemanticIdConfig,
+    levels: _Levels,
+    folder: Path,
+    on_progress: Callable[[int, int], None],
 ) -> Float32Array:
-    """Return the vectors of all codes, shape (n_levels, n_codes, d), float32."""
-    rest = vectors.copy()
-    centres = np.empty((config.n_levels, config.n_codes, vectors.shape[1]), dtype=np.float32)
-    with _one_thread():
-        for level in range(config.n_levels):
-            centres[level] = _revived(rest, _k_means(rest, config, level))
-            rest -= centres[level][_nearest(rest, centres[level])[0]]
+    """Return the vectors of all codes, shape (n_levels, n_codes, d), float32; log what each level leaves over."""
+    rest, whole = vectors.copy(), float(np.square(vectors, dtype=np.float64).sum())
+    learned = levels.read()
+    with TrainingLog(folder, len(learned)) as log, _one_thread():
+        for centres in learned:
+            rest -= centres[_nearest(rest, centres)[0]]
+        for level in range(len(learned), config.n_levels):
+            centres = _revived(rest, _k_means(rest, config, level))
+            learned.append(centres)
+            nearest = _nearest(rest, centres)[0]
+            rest -= centres[nearest]
+            levels.keep(learned)
+            left = float(np.square(rest, dtype=np.float64).sum())
+            n_dead = int((np.bincount(nearest, minlength=config.n_codes) == 0).sum())
+            log.write(level + 1, {"relative_mse": left / max(whole, 1e-12), "n_dead_codes": n_dead})
             on_progress(level + 1, config.n_levels)
-    return centres
+    return np.stack(learned)
 
 
 def _k_means(points: Float32Array, config: SemanticIdConfig, level: int) -> Float32Array:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -50,6 +50,7 @@ class SocialTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     n_random: Annotated[int, Meta(ge=0, description="random candidates of a step, beside the followed ones")] = 512
     learning_rate: Annotated[float, Meta(gt=0)] = 3e-3
     n_warm_up: Annotated[int, Meta(ge=0, description="steps until the learning rate is reached")] = 50
+    schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: Annotated[float, Meta(ge=0)] = 1e-3
     max_norm: Annotated[float, Meta(gt=0, description="gradients are clipped to it")] = 1.0
     report_every: Annotated[int, Meta(ge=1, description="steps between validations, which are checkpoints too")] = 100
@@ -134,7 +135,7 @@ def train_social(
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(encoder.parameters(), config.max_norm)
             for group in optimiser.param_groups:
-                group["lr"] = config.learning_rate * pace(step, config.n_steps, config.n_warm_up)
+                group["lr"] = config.learning_rate * pace(step, config.n_steps, config.n_warm_up, config.schedule)
             optimiser.step()
             losses.append(float(loss.detach()))
             done = step + 1

@@ -60,7 +60,8 @@ def _lines(path: Path) -> list[bytes]:
 
 
 def _board(folder: Path, first_step: int) -> Any:
-    if importlib.util.find_spec("tensorboard") is None:
+    # Semantic ids are learned without torch.
+    if any(importlib.util.find_spec(needed) is None for needed in ("tensorboard", "torch")):
         return None
     from torch.utils.tensorboard import SummaryWriter
 

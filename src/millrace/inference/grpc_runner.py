@@ -153,7 +153,7 @@ class GrpcRunner:
         """How this client stands with each server."""
         return self._servers.standings()
 
-    def describe(self, wait_s: float = 0.0) -> Description:
+    def describe(self, wait_s: float = 0.0, pause: Callable[[float], None] = time.sleep) -> Description:
         """Return what a server says of the model, and so find out whether one holds it.
 
         It asks whoever is left alone too, and a server that does not answer here is not left alone for that.
@@ -163,6 +163,8 @@ class GrpcRunner:
         wait_s
             How long to ask again while none can be reached, or none holds it yet: a server follows a promotion within
             a second, and may be a moment later than its client.
+        pause
+            Waits for so many seconds, between two questions.
 
         Raises
         ------
@@ -179,9 +181,10 @@ class GrpcRunner:
             try:
                 return unpacked(self._ask("Describe", request, b"", is_probe=True), Description)
             except (NotReadyError, RankServerError, DeadlineExceeded):
-                if self._clock.monotonic_s() >= until_s:
+                left_s = until_s - self._clock.monotonic_s()
+                if left_s <= 0:
                     raise
-            time.sleep(_LOOK_AGAIN_S)
+            pause(min(_LOOK_AGAIN_S, left_s))
 
     def encode(self, viewers: Viewers) -> EncodedViewers:
         """Encode viewers; see `RankRunner`. Keys and values travel: `predict` leaves them on the server."""

@@ -63,6 +63,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
         The most that a probability of any head changed.
     heads
         By name.
+    device
+        Kind of the device that it was judged on, such as ``"cpu"``; empty: not told (an older verdict).
     """
 
     is_accepted: bool
@@ -70,6 +72,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     n_rows: int
     largest_change: float
     heads: dict[str, HeadLosses]
+    device: str = ""
 
 
 def read_verdict(folder: Path, precision: Judged) -> Verdict | None:
@@ -94,16 +97,37 @@ def read_verdict(folder: Path, precision: Judged) -> Verdict | None:
         ) from error
 
 
-def served_precision(folder: Path, wanted: Precision) -> Precision:
-    """Return the precision to serve a ranker in: float32 where another is wanted and was not let through."""
+def served_precision(folder: Path, wanted: Precision, device: str = "cpu") -> Precision:
+    """Return the precision to serve a ranker in: float32 where another is wanted and was not let through.
+
+    Parameters
+    ----------
+    folder
+        Of the export.
+    wanted
+        By the config.
+    device
+        Kind of the device that serves. What was judged in bf16 on another kind was not judged on this one: kernels
+        differ in what they round, and where.
+    """
     if wanted == "fp32":
         return "fp32"
-    verdict = read_verdict(folder, wanted)
-    is_there = wanted != "int8" or (folder / BYTES_FILE).is_file()
-    if verdict is not None and verdict.is_accepted and is_there:
+    reason = _reason_against(folder, wanted, device)
+    if reason is None:
         return wanted
-    reason = (
-        f"it was never judged in {wanted}" if verdict is None else "; ".join(verdict.reasons) or "its graph is gone"
-    )
     logger.warning("the ranker in %s is served in fp32 instead of %s: %s", folder, wanted, reason)
     return "fp32"
+
+
+def _reason_against(folder: Path, wanted: Judged, device: str) -> str | None:
+    verdict = read_verdict(folder, wanted)
+    if verdict is None:
+        return f"it was never judged in {wanted}"
+    if not verdict.is_accepted:
+        return "; ".join(verdict.reasons)
+    if wanted == "bf16" and verdict.device != device:
+        on = f"on {verdict.device}" if verdict.device else "on a device that was not written down"
+        return f"it was judged in bf16 {on}, and serves on {device}; train it where it serves"
+    if wanted == "int8" and not (folder / BYTES_FILE).is_file():
+        return "its graph is gone"
+    return None

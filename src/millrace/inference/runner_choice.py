@@ -75,17 +75,17 @@ def open_runner(folder: Path, runner: RunnerName = "onnx", precision: Precision 
     from millrace.inference.precision import served_precision
 
     check_runner(runner, precision)
-    served = served_precision(folder, precision)
+    if runner == "torch":
+        from millrace.inference.torch_runner import TorchRunner, serving_device
+
+        served = served_precision(folder, precision, serving_device())
+        opened = TorchRunner.serving(folder, "bf16" if served == "bf16" else "fp32")
+        logger.info("the ranker in %s runs in torch, in %s on %s", folder, served, opened.device)
+        return opened
     if runner == "numpy":
         from millrace.inference.numpy_runner import NumpyRunner
 
         return NumpyRunner.open(folder)
-    if runner == "torch":
-        from millrace.inference.torch_runner import TorchRunner
-
-        opened = TorchRunner.serving(folder, "bf16" if served == "bf16" else "fp32")
-        logger.info("the ranker in %s runs in torch, in %s on %s", folder, served, opened.device)
-        return opened
     from millrace.inference.onnx_runner import OnnxRunner
 
-    return OnnxRunner.open(folder, "int8" if served == "int8" else "fp32")
+    return OnnxRunner.open(folder, "int8" if served_precision(folder, precision) == "int8" else "fp32")

@@ -100,6 +100,19 @@ class RankRunnerContract:
         crowd = np.concatenate([100.0 * some_candidates(runner.config, 1, 60, seed=5), candidates], axis=1)
         np.testing.assert_allclose(runner.score(crowd, encoded)[:, 60:], scores, rtol=0, atol=self.own_tolerance)
 
+    def test_hundreds_of_candidates_do_not_change_one(self, runner: RankRunner) -> None:
+        """As many as a page ranks, in another order, and the same viewer beside others."""
+        one = some_viewers(runner.config, 1)
+        three = Viewers(*(np.concatenate([part, part, part]) for part in one))
+        candidates = some_candidates(runner.config, 1, 300)
+        encoded = runner.encode(one)
+        scores = runner.score(candidates, encoded)
+        order = np.random.default_rng(3).permutation(300)[:201]
+        some = runner.score(candidates[:, order], encoded)
+        np.testing.assert_allclose(some, scores[:, order], rtol=0, atol=self.own_tolerance)
+        crowd = runner.score(np.concatenate([-candidates, candidates, 9.0 * candidates]), runner.encode(three))
+        np.testing.assert_allclose(crowd[1:2], scores, rtol=0, atol=self.own_tolerance)
+
     def test_padding_in_front_changes_nothing(self, runner: RankRunner) -> None:
         """Places are anchored at the newest event."""
         viewers, candidates = some_viewers(runner.config, 2), some_candidates(runner.config, 2)

@@ -104,7 +104,7 @@ def demo(
 
 
 def _life_words(settings: Settings, speed: float) -> str:
-    from millrace.app.commands.printing import clock_time
+    from millrace.app.human_time import clock_time
     from millrace.app.wiring import build_event_clock
 
     now = clock_time(build_event_clock(settings).now_ms())
@@ -129,8 +129,9 @@ def _check_mode(settings: Settings) -> None:
 def _ensure_world(settings: Settings, console: Console, *, fresh: bool) -> None:
     from rich.markup import escape
 
-    from millrace.app.commands.printing import ago, clock_time, count, progress
+    from millrace.app.commands.printing import ago, count, progress
     from millrace.app.demo_world import can_go_on, clear_world, demo_config, differences, make_world, read_note
+    from millrace.app.human_time import clock_time
     from millrace.app.wiring import build_clock, build_event_clock
 
     clock = build_clock()

@@ -17,8 +17,8 @@ _MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "problem": "[red]✗
 def doctor(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Look at everything that can go wrong here, and say what to do about it.
 
-    Checks packages, disk, config, log, dead letters, every checkpoint's sums, content, claims, traces and the port.
-    Ends with code 1 if there is a problem.
+    Checks packages, disk, config, params, log, dead letters, every checkpoint's sums, content, warehouse, claims,
+    traces, models, rank servers, access, time, the server and its port. Ends with code 1 if there is a problem.
 
     Example: millrace doctor
     """

@@ -95,7 +95,8 @@ def show(
 
     Example: millrace models show ranker
     """
-    from millrace.app.commands.printing import clock_time, print_json, print_table, size
+    from millrace.app.commands.printing import print_json, print_table, size
+    from millrace.app.human_time import clock_time
 
     registry = _registry(home)
     name = _kind(kind)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -149,12 +148,6 @@ def ago(delta_ms: int) -> str:
     """Return how long ago something was: ``"just now"``, ``"5 min ago"``."""
     text = age(delta_ms)
     return "just now" if text == "now" else f"{text} ago"
-
-
-def clock_time(time_ms: int) -> str:
-    """Return a moment as a person says it: ``"Mon 5 Jan, 09:05 UTC"``."""
-    moment = datetime.fromtimestamp(time_ms / 1_000, UTC)
-    return f"{moment:%a} {moment.day} {moment:%b, %H:%M} UTC"
 
 
 def count(n: int, noun: str) -> str:
