@@ -35,7 +35,7 @@ SERVED_KINDS: Final[tuple[Kind, ...]] = ("ranker", "retrieval", "pre_ranker")
 
 _N_WARM: Final = 32
 
-_RANK_SERVERS_S: Final = 0.8
+_RANK_SERVERS_S: Final = 0.7
 """How long to ask for a rank server that holds what was promoted just now: it follows the registry as we do.
 
 No longer, for everything that was promoted with the ranker waits as long: towers and pre-ranker are to serve within 1.2
