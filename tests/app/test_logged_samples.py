@@ -341,6 +341,7 @@ def requests_of(samples: SampleSet) -> list[str]:
 def test_candidates_are_as_old_as_pages_must_be(make: Callable[..., LiveHome]) -> None:
     home = make(("params.candidates_log.share", "1.0"))
     posts = home.page(20, "r1")
+    home.clock.set_ms(NOW_MS + MINUTE_MS // 2)  # made before the first page was looked at, and looked at after it
     home.page(21, "r2")
     home.page(20, "r3")
     late_ms = NOW_MS + MINUTE_MS + 3 + HOUR_MS  # an hour after the last look of the first page
@@ -348,7 +349,6 @@ def test_candidates_are_as_old_as_pages_must_be(make: Callable[..., LiveHome]) -
     home.take([an_engagement(20, posts[3], "reply", request_id="r1", at_ms=late_ms, event_id="late")])
     found = home_candidates(home.settings, in_silence, hours=1.5)
     assert found is not None
-    # The second page was made before the first one's looks ended, and was looked at later.
     assert requests_of(found.samples) == requests_of(home.samples(1.5)) == ["r1"]
 
 
