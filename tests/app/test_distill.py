@@ -66,6 +66,14 @@ def test_the_viewer_of_a_slate_is_as_it_was_encoded() -> None:
     assert viewer.history.post_ids.tolist() == samples.history_posts[8:16].tolist()
 
 
+def test_a_single_task_twin_is_no_teacher(tmp_path: Path) -> None:
+    samples = planted_samples(60)
+    twin = RankerTraining(trunk=TRUNK, n_epochs=1, n_slates=20, heads=("like",))
+    train_ranker(samples, twin, folder=tmp_path / "twin")
+    with pytest.raises(ConfigError, match="knows of like alone"):
+        distil(samples, tmp_path / "twin", PreRankerTraining(n_epochs=1), tmp_path / "out", in_silence)
+
+
 def test_a_folder_without_a_ranker_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no trained ranker"):
         distil(planted_samples(4), tmp_path, PreRankerTraining(), tmp_path / "out", in_silence)

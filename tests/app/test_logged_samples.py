@@ -15,6 +15,7 @@ import pytest
 from millrace.app import wiring
 from millrace.app.commands.init import make_home
 from millrace.app.evaluation import hear_log
+from millrace.app.lessons import home_candidates
 from millrace.app.sampling import samples_as_of
 from millrace.app.settings import Settings, load_settings
 from millrace.app.training import home_samples
@@ -332,6 +333,46 @@ def test_candidates_of_sampled_requests_come_with_the_teachers_scores(make: Call
     assert np.array_equal(samples.dense[rows], logged.dense)
 
 
+def requests_of(samples: SampleSet) -> list[str]:
+    names = {IdHasher().one(IdKind.REQUEST, name): name for name in ("r1", "r2", "r3")}
+    return [names[request] for request in samples.requests.tolist()]
+
+
+def test_candidates_are_as_old_as_pages_must_be(make: Callable[..., LiveHome]) -> None:
+    home = make(("params.candidates_log.share", "1.0"))
+    posts = home.page(20, "r1")
+    home.clock.set_ms(NOW_MS + MINUTE_MS // 2)  # made before the first page was looked at, and looked at after it
+    home.page(21, "r2")
+    home.page(20, "r3")
+    late_ms = NOW_MS + MINUTE_MS + 3 + HOUR_MS  # an hour after the last look of the first page
+    home.clock.set_ms(late_ms)
+    home.take([an_engagement(20, posts[3], "reply", request_id="r1", at_ms=late_ms, event_id="late")])
+    found = home_candidates(home.settings, in_silence, hours=1.5)
+    assert found is not None
+    assert requests_of(found.samples) == requests_of(home.samples(1.5)) == ["r1"]
+
+
+def test_what_is_read_up_to_a_position_does_not_know_what_was_logged_since(make: Callable[..., LiveHome]) -> None:
+    home = make(("params.candidates_log.share", "1.0"))
+    home.page(20, "r1")
+    home.page(21, "r2")
+    home.rest()
+    end = sum(home.log.end())
+
+    def read(until: int | None = None) -> tuple[SampleSet, SampleSet]:
+        candidates = home_candidates(home.settings, in_silence, until=until)
+        assert candidates is not None
+        return home_samples(home.settings, in_silence, until=until), candidates.samples
+
+    before = read()
+    home.page(20, "r3", lambda: later(home))
+    home.clock.set_ms(home.clock.now_ms() + HOUR_MS)
+    home.take([a_post_created("news", 14, at_ms=home.clock.now_ms(), event_id="news")])
+    for then, again, now in zip(before, read(end), read(), strict=True):
+        assert differences(again, then) == []
+        assert len(now) == len(then) + 1
+
+
 def test_what_others_say_of_a_request_is_not_its_viewers(make: Callable[..., LiveHome]) -> None:
     home = make()
     posts = home.page(20, "r1")
@@ -402,6 +443,18 @@ def test_pages_without_features_are_replayed_in_their_places_among_the_others(ma
     for slate, own in ((1, 0), (4, 1)):
         rows, mine = samples.rows_of(np.array([slate])), logged.rows_of(np.array([own]))
         assert np.array_equal(samples.baseline[rows], logged.baseline[mine])
+
+
+def test_where_all_is_replayed_nothing_that_was_logged_is_opened(
+    make: Callable[..., LiveHome], caplog: pytest.LogCaptureFixture
+) -> None:
+    home = make()
+    home.page(20, "r1", lambda: of_another_schema(home))
+    home.rest()
+    assert home.samples(replays=True).n_rows
+    assert "of other features" not in caplog.text
+    assert home.samples().n_rows
+    assert "1 logged requests are left out: of other features" in caplog.text
 
 
 def test_few_lost_pages_are_left_out_rather_than_the_whole_log_replayed(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -31,8 +35,24 @@ from millrace.flywheel.train_ranker import RankerTraining, load_ranker, predicte
 from millrace.models.config import TableConfig, TrunkConfig
 from millrace.simulator.config import HOUR_MS, WorldConfig
 from millrace.simulator.world import simulate_history
+from millrace.testing.builders import a_post_created, an_event
 from millrace.testing.progress import in_silence
 from millrace.testing.sample_builders import planted_samples
+
+KILLED = """
+import os, signal, sys
+from millrace.app import cli
+from millrace.app.commands import printing
+from millrace.testing.progress import in_silence
+
+def until(what):
+    if what == "training the ranker (steps)":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return in_silence(what)
+
+printing.progress = until
+cli.run(sys.argv[1:])
+"""
 
 pytestmark = [pytest.mark.timeout(300)]
 
@@ -174,13 +194,52 @@ def test_of_a_single_task_twin_its_own_head_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(["--heads", "lick"], "'lick': not an action"), (["--heads", "like", "--promote"], "leave out --promote")],
+    [
+        (["--heads", "lick"], "'lick': not an action"),
+        (["--heads", "like", "--promote"], "leave out --promote"),
+        (["--heads", "like"], "give it a folder of its own: --out twins/like"),
+    ],
 )
 def test_heads_that_cannot_be_learned_or_must_not_serve_are_refused_before_anything_is_read(
     home: Settings, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(["train", "ranker", *options, "--home", str(home.home)]) != 0
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_options_before_the_name_of_a_model_are_refused(home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    for before in (["--hours", "24"], ["--promote"], ["--home", str(home.home)]):
+        assert cli.run(["train", *before, "ranker"]) == 2
+        told = " ".join(capsys.readouterr().err.split())
+        assert f"option {before[0]}: stands before ranker" in told
+        assert f"write it behind: millrace train ranker {before[0]}" in told
+
+
+def test_a_training_by_name_that_is_killed_learns_from_what_it_had_read(
+    world: list[AnyEvent], home: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(home.home, tmp_path / "home")
+    killed = load_settings(tmp_path / "home")
+    command = ["train", "ranker", "--epochs", "0.1", "--hours", "12", "--json"]
+    run = subprocess.run([sys.executable, "-c", KILLED, *command, "--home", str(killed.home)], check=False)
+    assert run.returncode == -signal.SIGKILL
+    looks = [event for event in world if isinstance(event.payload, Impression)][-40:]
+    later_ms = NOW_MS + HOUR_MS
+    with Intake(killed, ManualClock(later_ms)) as intake:  # the log goes on
+        for n, look in enumerate(looks):
+            again = msgspec.structs.replace(look.payload, request_id=f"later{n}")
+            intake.take([an_event(again, at_ms=later_ms - HOUR_MS // 2 + n)])
+        intake.take([a_post_created("late", "late", at_ms=later_ms)])
+    assert cli.run([*command, "--home", str(home.home), "--out", str(tmp_path / "in one go")]) == 0
+    in_one_go = msgspec.json.decode(capsys.readouterr().out)
+    assert cli.run([*command, "--home", str(killed.home)]) == 0
+    in_two = msgspec.json.decode(capsys.readouterr().out)
+    one, two = (Path(told.pop("folder")) / "model.pt" for told in (in_one_go, in_two))
+    assert in_two == in_one_go
+    assert two.read_bytes() == one.read_bytes()
+    assert cli.run([*command, "--home", str(killed.home), "--fresh"]) == 0
+    assert msgspec.json.decode(capsys.readouterr().out)["n_slates"] != in_one_go["n_slates"]
+    assert not list(killed.training_dir.glob("unfinished*"))
 
 
 def test_a_model_that_is_not_there_is_named(home: Settings) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,7 +18,8 @@ from millrace.app.entropy_gain import EntropyGain
 from millrace.app.intake import Intake
 from millrace.app.kept_samples import kept_candidates, kept_samples
 from millrace.app.settings import Settings, load_settings
-from millrace.app.training_run import forget_training, training_run
+from millrace.app.training_all import let_serve
+from millrace.app.training_run import forget_training, training_lock, training_run
 from millrace.base.clock import SystemClock
 from millrace.base.errors import SourceDataError, StoreError
 from millrace.flywheel.logged_samples import LoggedCandidates
@@ -118,6 +120,22 @@ def test_what_was_too_little_to_learn_from_is_not_kept(
     assert (home.training_dir / "unfinished" / "samples").exists() == is_kept
 
 
+@pytest.mark.parametrize(("error", "is_kept"), [(SourceDataError, False), (StoreError, True)])
+def test_a_finished_model_is_kept_unless_there_was_too_little(
+    home: Settings, error: Callable[..., Exception], is_kept: bool
+) -> None:
+    stages = Stages(home)
+    with (
+        contextlib.suppress(SourceDataError, StoreError, Killed),
+        training_run(home, OPTIONS) as run,
+    ):
+        run.stage("social", int, lambda: 1)
+        run.stage("ranker", Told, stages._making("ranker", ""), home.training_dir / "ranker")
+        raise error("registry", problem="the disk is full", remedy="make room")
+    stages.go()
+    assert ("ranker" not in stages.ran) == is_kept
+
+
 def test_a_run_that_had_finished_nothing_begins_on_the_log_as_it_is_now(home: Settings) -> None:
     with pytest.raises(Killed):
         Stages(home).go(killed_in="ranker")
@@ -144,6 +162,79 @@ def test_a_home_is_trained_by_one_process_at_a_time(home: Settings) -> None:
         training_run(home, OPTIONS),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "refused"),
+    [
+        (None, "home/ranker", "another process trains this home's models"),
+        ("home/ranker", None, "another process trains this home's models"),
+        ("home/ranker", "home/social", "another process trains this home's models"),
+        ("twins/like", "twins/like", "another process trains into this folder"),
+        ("twins/like", "twins/reply", ""),
+        ("twins/like", None, ""),
+    ],
+)
+def test_two_trainings_do_not_write_one_folder(
+    home: Settings, tmp_path: Path, first: str | None, second: str | None, refused: str
+) -> None:
+    places = {"home": home.training_dir, "twins": tmp_path / "twins"}
+    one, other = (None if at is None else places[at.split("/")[0]] / at.split("/")[1] for at in (first, second))
+    with training_lock(home, one):
+        expected = pytest.raises(StoreError, match=refused) if refused else contextlib.nullcontext()
+        with expected, training_lock(home, other):
+            pass
+
+
+def test_a_training_by_name_goes_on_with_what_it_had_read_while_the_log_goes_on(home: Settings, tmp_path: Path) -> None:
+    def read(n: int, writes: Path, name: str = "ranker", epochs: float = 3.0) -> int:
+        """Return how many pages a training learns from that finds so many, and is killed then."""
+        found = []
+        options = {**OPTIONS, "epochs": epochs, "reads": ("post", "author")}  # read again, a tuple is a list
+        with contextlib.suppress(Killed), training_run(home, options, name=name, writes=writes) as run:
+            found.append((len(kept_samples(run, lambda: planted_samples(n))), run.log_end))
+            raise Killed
+        ((n_pages, ends_at),) = found
+        assert ends_at == (0 if n_pages == 5 else 1)
+        return n_pages
+
+    own, twin = home.training_dir / "ranker", tmp_path / "twin"
+    assert read(5, own) == 5
+    with Intake(home, SystemClock()) as intake:
+        intake.take([a_post_created("p", "ann")])
+    assert read(6, own) == 5
+    assert read(6, twin) == 6
+    assert read(6, own, name="retrieval") == 6
+    assert read(7, own) == 5
+    assert read(7, own, epochs=2.0) == 7
+    assert len(list(home.training_dir.glob("unfinished-*/run.json"))) == 3
+    forget_training(home)
+    assert list(home.training_dir.glob("unfinished*")) == []
+
+
+@pytest.mark.parametrize("name", ["", "ranker"])
+def test_what_was_forgotten_meanwhile_is_not_published(home: Settings, name: str) -> None:
+    def train() -> None:
+        with training_run(home, OPTIONS, name=name) as run:
+            samples = kept_samples(run, lambda: planted_samples(5))
+            run.stage("ranker", int, lambda: 1)
+            forget_training(home)
+            let_serve(home, run, "ranker", home.training_dir / "ranker", samples, {}, EntropyGain(0.5, 0.1))
+
+    with pytest.raises(StoreError, match="was forgotten meanwhile"):
+        train()
+    assert not any(path.is_file() for path in home.models_dir.rglob("*"))
+    assert list(home.training_dir.glob("unfinished*")) == []
+
+
+def test_a_stage_that_was_at_work_when_somebody_was_erased_leaves_nothing(home: Settings) -> None:
+    def read() -> Any:
+        forget_training(home)
+        return planted_samples(5)
+
+    with pytest.raises(StoreError, match="train again"), training_run(home, OPTIONS) as run:
+        kept_samples(run, read)
+    assert list(home.training_dir.glob("unfinished*")) == []
 
 
 def test_a_run_is_bound_to_the_log_as_it_was_when_it_began(home: Settings) -> None:

@@ -16,7 +16,9 @@ from millrace.app.commands.init import make_home
 from millrace.app.learner import TrainingNews
 from millrace.app.model_status import model_status, status_words
 from millrace.app.settings import Settings, load_settings
-from millrace.app.training_status import TrainingStatus, status_path, telling, training_status
+from millrace.app.training_run import training_run
+from millrace.app.training_status import TrainingStatus, process_begin, status_path, telling, training_status
+from millrace.base.errors import StoreError
 from millrace.testing.progress import in_silence
 
 
@@ -36,7 +38,8 @@ def test_a_training_is_told_of_while_it_lasts(settings: Settings) -> None:
             step.advance(100)
             step.advance(29)
             training = training_status(settings)
-    assert reading == TrainingStatus(pid=os.getpid(), stage="reading the log", unit="records", n_done=1_200)
+    me, began = os.getpid(), process_begin(os.getpid())
+    assert reading == TrainingStatus(pid=me, began=began, stage="reading the log", unit="records", n_done=1_200)
     assert reading.words() == "training, reading the log, 1,200 records"
     assert training is not None
     assert training.words() == "training, ranker 43 %"
@@ -60,6 +63,32 @@ def test_what_a_killed_trainer_left_is_nothing(settings: Settings) -> None:
     assert training_status(settings) is None
     status_path(settings).write_bytes(b"{")
     assert training_status(settings) is None
+
+
+@pytest.mark.skipif(not process_begin(os.getpid()), reason="the system has no /proc")
+def test_a_process_that_has_the_number_of_a_trainer_of_before_is_none(settings: Settings) -> None:
+    status = TrainingStatus(pid=os.getpid(), began=process_begin(os.getpid()), stage="distilling")
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    status_path(settings).write_bytes(msgspec.json.encode(status))
+    assert training_status(settings) == status
+    boot, _, tick = status.began.partition(":")
+    for began in (f"{boot}:{int(tick) + 1}", f"another boot:{tick}"):
+        status_path(settings).write_bytes(msgspec.json.encode(msgspec.structs.replace(status, began=began)))
+        assert training_status(settings) is None
+
+
+def test_one_that_is_refused_leaves_what_the_other_tells(settings: Settings) -> None:
+    other = TrainingStatus(pid=1, stage="distilling")
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    status_path(settings).write_bytes(msgspec.json.encode(other))
+    with (
+        training_run(settings, {}),
+        pytest.raises(StoreError, match="another process trains"),
+        telling(settings, in_silence),
+        training_run(settings, {}),
+    ):
+        pass
+    assert training_status(settings) == other
 
 
 @pytest.mark.parametrize(

@@ -144,15 +144,21 @@ def visit_as_of(
 
 
 def begin_before(replica: Replica[FeedState], first_cut: int) -> None:
-    """Begin from the newest checkpoint that knows nothing of the first slate, or from the log's beginning."""
+    """Begin from the newest checkpoint that knows nothing of the first slate, or from the log's beginning.
+
+    Raises
+    ------
+    StoreError
+        If the log was trimmed, and no checkpoint is so old.
+    """
     try:
         replica.restore(not_beyond=(first_cut,))
     except CheckpointError as error:
         raise StoreError(
             "log",
             value=tuple(replica.log.begin()),
-            problem="was trimmed, and no checkpoint stands before the first page that is to be evaluated",
-            remedy="evaluate fewer of the last hours: --hours 1",
+            problem="was trimmed, and no checkpoint stands before the first page that is looked back at",
+            remedy="look back at fewer of the last hours: --hours 1",
         ) from error
 
 

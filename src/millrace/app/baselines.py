@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from millrace.app.training import HeadFigures, ShowProgress, head_figures
+from millrace.app.evaluation import ShowProgress
+from millrace.app.training import HeadFigures, head_figures
 from millrace.base.errors import SourceDataError
 from millrace.flywheel.baselines.fits import FITS, SCORERS, fit_baselines
 from millrace.flywheel.baselines.interactions import Interactions

@@ -28,7 +28,7 @@ from millrace.flywheel.kept_share import KeptShare
 from millrace.flywheel.sample_set import Float32Array, SampleSet
 
 if TYPE_CHECKING:
-    from millrace.app.training import ShowProgress
+    from millrace.app.evaluation import ShowProgress
     from millrace.flywheel.logged_samples import LoggedCandidates
     from millrace.flywheel.train_pre_ranker import PreRankerTraining
     from millrace.inference.tables import EmbeddingTables
@@ -116,7 +116,7 @@ def distil(
     Raises
     ------
     ConfigError
-        If there is no ranker in the folder.
+        If there is no ranker in the folder, or one that has learned some actions only.
     SchemaError
         If the ranker reads other features than the samples hold.
     """
@@ -137,6 +137,13 @@ def distil(
             value=told.ranker.schema,
             problem=f"reads other features than the samples' {samples.meta.schema}",
             remedy="train it anew: `millrace train ranker`",
+        )
+    if told.config.heads:
+        raise ConfigError(
+            "ranker",
+            value=str(ranker),
+            problem=f"knows of {', '.join(told.config.heads)} alone: a single-task twin teaches nothing of the others",
+            remedy="train one of all actions: `millrace train ranker`, without --heads",
         )
     parts = held_out(samples, training.validation_frac)
     newest, training = parts.newest, msgspec.structs.replace(training, validation_frac=parts.frac)

@@ -22,8 +22,8 @@ from millrace.flywheel.train_semantic_ids import SemanticIdConfig
 from millrace.registry.manifest import Kind
 
 if TYPE_CHECKING:
+    from millrace.app.evaluation import ShowProgress
     from millrace.app.settings import Settings
-    from millrace.app.training import ShowProgress
     from millrace.app.training_run import TrainingRun
 
 VectorName = Literal["semantic-ids", "social"]
@@ -68,38 +68,27 @@ def make_vectors(
 ) -> dict[VectorName, Path]:
     """Make vectors of a home as its log is where the run began; return the folders of those that could be made.
 
-    A home may be too small for them: too few posts, or nobody who follows anybody. A line says so.
+    A home may be too small for them: too few posts, or nobody who follows anybody. A line says so, and that is known
+    to whoever goes on with the run. Where a store fails, a line says that; whoever goes on tries again, unless a ranker
+    has been trained without meanwhile.
     """
     found: dict[VectorName, Path] = {}
-    if "semantic-ids" in wanted:
-        folder = settings.training_dir / "semantic-ids"
 
-        def semantic_ids() -> TrainedSemanticIds | None:
-            config = SemanticIdConfig(seed=seed)
-            return _or_none(
-                "semantic ids",
-                lambda: train_home_semantic_ids(settings, config, folder, show_progress, until=run.log_end),
-            )
+    def semantic_ids(folder: Path) -> TrainedSemanticIds:
+        config = SemanticIdConfig(seed=seed)
+        return train_home_semantic_ids(settings, config, folder, show_progress, until=run.log_end)
 
-        if run.stage("semantic-ids", TrainedSemanticIds | None, semantic_ids, folder) is not None:
-            found["semantic-ids"] = folder
-    if "social" in wanted:
-        folder_of_users = settings.training_dir / "social"
+    def social(folder: Path) -> TrainedSocial:
+        from millrace.flywheel.train_social import SocialTraining
+        from millrace.models.social import SocialConfig
 
-        def social() -> TrainedSocial | None:
-            from millrace.flywheel.train_social import SocialTraining
-            from millrace.models.social import SocialConfig
+        training = SocialTraining(encoder=SocialConfig(seed=seed))
+        return train_home_social(settings, training, folder, show_progress, hours=hours, until=run.log_end)
 
-            training = SocialTraining(encoder=SocialConfig(seed=seed))
-            return _or_none(
-                "social vectors",
-                lambda: train_home_social(
-                    settings, training, folder_of_users, show_progress, hours=hours, until=run.log_end
-                ),
-            )
-
-        if run.stage("social", TrainedSocial | None, social, folder_of_users) is not None:
-            found["social"] = folder_of_users
+    if "semantic-ids" in wanted and _is_made(run, settings, "semantic-ids", TrainedSemanticIds, semantic_ids):
+        found["semantic-ids"] = settings.training_dir / "semantic-ids"
+    if "social" in wanted and _is_made(run, settings, "social", TrainedSocial, social):
+        found["social"] = settings.training_dir / "social"
     return found
 
 
@@ -130,9 +119,22 @@ def sources_for(kind: Kind, folders: Mapping[VectorName, Path]) -> VectorSources
     return VectorSources.open(semantic_ids, social)
 
 
-def _or_none(what: str, train: Callable[[], T]) -> T | None:
+def _is_made(run: TrainingRun, settings: Settings, name: VectorName, kind: type[T], train: Callable[[Path], T]) -> bool:
+    """Make vectors into the home's folder of that name; return whether they are there."""
+    if run.has_finished("ranker") and not run.has_finished(name):
+        return False  # it was trained without: towers and pre-ranker go with it
+    folder = settings.training_dir / name
+
+    def or_none() -> T | None:
+        try:
+            return train(folder)
+        except SourceDataError as error:
+            logger.warning("no %s: too little to learn from: %s", name, error)
+            return None
+
     try:
-        return train()
-    except (SourceDataError, StoreError) as error:
-        logger.warning("no %s: %s", what, error)
-        return None
+        return run.stage(name, kind | None, or_none, folder) is not None
+    except StoreError as error:
+        run.refuse_forgotten()
+        logger.warning("%s cannot be made now, models go without: %s", name, error)
+        return False

@@ -20,7 +20,7 @@ from millrace.flywheel.sample_set import Float32Array, SampleSet
 from millrace.flywheel.slate_join import HOUR_MS
 
 if TYPE_CHECKING:
-    from millrace.app.training import ShowProgress
+    from millrace.app.evaluation import ShowProgress
     from millrace.flywheel.logged_samples import LoggedCandidates
     from millrace.flywheel.train_pre_ranker import Lesson
     from millrace.models.learned_ranker import LearnedRanker
@@ -29,16 +29,40 @@ _N_ASKED: Final = 512
 
 
 def home_candidates(
-    settings: Settings, show_progress: ShowProgress, *, from_ms: int = 0, window_h: float = 24.0
+    settings: Settings,
+    show_progress: ShowProgress,
+    *,
+    hours: float | None = None,
+    from_ms: int = 0,
+    until: int | None = None,
+    window_h: float = 24.0,
 ) -> LoggedCandidates | None:
     """Return the candidates that a home's log holds of requests since a time, or None if there are none.
 
-    Brings the warehouse up to the log first; works beside a server.
+    Brings the warehouse up to the log first; works beside a server. Left out are requests that are too young for their
+    labels to be known, as `millrace.app.training.home_samples` leaves out their pages; give it the same.
+
+    Parameters
+    ----------
+    settings
+        The home.
+    show_progress
+        Tells the person waiting.
+    hours
+        Newest hours; None: all.
+    from_ms
+        When the oldest of the requests was made.
+    until
+        Position of the log that is taken for its end; None: where it ends now.
+    window_h
+        How long after a look an action still belongs to it.
     """
     export_log(settings, show_progress)
-    reader = wiring.build_logged_samples(settings, IdHasher(), window_ms=int(window_h * HOUR_MS))
+    reader = wiring.build_logged_samples(
+        settings, IdHasher(), window_ms=int(window_h * HOUR_MS), hours=hours, until=until
+    )
     try:
-        return reader.candidates(from_ms, reader.mature_until_ms)
+        return reader.candidates(from_ms, reader.mature_until_ms, ended_before_ms=reader.mature_until_ms)
     except StoreError:  # none were logged: by config, by chance, or of other features
         return None
     finally:

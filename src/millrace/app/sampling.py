@@ -137,7 +137,8 @@ class _Sampler:
         self._state = state
         self._slates = slates
         self._pipeline = wiring.build_home_pipeline(settings, state, revise=_to_sample)
-        self._params = wiring.config_params(settings, self._pipeline.params)
+        # Of all stages: the config may set params of some that take no part here.
+        self._params = wiring.config_params(settings, wiring.declared_params(settings))
         self._encoders = Encoders.of(state, state.texts, state.profile_texts)
         self.builder = SampleBuilder(wiring.build_actions(settings), source)
         self.taken: list[int] = []

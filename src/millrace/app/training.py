@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from millrace.app import wiring
 from millrace.app.entropy_gain import EntropyGain, entropy_gain
-from millrace.app.evaluation import moving
+from millrace.app.evaluation import ShowProgress, moving
 from millrace.app.held_out import held_out
 from millrace.app.sampling import export_log, nothing_seen, replay_home
 from millrace.app.settings import Settings
@@ -28,10 +27,7 @@ from millrace.flywheel.slate_join import HOUR_MS
 from millrace.models.blending import log_odds
 
 if TYPE_CHECKING:
-    from millrace.app.commands.printing import Step
     from millrace.flywheel.train_ranker import RankerTraining
-
-ShowProgress = Callable[[str], AbstractContextManager["Step"]]
 
 MAX_LEFT_OUT: Final = 0.01
 """So few of the pages are left out rather than have the whole log replayed for them: a worker that was killed has not
@@ -94,6 +90,7 @@ def home_samples(
     hours: float | None = None,
     window_h: float = 24.0,
     replays: bool = False,
+    until: int | None = None,
 ) -> SampleSet:
     """Return the samples of a home's log, as of each slate's moment; works beside a server.
 
@@ -114,6 +111,8 @@ def home_samples(
         How long after a look an action still belongs to it.
     replays
         Replay all slates, logged or not: for whoever changes features.
+    until
+        Position of the log that is taken for its end; None: where it ends now.
 
     Raises
     ------
@@ -123,7 +122,8 @@ def home_samples(
     hasher = IdHasher()
     export_log(settings, show_progress)
     with show_progress("reading what was logged (slates)") as step:
-        reader = wiring.build_logged_samples(settings, hasher, window_ms=int(window_h * HOUR_MS), hours=hours)
+        window_ms = int(window_h * HOUR_MS)
+        reader = wiring.build_logged_samples(settings, hasher, window_ms=window_ms, hours=hours, until=until)
         with closing(reader):
             slates, from_ms = reader.slates, reader.from_ms
             wanted = np.flatnonzero((slates.began_ms >= from_ms) & (slates.ended_ms < reader.mature_until_ms))

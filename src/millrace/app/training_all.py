@@ -11,6 +11,7 @@ import msgspec
 
 from millrace.app.distilling import Distilled, distil
 from millrace.app.entropy_gain import EntropyGain
+from millrace.app.evaluation import ShowProgress
 from millrace.app.home_vectors import make_vectors, sources_for, wanted_vectors, without_unfair
 from millrace.app.kept import home_weights
 from millrace.app.kept_samples import kept_candidates, kept_samples
@@ -18,8 +19,8 @@ from millrace.app.lessons import home_candidates
 from millrace.app.model_publishing import promote, publish
 from millrace.app.retrieval_training import TrainedRetrieval, train_home_retrieval
 from millrace.app.settings import Settings
-from millrace.app.training import ShowProgress, TrainedRanker, home_samples, train_home_ranker
-from millrace.app.training_run import training_run
+from millrace.app.training import TrainedRanker, home_samples, train_home_ranker
+from millrace.app.training_run import TrainingRun, training_run
 from millrace.base.errors import SourceDataError
 from millrace.flywheel.sample_set import SampleSet
 from millrace.registry.manifest import Kind
@@ -109,7 +110,8 @@ def train_home(
     Raises
     ------
     StoreError, SourceDataError
-        If the log holds too few pages to learn a ranker from, or another process trains this home's models.
+        If the log holds too few pages to learn a ranker from, another process trains this home's models, or an erasure
+        forgot meanwhile what was read.
     ConfigError
         If a size or what is to be left out is not known.
     """
@@ -125,6 +127,7 @@ def train_home(
     versions: dict[Kind, str] = {}
 
     def published(kind: Kind, training: msgspec.Struct, metrics: Mapping[str, float]) -> None:
+        run.refuse_forgotten()
         # Of the same files and figures there is one version, however often they are published.
         served = folder / kind / SERVED
         versions[kind] = publish(settings, kind, served, samples.meta, metrics=metrics, training=training).version
@@ -142,9 +145,6 @@ def train_home(
             return None
 
     def student() -> Distilled:
-        candidates = kept_candidates(
-            run, lambda: home_candidates(settings, show_progress, from_ms=samples.meta.from_ms)
-        )
         return distil(
             samples,
             folder / "ranker",
@@ -165,7 +165,16 @@ def train_home(
         "replays": replays,
     }
     with training_run(settings, options, begins_anew=begins_anew) as run:
-        samples = kept_samples(run, lambda: home_samples(settings, show_progress, hours=hours, replays=replays))
+        samples = kept_samples(
+            run, lambda: home_samples(settings, show_progress, hours=hours, replays=replays, until=run.log_end)
+        )
+        # Now, not when the ranker is trained: hours later the warehouse may have let go of what pages are judged by.
+        candidates = kept_candidates(
+            run,
+            lambda: home_candidates(
+                settings, show_progress, hours=hours, from_ms=samples.meta.from_ms, until=run.log_end
+            ),
+        )
         vectors = make_vectors(run, settings, wanted, show_progress, hours=hours, seed=seed)
         vectors = without_unfair(vectors, samples, ranking.validation_frac)
         ranker = run.stage("ranker", TrainedRanker, by_transformer, folder / "ranker")
@@ -178,6 +187,7 @@ def train_home(
         gain = ranker.gain.value
         refused = reasons_against(ranker.gain, retrieval, pre_ranker)
         worthy: dict[Kind, str] = {kind: version for kind, version in versions.items() if kind not in refused}
+        run.refuse_forgotten()
         if promotes and worthy:
             promote(settings, worthy, f"trained on {ranker.n_slates:,} pages; entropy {gain:+.3f} against counters")
     return TrainedHome(
@@ -242,13 +252,21 @@ def pre_ranker_metrics(distilled: Distilled) -> dict[str, float]:
 
 def let_serve(
     settings: Settings,
+    run: TrainingRun,
     kind: Kind,
     folder: Path,
     samples: SampleSet,
     metrics: Mapping[str, float],
     training: msgspec.Struct,
 ) -> str:
-    """Publish what a training left in a folder, promote it, and return its version."""
+    """Publish what a training left in a folder, promote it, and return its version.
+
+    Raises
+    ------
+    StoreError
+        If an erasure forgot meanwhile what it was made of.
+    """
+    run.refuse_forgotten()
     manifest = publish(settings, kind, folder / SERVED, samples.meta, metrics=metrics, training=training)
     promote(settings, {kind: manifest.version}, f"trained on {len(samples):,} pages")
     return manifest.version

@@ -8,7 +8,8 @@
       ranker.stage      a finished stage: what it told, and the sum of the files that it left
 
 Within a stage each training keeps its own checkpoint (`millrace.flywheel.checkpointing`). A run that comes to its end
-removes the folder: the next one begins anew, on the log as it is then.
+removes the folder: the next one begins anew, on the log as it is then. Trainings of one model by its name keep theirs
+beside it, in folders of their own (``unfinished-ranker``).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import millrace
 from millrace.app import wiring
 from millrace.app.settings import Settings
 from millrace.base.atomic_file import replacing
-from millrace.base.errors import SourceDataError, StoreError
+from millrace.base.errors import MillraceError, SourceDataError, StoreError
 from millrace.features.encoding.candidates import schema_hash
 from millrace.stream.log import total
 
@@ -36,6 +37,8 @@ _FOLDER: Final = "unfinished"
 _RUN: Final = "run.json"
 _LOCK: Final = ".lock"
 _SUFFIX: Final = ".stage"
+_MODELS: Final = ("ranker", "retrieval", "pre_ranker")
+"""Stages that took long."""
 _NOT_LEARNED_FROM: Final = ("server", "auth", "claims", "traces")
 """Sections of the config that change no sample: a demo that starts again has another port."""
 
@@ -110,18 +113,46 @@ class TrainingRun:
             found: T = told[0]
             return found
         made = make()
+        self.refuse_forgotten()
         data = msgspec.msgpack.encode(made, enc_hook=_plain)
-        self.folder.mkdir(parents=True, exist_ok=True)  # an erasure may have removed it meanwhile
         with replacing(path) as file:
             file.write(msgspec.msgpack.encode(_Stage(msgspec.Raw(data), sum_of(leaves))))
         return made
 
+    def has_finished(self, *names: str) -> bool:
+        """Return whether any of some stages is finished."""
+        return any((self.folder / f"{name}{_SUFFIX}").exists() for name in names)
+
+    def refuse_forgotten(self) -> None:
+        """Raise if what the run had read was to be forgotten meanwhile: nothing made of it is to be published.
+
+        Raises
+        ------
+        StoreError
+            If an erasure removed the folder (`forget_training`); the samples that are mapped hold whom it forgot.
+        """
+        if not (self.folder / _RUN).exists():
+            raise StoreError(
+                "training",
+                value=str(self.folder),
+                problem="what it had read was forgotten meanwhile, since somebody in it was erased",
+                remedy="train again: it reads what may still be learned from",
+            )
+
 
 @contextmanager
-def training_run(settings: Settings, options: dict[str, Any], *, begins_anew: bool = False) -> Iterator[TrainingRun]:
+def training_run(
+    settings: Settings,
+    options: dict[str, Any],
+    *,
+    begins_anew: bool = False,
+    name: str = "",
+    writes: Path | None = None,
+) -> Iterator[TrainingRun]:
     """Give the run that was interrupted, or else one that begins; when the block ends well, the run is over.
 
-    So it is when what was read is too little (`SourceDataError`, `StoreError`): the next one reads what there is then.
+    So it is when there was too little to learn from (`SourceDataError`), or anything else failed of which we know
+    before a model was finished: the next one reads what there is then.
 
     Parameters
     ----------
@@ -131,15 +162,59 @@ def training_run(settings: Settings, options: dict[str, Any], *, begins_anew: bo
         What was asked for: a run that was asked for something else is not gone on with.
     begins_anew
         Whatever was interrupted is forgotten.
+    name
+        Of the model that is trained alone; empty: all of them.
+    writes
+        Its folder; None: those of the home.
 
     Raises
     ------
     StoreError
-        If another process trains this home's models.
+        If another process trains this home's models, or writes into the folder.
     """
-    parent = settings.training_dir
+    folder = _folder_of(settings, name, writes)
+    with training_lock(settings, writes):
+        key, log_end = _key(settings, options)
+        begun = None if begins_anew else _begun(folder)
+        done = sorted(path.stem for path in folder.glob(f"*{_SUFFIX}"))
+        if begun is not None and done and begun.key == key and begun.log_end <= log_end:
+            logger.warning("going on with a training that was interrupted; done: %s", ", ".join(done))
+        else:
+            _forget(folder)
+            folder.mkdir(parents=True)
+            begun = _Begun(key, log_end)
+            with replacing(folder / _RUN) as file:
+                file.write(msgspec.json.encode(begun))
+        run = TrainingRun(folder, begun.log_end)
+        try:
+            yield run
+        except MillraceError as error:
+            # Where something else fails, a full disk say, a ranker that took an hour is not lost for it.
+            if isinstance(error, SourceDataError) or not run.has_finished(*_MODELS):
+                _forget(folder)
+            raise
+        _forget(folder)
+
+
+@contextmanager
+def training_lock(settings: Settings, writes: Path | None = None) -> Iterator[None]:
+    """Hold the lock of a training: that of the home where it writes among the home's models, else its folder's own.
+
+    Parameters
+    ----------
+    settings
+        The home.
+    writes
+        The folder that the training writes; None: those of the home.
+
+    Raises
+    ------
+    StoreError
+        If another process trains this home's models, or writes into the folder.
+    """
+    is_at_home = writes is None or _is_below(writes, settings.training_dir)
+    parent = settings.training_dir if writes is None or is_at_home else writes
     parent.mkdir(parents=True, exist_ok=True)
-    folder = parent / _FOLDER
     with (parent / _LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it, however the process ends
@@ -147,34 +222,35 @@ def training_run(settings: Settings, options: dict[str, Any], *, begins_anew: bo
             raise StoreError(
                 "training",
                 value=str(parent),
-                problem="another process trains this home's models",
+                problem="another process trains " + ("this home's models" if is_at_home else "into this folder"),
                 remedy="wait until it is done, or end it: what it has come to is kept",
             ) from None
-        key, log_end = _key(settings, options)
-        begun = None if begins_anew else _begun(folder)
-        done = sorted(path.stem for path in folder.glob(f"*{_SUFFIX}"))
-        if begun is not None and done and begun.key == key and begun.log_end <= log_end:
-            logger.warning("going on with a training that was interrupted; done: %s", ", ".join(done))
-        else:
-            forget_training(settings)
-            folder.mkdir()
-            begun = _Begun(key, log_end)
-            with replacing(folder / _RUN) as file:
-                file.write(msgspec.json.encode(begun))
-        try:
-            yield TrainingRun(folder, begun.log_end)
-        except (SourceDataError, StoreError):
-            forget_training(settings)
-            raise
-        forget_training(settings)
+        yield
 
 
 def forget_training(settings: Settings) -> None:
-    """Remove what an unfinished run keeps, samples above all: it is over, or somebody in them is to be forgotten."""
-    folder = settings.training_dir / _FOLDER
+    """Remove what unfinished runs keep, samples above all: somebody in them is to be forgotten."""
+    for folder in settings.training_dir.glob(f"{_FOLDER}*"):
+        _forget(folder)
+
+
+def _forget(folder: Path) -> None:
     # First the file without which nothing is gone on with: half of a folder is nobody's run.
     (folder / _RUN).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_below(folder: Path, parent: Path) -> bool:
+    return folder.resolve().is_relative_to(parent.resolve())
+
+
+def _folder_of(settings: Settings, name: str, writes: Path | None) -> Path:
+    """Return where a run keeps what it has come to: within the home, where an erasure looks, wherever it writes."""
+    parts = [_FOLDER, name] if name else [_FOLDER]
+    if writes is not None and not _is_below(writes, settings.training_dir):
+        # Twins that are trained side by side, each into its folder, are runs of their own.
+        parts.append(hashlib.blake2b(str(writes.resolve()).encode(), digest_size=4).hexdigest())
+    return settings.training_dir / "-".join(parts)
 
 
 def sum_of(folder: Path | None) -> str:
@@ -202,7 +278,7 @@ def _key(settings: Settings, options: dict[str, Any]) -> tuple[RunKey, int]:
             schema=schema_hash(wiring.build_actions(settings)),
             config=hashlib.blake2b(msgspec.json.encode(config, order="sorted"), digest_size=16).hexdigest(),
             version=millrace.__version__,
-            options=options,
+            options=msgspec.json.decode(msgspec.json.encode(options)),  # as they are read again
         )
         return key, total(log.end())
     finally:

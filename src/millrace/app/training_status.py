@@ -1,7 +1,8 @@
 """How far a home's training is: the trainer keeps it in a small file, and whoever is asked reads it there.
 
 The file stands in the home's run folder while a `millrace train` is at work, and is of a process: where that is gone,
-however it went, nothing is being trained.
+however it went, nothing is being trained. A process is known by its number and when it began: after a restart of the
+machine somebody else may have the number.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from millrace.base.atomic_file import replacing
 
 if TYPE_CHECKING:
     from millrace.app.commands.printing import Step
-    from millrace.app.training import ShowProgress
+    from millrace.app.evaluation import ShowProgress
 
 _NAME: Final = "training.json"
 _EVERY_S: Final = 2.0
@@ -40,8 +41,8 @@ class TrainingStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes
     ----------
-    pid
-        Its process.
+    pid, began
+        Its process, and the moment at which that began, as the system names it; empty where it does not.
     stage, unit
         What it does, as its progress bar says it, and what is counted there.
     n_done, n_all
@@ -49,6 +50,7 @@ class TrainingStatus(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     pid: int
+    began: str = ""
     stage: str
     unit: str = ""
     n_done: int = 0
@@ -69,14 +71,8 @@ def status_path(settings: Settings) -> Path:
 
 def training_status(settings: Settings) -> TrainingStatus | None:
     """Return what a home's trainer is at; None where none is at work."""
-    try:
-        status = msgspec.json.decode(status_path(settings).read_bytes(), type=TrainingStatus)
-        os.kill(status.pid, 0)
-    except PermissionError:  # somebody else's process: it is there
-        return status
-    except (OSError, msgspec.DecodeError):
-        return None
-    return status
+    status = _read(status_path(settings))
+    return status if status is not None and _is_alive(status) else None
 
 
 @contextmanager
@@ -87,17 +83,53 @@ def telling(settings: Settings, show_progress: ShowProgress, every_s: float = _E
     """
     path = status_path(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
+    pid = os.getpid()
+    began = process_begin(pid)
 
     @contextmanager
     def show(what: str) -> Iterator[Step]:
         with show_progress(what) as step:
             stage, _, unit = what.removesuffix(")").partition(" (")
-            yield _ToldStep(path, TrainingStatus(pid=os.getpid(), stage=stage, unit=unit), step, every_s)
+            yield _ToldStep(path, TrainingStatus(pid=pid, began=began, stage=stage, unit=unit), step, every_s)
 
     try:
         yield show
     finally:
-        path.unlink(missing_ok=True)
+        # One that was refused, because another trains, leaves that one's.
+        if (last := _read(path)) is not None and last.pid == pid:
+            path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> TrainingStatus | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=TrainingStatus)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def process_begin(pid: int) -> str:
+    """Return by what a process is told from another one of the same number: since which tick of which boot it runs.
+
+    Empty where there is no such process, or the system has no ``/proc``.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # Behind the name, which may hold blanks and parentheses itself: the twentieth word is the start time.
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return f"{boot}:{words[19]}"
+    except (OSError, IndexError):
+        return ""
+
+
+def _is_alive(status: TrainingStatus) -> bool:
+    try:
+        os.kill(status.pid, 0)
+    except PermissionError:  # somebody else's process: it is there
+        pass
+    except OSError:
+        return False
+    now = process_begin(status.pid)
+    return not status.began or not now or now == status.began
 
 
 class _ToldStep:

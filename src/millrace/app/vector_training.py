@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,9 @@ import msgspec
 import numpy as np
 
 from millrace.app import wiring
-from millrace.app.as_of import begin_before
-from millrace.app.evaluation import hear_log, moving
+from millrace.app.evaluation import ShowProgress, hear_log, moving
 from millrace.app.settings import Settings
-from millrace.app.training import ShowProgress
-from millrace.base.errors import CheckpointError
+from millrace.base.errors import CheckpointError, StoreError
 from millrace.base.ids import IdHasher, Int64Array
 from millrace.content.text_kernels import HAS_VECTOR
 from millrace.features.social_graph import SocialGraph
@@ -36,6 +35,8 @@ HELD_OUT_FRAC: Final = 0.16
 """Newest pages whose follows the encoder is not to learn from: a little more than what the ranker holds out."""
 
 N_MOMENTS: Final = 12
+
+logger = logging.getLogger(__name__)
 
 
 class TrainedSocial(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +147,9 @@ def social_moments(
 ) -> SocialMoments:
     """Return the follow graph of a home as it was at moments spread over its pages; reads only.
 
+    A log that was trimmed goes back to its checkpoints alone: moments before the oldest one are left out, a line says
+    so, and pages of before the first moment are read without vectors. None takes a later one's.
+
     Parameters
     ----------
     settings, show_progress
@@ -158,6 +162,11 @@ def social_moments(
         How many moments up to there; those after it follow in the same steps.
     until
         Position of the log that is taken for its end; None: where it ends now.
+
+    Raises
+    ------
+    StoreError
+        If no checkpoint is from before the pages that are held out, so that every graph would know them.
     """
     hasher = IdHasher()
     log = wiring.build_log(settings)
@@ -171,16 +180,24 @@ def social_moments(
         shares = np.arange(int(n_moments / (1.0 - held_out_frac)) + 1) / n_moments * (1.0 - held_out_frac)
         chosen = np.minimum((shares[shares < 1.0] * len(slates)).astype(np.int64), max(len(slates) - 1, 0))
         chosen, places = np.unique(chosen, return_inverse=True) if len(slates) else (chosen[:0], chosen[:1])
+        learned = int(places[min(n_moments, len(places) - 1)]) if len(slates) else 0
         with show_progress("replaying the log (records)") as step:
-            graphs = _graphs_at(settings, log, hasher, slates.cuts[chosen], end, moving(step))
+            graphs = _graphs_at(settings, log, hasher, slates.cuts[chosen], learned, end, moving(step))
     finally:
         log.close()
     # Slates stand in the order of the log; where it is not that of time, a graph counts as newer than it is.
     times = np.maximum.accumulate(slates.began_ms[chosen]).tolist()
+    if (n_missing := len(times) + 1 - len(graphs)) > 0:
+        logger.warning(
+            "the log was trimmed: of %d moments of the follow graph the oldest %d cannot be had; earlier pages are "
+            "read without social vectors",
+            len(times),
+            n_missing,
+        )
+        times, learned = times[n_missing:], learned - n_missing
     if not times:
         # Nobody has seen anything yet: there are no samples to be fair to.
         return SocialMoments(as_of_ms=(max(join.last_ms, 0),), graphs=tuple(graphs), learned=0, now=graphs[0])
-    learned = int(places[min(n_moments, len(places) - 1)])
     return SocialMoments(as_of_ms=tuple(times), graphs=tuple(graphs[:-1]), learned=learned, now=graphs[-1])
 
 
@@ -221,13 +238,22 @@ def train_home_semantic_ids(
 
 
 def _graphs_at(
-    settings: Settings, log: Log, hasher: IdHasher, cuts: Int64Array, end: int, on_progress: Callable[[int, int], None]
+    settings: Settings,
+    log: Log,
+    hasher: IdHasher,
+    cuts: Int64Array,
+    learned: int,
+    end: int,
+    on_progress: Callable[[int, int], None],
 ) -> list[SocialGraph]:
-    """Return the graph at each position of the log, ascending, and at its end."""
+    """Return the graph at each position of the log that can be had, ascending, and at its end.
+
+    Those that cannot are the oldest; the graph at position number ``learned`` is among those that can.
+    """
     replica = wiring.build_replica(settings, log, has_content_reads=False, hasher=hasher)
     try:
         if len(cuts):
-            begin_before(replica, int(cuts[0]))
+            cuts = cuts[_begin_within(replica, cuts[: learned + 1]) :]
         else:
             _restore(replica, end)
         found, span = [], (total(replica.position), end)
@@ -237,6 +263,26 @@ def _graphs_at(
         return found
     finally:
         replica.close()
+
+
+def _begin_within(replica: Replica[FeedState], cuts: Int64Array) -> int:
+    """Begin before the first position that can be had; return its number."""
+    is_trimmed = total(replica.log.begin()) > 0
+    oldest = replica.checkpoints.oldest_position() if is_trimmed else (0,)
+    for number, cut in enumerate(cuts.tolist()):
+        if oldest is None or cut < total(oldest):
+            continue
+        try:
+            replica.restore(not_beyond=(cut,))
+        except CheckpointError:  # damaged, and the log before it is gone: the next one may do
+            continue
+        return number
+    raise StoreError(
+        "log",
+        value=tuple(replica.log.begin()),
+        problem="was trimmed, and no checkpoint is from before the newest pages, which social vectors must not know",
+        remedy="keep older ones: a larger [replica] n_checkpoints; or go without: millrace train --without social",
+    )
 
 
 def _restore(replica: Replica[FeedState], end: int) -> None:

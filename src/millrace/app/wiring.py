@@ -246,16 +246,16 @@ def build_slate_join(settings: Settings, hasher: IdHasher, *, window_ms: int, ta
 
 
 def build_logged_samples(
-    settings: Settings, hasher: IdHasher, *, window_ms: int, hours: float | None = None
+    settings: Settings, hasher: IdHasher, *, window_ms: int, hours: float | None = None, until: int | None = None
 ) -> LoggedSamples:
-    """Return what reads the home's warehouse (of it the newest hours) as samples, by the thresholds of the home."""
+    """Return what reads the home's warehouse (newest hours, up to a position) as samples, by the home's thresholds."""
     from millrace.flywheel.logged_samples import LoggedSamples
     from millrace.flywheel.warehouse import Warehouse
 
     codec = build_codec(settings)
     join = build_slate_join(settings, hasher, window_ms=window_ms, takes_all=True)
     warehouse = Warehouse(settings.warehouse_dir, codec)
-    return LoggedSamples(warehouse, codec, hasher, join, settings.config.content, str(settings.home), hours)
+    return LoggedSamples(warehouse, codec, hasher, join, settings.config.content, str(settings.home), hours, until)
 
 
 def build_idle_pipelines(settings: Settings) -> list[Pipeline]:

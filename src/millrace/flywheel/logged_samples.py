@@ -48,6 +48,7 @@ _FEEDBACK: Final = (Served, Impression, Engagement)
 _MARGIN_MS: Final = 25 * HOUR_MS
 """What is heard from before the wanted hours: looks that a slate goes on from, and how long actions take."""
 _ROWS: Final = 1_000
+_NO_END: Final = 2**63 - 1
 _TEXTS: Final = 4_096
 _BY_STATE: Final = (
     "least(coalesce(CAST(payload ->> '$.state_offset[0]' AS BIGINT), log_offset), log_offset), log_offset"
@@ -117,6 +118,8 @@ class LoggedSamples:
         Where the samples are from, for people.
     hours
         Slates of the newest hours are all that is wanted: what was seen long before is not held in memory. None: all.
+    until
+        Position of the log that is taken for its end, whatever was exported since; None: where the export ends.
 
     Attributes
     ----------
@@ -133,18 +136,20 @@ class LoggedSamples:
         content: ContentConfig | None = None,
         source: str = "",
         hours: float | None = None,
+        until: int | None = None,
     ) -> None:
         self._codec = codec
+        self._until = _NO_END if until is None else until
         self._hasher = hasher
         self._content = content or ContentConfig()
         self._source = source
         self._schema = schema_hash(codec.actions)
         self._connection = warehouse.connect()
-        join.hear_times(*_times(self._connection, codec))
+        join.hear_times(*_times(self._connection, codec, self._until))
         self._last_ms = join.last_ms
         self.from_ms = 0 if hours is None else max(self._last_ms + 1 - int(hours * HOUR_MS), 0)
         span = (max(self.from_ms - _MARGIN_MS, 0), MAX_TIME_MS + 1)
-        for found in _events(self._connection, self._codec, _FEEDBACK, span=span):
+        for found in _events(self._connection, self._codec, _FEEDBACK, span=span, until=self._until):
             join.hear_untimed(found.offset, found.time_ms, found.event)
         self._slates = join.join()
         keys = zip(self._slates.viewers.tolist(), self._slates.requests.tolist(), strict=True)
@@ -195,12 +200,14 @@ class LoggedSamples:
         from_ms, until_ms
             When their pages were made.
         """
+        if not len(wanted):  # what was logged is large: nothing of it is opened
+            return SampleBuilder(self._codec.actions, self._source).finished(), wanted
         slates = self._slates
         is_wanted = np.zeros(len(slates), dtype=np.bool_)
         is_wanted[wanted] = True
         numbers: list[int] = []
         builder = SampleBuilder(self._codec.actions, self._source)
-        texts = _Texts(self._connection, self._codec, TextIndex(self._content, self._hasher))
+        texts = self._texts()
         for page in self._pages(FeaturesLogged, from_ms, until_ms):
             if page.slate < 0 or not is_wanted[page.slate]:
                 continue
@@ -226,8 +233,17 @@ class LoggedSamples:
         order = np.argsort(found_numbers, kind="stable")
         return builder.finished().take(order), found_numbers[order]
 
-    def candidates(self, from_ms: int = 0, until_ms: int = MAX_TIME_MS) -> LoggedCandidates:
+    def candidates(
+        self, from_ms: int = 0, until_ms: int = MAX_TIME_MS, *, ended_before_ms: int = MAX_TIME_MS + 1
+    ) -> LoggedCandidates:
         """Return the candidates of sampled requests within a span, seen or not, with what was predicted for them.
+
+        Parameters
+        ----------
+        from_ms, until_ms
+            When their pages were made.
+        ended_before_ms
+            When the last look at their pages began: of what was looked at later, some labels are still to come.
 
         Raises
         ------
@@ -236,10 +252,12 @@ class LoggedSamples:
         """
         slates = self._slates
         builder = SampleBuilder(self._codec.actions, self._source)
-        texts = _Texts(self._connection, self._codec, TextIndex(self._content, self._hasher))
+        texts = self._texts()
         rows: list[LoggedRows] = []
         has_labels: list[npt.NDArray[np.bool_]] = []
         for page in self._pages(CandidatesLogged, from_ms, until_ms):
+            if page.slate >= 0 and slates.ended_ms[page.slate] >= ended_before_ms:
+                continue
             found = page.inputs.rows
             labels = np.zeros((len(found), len(self._codec.actions)), dtype=np.float32)
             positions = np.full(len(found), -1, dtype=np.int64)
@@ -282,11 +300,15 @@ class LoggedSamples:
         """Close the connection."""
         self._connection.close()
 
+    def _texts(self) -> _Texts:
+        events = _events(self._connection, self._codec, _CONTENT, until=self._until)
+        return _Texts(TextIndex(self._content, self._hasher), events)
+
     def _pages(self, kind: type[InputsLogged], from_ms: int, until_ms: int) -> Iterator[_Page]:
         """Yield what was logged in the order of the log positions that pages were made at; ties as slates have them."""
         waiting: list[_Page] = []
         n_others = 0
-        found = _events(self._connection, self._codec, (kind,), _BY_STATE, (from_ms, until_ms))
+        found = _events(self._connection, self._codec, (kind,), _BY_STATE, (from_ms, until_ms), self._until)
         for offset, time_ms, _, event in found:
             payload = event.payload
             cut = min(payload.state_offset[0], offset) if payload.state_offset else offset
@@ -323,9 +345,9 @@ class _Page:
 class _Texts:
     """The posts' texts as of the pages, which come in the order of their cuts."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, codec: EventCodec, index: TextIndex) -> None:
+    def __init__(self, index: TextIndex, events: Iterator[_Found]) -> None:
         self._index = index
-        self._events = _events(connection, codec, _CONTENT)
+        self._events = events
         self._next = next(self._events, None)
 
     def read(self, builder: SampleBuilder, page: _Page, post_ids: npt.NDArray[np.int64]) -> None:
@@ -359,8 +381,9 @@ def _events(
     kinds: tuple[type[Any], ...],
     order: str = "log_offset",
     span: tuple[int, int] = (0, MAX_TIME_MS + 1),
+    until: int = _NO_END,
 ) -> Iterator[_Found]:
-    """Yield the events of some types whose effective times lie within a span, in an order."""
+    """Yield the events of some types before a position whose effective times lie within a span, in an order."""
     types = {kind.__name__: codec.registry.by_name(kind.__name__) for kind in kinds}
     # The topic is part of the files' paths: files of others are not opened.
     topics = ", ".join(sorted({f"'{kind.topic}'" for kind in types.values()}))
@@ -368,8 +391,8 @@ def _events(
     cursor = connection.cursor()
     cursor.execute(
         f"SELECT {_COLUMNS} FROM events WHERE topic IN ({topics}) AND type IN ({names}) "  # noqa: S608 - our own names
-        f"AND least(event_time_ms, appended_ms) BETWEEN ? AND ? ORDER BY {order}",
-        (span[0], span[1] - 1),
+        f"AND least(event_time_ms, appended_ms) BETWEEN ? AND ? AND log_offset < ? ORDER BY {order}",
+        (span[0], span[1] - 1, until),
     )
     while rows := cursor.fetchmany(_ROWS):
         for offset, event_time_ms, appended_ms, event_id, source, name, text in rows:
@@ -387,14 +410,15 @@ def _places(among: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.
     return np.where(among[order[at]] == wanted, order[at], -1)
 
 
-def _times(connection: duckdb.DuckDBPyConnection, codec: EventCodec) -> tuple[IntArray, IntArray]:
-    """Return the offsets and effective times of all records that stores are folded from, in log order."""
+def _times(connection: duckdb.DuckDBPyConnection, codec: EventCodec, until: int) -> tuple[IntArray, IntArray]:
+    """Return the offsets and effective times of all records before a position that stores are folded from, in order."""
     unfolded = ", ".join(f"'{topic}'" for topic in sorted(codec.registry.unfolded_topics))
     columns = (
         connection.cursor()
         .execute(
             "SELECT log_offset, least(event_time_ms, appended_ms) AS time_ms FROM events "  # noqa: S608 - our own names
-            f"WHERE topic NOT IN ({unfolded}) ORDER BY log_offset"
+            f"WHERE topic NOT IN ({unfolded}) AND log_offset < ? ORDER BY log_offset",
+            (until,),
         )
         .fetchnumpy()
     )

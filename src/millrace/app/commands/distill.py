@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
-from millrace.base.errors import ConfigError
+from millrace.app.commands.training_options import FreshOption, PromoteOption, need_torch
 
 if TYPE_CHECKING:
     from millrace.app.distilling import Distilled
+    from millrace.flywheel.logged_samples import LoggedCandidates
 
 OutOption = Annotated[
     Path | None,
@@ -47,9 +48,8 @@ def distill(
             help="Also learn from all candidates of the requests whose candidates were logged, seen or not.",
         ),
     ] = True,
-    promote: Annotated[
-        bool, typer.Option("--promote", help="Let it serve: publish it in the registry, which running servers follow.")
-    ] = False,
+    promote: PromoteOption = False,
+    fresh: FreshOption = False,
     home: HomeOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -60,36 +60,46 @@ def distill(
     that were logged whole (CandidatesLogged; home.logs_features); the pre-ranker learns to say the same, and from
     what came of each post that was seen. The newest tenth of the pages is held out: the weights and the
     calibration are chosen on its older half, the figures are of its newer half. A run that is interrupted goes on
-    where it was.
+    where it was, on the pages that it had read, if it is asked for the same again.
 
     Example: millrace distill
 
     Example: millrace distill --ranker training/large --json
     """
-    import importlib.util
-
-    if importlib.util.find_spec("torch") is None:
-        raise ConfigError(
-            "training", value="torch", problem="not installed", remedy="pip install '.[train]', or make setup"
-        )
+    need_torch()
     from millrace.app.commands.printing import print_json, progress
-    from millrace.app.distilling import distil
+    from millrace.app.distilling import Distilled, distil
     from millrace.app.kept import home_weights
+    from millrace.app.kept_samples import kept_candidates, kept_samples
     from millrace.app.lessons import home_candidates
     from millrace.app.training import home_samples
+    from millrace.app.training_all import let_serve, pre_ranker_metrics
+    from millrace.app.training_run import sum_of, training_run
     from millrace.flywheel.train_pre_ranker import PreRankerTraining
 
     settings = open_settings(home, overrides, checks_params=True)
     training = PreRankerTraining(n_epochs=epochs, temperature=temperature, soft_share=soft, seed=seed)
-    folder = settings.training_dir
-    samples, to = home_samples(settings, progress, hours=hours), out or folder / "pre_ranker"
-    logged = home_candidates(settings, progress, from_ms=samples.meta.from_ms) if candidates else None
-    weights = home_weights(settings)
-    distilled = distil(samples, ranker or folder / "ranker", training, to, progress, logged, weights)
-    if promote:
-        from millrace.app.training_all import let_serve, pre_ranker_metrics
+    teacher, to = ranker or settings.training_dir / "ranker", out or settings.training_dir / "pre_ranker"
+    options = {
+        "training": training,
+        "hours": hours,
+        "candidates": candidates,
+        "out": str(to.resolve()),
+        "teacher": sum_of(teacher),
+    }
+    with training_run(settings, options, begins_anew=fresh, name="pre-ranker", writes=to) as run:
+        samples = kept_samples(run, lambda: home_samples(settings, progress, hours=hours, until=run.log_end))
 
-        let_serve(settings, "pre_ranker", to, samples, pre_ranker_metrics(distilled), training)
+        def read_candidates() -> LoggedCandidates | None:
+            return home_candidates(settings, progress, hours=hours, from_ms=samples.meta.from_ms, until=run.log_end)
+
+        def student() -> Distilled:
+            return distil(samples, teacher, training, to, progress, logged, home_weights(settings))
+
+        logged = kept_candidates(run, read_candidates) if candidates else None
+        distilled = run.stage("pre_ranker", Distilled, student, to)
+        if promote:
+            let_serve(settings, run, "pre_ranker", to, samples, pre_ranker_metrics(distilled), training)
     if as_json:
         print_json(distilled)
     else:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
+from millrace.app.commands.training_options import FreshOption, need_torch
 
 
 def social(
@@ -22,9 +23,15 @@ def social(
     steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 800,
     width: Annotated[int, typer.Option(min=1, help="Numbers of a vector.")] = 32,
     held_out: Annotated[
-        float,
-        typer.Option(min=0, max=0.9, help="Newest share of the pages whose follows are not learned from."),
-    ] = 0.15,
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.9,
+            help="Newest share of the pages whose follows are not learned from; default: more than a ranker holds out.",
+            show_default=False,
+        ),
+    ] = None,
+    fresh: FreshOption = False,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is left to chance.")] = 0,
     home: HomeOption = None,
     overrides: SetOption = None,
@@ -34,15 +41,16 @@ def social(
 
     It learns to tell whom users follow besides those that it is shown, on the graph of before the newest pages. Users
     who come later need no training: their vectors are made of whom they follow. `millrace train ranker --social` reads
-    them. A run that is interrupted goes on where it was. Works with and without a running server.
+    them. A run that is interrupted goes on where it was, if it is asked for the same again. Works with and without a
+    running server.
 
     Example: millrace train social
 
     Example: millrace train social --steps 2000 --json
     """
     from millrace.app.commands.printing import notes, print_json, print_table, progress
-    from millrace.app.commands.train import need_torch
-    from millrace.app.vector_training import train_home_social
+    from millrace.app.training_run import training_run
+    from millrace.app.vector_training import HELD_OUT_FRAC, train_home_social
 
     need_torch()
     from millrace.flywheel.train_social import SocialTraining
@@ -51,7 +59,11 @@ def social(
     settings = open_settings(home, overrides)
     training = SocialTraining(encoder=SocialConfig(dim=width, seed=seed), n_steps=steps)
     folder = out or settings.training_dir / "social"
-    trained = train_home_social(settings, training, folder, progress, hours=hours, held_out_frac=held_out)
+    frac = HELD_OUT_FRAC if held_out is None else held_out
+    options = {"training": training, "hours": hours, "held_out": frac, "out": str(folder.resolve())}
+    with training_run(settings, options, begins_anew=fresh, name="social", writes=folder) as run:
+        end = run.stage("begun", int, lambda: run.log_end)  # whoever goes on reads follows up to the same moment
+        trained = train_home_social(settings, training, folder, progress, hours=hours, held_out_frac=frac, until=end)
     if as_json:
         print_json(trained)
         return
@@ -91,13 +103,15 @@ def semantic_ids(
     Example: millrace train semantic-ids --levels 4 --codes 128 --json
     """
     from millrace.app.commands.printing import notes, print_json, print_table, progress
+    from millrace.app.training_run import training_lock
     from millrace.app.vector_training import train_home_semantic_ids
     from millrace.flywheel.train_semantic_ids import SemanticIdConfig
 
     settings = open_settings(home, overrides)
     config = SemanticIdConfig(n_levels=levels, n_codes=codes, seed=seed)
     folder = out or settings.training_dir / "semantic-ids"
-    trained = train_home_semantic_ids(settings, config, folder, progress)
+    with training_lock(settings, folder):
+        trained = train_home_semantic_ids(settings, config, folder, progress)
     if as_json:
         print_json(trained)
         return

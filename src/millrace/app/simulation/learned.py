@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from millrace.app.evaluation import ShowProgress
 from millrace.app.settings import load_settings
 from millrace.app.simulation.run import run_home
-from millrace.app.training import ShowProgress, home_samples
+from millrace.app.training import home_samples
 from millrace.base.errors import ConfigError, SourceDataError, StoreError
 from millrace.base.ids import IdHasher, IdKind, Int64Array
 from millrace.flywheel.baselines.contract import Predict

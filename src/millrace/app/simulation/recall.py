@@ -16,11 +16,10 @@ import numpy.typing as npt
 import polars as pl
 
 from millrace.app import wiring
-from millrace.app.evaluation import moving
+from millrace.app.evaluation import ShowProgress, moving
 from millrace.app.settings import Settings, load_settings
 from millrace.app.simulation.homes import world_key
 from millrace.app.simulation.run import RunSpec, restored, run_home
-from millrace.app.training import ShowProgress
 from millrace.base.errors import ConfigError
 from millrace.base.ids import IdKind, Int64Array, hash_id
 from millrace.features.encoding.encoders import Encoders
