@@ -11,11 +11,11 @@ import typer
 from millrace.app.commands import train_vectors
 from millrace.app.commands.distill import distill
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
+from millrace.app.commands.train_options import SizeOption, known_heads, known_vectors, parted
 from millrace.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from millrace.app.training import TrainedRanker
-    from millrace.base.actions import ActionSpace
 
 app = typer.Typer(help="Train models on what the log says. Needs the extra train.")
 
@@ -44,7 +44,7 @@ def train(
         float | None,
         typer.Option(min=0.1, help="Newest hours that are learned from; default: all.", show_default=False),
     ] = None,
-    size: Annotated[str, typer.Option(help="nano, small or large.")] = "nano",
+    size: SizeOption = "nano",
     epochs: Annotated[float, typer.Option(min=0.01, help="How often the ranker sees every page.")] = 3.0,
     seed: Annotated[int, typer.Option(min=0, help="Of first weights and of the order of pages.")] = 1,
     promote: Annotated[
@@ -52,7 +52,7 @@ def train(
     ] = False,
     without: Annotated[
         str,
-        typer.Option(help="What is not made, and not read, with commas: semantic-ids, social."),
+        typer.Option(help="What is not made, and not read, with commas: semantic-ids, social.", callback=known_vectors),
     ] = "",
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew, even if a run that was interrupted could go on.")
@@ -90,7 +90,7 @@ def train(
             epochs=epochs,
             seed=seed,
             promotes=promote,
-            without=tuple(name.strip() for name in without.split(",") if name.strip()),
+            without=parted(without),
             begins_anew=fresh,
             replays=replay,
         )
@@ -109,7 +109,12 @@ def train(
         )
     named = ", ".join(f"{kind} {version}" for kind, version in trained.versions.items())
     read = ", ".join(trained.vectors) or "no vectors"
-    served = f"serving now: {', '.join(trained.promoted)}" if trained.promoted else "none of them serves"
+    if trained.promoted:
+        served = f"serving now: {', '.join(trained.promoted)}"
+    elif promote:
+        served = "none of them serves"
+    else:
+        served = "none of them serves; to let those that are worth it serve: millrace train --promote"
     for kind, reason in trained.refused.items():
         notes().print(f"{kind}: {reason}", soft_wrap=True)
     notes().print(
@@ -145,7 +150,7 @@ def ranker(
         float | None,
         typer.Option(min=0.1, help="Newest hours that are learned from; default: all.", show_default=False),
     ] = None,
-    size: Annotated[str, typer.Option(help="nano, small or large.")] = "nano",
+    size: SizeOption = "nano",
     epochs: Annotated[float, typer.Option(min=0.01, help="How often every page is seen.")] = 3.0,
     borrowed: Annotated[
         float, typer.Option(min=0, help="Weight of other viewers' pages as negatives; 0: none are borrowed.")
@@ -193,14 +198,9 @@ def ranker(
     """
     need_torch()
     from millrace.app import wiring
-    from millrace.app.commands.printing import print_json, progress
-    from millrace.app.training import home_samples, train_home_ranker
-    from millrace.features.encoding.vector_sources import VectorSources
-    from millrace.flywheel.train_ranker import RankerTraining
-    from millrace.models.config import preset
 
     settings = open_settings(home, overrides, checks_params=True)
-    learned = _heads(heads, wiring.build_actions(settings))
+    learned = known_heads(heads, wiring.build_actions(settings))
     if learned and promote:
         raise ConfigError(
             "--heads",
@@ -208,6 +208,12 @@ def ranker(
             problem="makes a ranker that knows of no other action, which must not serve",
             remedy="leave out --promote, or --heads",
         )
+    from millrace.app.commands.printing import print_json, progress
+    from millrace.app.training import home_samples, train_home_ranker
+    from millrace.features.encoding.vector_sources import VectorSources
+    from millrace.flywheel.train_ranker import RankerTraining
+    from millrace.models.config import preset
+
     training = RankerTraining(
         trunk=preset(size),
         n_epochs=epochs,
@@ -229,24 +235,6 @@ def ranker(
         print_json(trained)
     else:
         _show_ranker(trained)
-
-
-def _heads(names: str | None, actions: ActionSpace) -> tuple[str, ...]:
-    """Return the actions that are named, in their order; none if none are.
-
-    Raises
-    ------
-    ConfigError
-        If nothing is named, or something that is not an action.
-    """
-    if names is None:
-        return ()
-    given = {name.strip() for name in names.split(",")}
-    if unknown := sorted(given - set(actions.names)):
-        raise ConfigError(
-            "--heads", value=unknown[0], problem="not an action", remedy=f"use some of {', '.join(actions.names)}"
-        )
-    return tuple(name for name in actions.names if name in given)
 
 
 def _show_ranker(trained: TrainedRanker) -> None:
@@ -293,7 +281,7 @@ def retrieval(
         float | None,
         typer.Option(min=0.1, help="Newest hours that are learned from; default: all.", show_default=False),
     ] = None,
-    size: Annotated[str, typer.Option(help="nano, small or large.")] = "nano",
+    size: SizeOption = "nano",
     epochs: Annotated[float, typer.Option(min=0.01, help="How often every page with a like is seen.")] = 2.0,
     post_ids: Annotated[
         bool, typer.Option(help="Read posts' ids as well: sharper for old posts, blind for new ones.")
