@@ -96,14 +96,20 @@ def read_verdict(folder: Path, precision: Judged) -> Verdict | None:
 
 def served_precision(folder: Path, wanted: Precision) -> Precision:
     """Return the precision to serve a ranker in: float32 where another is wanted and was not let through."""
+    served, reason = let_through(folder, wanted)
+    if reason:
+        logger.warning("the ranker in %s is served in fp32 instead of %s: %s", folder, wanted, reason)
+    return served
+
+
+def let_through(folder: Path, wanted: Precision) -> tuple[Precision, str]:
+    """Return what `served_precision` does, and why it is not the one that is wanted; empty if it is."""
     if wanted == "fp32":
-        return "fp32"
+        return "fp32", ""
     verdict = read_verdict(folder, wanted)
     is_there = wanted != "int8" or (folder / BYTES_FILE).is_file()
     if verdict is not None and verdict.is_accepted and is_there:
-        return wanted
-    reason = (
-        f"it was never judged in {wanted}" if verdict is None else "; ".join(verdict.reasons) or "its graph is gone"
-    )
-    logger.warning("the ranker in %s is served in fp32 instead of %s: %s", folder, wanted, reason)
-    return "fp32"
+        return wanted, ""
+    if verdict is None:
+        return "fp32", f"it was never judged in {wanted}"
+    return "fp32", "; ".join(verdict.reasons) or "its graph is gone"
