@@ -29,6 +29,7 @@ from millrace.inference.vector_index import Eligibility
 from millrace.inference.vector_index_exact import ExactIndex
 from millrace.mixer.home_pipeline import home_dims
 from millrace.pipeline.batch import CandidateBatch
+from millrace.pipeline.column import AnyColumn, Column
 
 if TYPE_CHECKING:
     from millrace.base.ids import Int64Array
@@ -61,11 +62,12 @@ def load_model_kernels(state: FeedState, actions: ActionSpace) -> None:
 
 def _encode(state: FeedState, actions: ActionSpace, post_ids: Int64Array) -> CandidateInputs:
     n, sizes = len(post_ids), home_dims(actions)
-    columns = {
+    columns: dict[AnyColumn, Any] = {
         column: np.full(
             (n, *(sizes[size] if isinstance(size, str) else size for size in column.shape)), column.fill, column.dtype
         )
         for column in READS
+        if isinstance(column, Column)
     }
     encoders = Encoders.of(state, state.texts, state.profile_texts)
     return encoders.candidates.encode(CandidateBatch(columns), _NOW_MS, 0)
