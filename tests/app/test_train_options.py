@@ -29,7 +29,7 @@ sys.exit(code)
         (["--size", "huge"], "--size 'huge': not known; use one of nano, small, large"),
         (["ranker", "--size", "huge"], "--size 'huge': not known; use one of nano, small, large"),
         (["--without", "foo"], "--without 'foo': not what models read; use some of semantic-ids, social"),
-        (["ranker", "--heads", "lik"], "--heads 'lik': not an action; use some of like, "),
+        (["ranker", "--heads", "lick"], "--heads 'lick': not an action; use some of like, "),
     ],
 )
 def test_a_bad_value_is_told_before_anything_heavy_is_imported(tmp_path: Path, options: list[str], said: str) -> None:
