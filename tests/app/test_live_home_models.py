@@ -140,6 +140,26 @@ def test_a_ranker_of_other_features_is_refused_and_the_old_one_goes_on(settings:
     live.close()
 
 
+@pytest.mark.parametrize(
+    ("pairs", "runs"),
+    [
+        ([], "; run by onnx in fp32"),
+        ([("home.runner", "numpy")], "; run by numpy in fp32"),
+        ([("home.precision", "int8")], "; run by onnx in fp32, not in int8: it was never judged in int8"),
+        ([("home.rank_servers", '["127.0.0.1:9"]')], "; run by rank servers"),
+    ],
+)
+def test_the_doctor_says_what_runs_the_ranker_and_in_which_precision(
+    settings: Settings, tmp_path: Path, pairs: list[tuple[str, str]], runs: str
+) -> None:
+    version = published(settings, tmp_path / "a")
+    promote(settings, {"ranker": version}, "")
+    settings = load_settings(settings.home, {}, pairs)
+    (found,) = (finding for finding in examine(settings, wiring.build_clock()) if finding.check == "models")
+    assert found.detail.startswith(f"lane default: ranker {version}, newest of ")
+    assert found.detail.endswith(runs)
+
+
 def test_a_folder_of_the_config_goes_before_the_registry(settings: Settings, tmp_path: Path) -> None:
     promote(settings, {"ranker": published(settings, tmp_path / "a")}, "")
     folder, _ = a_ranker(settings, tmp_path / "own")

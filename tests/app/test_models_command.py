@@ -52,7 +52,8 @@ def versions(home: Path, tmp_path: Path) -> list[str]:
 
 def test_a_home_without_models_says_so(run: Any) -> None:
     assert run("list").out == run("verify").out == "No models.\n"
-    assert run("list", "--json") == {"versions": [], "lanes": {}, "history": [], "training": None}
+    nothing = {"versions": [], "lanes": {}, "history": [], "training": None, "last_training": None}
+    assert run("list", "--json") == nothing
     assert "has nothing to go back to" in run("rollback", code=1).err
 
 
@@ -121,7 +122,9 @@ def test_a_signed_lane_is_one_line_that_the_server_takes(home: Path, run: Any) -
         (("promote", "ranker"), "not KIND=VERSION", 2),
         (("promote", "brain=newest"), "use one of ranker, pre_ranker", 2),
         (("promote", "ranker=newest"), "there is none", 2),
-        (("promote", "ranker=../x"), "is not there", 1),
+        (("promote", "ranker=../x"), "is not there", 2),
+        (("promote", "ranker=2020"), "is not there", 2),
+        (("show", "ranker", "2020"), "is not there", 2),
         (("promote", "ranker=none", "--lane", "a b"), "not a name", 1),
         (("show", "ranker"), "there is none", 2),
         (("drop", "default"), "cannot be removed", 1),

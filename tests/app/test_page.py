@@ -10,10 +10,11 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from millrace.app.commands.page import is_right_to_left, print_page, shorten
+from millrace.app.commands.page import is_right_to_left, nothing_words, print_page, shorten
 from millrace.app.commands.printing import age, count, plain, plain_text, size
 from millrace.events.content_events import Media
 from millrace.mixer.feed import FeedParent, FeedPost, FeedResponse, FeedUser, Why
+from millrace.mixer.trace_answers import FilterInfo, RequestTrace
 
 NOW_MS = 1_700_000_000_000
 WHY = Why(actions={}, value=1.0, offset_value=1.0, steps=(), score=1.0)
@@ -123,6 +124,49 @@ def test_an_empty_page_says_why() -> None:
     assert "Nothing to show" in text
     assert "degraded" in text
     assert "end of feed" in text
+
+
+def a_trace(n_candidates: int, **n_dropped: int) -> RequestTrace:
+    filters = tuple(
+        FilterInfo(name=name, n_in=n_candidates, n_dropped=n, took_ms=0.0, fate="ok") for name, n in n_dropped.items()
+    )
+    return RequestTrace(
+        request_id="r1",
+        viewer_id="v",
+        generated_at="2023-11-14T22:13:20Z",
+        pipeline="home",
+        limit=20,
+        state_offset=(1,),
+        params={},
+        param_levels={},
+        total_ms=1.0,
+        n_candidates=n_candidates,
+        n_ranked=0,
+        n_slate=0,
+        degraded=False,
+        sources=(),
+        filters=filters,
+        components=(),
+        outcomes=(),
+        posts=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("trace", "words"),
+    [
+        (None, "no live posts that this viewer may see"),
+        (a_trace(0), "no source found a live post that this viewer may see and has not had"),
+        (
+            a_trace(1_065, age=12, own_posts=0, seen=1_032, served=21),
+            "all 1,065 candidates were left out: seen 1,032, served 21, age 12",
+        ),
+        (a_trace(1, seen=1), "the only candidate was left out: seen 1"),
+        (a_trace(65, seen=32, age=12), "of 65 candidates 44 were left out: seen 32, age 12"),
+    ],
+)
+def test_an_empty_page_tells_what_took_its_posts_out(trace: RequestTrace | None, words: str) -> None:
+    assert nothing_words(trace) == words
 
 
 def test_long_texts_end_at_a_word() -> None:

@@ -62,11 +62,32 @@ def test_what_is_worth_it_serves() -> None:
 def test_each_kind_is_refused_for_its_own_reason_and_a_pre_ranker_with_its_ranker() -> None:
     refused = reasons_against(EntropyGain(0.01, -0.001), towers(0.4, 0.4), student(0.0))
     assert set(refused) == {"ranker", "pre_ranker", "retrieval"}
-    assert (
-        "not sure to know more than calibrated counters: entropy lower by 0.0100, perhaps -0.0010" in refused["ranker"]
+    assert refused["ranker"] == (
+        "refused: its entropy is 0.0100 lower than that of calibrated counters (between 0.0210 lower and 0.0010 "
+        "higher), so it is not sure to know more"
     )
-    assert "finds 0.400" in refused["retrieval"]
+    assert refused["pre_ranker"] == "refused: its ranker does not serve"
+    assert refused["retrieval"] == (
+        "refused: finds 0.400 of what was wanted among 500, no more than what is popular, 0.400"
+    )
     assert set(reasons_against(EntropyGain(0.01, 0.001), None, student(0.5))) == {"pre_ranker", "retrieval"}
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        (
+            EntropyGain(-0.0105, -0.0371),
+            "0.0105 higher than that of calibrated counters (between 0.0161 lower and 0.0371 higher)",
+        ),
+        (
+            EntropyGain(-0.0105, -math.inf),
+            "0.0105 higher than that of calibrated counters (by how much, too few pages tell)",
+        ),
+    ],
+)
+def test_a_ranker_that_knows_less_has_a_higher_entropy(gain: EntropyGain, words: str) -> None:
+    assert f"its entropy is {words}, so" in reasons_against(gain, towers(0.5, 0.4), student(0.0))["ranker"]
 
 
 def test_what_a_ranker_knows_beyond_counters_is_sure_or_may_be_chance() -> None:

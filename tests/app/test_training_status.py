@@ -16,6 +16,7 @@ from millrace.app.commands.init import make_home
 from millrace.app.learner import TrainingNews
 from millrace.app.model_status import model_status, status_words
 from millrace.app.settings import Settings, load_settings
+from millrace.app.training_outcome import TrainingOutcome, keep_outcome, last_outcome
 from millrace.app.training_run import training_run
 from millrace.app.training_status import TrainingStatus, process_begin, status_path, telling, training_status
 from millrace.base.errors import StoreError
@@ -119,7 +120,7 @@ def test_folders_of_the_config_serve_by_their_names(settings: Settings, tmp_path
 def test_the_terminal_hears_what_is_new_now_and_then(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     news = TrainingNews(settings, every_s=0.0)
     with (
-        caplog.at_level(logging.WARNING, "millrace.app.learner"),
+        caplog.at_level(logging.INFO, "millrace.app.learner"),
         telling(settings, in_silence, every_s=0.0) as show,
         show("distilling (steps)") as step,
     ):
@@ -130,6 +131,47 @@ def test_the_terminal_hears_what_is_new_now_and_then(settings: Settings, caplog:
             news.tell()
     news.tell()
     assert caplog.messages == ["models: training, pre-ranker 25 %", "models: training, pre-ranker 50 %"]
+    assert {record.levelname for record in caplog.records} == {"INFO"}  # nothing is wrong
+
+
+REFUSED = TrainingOutcome(ended_ms=1_500_000_000_000, refused={"ranker": "refused: its entropy is higher"})
+
+
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        (None, "none, counters rank"),
+        (
+            REFUSED,
+            "none yet; the last training (Fri 14 Jul, 02:40 UTC) was refused: knows no more than counters",
+        ),
+        (
+            TrainingOutcome(ended_ms=1_500_000_000_000, problem="training.log tells why"),
+            "none yet; the last training (Fri 14 Jul, 02:40 UTC) failed: training.log tells why",
+        ),
+        (
+            TrainingOutcome(ended_ms=1_500_000_000_000, asked_to_serve=False),
+            "none yet; the last training (Fri 14 Jul, 02:40 UTC) was not to serve: millrace train --promote",
+        ),
+        (TrainingOutcome(ended_ms=1, promoted=("ranker",)), "none, counters rank"),  # and was taken out since
+    ],
+)
+def test_where_nothing_serves_it_is_told_what_came_of_the_last_training(
+    settings: Settings, last: TrainingOutcome | None, words: str
+) -> None:
+    if last is not None:
+        keep_outcome(settings, last)
+    status = model_status(settings)
+    assert (status.words, status.last_training) == (f"models: {words}", last)
+    training = TrainingStatus(pid=1, stage="distilling")
+    assert status_words({}, None, training, last) == "models: training, pre-ranker"
+    assert status_words({"ranker": "r7"}, None, None, last) == "models: ranker r7 serves"
+
+
+def test_an_outcome_that_cannot_be_read_is_none(settings: Settings) -> None:
+    keep_outcome(settings, REFUSED)
+    (settings.run_dir / "last_training.json").write_bytes(b"{")
+    assert last_outcome(settings) is None
 
 
 def test_models_list_tells_of_a_training(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Warming up leaves no kernel to compile for a request: the first page after a fresh install is a whole one."""
+"""Warming up leaves no kernel to compile for a request, nor for the first models that are promoted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from millrace.app.settings import Settings
+    from millrace.registry.manifest import Kind
 
 
 def kernels() -> set[str]:
@@ -40,7 +46,9 @@ def main(folder: Path) -> None:
     from millrace.app.warm_up import warm_up
 
     make_home(folder)
-    settings = load_settings(folder, None, [("world.size", "tiny"), ("home.deadline_ms", "0.001")])
+    settings = load_settings(
+        folder, None, [("world.size", "tiny"), ("home.deadline_ms", "0.001"), ("params.pre_rank.max_candidates", "20")]
+    )
     warm_up(settings)  # its own pages must not mind the deadline: where kernels are to be compiled, it passes
     before = kernels()
     make_world(settings, wiring.build_clock(), lambda _n: None)
@@ -54,9 +62,44 @@ def main(folder: Path) -> None:
     for post in posts:
         explain_post(settings, "nobody", post)
         explain_post(settings, viewers[0], post)
+    promote_small_models(settings, folder / "small")
+    for viewer in (viewers[1], "nobody"):
+        debug_info = serve_page(settings, viewer, None).page.debug_info
+        assert debug_info is not None
+        assert sorted(debug_info.models) == ["pre_ranker", "ranker", "retrieval"], debug_info
     print(*sorted(kernels() - before), sep="\n")
 
 
+def promote_small_models(settings: Settings, folder: Path) -> None:
+    """Let models of all kinds serve; what is compiled for that counts."""
+    import torch
+
+    from millrace.app.model_publishing import promote, publish
+    from millrace.base.actions import ActionSpace
+    from millrace.features.encoding.candidates import dense_fields, schema_hash
+    from millrace.flywheel.sample_set import SET_VERSION, SampleMeta
+    from millrace.models.config import PreRankerConfig, TableConfig
+    from millrace.models.pre_ranker import PreRanker
+    from millrace.models.pre_ranker_export import export_pre_ranker
+    from millrace.testing.small_rankers import export_small_ranker
+    from millrace.testing.small_towers import export_small_towers
+
+    actions = ActionSpace()
+    schema, dense = schema_hash(actions), dense_fields(actions)
+    export_small_ranker(folder / "ranker")
+    (folder / "retrieval").mkdir()
+    export_small_towers(folder / "retrieval")
+    torch.manual_seed(1)
+    tables = TableConfig(width=4, n_post_rows=64, n_author_rows=16)
+    student = PreRankerConfig(d=8, tables=tables, actions=actions.names, n_dense=len(dense), schema=schema)
+    export_pre_ranker(PreRanker(student).eval(), folder / "pre_ranker")
+    meta = SampleMeta(version=SET_VERSION, schema=schema, actions=actions.names, dense=dense, from_ms=0, until_ms=1)
+    kinds: tuple[Kind, ...] = ("ranker", "retrieval", "pre_ranker")
+    versions = {kind: publish(settings, kind, folder / kind, meta, metrics={}, training={}).version for kind in kinds}
+    promote(settings, versions, "small")
+
+
+@pytest.mark.timeout(300)  # a process of its own imports torch and exports three models
 def test_no_kernel_is_compiled_after_warming_up(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, __file__, str(tmp_path / "home")], capture_output=True, text=True, check=False

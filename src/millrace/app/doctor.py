@@ -30,6 +30,7 @@ from millrace.app.virtual_time import check_virtual_time, has_virtual_time
 from millrace.base.clock import Clock
 from millrace.base.errors import ConfigError, MillraceError
 from millrace.inference.live_models import Artefact
+from millrace.inference.precision import let_through
 from millrace.stream.log import total
 
 Verdict = Literal["ok", "warning", "problem"]
@@ -343,7 +344,8 @@ def _models(settings: Settings, clock: Clock) -> Iterator[Finding]:
     if folders := wiring.model_folders(settings):
         wiring.build_models(settings)  # raises what is wrong with them
         named = ", ".join(f"{kind} of {folder}" for kind, folder in folders.items())
-        yield Finding("models", "ok", f"{named}, whatever the registry says")
+        runs = _runs(settings, folders.get("ranker"))
+        yield Finding("models", "ok", f"{named}, whatever the registry says{runs}")
         return
     registry = wiring.build_registry(settings)
     pointer = registry.pointer()
@@ -361,7 +363,21 @@ def _models(settings: Settings, clock: Clock) -> Iterator[Finding]:
         named = ", ".join(f"{kind} {version}" for kind, version in sorted(versions.items())) or "nothing"
         newest_ms = max((m.published_at_ms for m in manifests.values()), default=0)
         old = f", newest of {ago(clock.now_ms() - newest_ms)}" if manifests else ""
-        yield Finding("models", "ok", f"lane {lane}: {named}{old}")
+        ranker = artefacts.get("ranker")
+        runs = _runs(settings, None if ranker is None else ranker.path)
+        yield Finding("models", "ok", f"lane {lane}: {named}{old}{runs}")
+
+
+def _runs(settings: Settings, ranker: Path | None) -> str:
+    """Return what runs a ranker, and what it multiplies in, as an addition to a line; nothing without a ranker."""
+    home = settings.config.home
+    if ranker is None:
+        return ""
+    if home.rank_servers:
+        return "; run by rank servers"
+    served, reason = let_through(ranker, home.precision)
+    instead = f", not in {home.precision}: {reason}" if reason else ""
+    return f"; run by {home.runner} in {served}{instead}"
 
 
 def _rank_servers(settings: Settings, _clock: Clock) -> Iterator[Finding]:

@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
 VectorName = Literal["semantic-ids", "social"]
 
-READS: Final[Mapping[Kind, tuple[VectorName, ...]]] = {
-    "ranker": ("semantic-ids", "social"),
-    "retrieval": ("semantic-ids",),
-}
-"""Which vectors models of a bare `millrace train` read. What no model reads is not made."""
+READS: Final[Mapping[Kind, tuple[VectorName, ...]]] = {"ranker": (), "retrieval": ("semantic-ids",)}
+"""Which vectors models of a bare `millrace train` read. What no model reads is not made.
+
+The ranker reads none: held against the truth it was no better with them (docs/performance.md). It can read both:
+`millrace train ranker --semantic-ids FOLDER --social FOLDER`.
+"""
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,13 +24,19 @@ import msgspec
 from millrace.app import wiring
 from millrace.app.lifeline import Lifeline
 from millrace.app.settings import HOME_VARIABLE, Settings
+from millrace.app.training_outcome import TrainingOutcome, keep_outcome
 from millrace.app.training_status import training_status
+from millrace.stream.log import total
 
 _NICENESS: Final = 15
 _LOG_NAME: Final = "training.log"
 _CHECK_S: Final = 0.5
 _NEWS_EVERY_S: Final = 30.0
 _PR_SET_PDEATHSIG: Final = 1
+
+MAX_TRIES: Final = 6
+"""The log is then 32 times as long as it was when the demo began: there is nothing to wait for."""
+_GROWTH: Final = 2
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +49,50 @@ def can_learn() -> bool:
 def learn(settings: Settings, lifeline: Lifeline) -> None:
     """Train and promote, unless models serve already; ends early if the supervisor says so, or is gone.
 
-    A training that fails is told, and not tried again: nothing that it depends on has changed. One that is ended with
-    the demo is gone on with by the next one.
+    A training that fails, or whose models are refused, is told, and tried again when there is as much again to learn
+    from (`try_until_it_serves`). One that is ended with the demo is gone on with by the next one.
     """
     lifeline.say_ready()
-    if can_learn() and not wiring.build_registry(settings).serving():
+    if not can_learn() or wiring.build_registry(settings).serving():
+        return
+    log = wiring.build_log(settings)
+
+    def train() -> bool:
         _train(settings, lifeline)
+        return bool(wiring.build_registry(settings).serving())
+
+    def wait() -> bool:
+        lifeline.wait(_CHECK_S)
+        return not lifeline.should_stop()
+
+    try:
+        try_until_it_serves(train, lambda: total(log.end()), wait)
+    finally:
+        log.close()
+
+
+def try_until_it_serves(train: Callable[[], bool], n_records: Callable[[], int], wait: Callable[[], bool]) -> None:
+    """Train until something serves; each try but the first waits until the log is twice as long as at the last one.
+
+    Before that nothing has changed on which a training depends. After `MAX_TRIES` nobody tries any more.
+
+    Parameters
+    ----------
+    train
+        Trains; returns whether models serve now.
+    n_records
+        How many records the log has: pages, and what was done on them.
+    wait
+        Lets time pass; returns whether to go on.
+    """
+    for number in range(1, MAX_TRIES + 1):
+        wanted = max(_GROWTH * n_records(), 1)
+        if train() or number == MAX_TRIES or not wait():
+            return
+        logger.info("models: the next try is when the log has %s records", f"{wanted:,}")
+        while n_records() < wanted:
+            if not wait():
+                return
 
 
 def _train(settings: Settings, lifeline: Lifeline) -> None:
@@ -78,9 +122,11 @@ def _train(settings: Settings, lifeline: Lifeline) -> None:
     if lifeline.should_stop():
         return
     if trainer.returncode:
+        failed = TrainingOutcome(ended_ms=wiring.build_clock().now_ms(), problem=f"{log.name} tells why")
+        keep_outcome(settings, failed)
         logger.warning("the first models could not be trained (%s tells why): counters rank", log.name)
         return
-    logger.warning("%s", outcome(settings.run_dir / _LOG_NAME))  # of the level that is shown: somebody waits for it
+    logger.info("%s", outcome(settings.run_dir / _LOG_NAME))
 
 
 class TrainingNews:
@@ -107,7 +153,7 @@ class TrainingNews:
         status = training_status(self._settings)
         if status is not None and (words := status.words()) != self._told:
             self._told, self._told_s = words, time.monotonic()
-            logger.warning("models: %s", words)  # of the level that is shown
+            logger.info("models: %s", words)
 
 
 def _be_a_trainer() -> None:

@@ -11,6 +11,7 @@ import msgspec
 from millrace.app import wiring
 from millrace.app.human_time import clock_time
 from millrace.app.settings import Settings
+from millrace.app.training_outcome import TrainingOutcome, last_outcome
 from millrace.app.training_status import TrainingStatus, training_status
 from millrace.base.errors import MillraceError
 from millrace.registry.pointer import DEFAULT_LANE
@@ -33,12 +34,15 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
         When the registry began to name these; None where no registry says.
     training
         What a trainer is at; None: nobody trains.
+    last_training
+        What came of the training before; None: there was none.
     """
 
     words: str
     serving: dict[str, str]
     since_ms: int | None = None
     training: TrainingStatus | None = None
+    last_training: TrainingOutcome | None = None
 
 
 def model_status(settings: Settings) -> ModelStatus:
@@ -46,18 +50,27 @@ def model_status(settings: Settings) -> ModelStatus:
 
     The registry's history, which only grows, is read once for each change of what serves.
     """
-    training = training_status(settings)
+    training, last = training_status(settings), last_outcome(settings)
     since_ms: int | None = None
     if folders := wiring.model_folders(settings):
         serving: dict[str, str] = {kind: folder.name for kind, folder in folders.items()}
     else:
         serving, since_ms = _of_registry(settings)
     return ModelStatus(
-        words=status_words(serving, since_ms, training), serving=serving, since_ms=since_ms, training=training
+        words=status_words(serving, since_ms, training, last),
+        serving=serving,
+        since_ms=since_ms,
+        training=training,
+        last_training=last,
     )
 
 
-def status_words(serving: dict[str, str], since_ms: int | None, training: TrainingStatus | None) -> str:
+def status_words(
+    serving: dict[str, str],
+    since_ms: int | None,
+    training: TrainingStatus | None,
+    last: TrainingOutcome | None = None,
+) -> str:
     """Return a status as a line: ``"models: ranker 00000003 serves since Mon 5 Jan, 09:05 UTC"``."""
     named = ", ".join(f"{kind.replace('_', '-')} {serving[kind]}" for kind in _SERVED if kind in serving)
     parts = []
@@ -66,6 +79,8 @@ def status_words(serving: dict[str, str], since_ms: int | None, training: Traini
         parts.append(f"{named} {'serves' if len(serving) == 1 else 'serve'}{since}")
     if training is not None:
         parts.append(training.words())
+    if not parts and last is not None and (words := last.words()):
+        parts.append(f"none yet; {words}")
     return f"models: {'; '.join(parts) or 'none, counters rank'}"
 
 

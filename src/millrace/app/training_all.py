@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from millrace.app import wiring
 from millrace.app.distilling import Distilled, distil
 from millrace.app.entropy_gain import EntropyGain
 from millrace.app.evaluation import ShowProgress
@@ -20,6 +22,7 @@ from millrace.app.model_publishing import promote, publish
 from millrace.app.retrieval_training import TrainedRetrieval, train_home_retrieval
 from millrace.app.settings import Settings
 from millrace.app.training import TrainedRanker, home_samples, train_home_ranker
+from millrace.app.training_outcome import TrainingOutcome, keep_outcome
 from millrace.app.training_run import TrainingRun, training_run
 from millrace.base.errors import SourceDataError
 from millrace.flywheel.sample_set import SampleSet
@@ -190,6 +193,15 @@ def train_home(
         run.refuse_forgotten()
         if promotes and worthy:
             promote(settings, worthy, f"trained on {ranker.n_slates:,} pages; entropy {gain:+.3f} against counters")
+    promoted = tuple(worthy) if promotes else ()
+    came_to = TrainingOutcome(
+        ended_ms=wiring.build_clock().now_ms(),
+        n_pages=ranker.n_slates,
+        asked_to_serve=promotes,
+        promoted=promoted,
+        refused={str(kind): why for kind, why in refused.items()},
+    )
+    keep_outcome(settings, came_to)
     return TrainedHome(
         ranker=ranker,
         retrieval=retrieval,
@@ -198,7 +210,7 @@ def train_home(
         entropy_gain=gain,
         versions=versions,
         refused=refused,
-        promoted=tuple(worthy) if promotes else (),
+        promoted=promoted,
     )
 
 
@@ -207,20 +219,33 @@ def reasons_against(gain: EntropyGain, retrieval: TrainedRetrieval | None, pre_r
     reasons: dict[Kind, str] = {}
     if not gain.low > 0.0:
         reasons["ranker"] = (
-            f"is not sure to know more than calibrated counters: entropy lower by {gain.value:.4f}, "
-            f"perhaps {gain.low:.4f}"
+            f"refused: its entropy is {_beside(gain.value)} than that of calibrated counters "
+            f"({_span(gain)}), so it is not sure to know more"
         )
-        reasons["pre_ranker"] = "its ranker does not serve"
+        reasons["pre_ranker"] = "refused: its ranker does not serve"
     elif pre_ranker.auc_lost > MAX_AUC_LOST:
-        reasons["pre_ranker"] = f"loses {pre_ranker.auc_lost:.3f} of its ranker's AUC, at most {MAX_AUC_LOST}"
+        reasons["pre_ranker"] = f"refused: loses {pre_ranker.auc_lost:.3f} of its ranker's AUC, at most {MAX_AUC_LOST}"
     if retrieval is None:
-        reasons["retrieval"] = "too little was liked to learn from"
+        reasons["retrieval"] = "not trained: too little was liked to learn from"
         return reasons
     k = max(retrieval.held_out["towers"].at)
     found, popular = (retrieval.held_out[name].at[k] for name in ("towers", "popularity"))
     if found <= popular:
-        reasons["retrieval"] = f"finds {found:.3f} of what was wanted among {k}, what is popular {popular:.3f}"
+        reasons["retrieval"] = (
+            f"refused: finds {found:.3f} of what was wanted among {k}, no more than what is popular, {popular:.3f}"
+        )
     return reasons
+
+
+def _span(gain: EntropyGain) -> str:
+    """Return the entropies that nine of ten such trainings lie between, the lowest first."""
+    if not math.isfinite(gain.low):
+        return "by how much, too few pages tell"
+    return f"between {_beside(2 * gain.value - gain.low)} and {_beside(gain.low)}"
+
+
+def _beside(gain: float) -> str:
+    return f"{abs(gain):.4f} {'lower' if gain > 0 else 'higher'}"
 
 
 def ranker_metrics(trained: TrainedRanker) -> dict[str, float]:

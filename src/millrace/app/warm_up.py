@@ -42,10 +42,11 @@ _NOWHERE = Path("/nonexistent")
 
 
 def warm_up(settings: Settings) -> None:
-    """Import what serving needs, and load every kernel of folding and of the feed."""
+    """Import what serving needs, and load every kernel of folding, of the feed, and of the models that may come."""
     import millrace.app.feed_app
     import millrace.app.keeper
     import millrace.app.worker  # noqa: F401
+    from millrace.app.model_kernels import load_model_kernels
     from millrace.stores.checkpoint import Checkpoints
     from millrace.stores.claims import MemoryClaims
     from millrace.stores.content_overlay import ContentReader
@@ -89,6 +90,7 @@ def warm_up(settings: Settings) -> None:
         await service.drain()
 
     asyncio.run(serve())
+    load_model_kernels(state, wiring.build_actions(settings))
     _grow_and_forget(state)
 
 

@@ -205,3 +205,31 @@ def _keep(
                 oldest = way
         keys[at, oldest], posts[at, oldest], asked[at, oldest] = made[i], made_posts[i], now
         vectors[at, oldest] = made_vectors[i]
+
+
+def load_kernels(inputs: CandidateInputs) -> None:
+    """Load the kernels of a cache, or compile them after a fresh install, without a model.
+
+    Parameters
+    ----------
+    inputs
+        Some candidates as they are encoded: their ids belong to a batch and cannot be written. What a pre-ranker has
+        left of a page cannot be written at all, what a model is warmed up with can.
+    """
+    weight = np.zeros((2, 2), dtype=np.float32)
+    keys = np.zeros((1, N_WAYS), dtype=np.uint64)
+    posts, asked = np.zeros((1, N_WAYS), dtype=np.int64), np.zeros((1, N_WAYS), dtype=np.int64)
+    vectors = np.zeros((1, N_WAYS, 2), dtype=np.float32)
+    what = np.zeros((inputs.n, 1), dtype=np.uint16)
+    left = inputs.languages.copy()
+    left.flags.writeable = False
+    content_keys(inputs.post_ids, inputs.author_ids, left, what)
+    for post_ids, author_ids in (
+        (inputs.post_ids, inputs.author_ids),
+        (inputs.post_ids.copy(), inputs.author_ids.copy()),
+    ):
+        wanted = content_keys(post_ids, author_ids, inputs.languages, what)
+        out = np.empty((1, inputs.n, 2), dtype=np.float32)
+        missing = _find(keys, posts, asked, vectors, 1, wanted, post_ids, out[0])
+        fresh = projected(np.zeros((len(missing), 2), dtype=np.float32), weight)
+        _keep(keys, posts, asked, vectors, 1, wanted[missing], post_ids[missing], fresh)

@@ -1,8 +1,5 @@
 """`PreRankerModel`: a served pre-ranker whole: projected tables, what is kept of posts, two graphs in ONNX Runtime."""
 
-# Kernels: Numba knows one kind of 64-bit integer where NumPy's types know two.
-# mypy: disable-error-code="no-any-return"
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,23 +7,18 @@ from typing import Final, NamedTuple, Self
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from onnxruntime import InferenceSession
 
 from millrace.base.errors import ConfigError, SchemaError
-from millrace.base.ids import Int64Array
-from millrace.base.kernels import njit
 from millrace.content.text_index import TextIndex
-from millrace.features.encoding.buckets import SCALE, UInt8Array
+from millrace.features.encoding.buckets import SCALE
 from millrace.features.encoding.candidates import CandidateInputs
-from millrace.features.encoding.hashing import id_row
 from millrace.features.encoding.viewers import ViewerInputs
 from millrace.inference.onnx_runner import open_session
 from millrace.inference.post_vectors import KeptVectors, PostVectors
+from millrace.inference.pre_ranker_kernels import add_deeds, add_rest
 from millrace.inference.tables import EmbeddingTables, Float32Array
-from millrace.models.config import N_SURFACES, PreRankerConfig
-
-UInt64Array = npt.NDArray[np.uint64]
+from millrace.models.config import PreRankerConfig
 
 CONFIG_FILE: Final = "pre_ranker.json"
 ENCODE_FILE: Final = "encode_viewer.onnx"
@@ -129,7 +121,7 @@ class PreRankerModel:
         tokens = np.empty((n_known, config.history_width), dtype=np.float32)
         if n_known:
             vectors.write(history.post_ids[newest], tokens)
-            _add_deeds(
+            add_deeds(
                 tokens,
                 np.ascontiguousarray(history.author_ids[newest]),
                 np.ascontiguousarray(history.actions[newest]),
@@ -148,7 +140,7 @@ class PreRankerModel:
         """Return candidates' floats, shape (n, candidate_width)."""
         out = np.empty((candidates.n, self.config.candidate_width), dtype=np.float32)
         vectors.write(candidates.post_ids, out)
-        _add_rest(
+        add_rest(
             out,
             np.ascontiguousarray(candidates.author_ids),
             np.ascontiguousarray(candidates.languages),
@@ -171,49 +163,3 @@ class PreRankerModel:
         if not candidates.n:
             return np.zeros((0, len(self.config.actions)), dtype=np.float32)
         return self.score(self.assemble(candidates, vectors), self.encode(viewer, vectors))
-
-
-@njit(cache=True)
-def _add_deeds(
-    tokens: Float32Array,
-    author_ids: Int64Array,
-    actions: UInt64Array,
-    dense: UInt8Array,
-    surfaces: UInt8Array,
-    authors: Float32Array,
-    n_actions: int,
-) -> None:
-    """Add authors to the vectors that are there, and write behind them what was done, when, and on which surface."""
-    d, n_dense = authors.shape[1], dense.shape[1]
-    for i in range(len(tokens)):
-        first, second = id_row(author_ids[i], 0, len(authors)), id_row(author_ids[i], 1, len(authors))
-        for k in range(d):
-            tokens[i, k] += authors[first, k] + authors[second, k]
-        for action in range(n_actions):
-            tokens[i, d + action] = np.float32(actions[i] >> np.uint64(action) & np.uint64(1))
-        at = d + n_actions
-        for j in range(n_dense):
-            tokens[i, at + j] = np.float32(dense[i, j]) * _SCALE
-        tokens[i, at + n_dense :] = 0.0
-        if surfaces[i]:
-            tokens[i, at + n_dense + surfaces[i] % N_SURFACES] = 1.0
-
-
-@njit(cache=True)
-def _add_rest(
-    out: Float32Array,
-    author_ids: Int64Array,
-    languages: UInt8Array,
-    dense: UInt8Array,
-    authors: Float32Array,
-    language_rows: Float32Array,
-) -> None:
-    """Add authors and languages to the vectors that are there, and write the dense fields behind them."""
-    d = authors.shape[1]
-    for i in range(len(out)):
-        first, second = id_row(author_ids[i], 0, len(authors)), id_row(author_ids[i], 1, len(authors))
-        language = languages[i]
-        for k in range(d):
-            out[i, k] += authors[first, k] + authors[second, k] + language_rows[language, k]
-        for j in range(dense.shape[1]):
-            out[i, d + j] = np.float32(dense[i, j]) * _SCALE

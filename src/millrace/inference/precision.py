@@ -110,13 +110,18 @@ def served_precision(folder: Path, wanted: Precision, device: str = "cpu") -> Pr
         Kind of the device that serves. What was judged in bf16 on another kind was not judged on this one: kernels
         differ in what they round, and where.
     """
+    served, reason = let_through(folder, wanted, device)
+    if reason:
+        logger.warning("the ranker in %s is served in fp32 instead of %s: %s", folder, wanted, reason)
+    return served
+
+
+def let_through(folder: Path, wanted: Precision, device: str = "cpu") -> tuple[Precision, str]:
+    """Return what `served_precision` does, and why it is not the one that is wanted; empty if it is."""
     if wanted == "fp32":
-        return "fp32"
+        return "fp32", ""
     reason = _reason_against(folder, wanted, device)
-    if reason is None:
-        return wanted
-    logger.warning("the ranker in %s is served in fp32 instead of %s: %s", folder, wanted, reason)
-    return "fp32"
+    return (wanted, "") if reason is None else ("fp32", reason)
 
 
 def _reason_against(folder: Path, wanted: Judged, device: str) -> str | None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from millrace.events.envelope import AnyEvent
-from millrace.features.query_fields import CLAIMED, FLOOR_MS, FOLLOWING
+from millrace.features.query_fields import CLAIMED, FLOOR_MS, FOLLOWING, SERVED
 from millrace.testing.builders import (
     NOW_MS,
     a_block,
@@ -103,6 +103,19 @@ def test_in_network_says_why_not(a_world: World, look: Look) -> None:
     assert found.why_not(4) == "it was deleted"
     assert "never was" in found.why_not("never")
     assert "answers or reposts" in found.why_not(5)
+
+
+def test_in_network_says_of_what_was_just_served_that_it_was_sent(a_world: World, look: Look) -> None:
+    world = a_world(
+        [a_follow(20, 10), *posts_by(10, 1, 2), *posts_by(12, 3), *posts_by(10, 4, kind="repost", parent_id="3")]
+    )
+    had = np.array([world.post_id(1), world.post_id(3)])
+    found = look(world, "in_network", fields={CLAIMED: had, SERVED: had})
+    assert found.ids([2]) == ["2"]
+    assert found.why_not(1) == "it was sent to you lately"
+    assert found.why_not(4) == "it was sent to you lately"  # of a repost, what it reposts
+    claimed = look(world, "in_network", fields={CLAIMED: had})
+    assert claimed.why_not(1) == "it left for you before"  # the page is not in the log yet
 
 
 def test_in_network_looks_at_no_more_than_its_pool(a_world: World, look: Look) -> None:

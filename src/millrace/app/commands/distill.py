@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
-from millrace.app.commands.training_options import FreshOption, PromoteOption, need_torch
+from millrace.app.commands.train_options import FreshOption, PromoteOption, need_torch
 
 if TYPE_CHECKING:
     from millrace.app.distilling import Distilled

@@ -53,9 +53,10 @@ def list_models(home: HomeOption = None, as_json: JsonOption = False) -> None:
     rows = _versions(registry, lanes)
     history = registry.history()[-_N_HISTORY:]
     if as_json:
-        print_json({"versions": rows, "lanes": lanes, "history": history, "training": status.training})
+        told = {"training": status.training, "last_training": status.last_training}
+        print_json({"versions": rows, "lanes": lanes, "history": history, **told})
         return
-    if rows or status.training is not None:
+    if rows or status.training is not None or status.last_training is not None:
         out().print(plain(status.words), markup=False)
     if not rows:
         out().print("No models.")
@@ -282,10 +283,10 @@ def _version(registry: Registry, kind: Kind, text: str) -> str:
         found = next(reversed(registry.versions(kind)), None)
     elif text == _LIVE:
         found = registry.serving().get(kind)
-    if found is None:
-        raise ConfigError(
-            f"version of kind {kind}", value=text, problem="there is none", remedy="see `millrace models list`"
-        )
+    is_named = text not in (_NEWEST, _LIVE)
+    if found is None or (is_named and text not in registry.versions(kind)):
+        problem = "is not there" if is_named else "there is none"
+        raise ConfigError(f"version of kind {kind}", value=text, problem=problem, remedy="see `millrace models list`")
     return found
 
 

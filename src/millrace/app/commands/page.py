@@ -16,6 +16,7 @@ from millrace.app.commands.printing import age, count, plain, plain_text
 
 if TYPE_CHECKING:
     from millrace.mixer.feed import FeedPost, FeedResponse, Why
+    from millrace.mixer.trace_answers import RequestTrace
 
 _MAX_TEXT_CHARS: Final = 280
 _MAX_LINES: Final = 4
@@ -37,6 +38,7 @@ def print_page(
     title: str = "For you",
     *,
     with_scores: bool = False,
+    trace: RequestTrace | None = None,
 ) -> None:
     """Print a page, best post first.
 
@@ -54,6 +56,8 @@ def print_page(
         What kind of page it is.
     with_scores
         Also tell under each post which sources found it and how its score came about.
+    trace
+        How it was made, where that is known: of an empty page it tells what took the posts out.
     """
     posts = page.posts if max_posts is None else page.posts[:max_posts]
     console.print()
@@ -66,9 +70,24 @@ def print_page(
     if n_more > 0:
         console.print(Padding(f"[dim]… and {n_more} more on this page[/]", (1, 0, 0, 4)))
     if not posts:
-        console.print("[dim]Nothing to show: no live posts that this viewer may see.[/]")
+        console.print(f"[dim]Nothing to show: {nothing_words(trace)}.[/]", soft_wrap=True)
     console.print(Rule(_footer(page), style="cyan", align="left"))
     console.print(f"[dim]request {escape(plain(page.request_id))}[/]", soft_wrap=True)  # whole, to be copied
+
+
+def nothing_words(trace: RequestTrace | None) -> str:
+    """Return why a page is empty: ``"all 65 candidates were left out: seen 32, age 12"``, what took most first."""
+    if trace is None:
+        return "no live posts that this viewer may see"
+    if not trace.n_candidates:
+        return "no source found a live post that this viewer may see and has not had"
+    dropping = sorted((f for f in trace.filters if f.n_dropped), key=lambda f: -f.n_dropped)
+    n_dropped = sum(f.n_dropped for f in dropping)
+    many = f"all {trace.n_candidates:,} candidates were" if trace.n_candidates > 1 else "the only candidate was"
+    if n_dropped < trace.n_candidates:
+        many = f"of {count(trace.n_candidates, 'candidate')} {n_dropped:,} were"
+    by_whom = ", ".join(f"{f.name} {f.n_dropped:,}" for f in dropping)
+    return f"{many} left out{': ' if by_whom else ''}{by_whom}"
 
 
 def _card(place: int, post: FeedPost, now_ms: int) -> Group:

@@ -112,9 +112,13 @@ def check_alone(settings: Settings) -> None:
 
 
 def start_logging(*, quiet: bool = False) -> None:
-    """Let our rooms' log messages appear on stderr; ``quiet`` shows only what went wrong."""
+    """Let our rooms' log messages appear on stderr; ``quiet``: only what went wrong, and what the learner tells."""
     logging.basicConfig(
         level=logging.WARNING if quiet else logging.INFO,
         format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s",
         force=True,
     )
+    if quiet:
+        from millrace.app import learner
+
+        learner.logger.setLevel(logging.INFO)  # somebody waits for it

@@ -73,6 +73,6 @@ def show_page(
         shown_instead = ": this is what is popular" if which == "home" else ", so they follow nobody"
         text = f"Nobody has heard of {plain(page.viewer_id)}{shown_instead}"
         notes().print(text, style="yellow", markup=False, soft_wrap=True)
-    print_page(out(), page, made_at_ms(page), title=_TITLES[which], with_scores=debug)
+    print_page(out(), page, made_at_ms(page), title=_TITLES[which], with_scores=debug, trace=trace)
     if debug:
         print_trace(trace)

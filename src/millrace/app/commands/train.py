@@ -9,9 +9,16 @@ import typer
 from millrace.app.commands import train_vectors
 from millrace.app.commands.distill import distill
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
+from millrace.app.commands.train_options import (
+    FreshOption,
+    ReplayOption,
+    SizeOption,
+    known_vectors,
+    need_torch,
+    parted,
+)
 from millrace.app.commands.train_ranker import ranker, show_ranker
 from millrace.app.commands.train_retrieval import retrieval
-from millrace.app.commands.training_options import FreshOption, ReplayOption, need_torch
 from millrace.base.errors import ConfigError
 
 app = typer.Typer(help="Train models on what the log says. Needs the extra train.")
@@ -24,7 +31,7 @@ def train(
         float | None,
         typer.Option(min=0.1, help="Newest hours that are learned from; default: all.", show_default=False),
     ] = None,
-    size: Annotated[str, typer.Option(help="nano, small or large.")] = "nano",
+    size: SizeOption = "nano",
     epochs: Annotated[float, typer.Option(min=0.01, help="How often the ranker sees every page.")] = 3.0,
     seed: Annotated[int, typer.Option(min=0, help="Of first weights and of the order of pages.")] = 1,
     promote: Annotated[
@@ -32,7 +39,7 @@ def train(
     ] = False,
     without: Annotated[
         str,
-        typer.Option(help="What is not made, and not read, with commas: semantic-ids, social."),
+        typer.Option(help="What is not made, and not read, with commas: semantic-ids.", callback=known_vectors),
     ] = "",
     fresh: FreshOption = False,
     replay: ReplayOption = False,
@@ -69,7 +76,7 @@ def train(
             epochs=epochs,
             seed=seed,
             promotes=promote,
-            without=tuple(name.strip() for name in without.split(",") if name.strip()),
+            without=parted(without),
             begins_anew=fresh,
             replays=replay,
         )
@@ -88,7 +95,12 @@ def train(
         )
     named = ", ".join(f"{kind} {version}" for kind, version in trained.versions.items())
     read = ", ".join(trained.vectors) or "no vectors"
-    served = f"serving now: {', '.join(trained.promoted)}" if trained.promoted else "none of them serves"
+    if trained.promoted:
+        served = f"serving now: {', '.join(trained.promoted)}"
+    elif promote:
+        served = "none of them serves"
+    else:
+        served = "none of them serves; to let those that are worth it serve: millrace train --promote"
     for kind, reason in trained.refused.items():
         notes().print(f"{kind}: {reason}", soft_wrap=True)
     notes().print(

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
-from millrace.app.commands.training_options import (
+from millrace.app.commands.train_options import (
     FreshOption,
     PromoteOption,
     ReplayOption,
     SemanticIdsOption,
+    SizeOption,
+    known_heads,
     need_torch,
 )
 from millrace.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from millrace.app.training import TrainedRanker
-    from millrace.base.actions import ActionSpace
 
 
 class Loss(StrEnum):
@@ -39,7 +40,7 @@ def ranker(
         float | None,
         typer.Option(min=0.1, help="Newest hours that are learned from; default: all.", show_default=False),
     ] = None,
-    size: Annotated[str, typer.Option(help="nano, small or large.")] = "nano",
+    size: SizeOption = "nano",
     epochs: Annotated[float, typer.Option(min=0.01, help="How often every page is seen.")] = 3.0,
     borrowed: Annotated[
         float, typer.Option(min=0, help="Weight of other viewers' pages as negatives; 0: none are borrowed.")
@@ -86,6 +87,9 @@ def ranker(
     """
     need_torch()
     from millrace.app import wiring
+
+    settings = open_settings(home, overrides, checks_params=True)
+    learned = known_heads(heads, wiring.build_actions(settings))
     from millrace.app.commands.printing import print_json, progress
     from millrace.app.kept_samples import kept_samples
     from millrace.app.training import TrainedRanker, home_samples, train_home_ranker
@@ -95,8 +99,6 @@ def ranker(
     from millrace.flywheel.train_ranker import RankerTraining
     from millrace.models.config import preset
 
-    settings = open_settings(home, overrides, checks_params=True)
-    learned = _heads(heads, wiring.build_actions(settings))
     if learned and promote:
         raise ConfigError(
             "--heads",
@@ -142,24 +144,6 @@ def ranker(
         print_json(trained)
     else:
         show_ranker(trained)
-
-
-def _heads(names: str | None, actions: ActionSpace) -> tuple[str, ...]:
-    """Return the actions that are named, in their order; none if none are.
-
-    Raises
-    ------
-    ConfigError
-        If nothing is named, or something that is not an action.
-    """
-    if names is None:
-        return ()
-    given = {name.strip() for name in names.split(",")}
-    if unknown := sorted(given - set(actions.names)):
-        raise ConfigError(
-            "--heads", value=unknown[0], problem="not an action", remedy=f"use some of {', '.join(actions.names)}"
-        )
-    return tuple(name for name in actions.names if name in given)
 
 
 def show_ranker(trained: TrainedRanker) -> None:

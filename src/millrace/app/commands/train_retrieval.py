@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
-from millrace.app.commands.training_options import (
+from millrace.app.commands.train_options import (
     FreshOption,
     PromoteOption,
     ReplayOption,
     SemanticIdsOption,
+    SizeOption,
     need_torch,
 )
 
@@ -26,7 +27,7 @@ def retrieval(
         float | None,
         typer.Option(min=0.1, help="Newest hours that are learned from; default: all.", show_default=False),
     ] = None,
-    size: Annotated[str, typer.Option(help="nano, small or large.")] = "nano",
+    size: SizeOption = "nano",
     epochs: Annotated[float, typer.Option(min=0.01, help="How often every page with a like is seen.")] = 2.0,
     post_ids: Annotated[
         bool, typer.Option(help="Read posts' ids as well: sharper for old posts, blind for new ones.")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
-from millrace.app.commands.training_options import FreshOption, need_torch
+from millrace.app.commands.train_options import FreshOption, need_torch
 
 
 def social(

@@ -87,6 +87,12 @@ def why_not(query: Query, posts: PostStore, key: int, *, for_strangers: bool = T
         return ""
     if int(post.kind[0]) in (REPLY, REPOST):
         return f"it is a {KIND_NAMES[int(post.kind[0])]}; of strangers only originals and quotes are looked for"
+    return why_had(query, key)
+
+
+def why_had(query: Query, content_id: int) -> str:
+    """Return how the viewer has had a post before; empty if they have not."""
+    ids = np.array([content_id], dtype=np.int64)
     return next((_HAD_WORDS[field] for field in HAD if is_member(ids, query[field])[0]), "")
 
 

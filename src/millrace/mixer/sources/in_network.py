@@ -10,7 +10,7 @@ from millrace.features.columns import POST_ID
 from millrace.features.query_fields import CLAIMED, FOLLOWING
 from millrace.mixer.filters.age import MAX_AGE_H, max_age_ms
 from millrace.mixer.kinds import REPOST
-from millrace.mixer.sources.facts import accounts, why_not
+from millrace.mixer.sources.facts import HAD, accounts, why_had, why_not
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.membership import is_member
 from millrace.pipeline.query import Query
@@ -30,7 +30,7 @@ class InNetworkSource(Source):
     """
 
     name = "in_network"
-    reads = (FOLLOWING, CLAIMED)
+    reads = (FOLLOWING, *HAD)
     params = (MAX_AGE_H, MAX_POOL)
     cap = MAX_POSTS
 
@@ -48,9 +48,13 @@ class InNetworkSource(Source):
         if unfit := why_not(query, self._posts, key, for_strangers=False):
             return unfit
         following = query[FOLLOWING]
-        author_id = self._posts.gather(self._posts.find(np.array([key]))).author_id[0]
+        post = self._posts.gather(self._posts.find(np.array([key])))
+        author_id = post.author_id[0]
         if author_id not in following:
             return f"its author is not among the {accounts(len(following))} that you follow"
+        content_ids = np.where(post.kind == REPOST, post.parent_id, post.post_id)
+        if is_member(content_ids, query[CLAIMED])[0]:  # these alone are left out here; others are found, and filtered
+            return why_had(query, int(content_ids[0]))
         pool = self._pool(query)
         is_its = self._posts.author_ids(pool) == author_id
         ids = self._posts.post_ids(pool)
