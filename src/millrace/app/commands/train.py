@@ -50,7 +50,7 @@ def train(
     """Train models on what the log says: all that the home feed is made with, or one of them by name.
 
     Without a name: ranker, retrieval and, distilled from the ranker, pre-ranker, from one reading of the log, published
-    in the registry; before them semantic ids and social vectors, which they read. With --promote those serve that are
+    in the registry; before them semantic ids, which the towers read. With --promote those serve that are
     worth it: a ranker that knows more than counters, towers that find more than what is popular, a pre-ranker that says
     about what its ranker says. Needs the extra train.
     A run that is interrupted goes on where it was, on the pages that it had read, if it is asked for the same again.
