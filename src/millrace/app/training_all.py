@@ -84,8 +84,8 @@ def train_home(
     Judged is on pages newer than all that a model learned from. A ranker must know more than counters; towers must
     find more than what is popular; a pre-ranker may lose `MAX_AUC_LOST`, and serves with its ranker alone. What is not
     worth it is published, and not promoted. A run that is killed is gone on with by the next one that is asked for the
-    same (`millrace.app.training_run`): on its samples, behind the stages that it had finished. Before them the vectors are
-    made that they read (`millrace.app.home_vectors.READS`) and carry with them.
+    same (`millrace.app.training_run`): on its samples, behind the stages that it had finished. Before them the vectors
+    are made that they read (`millrace.app.home_vectors.READS`) and carry with them.
 
     Parameters
     ----------
