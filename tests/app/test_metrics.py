@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
 from millrace.app.metrics import Metrics, MetricsObserver, forget_process, prepare_shared_dir
 from millrace.pipeline.outcome import ComponentReport, Fate, Outcome, PipelineReport
 
@@ -34,6 +37,17 @@ def report() -> PipelineReport:
     )
     outcomes = (Outcome("source", "popular", Fate.LATE, "20 ms"),)
     return PipelineReport("home", 3.0, parts, outcomes, 700, 700, 650, 20, 35, 0)
+
+
+def test_shared_values_stay_those_of_their_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry of somebody else, in the same process, counts by itself, not on from what the folder holds."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    for _ in range(2):
+        Metrics(tmp_path).request("/api", 200, 0.01)
+        mine = CollectorRegistry()
+        Counter("mine", "Of nobody else.", ("what",), registry=mine).labels("told").inc()
+        assert mine.get_sample_value("mine_total", {"what": "told"}) == 1.0
+    assert [path for path in tmp_path.glob("*.db") if b"mine" in path.read_bytes()] == []
 
 
 def test_a_pipelines_report_becomes_metrics() -> None:

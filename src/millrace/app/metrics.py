@@ -8,7 +8,9 @@ and whichever worker is scraped answers for all. Label children are looked up on
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +30,8 @@ from millrace.pipeline.outcome import ComponentReport, Fate, Outcome, PipelineRe
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
+_MAKING: Final = threading.Lock()
+
 _REQUEST_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 5.0)
 _STAGE_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 
@@ -45,7 +49,10 @@ class Metrics:
     def __init__(self, shared_dir: Path | None = None) -> None:
         self._shared_dir = shared_dir
         self._value_class = values.MutexValue if shared_dir is None else _shared_values(shared_dir)
-        self._choose_values()
+        with _values_of(self._value_class):
+            self._make()
+
+    def _make(self) -> None:
         self._registry = CollectorRegistry()
         self._children: dict[tuple[object, ...], Counter | Histogram | Gauge] = {}
         registry = self._registry
@@ -294,14 +301,25 @@ class Metrics:
         return found if found is not None else self._child(metric, *labels)  # type: ignore[return-value]
 
     def _child(self, metric: Counter | Histogram | Gauge, *labels: str) -> Counter | Histogram | Gauge:
-        self._choose_values()
-        child = self._children[id(metric), *labels] = metric.labels(*labels)
+        with _values_of(self._value_class):
+            child = self._children[id(metric), *labels] = metric.labels(*labels)
         return child
 
-    def _choose_values(self) -> None:
-        # prometheus_client decides once, at its import, by the environment, whether values are shared. Here it
-        # is each `Metrics`' own business, so the class is put in place whenever values are about to be made.
-        values.ValueClass = self._value_class
+
+@contextmanager
+def _values_of(value_class: Any) -> Iterator[None]:
+    """Let metrics that are made in the block keep their values in a class.
+
+    prometheus_client decides once, at its import, by the environment, whether values are shared. Here it is each
+    `Metrics`' own business: its class is in place while its values are made and no longer, else those of any other
+    registry of the process would be shared too.
+    """
+    with _MAKING:
+        before, values.ValueClass = values.ValueClass, value_class
+        try:
+            yield
+        finally:
+            values.ValueClass = before
 
 
 def prepare_shared_dir(shared_dir: Path) -> None:
