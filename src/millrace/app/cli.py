@@ -27,6 +27,7 @@ from millrace.app.commands import (
     editorial,
     evaluate,
     events,
+    flywheel,
     following,
     import_data,
     ingest,
@@ -89,6 +90,7 @@ app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=_DATA)
 app.add_typer(warehouse.app, name="warehouse", rich_help_panel=_DATA)
 app.add_typer(train.app, name="train", rich_help_panel=_JUDGE)
 app.command("distill", rich_help_panel=_JUDGE)(distill.distill)
+app.add_typer(flywheel.app, name="flywheel", rich_help_panel=_JUDGE)
 app.add_typer(simulate.app, name="simulate", rich_help_panel=_JUDGE)
 app.add_typer(models.app, name="models", rich_help_panel=_CARE)
 app.command("token", rich_help_panel=_CARE)(token.token)
