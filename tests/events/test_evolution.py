@@ -29,6 +29,7 @@ from millrace.events.envelope import AnyEvent, Context, Event, Payload
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import ClockTick, ComponentOutcome, Engagement, Impression, Served, ServedItem
 from millrace.events.registry import BUILT_IN, EventRegistry
+from millrace.events.traffic_events import TrafficFlagged
 from millrace.events.user_events import (
     BlockChanged,
     FollowChanged,
@@ -148,6 +149,7 @@ PAYLOADS: tuple[Payload, ...] = (
         share=0.01,
         arrays=b"\x01\x00\xff",
     ),
+    TrafficFlagged(viewer_id="ada", client="viewer/ada", reason="burst", events=("e1", "e2"), value=6.5, limit=5.0),
 )
 EVENTS: tuple[AnyEvent, ...] = tuple(
     Event(event_id=f"e{i}", event_time_ms=1_700_000_000_000 + i, source="web", payload=payload, schema_version=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from prometheus_client import (
     values,
 )
 
+from millrace.events.traffic_events import TrafficFlagged
 from millrace.inference.model_events import ModelEvent
 from millrace.pipeline.outcome import ComponentReport, Fate, Outcome, PipelineReport
 
@@ -64,6 +65,18 @@ class Metrics:
             "Time from request to response.",
             ("route",),
             buckets=_REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self._flagged = Counter(
+            "millrace_flagged_events",
+            "Events taken in that no person may have caused, by reason (burst, replay, dwell, clock).",
+            ("reason",),
+            registry=registry,
+        )
+        self._clocks = Counter(
+            "millrace_mended_clocks",
+            "Batches whose events were moved because their client's clock was ahead or behind.",
+            ("direction",),
             registry=registry,
         )
         self._events = Counter("millrace_events", "Events at the door by result.", ("result",), registry=registry)
@@ -208,6 +221,13 @@ class Metrics:
         for result, n in n_by_result.items():
             if n:
                 self._counter(self._events, result).inc(n)
+
+    def traffic(self, flags: Sequence[TrafficFlagged], off_by_ms: int) -> None:
+        """Count what was implausible about a client's batch, and batches of clocks that were mended."""
+        for flag in flags:
+            self._counter(self._flagged, flag.reason).inc(len(flag.events))
+        if off_by_ms:
+            self._counter(self._clocks, "ahead" if off_by_ms > 0 else "behind").inc()
 
     def page(self, pipeline: str, n_posts: int, wanted: int) -> None:
         """Count one served page."""

@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from millrace.app.config import AuthConfig, ClaimsConfig, EventsConfig, ServerConfig, TracesConfig
+from millrace.app.config import AuthConfig, ClaimsConfig, EventsConfig, LimitsConfig, ServerConfig, TracesConfig
 from millrace.base.config import Layer, from_pairs, load, read_toml
 from millrace.base.errors import ConfigError
 from millrace.content.config import ContentConfig
@@ -23,6 +23,7 @@ from millrace.simulator.config import WorldConfig
 from millrace.stores.config import StoresConfig
 from millrace.stores.replica_config import ReplicaConfig
 from millrace.stream.config import LogConfig
+from millrace.stream.traffic import TrafficConfig
 
 CONFIG_NAME: Final = "millrace.toml"
 HOME_VARIABLE: Final = "MILLRACE_HOME"
@@ -43,6 +44,8 @@ class MillraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     replica: ReplicaConfig = ReplicaConfig()
     home: HomeConfig = HomeConfig()
     claims: ClaimsConfig = ClaimsConfig()
+    limits: LimitsConfig = LimitsConfig()
+    traffic: TrafficConfig = TrafficConfig()
     traces: TracesConfig = TracesConfig()
     world: WorldConfig = WorldConfig()
     profiles: Annotated[

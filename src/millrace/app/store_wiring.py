@@ -19,6 +19,7 @@ from millrace.events.codec import EventCodec
 from millrace.events.registry import EventRegistry
 
 if TYPE_CHECKING:
+    from millrace.app.metrics import Metrics
     from millrace.mixer.feed_state import FeedState
     from millrace.stores.applier import EventListener
     from millrace.stores.checkpoint import Checkpoints
@@ -75,10 +76,13 @@ def build_log(settings: Settings, clock: Clock | None = None) -> Log:
     return SqliteLog.from_config(settings.log_path, stamps, settings.config.log)
 
 
-def build_collector(settings: Settings, log: Log, codec: EventCodec, clock: Clock | None = None) -> Collector:
-    """Return the door that every event passes, whoever sends it."""
+def build_collector(
+    settings: Settings, log: Log, codec: EventCodec, clock: Clock | None = None, metrics: Metrics | None = None
+) -> Collector:
+    """Return the door that every event passes, whoever sends it; clients' traffic is watched."""
     from millrace.app.virtual_time import tick_rule
     from millrace.stream.collector import Collector
+    from millrace.stream.traffic import TrafficWatch
 
     config = settings.config.log
     clock = clock or build_event_clock(settings)
@@ -89,6 +93,8 @@ def build_collector(settings: Settings, log: Log, codec: EventCodec, clock: Cloc
         max_event_bytes=config.max_event_bytes,
         max_batch_events=config.max_batch_events,
         rule=tick_rule(clock),
+        watch=TrafficWatch(settings.config.traffic),
+        **({} if metrics is None else {"observe": metrics.traffic}),
     )
 
 

@@ -306,6 +306,7 @@ def build_http_app(
     ``retrieval`` is one of the replica's listeners; None: posts are not found by learned vectors.
     """
     from millrace.app.door import DoorThread
+    from millrace.app.event_limits import EventLimits
     from millrace.app.feed_app import FeedApp
     from millrace.app.home_retrieval import HomeRetrieval
     from millrace.app.metrics import MetricsObserver
@@ -316,7 +317,7 @@ def build_http_app(
     metrics = build_metrics(settings)
     codec = build_codec(settings)
     clock = clock or build_event_clock(settings)
-    collector = build_collector(settings, replica.log, codec, clock)
+    collector = build_collector(settings, replica.log, codec, clock, metrics)
 
     traces = build_traces(settings)
 
@@ -344,6 +345,7 @@ def build_http_app(
         replica,
         make_service,
         DoorThread(collector),
+        EventLimits(settings.config.limits, build_claims(settings)),
         metrics,
         live,
         gate,
