@@ -20,38 +20,33 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 import numpy as np
 
-from millrace.base.atomic_file import replacing
 from millrace.base.clock import Clock
 from millrace.base.errors import StoreError
 from millrace.base.ids import Int64Array
 from millrace.flywheel.decisions import Decision, DecisionLog, HeadMetrics, RuleOutcome
 from millrace.flywheel.fine_tuning import fine_tune
 from millrace.flywheel.learning_config import GateConfig, LearningConfig
+from millrace.flywheel.learning_round import Round, RoundFolder, SampleSource, Shown, ShowStage, Waiting
 from millrace.flywheel.live_ranker import open_live_ranker
 from millrace.flywheel.prequential import head_metrics
-from millrace.flywheel.promotion_gate import Cost, JudgedRows, against_live, costs, crowd, memory, surprise
+from millrace.flywheel.round_judging import MeasureCosts, judge_round, reason_for
 from millrace.flywheel.round_pages import (
     HOUR_MS,
     RoundPages,
     drawn_older,
     is_within,
     judged_spans,
-    parted,
     sampled,
     untrusted_spans,
 )
-from millrace.flywheel.sample_set import SampleSet
-from millrace.flywheel.sample_slices import rows_by_slice
+from millrace.flywheel.sample_set import Float32Array, SampleSet
 from millrace.flywheel.scoring_cost import serving_costs
 from millrace.flywheel.train_ranker import SERVED_NAME, RankerReport, predicted
 from millrace.models.learned_ranker import LearnedRanker
@@ -60,71 +55,9 @@ from millrace.registry.manifest import Description
 from millrace.registry.registry import Registry
 from millrace.registry.withdrawals import withdrawn
 
-CANDIDATE: Final = "candidate"
-_ROUND: Final = "round.json"
-_DECIDED: Final = "decision.json"
-_NEW: Final = "new"
-_OLDER: Final = "older"
+_AUC: Final = "auc/"
 
 logger = logging.getLogger(__name__)
-
-
-class SampleSource(Protocol):
-    """Where pages come from, with what the model saw and what people did."""
-
-    @property
-    def known_until_ms(self) -> int:
-        """The moment before which pages must have been made for their labels to be known."""
-
-    def samples(self, from_ms: int, until_ms: int) -> SampleSet:
-        """Return the pages that were made within a span; raises `StoreError` if there are none."""
-
-
-class Shown(Protocol):
-    """A line of progress."""
-
-    def total(self, n: int | None) -> None: ...  # noqa: D102 - as a progress bar has them
-    def advance(self, n: int = 1) -> None: ...  # noqa: D102
-
-
-ShowStage = Callable[[str], AbstractContextManager[Shown]]
-MeasureCosts = Callable[[SampleSet, Int64Array, Sequence[Path]], list[Cost]]
-
-
-class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """Nothing to learn from yet.
-
-    Attributes
-    ----------
-    until_ms
-        Event time before which nobody need ask again.
-    why
-        In words.
-    """
-
-    until_ms: int
-    why: str
-
-
-class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """What a round is of; kept on disk from its beginning.
-
-    Attributes
-    ----------
-    number, from_version, from_ms, until_ms
-        As of `Decision`.
-    skipped_ms
-        How much time before it nobody learns from: more had gathered than one round takes.
-    settings
-        Digest of the config.
-    """
-
-    number: int
-    from_version: str
-    from_ms: int
-    until_ms: int
-    skipped_ms: int
-    settings: str
 
 
 class LearningLoop:
@@ -139,8 +72,7 @@ class LearningLoop:
     decisions
         What was decided, and why.
     folder
-        Where an unfinished round keeps what it has come to. If somebody removes it (an erasure must), the round is
-        void: nothing of it is published.
+        Where an unfinished round keeps what it has come to.
     config, gate
         How a round learns, and what is asked of what it made.
     clock
@@ -158,7 +90,7 @@ class LearningLoop:
         registry: Registry,
         source: SampleSource,
         decisions: DecisionLog,
-        folder: Path,
+        folder: RoundFolder,
         config: LearningConfig,
         gate: GateConfig,
         clock: Clock,
@@ -187,31 +119,55 @@ class LearningLoop:
         StoreError, SchemaError, RegistryError
             If samples, the artefact that serves, or the registry cannot be read.
         """
-        if (decided := self._undone()) is not None:
+        self._seconds = {}
+        if (decided := self._folder.decided()) is not None:
             return self._carried_out(decided)
         this = self._resumed() or self._planned()
         if isinstance(this, Waiting):
             return this
-        samples, pages = self._gathered()
+        config = self._config
+        spans = judged_spans(self._decisions.all())
+        samples, pages = self._folder.pages(spans, config.chosen_by_frac, config.judged_frac)
         live_folder = self._registry.folder("ranker", this.from_version)
         live = open_live_ranker(live_folder, samples.meta.schema)
 
         with self._timed("predicting before learning (pages)"):
             before = predicted(live, samples, pages.new)
-        told = head_metrics(
-            samples.labels[samples.rows_of(pages.new)], before, samples.meta.actions, self._gate.min_positives
-        )
-        candidate, report = self._learned(live_folder, this, samples, pages)
+            labels = samples.labels[samples.rows_of(pages.new)]
+            told = head_metrics(labels, before, samples.meta.actions, self._gate.min_positives)
+
+        with self._timed("learning on (steps)") as step:
+            candidate, report = fine_tune(
+                live_folder,
+                samples,
+                pages,
+                config,
+                folder=self._folder.candidate,
+                seed=config.seed * 1_000 + this.number,
+                on_progress=_moving(step),
+            )
+
         with self._timed("judging (pages)"):
-            rules = self._judged(this, samples, pages, live, candidate, before, told)
-        return self._carried_out(self._decided(this, samples, pages, report, told, rules))
+            rules = judge_round(
+                samples,
+                pages,
+                _predicts(live, samples),
+                _predicts(candidate, samples),
+                told,
+                self._known_aucs(this.from_version),
+                self._measure_costs(samples, pages.judged, live_folder, self._folder.candidate / SERVED_NAME),
+                self._gate,
+                self._names,
+            )
+
+        decision = self._decided(this, samples, pages, report, told, rules)
+        self._folder.decide(decision)
+        return self._carried_out(decision)
 
     def due_ms(self) -> int:
         """Return the event time before which no round can be due; 0: one may be."""
-        if (self._folder / _ROUND).exists():
-            return 0
         version = self._registry.serving().get("ranker")
-        return 0 if version is None else self._begin_ms(version) + self._round_ms
+        return 0 if version is None or self._folder.is_there else self._begin_ms(version) + self._round_ms
 
     @property
     def _round_ms(self) -> int:
@@ -219,25 +175,22 @@ class LearningLoop:
 
     def _begin_ms(self, version: str) -> int:
         """Return where the next round begins: behind all that a round took, and all that the version learned from."""
-        taken = max((each.until_ms for each in self._decisions.all()), default=0)
+        taken = max((each.until_ms for each in self._decisions.all() if each.verdict != "void"), default=0)
         return max(taken, self._registry.manifest("ranker", version).until_ms)
 
     def _planned(self) -> Round | Waiting:
-        """Return what the next round is of: all whole hours since the last, of whose pages the labels are known."""
+        """Begin the next round: of all whole hours since the last one, of whose pages the labels are known."""
         version = self._registry.serving().get("ranker")
         if version is None:
-            return Waiting(until_ms=0, why="no ranker serves; millrace train --promote lets one")
+            return Waiting(until_ms=0, why="no ranker serves to learn on from; millrace train --promote lets one")
         begin_ms, known_ms = self._begin_ms(version), self._source.known_until_ms
-        n_hours = max(known_ms - begin_ms, 0) // self._round_ms
-        if not n_hours:
-            until_ms = begin_ms + self._round_ms
-            return Waiting(until_ms=until_ms, why=f"the next {self._config.hours_per_round:g} hours are not over yet")
-        until_ms = begin_ms + n_hours * self._round_ms
+        n_rounds = max(known_ms - begin_ms, 0) // self._round_ms
+        if not n_rounds:
+            why = f"what people do with the pages of the next {self._config.hours_per_round:g} h is not known yet"
+            return Waiting(until_ms=begin_ms + self._round_ms, why=why)
+        until_ms = begin_ms + n_rounds * self._round_ms
         from_ms = max(begin_ms, until_ms - int(self._config.max_hours * HOUR_MS))
-        try:
-            new = self._source.samples(from_ms, until_ms)
-        except StoreError:
-            new = None
+        new = _or_none(self._source, from_ms, until_ms)
         n_pages = 0 if new is None else len(new)
         if new is None or n_pages < self._config.min_pages:
             why = f"{n_pages:,} new pages, and a round needs {self._config.min_pages:,}"
@@ -251,110 +204,40 @@ class LearningLoop:
             skipped_ms=from_ms - begin_ms,
             settings=self._settings,
         )
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
         with self._timed("reading pages (pages)"):
             rng = np.random.default_rng((self._config.seed, this.number))
-            sampled(new, self._config.max_pages, rng).save(self._folder / _NEW)
-            self._keep_older(this, rng)
-        with replacing(self._folder / _ROUND) as file:  # last: without it nothing is gone on with
-            file.write(msgspec.json.encode(this))
+            self._folder.begin(this, sampled(new, self._config.max_pages, rng), self._older(from_ms, rng))
         return this
 
-    def _keep_older(self, this: Round, rng: np.random.Generator) -> None:
-        """Keep the older pages of a round: those to be learned from again, and those that judge what was forgotten."""
-        begin_ms = max(this.from_ms - int(self._config.replay_hours * HOUR_MS), 0)
-        try:
-            older = self._source.samples(begin_ms, this.from_ms)
-        except StoreError:  # there are none: the first hour of a home
-            return
+    def _older(self, until_ms: int, rng: np.random.Generator) -> SampleSet | None:
+        """Return earlier pages: those to be learned from again, and those that judge what was forgotten."""
+        begin_ms = max(until_ms - int(self._config.replay_hours * HOUR_MS), 0)
+        older = _or_none(self._source, begin_ms, until_ms)
+        if older is None:
+            return None
         decisions = self._decisions.all()
         is_judge = is_within(older.now_ms, judged_spans(decisions))
         is_sound = ~is_within(older.now_ms, untrusted_spans(decisions, self._withdrawn()))
-        replayed = drawn_older(older.take(np.flatnonzero(is_sound & ~is_judge)), this.from_ms, self._config, rng)
+        replayed = drawn_older(older.take(np.flatnonzero(is_sound & ~is_judge)), until_ms, self._config, rng)
         trusted = older.take(np.flatnonzero(is_sound & is_judge)[-self._config.max_trusted_pages :])
-        replayed.joined(trusted).save(self._folder / _OLDER)
+        return replayed.joined(trusted)
 
-    def _gathered(self) -> tuple[SampleSet, RoundPages]:
-        """Return a round's pages as they were kept, and how they are parted."""
-        samples = SampleSet.load(self._folder / _NEW)
-        n_new = len(samples)
-        fresh, chosen_by, judged = parted(samples.now_ms, self._config.chosen_by_frac, self._config.judged_frac)
-        older: Int64Array = np.empty(0, dtype=np.int64)
-        trusted = older
-        if (self._folder / _OLDER).exists():
-            earlier = SampleSet.load(self._folder / _OLDER)
-            samples = samples.joined(earlier)
-            is_judge = is_within(earlier.now_ms, judged_spans(self._decisions.all()))
-            older, trusted = n_new + np.flatnonzero(~is_judge), n_new + np.flatnonzero(is_judge)
-        new = np.concatenate([fresh, chosen_by, judged])
-        return samples, RoundPages(new, fresh, chosen_by, judged, older, trusted)
+    def _resumed(self) -> Round | None:
+        """Return the interrupted round, unless something else serves since, or it is asked for otherwise."""
+        this = self._folder.begun()
+        if this is None or this.settings != self._settings:
+            return None
+        return this if this.from_version == self._registry.serving().get("ranker") else None
 
-    def _learned(
-        self, live: Path, this: Round, samples: SampleSet, pages: RoundPages
-    ) -> tuple[LearnedRanker, RankerReport]:
-        with self._timed("learning on (steps)") as step:
-            return fine_tune(
-                live,
-                samples,
-                pages,
-                self._config,
-                folder=self._folder / CANDIDATE,
-                seed=self._config.seed * 1_000 + this.number,
-                on_progress=_moving(step),
-            )
+    @property
+    def _settings(self) -> str:
+        data = msgspec.json.encode((self._config, self._gate), order="deterministic")
+        return hashlib.blake2b(data, digest_size=16).hexdigest()
 
-    def _judged(
-        self,
-        this: Round,
-        samples: SampleSet,
-        pages: RoundPages,
-        live: LearnedRanker,
-        candidate: LearnedRanker,
-        before: np.ndarray[tuple[int, int], np.dtype[np.float32]],
-        told: Sequence[HeadMetrics],
-    ) -> tuple[RuleOutcome, ...]:
-        """Ask every rule of the gate."""
-        actions = samples.meta.actions
-        rows = samples.rows_of(pages.judged)
-        newest = JudgedRows(
-            labels=np.asarray(samples.labels[rows]),
-            live=before[-len(rows) :],  # the judged pages are the last of the new ones
-            candidate=predicted(candidate, samples, pages.judged),
-            viewers=samples.viewers[samples.slate_of[rows]],
-            slices=rows_by_slice(samples, pages.judged, self._names),
-        )
-        trusted, known = None, self._known_by_manifest(this.from_version)
-        if len(pages.trusted):
-            rows = samples.rows_of(pages.trusted)
-            said = predicted(live, samples, pages.trusted)
-            trusted = JudgedRows(
-                labels=np.asarray(samples.labels[rows]),
-                live=said,
-                candidate=predicted(candidate, samples, pages.trusted),
-                viewers=samples.viewers[samples.slate_of[rows]],
-            )
-            found = head_metrics(trusted.labels, said, actions, self._gate.min_positives)
-            known |= {head.action: head.auc for head in found}
-        new_rows, usual = samples.rows_of(pages.new), None
-        if len(pages.older):
-            old_rows = samples.rows_of(pages.older)
-            usual = (np.asarray(samples.labels[old_rows]), samples.viewers[samples.slate_of[old_rows]])
-        viewers = samples.viewers[samples.slate_of[new_rows]]
-        live_folder = self._registry.folder("ranker", this.from_version)
-        dear = self._measure_costs(samples, pages.judged, [live_folder, self._folder / CANDIDATE / SERVED_NAME])
-        return (
-            surprise(told, known, self._gate),
-            crowd(np.asarray(samples.labels[new_rows]), viewers, usual, actions, self._gate),
-            *against_live(newest, actions, self._gate),
-            memory(trusted, self._gate),
-            *costs(*dear, self._gate),
-        )
-
-    def _known_by_manifest(self, version: str) -> dict[str, float]:
-        """Return the AUC of the live model by action, as it was when it was published."""
+    def _known_aucs(self, version: str) -> dict[str, float]:
+        """Return the AUC of a version by action, as it was when it was published."""
         metrics = self._registry.manifest("ranker", version).metrics
-        return {name.removeprefix("auc/"): value for name, value in metrics.items() if name.startswith("auc/")}
+        return {name.removeprefix(_AUC): value for name, value in metrics.items() if name.startswith(_AUC)}
 
     def _decided(
         self,
@@ -365,21 +248,21 @@ class LearningLoop:
         told: tuple[HeadMetrics, ...],
         rules: tuple[RuleOutcome, ...],
     ) -> Decision:
-        """Return the decision, kept on disk before anything of it is done; publish what is to serve."""
-        broken = [rule for rule in rules if not rule.is_kept]
-        version = "" if broken else self._published(this, report, told, rules)
-        if version and version in self._withdrawn():
-            broken = [_rolled_back_before(version)]
-        verdict, why = ("refused", "; ".join(rule.words for rule in broken)) if broken else ("promoted", _good(rules))
+        """Return the decision; what is to serve is published."""
+        against = [rule.words for rule in rules if not rule.is_kept]
+        version = "" if against or not self._folder.is_there else self._published(this, report, told, rules)
+        if version in self._withdrawn():
+            against, version = [f"{version} was rolled back before"], ""
+        why = "; ".join(against) or reason_for(rules)
         if this.skipped_ms:
-            why += f" ({this.skipped_ms / HOUR_MS:.1f} hours before were skipped: more had gathered than a round takes)"
-        decision = Decision(
+            why += f" ({this.skipped_ms / HOUR_MS:.1f} h before were skipped: more had gathered than a round takes)"
+        return Decision(
             number=this.number,
             at_ms=self._clock.now_ms(),
             from_ms=this.from_ms,
             until_ms=this.until_ms,
             judged_from_ms=int(samples.now_ms[pages.judged].min()),
-            verdict=verdict,
+            verdict="refused" if against else "promoted",
             why=why,
             n_pages=len(pages.new),
             n_rows=len(samples.rows_of(pages.new)),
@@ -390,44 +273,41 @@ class LearningLoop:
             n_steps=report.n_steps,
             best_step=report.best_step,
             from_version=this.from_version,
-            to_version="" if broken else version,
+            to_version=version,
             rules=rules,
             prequential=told,
             seconds=dict(self._seconds),
         )
-        if (self._folder / _ROUND).exists():
-            with replacing(self._folder / _DECIDED) as file:
-                file.write(msgspec.json.encode(decision))
-        return decision
 
     def _published(
         self, this: Round, report: RankerReport, told: Sequence[HeadMetrics], rules: Sequence[RuleOutcome]
     ) -> str:
         """Publish the candidate and return its version; of the same files and figures there is one only."""
         live = self._registry.manifest("ranker", this.from_version)
-        figures = {f"prequential_auc/{head.action}": head.auc for head in told}
-        figures |= {f"gate/{rule.name.replace(' ', '_')}": rule.value for rule in rules if rule.value is not None}
-        # What depends on the moment, as time does, would make another version of the same files.
-        figures = {name: value for name, value in figures.items() if math.isfinite(value) and name != "gate/latency"}
-        known = {name: value for name, value in live.metrics.items() if name.startswith("auc/")}
+        metrics = {name: value for name, value in live.metrics.items() if name.startswith(_AUC)}
+        metrics |= {f"prequential_auc/{head.action}": head.auc for head in told}
+        # Not the latency, which is of the moment: a round that is killed behind it publishes the same version again.
+        metrics |= {
+            f"gate/{rule.name.replace(' ', '_')}": rule.value
+            for rule in rules
+            if rule.value is not None and rule.name != "latency"
+        }
         description = Description(
             kind="ranker",
             feature_schema_hash=live.feature_schema_hash,
             from_ms=live.from_ms,
             until_ms=this.until_ms,
             data=f"{live.data.partition(' + ')[0]} + round {this.number}",
-            metrics=known | figures,
+            metrics=metrics,
             settings={"learned_on_from": this.from_version, "training": msgspec.to_builtins(report.config)},
         )
-        return self._registry.publish(
-            self._folder / CANDIDATE / SERVED_NAME, description, now_ms=self._clock.now_ms()
-        ).version
+        served = self._folder.candidate / SERVED_NAME
+        return self._registry.publish(served, description, now_ms=self._clock.now_ms()).version
 
     def _carried_out(self, decision: Decision) -> Decision:
         """Do what was decided, write it down, and let go of the round; said twice, it is done once."""
-        if not (self._folder / _ROUND).exists():
-            why = "void: what it had read was to be forgotten meanwhile"
-            decision = msgspec.structs.replace(decision, verdict="void", why=why, to_version="")
+        if not self._folder.is_there:
+            decision = _void(decision, "what it had read was to be forgotten meanwhile")
         elif decision.verdict == "promoted" and not self._is_done(decision):
             try:
                 self._registry.promote(
@@ -437,37 +317,15 @@ class LearningLoop:
                     instead_of={"ranker": decision.from_version},
                 )
             except RegistryError as error:
-                decision = msgspec.structs.replace(decision, verdict="void", why=f"void: {error}", to_version="")
+                decision = _void(decision, str(error))
         self._decisions.append(decision)
-        (self._folder / _ROUND).unlink(missing_ok=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.clear()
         logger.info("flywheel round %d: %s: %s", decision.number, decision.verdict, decision.why)
         return decision
 
     def _is_done(self, decision: Decision) -> bool:
         """Whether it was promoted before this process was killed; even if it was rolled back since."""
         return self._registry.serving().get("ranker") == decision.to_version or decision.to_version in self._withdrawn()
-
-    def _undone(self) -> Decision | None:
-        """Return what an interrupted round had decided."""
-        try:
-            return msgspec.json.decode((self._folder / _DECIDED).read_bytes(), type=Decision)
-        except (FileNotFoundError, msgspec.MsgspecError):
-            return None
-
-    def _resumed(self) -> Round | None:
-        """Return the interrupted round, unless something else serves since, or it is asked for otherwise."""
-        try:
-            this = msgspec.json.decode((self._folder / _ROUND).read_bytes(), type=Round)
-        except (FileNotFoundError, msgspec.MsgspecError):
-            return None
-        is_same = this.from_version == self._registry.serving().get("ranker") and this.settings == self._settings
-        return this if is_same else None
-
-    @property
-    def _settings(self) -> str:
-        data = msgspec.json.encode((self._config, self._gate), order="deterministic")
-        return hashlib.blake2b(data, digest_size=16).hexdigest()
 
     def _withdrawn(self) -> frozenset[str]:
         return withdrawn(self._registry.history(), "ranker")
@@ -484,6 +342,7 @@ class _Timed(AbstractContextManager[Shown]):
         self._shown = show(what)
         self._clock = clock
         self._seconds = seconds
+        self._begun_s = 0.0
 
     def __enter__(self) -> Shown:
         self._begun_s = self._clock.monotonic_s()
@@ -494,22 +353,20 @@ class _Timed(AbstractContextManager[Shown]):
         self._shown.__exit__(*error)  # type: ignore[arg-type] # as they were given
 
 
-def _good(rules: Sequence[RuleOutcome]) -> str:
-    """Return why a candidate serves, in a line."""
-    by_name = {rule.name: rule for rule in rules}
-    entropy, auc = by_name["entropy"], by_name["auc"]
-    n_slices = sum(name.startswith("slice ") for name in by_name)
-    memory_words = "" if by_name["memory"].value is None else f", on earlier pages {by_name['memory'].value:+.4f}"
-    return (
-        f"gains {entropy.value:+.4f} of normalised entropy and {auc.value or 0.0:+.4f} of AUC on the newest pages"
-        f"{memory_words}; no harm in {n_slices} slices"
-    )
+def _predicts(model: LearnedRanker, samples: SampleSet) -> Callable[[Int64Array], Float32Array]:
+    return lambda slates: predicted(model, samples, slates)
 
 
-def _rolled_back_before(version: str) -> RuleOutcome:
-    return RuleOutcome(
-        name="withdrawn", value=None, threshold=0.0, is_kept=False, words=f"{version} was rolled back before"
-    )
+def _or_none(source: SampleSource, from_ms: int, until_ms: int) -> SampleSet | None:
+    """Return the pages of a span; None if there are none."""
+    try:
+        return source.samples(from_ms, until_ms)
+    except StoreError:
+        return None
+
+
+def _void(decision: Decision, why: str) -> Decision:
+    return msgspec.structs.replace(decision, verdict="void", why=why, to_version="")
 
 
 def _moving(step: Shown) -> Callable[[int, int], None]:

@@ -3,8 +3,8 @@
 New pages are parted by time, so that the gate judges on pages newer than all that the candidate has seen. What is
 judged on stays unlearned for ever: later rounds ask on the same pages what a candidate has forgotten.
 
-Older pages are drawn newest first, half as often for every half-life of age, and not from a reservoir: a reservoir holds
-all of history alike, while the world drifts, so that what was true a month ago would weigh as much as yesterday. What
+Older pages are drawn newest first, half as often for every half-life of age, and not from a reservoir: that holds all
+of history alike, while the world drifts, so that what was true a month ago would weigh as much as yesterday. What
 old pages are there for (rare actions, viewers who come once a day, what a poisoned or quiet hour lacks) the last day
 gives as well. Rounds that were refused or rolled back are not replayed: nobody trusts them.
 """
@@ -80,8 +80,9 @@ def sampled(samples: SampleSet, n_most: int, rng: np.random.Generator) -> Sample
 
 def replay_odds(now_ms: Int64Array, until_ms: int, half_life_h: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Return with what probability each older page is the next one that is drawn, shape (n,); they add up to 1."""
-    odds = np.exp2(-(until_ms - now_ms) / (half_life_h * HOUR_MS))
-    return odds / odds.sum()
+    odds: np.ndarray[tuple[int], np.dtype[np.float64]] = np.exp2(-(until_ms - now_ms) / (half_life_h * HOUR_MS))
+    odds /= odds.sum()
+    return odds
 
 
 def drawn_older(samples: SampleSet, until_ms: int, config: LearningConfig, rng: np.random.Generator) -> SampleSet:

@@ -1,9 +1,8 @@
-"""What a served ranker costs: the time for a page's candidates, beside another one on the same inputs, and its bytes."""
+"""What a served ranker costs: time for a page's candidates, beside another one on the same inputs, and bytes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,8 +22,8 @@ _N_ROUNDS: Final = 25
 _N_WARM: Final = 3
 
 
-def serving_costs(samples: SampleSet, slates: Int64Array, folders: Sequence[Path]) -> list[Cost]:
-    """Return what rankers cost, each measured in turns with the others: medians, on this thread, by ONNX Runtime.
+def serving_costs(samples: SampleSet, slates: Int64Array, live: Path, candidate: Path) -> tuple[Cost, Cost]:
+    """Return what two rankers cost, measured in turns: medians, on this thread, by ONNX Runtime.
 
     The viewer of the slates with the longest history is asked for `N_CANDIDATES` of their posts, over and over until
     they are enough; what models keep of viewers and posts is kept, as when they serve.
@@ -33,7 +32,7 @@ def serving_costs(samples: SampleSet, slates: Int64Array, folders: Sequence[Path
     ----------
     samples, slates
         Where viewer and candidates are taken from.
-    folders
+    live, candidate
         Exported forms, or artefacts.
     """
     lengths = np.diff(samples.history_starts)[slates]
@@ -56,7 +55,7 @@ def serving_costs(samples: SampleSet, slates: Int64Array, folders: Sequence[Path
         at = samples.texts_of(post_ids)
         return np.where((at >= 0)[:, None], samples.text_vectors[np.maximum(at, 0)], np.int8(0))
 
-    models = [RankerModel.open(folder, samples.meta.schema) for folder in folders]
+    models = [RankerModel.open(folder, samples.meta.schema) for folder in (live, candidate)]
     inputs = []
     for model in models:
         books = model.codebooks
@@ -73,7 +72,8 @@ def serving_costs(samples: SampleSet, slates: Int64Array, folders: Sequence[Path
     finally:
         for model in models:
             model.close()
-    return [Cost(float(np.median(took)) * 1e3, bytes_of(folder)) for took, folder in zip(taken, folders, strict=True)]
+    first, second = (float(np.median(took)) * 1e3 for took in taken)
+    return Cost(first, bytes_of(live)), Cost(second, bytes_of(candidate))
 
 
 def bytes_of(folder: Path) -> int:
