@@ -10,9 +10,10 @@ import pytest
 
 from millrace.app import cli
 from millrace.app.commands.init import make_home
-from millrace.app.distilling import distil, student_heads, viewer_of
+from millrace.app.distilling import distil, student_heads
 from millrace.base.actions import Action
 from millrace.base.errors import ConfigError, SchemaError
+from millrace.flywheel.sample_viewers import viewer_of
 from millrace.flywheel.train_pre_ranker import PreRankerTraining
 from millrace.flywheel.train_ranker import RankerTraining, train_ranker
 from millrace.inference.pre_ranker_model import PreRankerModel

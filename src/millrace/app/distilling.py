@@ -19,13 +19,12 @@ from millrace.base.errors import ConfigError, SchemaError
 from millrace.base.ids import Int64Array
 from millrace.content.ngrams import UInt16Array
 from millrace.features.encoding.candidates import CandidateInputs
-from millrace.features.encoding.history import HistoryTokens
 from millrace.features.encoding.vector_inputs import BoolArray, Int8Array, VectorInputs
 from millrace.features.encoding.vector_sources import VectorSources
-from millrace.features.encoding.viewers import ViewerInputs
 from millrace.flywheel import metrics
 from millrace.flywheel.kept_share import KeptShare
 from millrace.flywheel.sample_set import Float32Array, SampleSet
+from millrace.flywheel.sample_viewers import viewer_of
 
 if TYPE_CHECKING:
     from millrace.app.evaluation import ShowProgress
@@ -295,26 +294,6 @@ def timed(
                 took.append(time.perf_counter() - start_s)
     ranker.close()
     return float(np.median(seconds[0])) * 1e3, float(np.median(seconds[1])) * 1e3
-
-
-def viewer_of(samples: SampleSet, slate: int) -> ViewerInputs:
-    """Return the viewer of a slate, as the encoder gave them."""
-    tokens = slice(*samples.history_starts[slate : slate + 2].tolist())
-    history = HistoryTokens(
-        np.asarray(samples.history_posts[tokens]),
-        np.asarray(samples.history_authors[tokens]),
-        np.asarray(samples.history_actions[tokens]),
-        np.asarray(samples.history_dense[tokens]),
-        np.asarray(samples.history_surfaces[tokens]),
-        int(samples.newest_ms[slate]),
-    )
-    return ViewerInputs(
-        int(samples.viewers[slate]),
-        history,
-        np.asarray(samples.languages[slate]),
-        np.asarray(samples.bios[slate]),
-        np.asarray(samples.profile_dense[slate]),
-    )
 
 
 class _MadeOnce:

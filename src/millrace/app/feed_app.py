@@ -13,6 +13,7 @@ from litestar import Litestar
 
 from millrace.app.access import Caller, Gate
 from millrace.app.api.events import event_routes
+from millrace.app.api.flywheel import TellFlywheel, flywheel_routes
 from millrace.app.api.health import Readiness, health_routes
 from millrace.app.api.models import TellModels, model_routes
 from millrace.app.api.requests import request_routes
@@ -98,6 +99,8 @@ class FeedApp:
         Take over the social vectors that the keeper refreshes.
     models_told
         Tells what serves and what is being trained, to people.
+    flywheel_told
+        Tells how the feed learns on.
     server_id
         The server's name, under ``/healthz``.
     """
@@ -120,6 +123,7 @@ class FeedApp:
         retrieval: HomeRetrieval,
         followers: SocialFollowers,
         models_told: TellModels,
+        flywheel_told: TellFlywheel,
         server_id: str = "",
     ) -> None:
         self._replica = replica
@@ -153,6 +157,7 @@ class FeedApp:
             *event_routes(self.submit, metrics, gate, config.server.max_events_per_post, event_schema),
             *health_routes(self.readiness, metrics, gate, server_id),
             *model_routes(models_told, gate),
+            *flywheel_routes(flywheel_told, gate),
             *web_routes(gate.mode),
         ]
         self.asgi: Litestar = make_app(

@@ -18,6 +18,7 @@ from millrace.app.config import AuthConfig, ClaimsConfig, EventsConfig, LimitsCo
 from millrace.base.config import Layer, from_pairs, load, read_toml
 from millrace.base.errors import ConfigError
 from millrace.content.config import ContentConfig
+from millrace.flywheel.config import FlywheelConfig
 from millrace.mixer.config import HomeConfig
 from millrace.simulator.config import WorldConfig
 from millrace.stores.config import StoresConfig
@@ -47,6 +48,7 @@ class MillraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     limits: LimitsConfig = LimitsConfig()
     traffic: TrafficConfig = TrafficConfig()
     traces: TracesConfig = TracesConfig()
+    flywheel: FlywheelConfig = FlywheelConfig()
     world: WorldConfig = WorldConfig()
     profiles: Annotated[
         dict[str, dict[str, ParamValue]],

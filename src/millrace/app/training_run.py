@@ -39,7 +39,7 @@ _LOCK: Final = ".lock"
 _SUFFIX: Final = ".stage"
 _MODELS: Final = ("ranker", "retrieval", "pre_ranker")
 """Stages that took long."""
-_NOT_LEARNED_FROM: Final = ("server", "auth", "claims", "traces")
+_NOT_LEARNED_FROM: Final = ("server", "auth", "claims", "traces", "flywheel")
 """Sections of the config that change no sample: a demo that starts again has another port."""
 
 T = TypeVar("T")

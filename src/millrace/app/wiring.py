@@ -308,6 +308,7 @@ def build_http_app(
     from millrace.app.door import DoorThread
     from millrace.app.event_limits import EventLimits
     from millrace.app.feed_app import FeedApp
+    from millrace.app.flywheel_status import flywheel_status
     from millrace.app.home_retrieval import HomeRetrieval
     from millrace.app.metrics import MetricsObserver
     from millrace.app.model_status import model_status
@@ -357,6 +358,7 @@ def build_http_app(
         retrieval,
         followers,
         partial(model_status, settings),
+        partial(flywheel_status, settings),
         "" if note is None else note.server_id,
     ).asgi
 

@@ -33,7 +33,7 @@ from millrace.flywheel.topic_tokens import begin_with_topics
 from millrace.flywheel.training_log import TrainingLog
 from millrace.models.blending import blended, log_odds
 from millrace.models.config import PRESETS, RankerConfig, TrunkConfig
-from millrace.models.export import export_ranker, export_tables
+from millrace.models.export import export_places, export_ranker, export_tables
 from millrace.models.learned_ranker import LearnedRanker, calibrate, fitted_scales, scaled
 from millrace.models.losses import head_losses, plain_losses
 
@@ -204,7 +204,7 @@ def train_ranker(
             losses.append(float(loss.detach()))
             done = step + 1
             if done % config.report_every == 0 or done == n_steps:
-                found = _validate(model, samples, held_out, head_weights / scales.to(device), config, device)
+                found = validation_loss(model, samples, held_out, head_weights / scales.to(device), config, device)
                 state.keep(done, found)
                 log.write(done, {"loss": float(np.mean(losses)), "validation/loss": found})
                 losses.clear()
@@ -231,17 +231,41 @@ def train_ranker(
         until_ms=int(samples.now_ms[learned].max()) + 1,
         validated_until_ms=int(samples.now_ms[held_out].max()) + 1,
     )
+    write_ranker(model, report, samples, learned, held_out, folder)
+    state.remove()
+    return model, report
+
+
+def write_ranker(
+    model: LearnedRanker,
+    report: RankerReport,
+    samples: SampleSet,
+    learned: np.ndarray[Any, np.dtype[np.int64]],
+    held_out: np.ndarray[Any, np.dtype[np.int64]],
+    folder: Path,
+) -> None:
+    """Write a trained ranker into a folder: weights, exported form with its verdicts on lower precisions, report.
+
+    Parameters
+    ----------
+    model, report
+        Calibrated, and what came of its training.
+    samples, learned, held_out
+        Slates that activations' ranges are taken from, and that lower precisions are judged on.
+    folder
+        Made if it is missing; the report is written last.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / MODEL_NAME) as file:
         torch.save(model.state_dict(), file)
     export_ranker(model.ranker, folder / SERVED_NAME)
     export_tables(model.tables, folder / SERVED_NAME)
-    sources.save_served(folder / SERVED_NAME)
-    sources.save(folder / SOURCES_NAME)
-    judge_precisions(model, samples, learned, held_out, folder / SERVED_NAME, config.quantisation)
+    export_places(model.ranker, folder / SERVED_NAME)
+    model.sources.save_served(folder / SERVED_NAME)
+    model.sources.save(folder / SOURCES_NAME)
+    judge_precisions(model, samples, learned, held_out, folder / SERVED_NAME, report.config.quantisation)
     with replacing(folder / REPORT_NAME) as file:
         file.write(msgspec.json.format(msgspec.json.encode(report)))
-    state.remove()
-    return model, report
 
 
 def load_ranker(folder: Path) -> tuple[LearnedRanker, RankerReport]:
@@ -307,7 +331,18 @@ def _drawn(
         np.diff(samples.history_starts)[learned], config.n_slates, np.random.default_rng((config.seed, epoch))
     )
     slates = learned[order[place * config.n_slates : (place + 1) * config.n_slates]]
-    rng = np.random.default_rng((config.seed, epoch, place))
+    return cut_batch(samples, slates, ranker, config, np.random.default_rng((config.seed, epoch, place)), vectors)
+
+
+def cut_batch(
+    samples: SampleSet,
+    slates: np.ndarray[Any, np.dtype[np.int64]],
+    ranker: RankerConfig,
+    config: RankerTraining,
+    rng: np.random.Generator,
+    vectors: SampleVectors,
+) -> RankerBatch:
+    """Return slates as a step learns from them: every history cut somewhere, some posts without rows of their own."""
     share = rng.uniform(config.min_history_frac, 1.0, len(slates))
     taken = np.rint(share * ranker.trunk.max_history).astype(np.int64)
     batch = ranker_batch(samples, slates, ranker, taken, vectors)
@@ -321,7 +356,7 @@ def _drawn(
 
 
 @torch.no_grad()
-def _validate(
+def validation_loss(
     model: LearnedRanker,
     samples: SampleSet,
     held_out: np.ndarray[Any, np.dtype[np.int64]],
@@ -336,7 +371,7 @@ def _validate(
     logits, labels, weights = held_out_logits(model, samples, held_out, device)
     counters = _counters(samples, held_out) if config.is_blended else None
     continuous = model.ranker.continuous
-    fitted = fitted_scales(logits, labels, weights, continuous, counters)
+    fitted = fitted_scales(logits, labels, weights, continuous, counters, model.ranker.config.counters)
     calibrated = scaled(logits, fitted, continuous, counters)
     per_head = weights[:, None] * head_weights.cpu()
     return float(head_losses(calibrated, labels, per_head, continuous).sum())

@@ -20,6 +20,8 @@ SCORE_FILE: Final = "score.onnx"
 SCORE_BY_PRECISION: Final = {"fp32": SCORE_FILE, "int8": "score_int8.onnx"}
 CONFIG_FILE: Final = "ranker.json"
 WEIGHTS_FILE: Final = "weights.npz"
+PLACES_FILE: Final = "position_bias.npy"
+"""No runner reads it: whoever goes on learning from what serves does (`millrace.flywheel.live_ranker`)."""
 
 _TRAINING_ONLY: Final = ("position_bias.",)
 
@@ -70,6 +72,12 @@ def export_tables(tables: Tables, folder: Path) -> None:
         # Not over the old one: a process that has it mapped goes on with what it mapped.
         with replacing(folder / f"{name}.npy") as file:
             np.save(file, getattr(tables, name).weight.detach().float().cpu().numpy())
+
+
+def export_places(ranker: Ranker, folder: Path) -> None:
+    """Write what places on the page do to each head, float32: all that learning on needs beside what serving reads."""
+    with replacing(folder / PLACES_FILE) as file:
+        np.save(file, ranker.position_bias.weight.detach().float().cpu().numpy())
 
 
 def served_weights(ranker: Ranker) -> dict[str, Float32Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -50,7 +51,12 @@ class Headed(Protocol):
 
 
 def calibrate(
-    ranker: Headed, logits: Tensor, labels: Tensor, weights: Tensor, counters: Tensor | None = None
+    ranker: Headed,
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    counters: Tensor | None = None,
+    shares: Sequence[float] = (),
 ) -> Tensor:
     """Fit a slope and a shift of each head's logits on held-out rows, and build them into the heads.
 
@@ -69,13 +75,16 @@ def calibrate(
         Shape (n,).
     counters
         Shape (n, n_actions): log-odds of the counters' predictions; that of the continuous head is not read.
+    shares
+        Shape (n_actions,): the counters' shares that the fit begins from and is drawn towards, where the heads were
+        calibrated beside them before; none: 0.
 
     Returns
     -------
     Tensor
         Shape (n_actions, 3): slope and shift of each head, and the counters' share.
     """
-    fitted = fitted_scales(logits, labels, weights, ranker.continuous, counters)
+    fitted = fitted_scales(logits, labels, weights, ranker.continuous, counters, shares)
     with torch.no_grad():
         slope, shift = fitted[:, 0].to(ranker.head.weight), fitted[:, 1].to(ranker.head.bias)
         ranker.head.weight.mul_(slope[:, None])
@@ -84,7 +93,12 @@ def calibrate(
 
 
 def fitted_scales(
-    logits: Tensor, labels: Tensor, weights: Tensor, continuous: int, counters: Tensor | None = None
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    continuous: int,
+    counters: Tensor | None = None,
+    shares: Sequence[float] = (),
 ) -> Tensor:
     """Return what `calibrate` would build in, shape (n_actions, 3), and change nothing; the arguments are the same."""
     besides = _besides(logits, continuous, counters)
@@ -96,6 +110,7 @@ def fitted_scales(
                 labels[:, head].double(),
                 weights.double(),
                 head == continuous,
+                shares[head] if counters is not None and len(shares) else 0.0,
             )
             for head in range(logits.shape[1])
         ]
@@ -122,8 +137,9 @@ def _platt(
     y: Tensor,
     weights: Tensor,
     is_continuous: bool,  # noqa: FBT001 - private
+    share: float,
 ) -> Tensor:
-    both = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    both = torch.tensor([1.0, 0.0, share], dtype=torch.float64)
     prior, strength = both.clone(), torch.tensor([_PRIOR_SLOPE, _PRIOR_SHIFT, _PRIOR_SLOPE], dtype=torch.float64)
     design = torch.stack([x, torch.ones_like(x), besides], dim=1)
     for _ in range(_N_NEWTON):

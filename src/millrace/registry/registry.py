@@ -87,7 +87,13 @@ class Registry(ArtefactStore):
         return {} if pointer is None else pointer.serving(lane)
 
     def promote(
-        self, changes: Mapping[Kind, str | None], lane: str = DEFAULT_LANE, *, now_ms: int, note: str = ""
+        self,
+        changes: Mapping[Kind, str | None],
+        lane: str = DEFAULT_LANE,
+        *,
+        now_ms: int,
+        note: str = "",
+        instead_of: Mapping[Kind, str] | None = None,
     ) -> Pointer:
         """Let versions serve a lane, all of them from the same moment; servers follow by themselves.
 
@@ -102,16 +108,19 @@ class Registry(ArtefactStore):
             Made if there is none of that name.
         now_ms, note
             For the history.
+        instead_of
+            What must serve the lane now, for whoever has judged by that; None: whatever does.
 
         Raises
         ------
         ArtefactError
             If a version is not there or damaged; the pointer stays as it is.
         RegistryError
-            If the lane cannot be one, or the pointer is damaged.
+            If the lane cannot be one, something else serves it than must, or the pointer is damaged.
         """
         check_lane(lane)
         with self.alone():
+            self._check_serving(instead_of or {}, lane)
             for kind, version in changes.items():
                 if version is not None:
                     self.verify(kind, version)
@@ -220,6 +229,17 @@ class Registry(ArtefactStore):
             if not is_dry:
                 self.remove(old)
         return old
+
+    def _check_serving(self, expected: Mapping[Kind, str], lane: str) -> None:
+        serving = self.serving(lane) if expected else {}
+        for kind, version in expected.items():
+            if serving.get(kind) != version:
+                raise RegistryError(
+                    f"{kind} of lane {lane}",
+                    value=serving.get(kind),
+                    problem=f"serves in the place of {version}, beside which the new version was judged",
+                    remedy="judge it beside what serves now",
+                )
 
     def _point(
         self, pointer: Pointer | None, lane: str, state: LaneState | None, what: str, now_ms: int, note: str

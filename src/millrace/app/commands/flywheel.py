@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import typer
 
+from millrace.app.commands.flywheel_run import run
+from millrace.app.commands.flywheel_status import history, status
+
 app = typer.Typer(help="Every impression a sample, every hour a better model.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
     pass
+
+
+app.command("run")(run)
+app.command("status")(status)
+app.command("history")(history)

@@ -1,0 +1,100 @@
+"""``millrace flywheel status`` and ``history``: how the feed learns on, and what was decided and why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
+
+
+def status(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+    """Show what serves, how well it predicted the last hours before learning from them, and the last decisions.
+
+    Example: millrace flywheel status
+    """
+    from millrace.app.commands.printing import notes, out, print_json, print_table
+    from millrace.app.flywheel_status import flywheel_status, verdict_words
+    from millrace.app.human_time import clock_time
+
+    found = flywheel_status(open_settings(home, overrides))
+    if as_json:
+        print_json(found)
+        return
+    out().print(found.words, soft_wrap=True, markup=False)
+    if found.hours:
+        print_table(
+            "predicted before anything was learned from them, mean over actions",
+            ("until", "pages", "AUC", "entropy", "calibration"),
+            [
+                (
+                    clock_time(hour.until_ms),
+                    f"{hour.n_pages:,}",
+                    _figure(hour.auc),
+                    _figure(hour.normalised_entropy),
+                    _figure(hour.calibration),
+                )
+                for hour in found.hours
+            ],
+        )
+    for decision in found.decisions:
+        out().print(
+            f"round {decision.number}: {verdict_words(decision, found.withdrawn)}: {decision.why}",
+            soft_wrap=True,
+            markup=False,
+        )
+    if not found.learns:
+        notes().print("[dim]nothing learns on beside a server here: \\[flywheel] learns, or millrace flywheel run[/]")
+
+
+def history(
+    n: Annotated[int, typer.Option("-n", "--newest", min=1, help="How many rounds, the newest ones.")] = 24,
+    home: HomeOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show every rule of the newest rounds: what was found, against what is asked, and what followed.
+
+    Example: millrace flywheel history -n 3
+    """
+    from millrace.app.commands.printing import out, print_json, print_table
+    from millrace.app.flywheel_status import flywheel_status, verdict_words
+    from millrace.app.human_time import clock_time
+
+    found = flywheel_status(open_settings(home, overrides), n_decisions=n)
+    if as_json:
+        print_json(list(found.decisions))
+        return
+    for decision in reversed(found.decisions):
+        change = f"{decision.from_version or 'none'} → {decision.to_version or 'the same'}"
+        out().print(
+            f"round {decision.number}, pages of {clock_time(decision.from_ms)} to {clock_time(decision.until_ms)}: "
+            f"{verdict_words(decision, found.withdrawn)} ({change})\n  {decision.n_learned:,} pages learned from, "
+            f"{decision.n_replayed:,} older ones to draw from, judged on {decision.n_judged:,} new and "
+            f"{decision.n_trusted:,} earlier ones; best after {decision.best_step} of {decision.n_steps} steps, "
+            f"{sum(decision.seconds.values()):.0f} s",
+            soft_wrap=True,
+            markup=False,
+        )
+        if decision.rules:
+            print_table(
+                f"rules of round {decision.number}",
+                ("rule", "found", "asked", "kept", "in words"),
+                [
+                    (
+                        rule.name,
+                        _figure(rule.value),
+                        f"{rule.threshold:.4g}",
+                        "yes" if rule.is_kept else "NO",
+                        rule.words,
+                    )
+                    for rule in decision.rules
+                ],
+            )
+    if not found.decisions:
+        out().print("no rounds yet: millrace flywheel run")
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

@@ -1,0 +1,136 @@
+"""What the flywheel has come to: what serves, how well it predicted the last hours, what was decided and why."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import msgspec
+
+from millrace.app import wiring
+from millrace.app.flywheel_rounds import decision_log, round_folder
+from millrace.app.human_time import clock_time
+from millrace.app.settings import Settings
+from millrace.base.errors import MillraceError
+from millrace.flywheel.decisions import Decision
+from millrace.flywheel.learning_round import RoundFolder
+from millrace.flywheel.prequential import mean_figures
+from millrace.registry.pointer import Change
+from millrace.registry.withdrawals import withdrawn
+
+N_TOLD: Final = 10
+N_HOURS: Final = 24
+
+
+class HourFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """How what served then predicted a round's pages before anything learned from them.
+
+    Attributes
+    ----------
+    from_ms, until_ms
+        When the pages were made, event time.
+    n_pages, n_rows
+        How many.
+    version
+        What served and predicted.
+    auc, normalised_entropy, calibration
+        Means over the actions that were done often enough; None: too little was done.
+    """
+
+    from_ms: int
+    until_ms: int
+    n_pages: int
+    n_rows: int
+    version: str
+    auc: float | None
+    normalised_entropy: float | None
+    calibration: float | None
+
+
+class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The flywheel, for people and for the page.
+
+    Attributes
+    ----------
+    words
+        All of it in a line.
+    learns
+        Whether it learns on beside the server, by the config.
+    is_learning
+        Whether a round is at work, or was interrupted.
+    live_version
+        The ranker that serves everybody; empty: none.
+    hours
+        Prequential figures of the newest rounds, the newest last.
+    decisions
+        The newest, the newest first.
+    withdrawn
+        Rankers that were rolled back, or taken out of service.
+    """
+
+    words: str
+    learns: bool
+    is_learning: bool
+    live_version: str
+    hours: tuple[HourFigures, ...]
+    decisions: tuple[Decision, ...]
+    withdrawn: tuple[str, ...]
+
+
+def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int = N_HOURS) -> FlywheelStatus:
+    """Return what the flywheel has come to; reads a few small files, and nothing of the log.
+
+    Raises
+    ------
+    StoreError
+        If the decisions are damaged.
+    """
+    registry = wiring.build_registry(settings)
+    try:
+        live, changes = registry.serving().get("ranker", ""), registry.history()
+    except MillraceError:  # doctor tells what is wrong with it
+        live, changes = "", list[Change]()
+    decisions = decision_log(settings).all()
+    taken_back = tuple(sorted(withdrawn(changes, "ranker")))
+    return FlywheelStatus(
+        words=_words(live, decisions, taken_back),
+        learns=settings.config.flywheel.learns,
+        is_learning=RoundFolder(round_folder(settings)).is_there,
+        live_version=live,
+        hours=tuple(_hour(each) for each in decisions[-n_hours:]),
+        decisions=tuple(reversed(decisions[-n_decisions:] if n_decisions else ())),
+        withdrawn=taken_back,
+    )
+
+
+def verdict_words(decision: Decision, taken_back: tuple[str, ...]) -> str:
+    """Return a verdict as people say it; of a ranker that was rolled back since, that too."""
+    is_back = decision.verdict == "promoted" and decision.to_version in taken_back
+    return f"{decision.verdict}, rolled back since" if is_back else decision.verdict
+
+
+def _words(live: str, decisions: list[Decision], taken_back: tuple[str, ...]) -> str:
+    serves = f"ranker {live} serves" if live else "no ranker serves"
+    if not decisions:
+        return f"flywheel: {serves}; no rounds yet"
+    last = decisions[-1]
+    return (
+        f"flywheel: {serves}; round {last.number} ({clock_time(last.until_ms)}) "
+        f"{verdict_words(last, taken_back)}: {last.why}"
+    )
+
+
+def _hour(decision: Decision) -> HourFigures:
+    auc, entropy, calibration = (
+        value if math.isfinite(value) else None for value in mean_figures(decision.prequential)
+    )
+    return HourFigures(
+        from_ms=decision.from_ms,
+        until_ms=decision.until_ms,
+        n_pages=decision.n_pages,
+        n_rows=decision.n_rows,
+        version=decision.from_version or decision.to_version,
+        auc=auc,
+        normalised_entropy=entropy,
+        calibration=calibration,
+    )

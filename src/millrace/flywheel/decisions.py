@@ -1,0 +1,170 @@
+"""`Decision`: what a round came to, with its reasons; `DecisionLog`: all of them, on disk, one a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from millrace.base.errors import StoreError
+from millrace.registry.files import append_durably
+
+DECISIONS_FILE: Final = "decisions.jsonl"
+
+Verdict = Literal["seeded", "promoted", "refused", "void"]
+"""seeded: the first models, by a whole training. promoted, refused: by the gate. void: somebody else changed meanwhile
+what serves, or forgot what was read; nothing was decided."""
+
+
+class RuleOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule of the gate: what was found, against what is asked.
+
+    Attributes
+    ----------
+    name
+        ``entropy``, ``slice language en``, ...
+    value, low, high
+        What was found, with its interval; None where there is nothing to judge by, and then the rule is kept.
+    threshold
+        What it is held against.
+    is_kept
+        Whether the rule lets the candidate serve.
+    words
+        All of it, for people.
+    """
+
+    name: str
+    value: float | None
+    threshold: float
+    is_kept: bool
+    words: str
+    low: float | None = None
+    high: float | None = None
+
+
+class HeadMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """How the live model predicted one action on pages before it learned from them.
+
+    Attributes
+    ----------
+    n_positive
+        How often it was done.
+    auc, normalised_entropy, calibration
+        See `millrace.flywheel.metrics`.
+    """
+
+    action: str
+    n_positive: int
+    auc: float
+    normalised_entropy: float
+    calibration: float
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What a round came to.
+
+    Attributes
+    ----------
+    number
+        Counts rounds from 1.
+    at_ms
+        When it was decided, real time.
+    from_ms, until_ms
+        When its new pages were made, event time.
+    judged_from_ms
+        The newest of them, from here on, were judged on and are never learned from; 0: none.
+    n_pages, n_rows
+        New pages, and posts seen on them.
+    n_learned, n_replayed, n_judged, n_trusted
+        Pages that were learned from, older ones among which it was drawn again, and those judged on: new, earlier.
+    n_steps, best_step
+        Steps that were gone, and after how many it was best; 0: recalibrated only.
+    from_version, to_version
+        What served, and what was made of it; empty: none.
+    verdict, why
+        Whether it serves, and the reason in a line.
+    rules
+        Of the gate; none where there was none.
+    prequential
+        How the live model predicted the new pages before anything was learned from them, head by head.
+    seconds
+        What took how long, by stage.
+    """
+
+    number: int
+    at_ms: int
+    from_ms: int
+    until_ms: int
+    verdict: Verdict
+    why: str
+    judged_from_ms: int = 0
+    n_pages: int = 0
+    n_rows: int = 0
+    n_learned: int = 0
+    n_replayed: int = 0
+    n_judged: int = 0
+    n_trusted: int = 0
+    n_steps: int = 0
+    best_step: int = 0
+    from_version: str = ""
+    to_version: str = ""
+    rules: tuple[RuleOutcome, ...] = ()
+    prequential: tuple[HeadMetrics, ...] = ()
+    seconds: dict[str, float] = {}
+
+    @property
+    def broken(self) -> tuple[RuleOutcome, ...]:
+        """The rules that kept it from serving."""
+        return tuple(rule for rule in self.rules if not rule.is_kept)
+
+
+class DecisionLog:
+    """The decisions of a home; one writer at a time, any number of readers.
+
+    Parameters
+    ----------
+    path
+        A file of JSON lines; a last line that was never finished is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def all(self) -> list[Decision]:
+        """Return all decisions, oldest first.
+
+        Raises
+        ------
+        StoreError
+            If a whole line is damaged.
+        """
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        return [self._read(number, line) for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1)]
+
+    def newest(self, n: int) -> Sequence[Decision]:
+        """Return the newest decisions, the newest last."""
+        return self.all()[-n:] if n else []
+
+    def append(self, decision: Decision) -> None:
+        """Write a decision down, unless its number is there already: whoever was killed behind it says it again."""
+        last = self.newest(1)
+        if last and last[0].number >= decision.number:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        append_durably(self.path, msgspec.json.encode(decision))
+
+    def _read(self, number: int, line: bytes) -> Decision:
+        try:
+            return msgspec.json.decode(line, type=Decision)
+        except msgspec.MsgspecError as error:
+            raise StoreError(
+                f"line {number} of the flywheel's decisions",
+                value=str(self.path),
+                problem=f"is damaged ({error})",
+                remedy="mend or remove that line",
+            ) from error

@@ -1,0 +1,81 @@
+"""What a served ranker costs: time for a page's candidates, beside another one on the same inputs, and bytes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from millrace.base.ids import Int64Array
+from millrace.content.ngrams import UInt16Array
+from millrace.features.encoding.candidates import CandidateInputs
+from millrace.features.encoding.vector_inputs import Int8Array, VectorInputs
+from millrace.flywheel.promotion_gate import Cost
+from millrace.flywheel.sample_set import SampleSet
+from millrace.flywheel.sample_viewers import viewer_of
+from millrace.inference.ranker_model import RankerModel
+
+N_CANDIDATES: Final = 500
+_N_ROUNDS: Final = 25
+_N_WARM: Final = 3
+
+
+def serving_costs(samples: SampleSet, slates: Int64Array, live: Path, candidate: Path) -> tuple[Cost, Cost]:
+    """Return what two rankers cost, measured in turns: medians, on this thread, by ONNX Runtime.
+
+    The viewer of the slates with the longest history is asked for `N_CANDIDATES` of their posts, over and over until
+    they are enough; what models keep of viewers and posts is kept, as when they serve.
+
+    Parameters
+    ----------
+    samples, slates
+        Where viewer and candidates are taken from.
+    live, candidate
+        Exported forms, or artefacts.
+    """
+    lengths = np.diff(samples.history_starts)[slates]
+    viewer = viewer_of(samples, int(slates[np.argmax(lengths)]))
+    rows = np.resize(samples.rows_of(slates), N_CANDIDATES)
+    candidates = CandidateInputs(
+        np.asarray(samples.post_ids[rows]),
+        np.asarray(samples.author_ids[rows]),
+        np.asarray(samples.row_languages[rows]),
+        np.asarray(samples.dense[rows]),
+    )
+
+    def tokens_of(post_ids: Int64Array) -> UInt16Array:
+        at = samples.texts_of(post_ids)
+        tokens = np.asarray(samples.text_tokens[np.maximum(at, 0)])
+        tokens[at < 0] = 0
+        return tokens
+
+    def texts_of(post_ids: Int64Array) -> Int8Array:
+        at = samples.texts_of(post_ids)
+        return np.where((at >= 0)[:, None], samples.text_vectors[np.maximum(at, 0)], np.int8(0))
+
+    models = [RankerModel.open(folder, samples.meta.schema) for folder in (live, candidate)]
+    inputs = []
+    for model in models:
+        books = model.codebooks
+        codes_of = None if books is None else lambda post_ids, books=books: books.encode(texts_of(post_ids))
+        inputs.append(VectorInputs(codes_of=codes_of, social_of=None, texts_of=texts_of))
+    taken: list[list[float]] = [[] for _ in models]
+    try:
+        for round_number in range(-_N_WARM, _N_ROUNDS):
+            for model, own, took in zip(models, inputs, taken, strict=True):
+                start_s = time.perf_counter()
+                model.predict(viewer, candidates, tokens_of, own)
+                if round_number >= 0:
+                    took.append(time.perf_counter() - start_s)
+    finally:
+        for model in models:
+            model.close()
+    first, second = (float(np.median(took)) * 1e3 for took in taken)
+    return Cost(first, bytes_of(live)), Cost(second, bytes_of(candidate))
+
+
+def bytes_of(folder: Path) -> int:
+    """Return the size of all files below a folder, but the registry's own."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
