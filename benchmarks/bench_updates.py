@@ -17,6 +17,7 @@ The equal-outputs check is of the replay: every judged row finds its truth in th
 from __future__ import annotations
 
 import argparse
+import itertools
 import shutil
 import time
 from collections.abc import Iterator
@@ -98,7 +99,7 @@ def main() -> None:
     served = {name: _served_over(options, samples, base, name, hours) for name, hours in CADENCES.items()}
     figures = _judged(options, spec, samples, base, everything, served)
     if options.loop_hours:
-        figures["feeds"] = _loops(options, spec, base, served)
+        figures["feeds"] = _loops(options, spec, base)
     emit("updates", seed=options.seed, mechanism=options.mechanism, drift=options.drift, slates=len(samples), **figures)
 
 
@@ -230,7 +231,7 @@ def _judged(
     for name, found in served.items():
         parts = []
         spans = [*found["served"], (np.iinfo(np.int64).max, "")]
-        for (from_ms, version), (until_ms, _) in zip(spans[:-1], spans[1:], strict=True):
+        for (from_ms, version), (until_ms, _) in itertools.pairwise(spans):
             within = slates[(times >= from_ms) & (times < until_ms)]
             if len(within):
                 parts.append(by(options.out / f"arm-{name}" / "models" / "ranker" / version, within))
@@ -279,7 +280,7 @@ def _rate_entropy(did: npt.NDArray[np.bool_]) -> float:
     return float(-(rate * np.log(rate) + (1 - rate) * np.log1p(-rate)))
 
 
-def _loops(options: Any, spec: RunSpec, base: Path, served: dict[str, Any]) -> dict[str, Any]:
+def _loops(options: Any, spec: RunSpec, base: Path) -> dict[str, Any]:
     """Return the true value of twins that go on from the run's end, each learning on at its own pace."""
     told: dict[str, Any] = {}
     runs: dict[str, RunRecords] = {}
