@@ -77,6 +77,7 @@ def test_an_operator_gets_anybodys_page_and_how_it_was_made(service: Any, path: 
         ("/schema/openapi.json", {"": 401, "vic": 403, "ingest": 403, "admin": 200}),
         ("/api/v1/viewers", {"": 401, "vic": 403, "ingest": 403, "admin": 200}),
         ("/api/v1/models", {"": 401, "vic": 403, "ingest": 403, "admin": 200}),
+        ("/api/v1/flywheel", {"": 401, "vic": 403, "ingest": 403, "admin": 200}),
         ("/api/v1/timeline/home", {"": 401, "vic": 200, "ingest": 403, "admin": 400}),
     ],
 )

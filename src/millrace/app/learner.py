@@ -1,7 +1,8 @@
-"""The learner of a demo: it trains the first models while the feed serves without, and promotes them when ready.
+"""The learner beside a server: it trains the first models while the feed serves without, then learns on, hour by hour.
 
 A child of the supervisor, of low priority, that ends when there is nothing more to learn. Training is a process of its
-own: what it needs (torch) never enters the server, and what it leaves behind goes with it.
+own, and so is learning on (`millrace flywheel run`): what they need (torch) never enters the server, and what they
+leave behind goes with them.
 """
 
 from __future__ import annotations
@@ -16,23 +17,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from millrace.app import wiring
+from millrace.app.flywheel_rounds import decision_log
 from millrace.app.lifeline import Lifeline
 from millrace.app.settings import HOME_VARIABLE, Settings
 from millrace.app.training_outcome import TrainingOutcome, keep_outcome
 from millrace.app.training_status import training_status
+from millrace.base.backoff import Backoff
+from millrace.base.config import Layer
 from millrace.stream.log import total
 
 _NICENESS: Final = 15
 _LOG_NAME: Final = "training.log"
+_ROUNDS_LOG_NAME: Final = "flywheel.log"
 _CHECK_S: Final = 0.5
 _NEWS_EVERY_S: Final = 30.0
 _PR_SET_PDEATHSIG: Final = 1
+_FIRST_PAUSE_S: Final = 5.0
+_LONGEST_PAUSE_S: Final = 300.0
 
 MAX_TRIES: Final = 6
 """The log is then 32 times as long as it was when the demo began: there is nothing to wait for."""
@@ -47,14 +55,34 @@ def can_learn() -> bool:
 
 
 def learn(settings: Settings, lifeline: Lifeline) -> None:
-    """Train and promote, unless models serve already; ends early if the supervisor says so, or is gone.
+    """Train and promote, unless models serve already, and learn on from then, if ``[flywheel] learns``.
 
     A training that fails, or whose models are refused, is told, and tried again when there is as much again to learn
-    from (`try_until_it_serves`). One that is ended with the demo is gone on with by the next one.
+    from (`try_until_it_serves`). What is ended with the server is gone on with by the next one. Ends early if the
+    supervisor says so, or is gone.
     """
     lifeline.say_ready()
-    if not can_learn() or wiring.build_registry(settings).serving():
+    if not can_learn():
+        if settings.config.flywheel.learns:
+            logger.warning("nothing learns on: [flywheel] learns needs pip install '.[train]'")
         return
+    if not wiring.build_registry(settings).serving():
+        _learn_first(settings, lifeline)
+    if settings.config.flywheel.learns:
+        _learn_on(settings, lifeline)
+
+
+def with_learning(settings: Settings) -> Settings:
+    """Return the same settings with ``[flywheel] learns``, unless they say themselves whether it does."""
+    if "flywheel.learns" in settings.origin_by_key:
+        return settings
+    flywheel = msgspec.structs.replace(settings.config.flywheel, learns=True)
+    above = (*settings.layers_above, Layer("demo", {"flywheel": {"learns": True}}))
+    config = msgspec.structs.replace(settings.config, flywheel=flywheel)
+    return replace(settings, config=config, layers_above=above)
+
+
+def _learn_first(settings: Settings, lifeline: Lifeline) -> None:
     log = wiring.build_log(settings)
 
     def train() -> bool:
@@ -96,13 +124,43 @@ def try_until_it_serves(train: Callable[[], bool], n_records: Callable[[], int],
 
 
 def _train(settings: Settings, lifeline: Lifeline) -> None:
+    path = settings.run_dir / _LOG_NAME
+    code = _run(settings, lifeline, ("train", "--promote", "--json"), path, TrainingNews(settings).tell)
+    if lifeline.should_stop():
+        return
+    if code:
+        failed = TrainingOutcome(ended_ms=wiring.build_clock().now_ms(), problem=f"{path} tells why")
+        keep_outcome(settings, failed)
+        logger.warning("the first models could not be trained (%s tells why): counters rank", path)
+        return
+    logger.info("%s", outcome(path))
+
+
+def _learn_on(settings: Settings, lifeline: Lifeline) -> None:
+    """Keep `millrace flywheel run` at work: one that fails is started again, later and later."""
+    path, backoff = settings.run_dir / _ROUNDS_LOG_NAME, Backoff(wiring.build_clock(), _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+    while not lifeline.should_stop():
+        news = RoundNews(settings)
+        code = _run(settings, lifeline, ("flywheel", "run"), path, news.tell)
+        if lifeline.should_stop():
+            return
+        if news.n_told:
+            backoff.succeed()
+        pause_s = backoff.fail()
+        logger.warning("what learns on ended with exit code %d (%s tells why); again in %.0f s", code, path, pause_s)
+        while backoff.left_s and not lifeline.should_stop():
+            lifeline.wait(_CHECK_S)
+
+
+def _run(settings: Settings, lifeline: Lifeline, words: tuple[str, ...], path: Path, tell: Callable[[], None]) -> int:
+    """Run one of our commands as a trainer, its output in a file; return its exit code. It ends when we are to end."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     run = "from millrace.app.cli import main; main()"  # the same Python, whether or not its scripts are on the path
-    command = [sys.executable, "-c", run, "train", "--promote", "--json"]
+    command = [sys.executable, "-c", run, *words]
     for key, value in pairs_above(settings):
         command += ["--set", f"{key}={value}"]
     settings.run_dir.mkdir(parents=True, exist_ok=True)
-    with (settings.run_dir / _LOG_NAME).open("wb") as log:
+    with path.open("wb") as log:
         trainer = subprocess.Popen(  # noqa: S603 - our own command
             command,
             env={**os.environ, **threads, "OMP_WAIT_POLICY": "passive", HOME_VARIABLE: str(settings.home)},
@@ -111,22 +169,49 @@ def _train(settings: Settings, lifeline: Lifeline) -> None:
             preexec_fn=_be_a_trainer,
         )
         try:
-            news = TrainingNews(settings)
             while trainer.poll() is None and not lifeline.should_stop():
                 lifeline.wait(_CHECK_S)
-                news.tell()
+                tell()
         finally:
             if trainer.poll() is None:
                 trainer.kill()
             trainer.wait()
-    if lifeline.should_stop():
-        return
-    if trainer.returncode:
-        failed = TrainingOutcome(ended_ms=wiring.build_clock().now_ms(), problem=f"{log.name} tells why")
-        keep_outcome(settings, failed)
-        logger.warning("the first models could not be trained (%s tells why): counters rank", log.name)
-        return
-    logger.info("%s", outcome(settings.run_dir / _LOG_NAME))
+    return trainer.returncode
+
+
+class RoundNews:
+    """Tells in the terminal what rounds of learning came to, once each.
+
+    Parameters
+    ----------
+    settings
+        The home, where the decisions are.
+
+    Attributes
+    ----------
+    n_told
+        How many were told.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._decisions = decision_log(settings)
+        self._size = self._bytes()
+        self._number = max((each.number for each in self._decisions.newest(1)), default=0)
+        self.n_told = 0
+
+    def tell(self) -> None:
+        """Say what is new."""
+        if (size := self._bytes()) == self._size:
+            return
+        self._size = size
+        for decision in self._decisions.all():
+            if decision.number > self._number:
+                logger.info("flywheel: round %d %s: %s", decision.number, decision.verdict, decision.why)
+                self._number, self.n_told = decision.number, self.n_told + 1
+
+    def _bytes(self) -> int:
+        path = self._decisions.path
+        return path.stat().st_size if path.exists() else 0
 
 
 class TrainingNews:

@@ -41,7 +41,10 @@ def demo(
         ),
     ] = 60.0,
     learns: Annotated[
-        bool, typer.Option("--learn/--no-learn", help="Train the first models beside the feed, and let them serve.")
+        bool,
+        typer.Option(
+            "--learn/--no-learn", help="Train the first models beside the feed, let them serve, and learn on."
+        ),
     ] = True,
     once: Annotated[bool, typer.Option("--once", help="End after the page is printed.")] = False,
     port: PortOption = None,
@@ -62,7 +65,7 @@ def demo(
     from millrace.app.commands.printing import notes, out
     from millrace.app.commands.serve import check_alone, check_ranker_runs, start_logging
     from millrace.app.http_address import check_address
-    from millrace.app.learner import can_learn, learn
+    from millrace.app.learner import can_learn, learn, with_learning
     from millrace.app.settings import load_settings
     from millrace.app.supervisor import serve
 
@@ -73,10 +76,13 @@ def demo(
     _check_mode(settings)
     check_alone(settings)
     settings = _with_free_port(settings)
+    lives = speed > 0 and not once
+    learning = learns and lives and can_learn()
+    if learning:
+        settings = with_learning(settings)
     console = notes()
     _ensure_world(settings, console, fresh=fresh)
     start_logging(quiet=True)
-    lives = speed > 0 and not once
 
     def live(address: Address, lifeline: Lifeline) -> None:
         from millrace.app.simulation.life import live as let_live
@@ -91,8 +97,7 @@ def demo(
             console.print(f"\n{_life_words(settings, speed)} [dim]Ctrl-C ends it.[/]")
 
     console.print("[dim]starting the server (the first start compiles, for some minutes on a slow machine) …[/]")
-    learning = learns and lives and can_learn() and not wiring.build_registry(settings).serving()
-    if learning:
+    if learning and not wiring.build_registry(settings).serving():
         console.print("[dim]models are trained meanwhile (some minutes) and take over from counters when ready[/]")
     elif learns and lives and not can_learn():
         console.print("[dim]counters rank; with pip install '.\\[train]' models are trained and take over[/]")

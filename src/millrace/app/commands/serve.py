@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from millrace.app.commands.options import HomeOption, PortOption, SetOption, open_settings, with_port
 from millrace.app.settings import Settings
 from millrace.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    from millrace.app.lifeline import Lifeline
 
 
 def serve(
@@ -66,7 +69,12 @@ def serve(
         time = "; virtual time: ClockTick events move it" if is_virtual else ""
         console.print(f"Ready: [bold]{address.url}[/]  ({_MODES[settings.config.auth.mode]}{time})", soft_wrap=True)
 
-    run_server(settings, workers, announce)
+    def teach(lifeline: Lifeline) -> None:
+        from millrace.app.learner import learn
+
+        learn(settings, lifeline)
+
+    run_server(settings, workers, announce, learner=teach if settings.config.flywheel.learns else None)
     console.print("[dim]stopped[/]")
 
 

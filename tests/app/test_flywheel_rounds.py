@@ -1,0 +1,74 @@
+"""The learning loop over a home: what it waits for is told once, and a ranker taken out of service is not replaced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from millrace.app import wiring
+from millrace.app.commands.flywheel_run import round_words
+from millrace.app.commands.init import make_home
+from millrace.app.flywheel_rounds import keep_learning, learn_once
+from millrace.app.learner import RoundNews, pairs_above, with_learning
+from millrace.app.settings import Settings, load_settings
+from millrace.flywheel.decisions import Decision, DecisionLog
+from millrace.flywheel.learning_round import Waiting
+from millrace.registry.manifest import Description
+from millrace.testing.progress import in_silence
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    made, _ = make_home(tmp_path / "home")
+    return made
+
+
+def test_a_home_of_which_nothing_was_seen_waits_and_says_so_once(settings: Settings) -> None:
+    told: list[Decision | Waiting] = []
+    waits = iter([True, True, False])
+    keep_learning(settings, in_silence, lambda _seconds: next(waits), told.append)
+    (waiting,) = told
+    assert isinstance(waiting, Waiting)
+    assert "no impressions" in waiting.why
+    assert round_words(waiting).startswith("waiting: ")
+
+
+def test_where_a_ranker_was_taken_out_of_service_none_is_trained_in_its_place(settings: Settings) -> None:
+    folder = settings.home / "trained"
+    folder.mkdir()
+    (folder / "net").write_text("x")
+    registry = wiring.build_registry(settings)
+    said = Description(kind="ranker", feature_schema_hash="f", from_ms=0, until_ms=1)
+    registry.promote({"ranker": registry.publish(folder, said, now_ms=1_000).version}, now_ms=1)
+    registry.promote({"ranker": None}, now_ms=2, note="a guard")
+    waiting = learn_once(settings, in_silence)
+    assert isinstance(waiting, Waiting)
+    assert "taken out of service" in waiting.why
+
+
+def test_a_demo_learns_on_unless_its_settings_say_otherwise_and_its_trainer_reads_the_same(settings: Settings) -> None:
+    assert not settings.config.flywheel.learns
+    learning = with_learning(settings)
+    assert learning.config.flywheel.learns
+    assert load_settings(settings.home, {}, pairs_above(learning)).config == learning.config
+    asked = load_settings(settings.home, {}, [("flywheel.learns", "false")])
+    assert not with_learning(asked).config.flywheel.learns
+
+
+def test_rounds_are_told_in_the_terminal_once_each(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    log = DecisionLog(settings.models_dir / "decisions.jsonl")
+
+    def decide(number: int) -> None:
+        log.append(Decision(number=number, at_ms=0, from_ms=0, until_ms=1, verdict="refused", why=f"no {number}"))
+
+    decide(1)
+    news = RoundNews(settings)
+    with caplog.at_level("INFO", logger="millrace.app.learner"):
+        news.tell()
+        decide(2)
+        decide(3)
+        news.tell()
+        news.tell()
+    assert caplog.messages == ["flywheel: round 2 refused: no 2", "flywheel: round 3 refused: no 3"]
+    assert news.n_told == 2

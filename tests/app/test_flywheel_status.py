@@ -1,0 +1,115 @@
+"""What people are told of the flywheel: in a line, in tables, as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from millrace.app import cli, wiring
+from millrace.app.commands.init import make_home
+from millrace.app.flywheel_rounds import decision_log, round_folder
+from millrace.app.flywheel_status import flywheel_status
+from millrace.app.settings import Settings
+from millrace.flywheel.decisions import Decision, HeadMetrics, RuleOutcome
+from millrace.registry.manifest import Description
+
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    made, _ = make_home(tmp_path / "home")
+    return made
+
+
+def publish(settings: Settings, net: str) -> str:
+    folder = settings.home / "trained"
+    folder.mkdir(exist_ok=True)
+    (folder / "net").write_text(net)
+    said = Description(kind="ranker", feature_schema_hash="f", from_ms=0, until_ms=1)
+    return wiring.build_registry(settings).publish(folder, said, now_ms=1_000).version
+
+
+def a_decision(number: int, to_version: str) -> Decision:
+    verdict = "promoted" if to_version else "refused"
+    like = HeadMetrics(action="like", n_positive=50, auc=0.7, normalised_entropy=0.9, calibration=1.1)
+    rule = RuleOutcome(
+        name="surprise", value=0.2, threshold=0.08, is_kept=bool(to_version), words="the live model was all wrong"
+    )
+    return Decision(
+        number=number,
+        at_ms=5,
+        from_ms=(number - 1) * HOUR_MS,
+        until_ms=number * HOUR_MS,
+        verdict=verdict,  # type: ignore[arg-type]
+        why="better" if to_version else rule.words,
+        n_pages=500,
+        n_rows=9_000,
+        from_version="before",
+        to_version=to_version,
+        rules=(rule,),
+        prequential=(like,) if number > 1 else (),
+    )
+
+
+def test_a_home_without_rounds_says_so(settings: Settings) -> None:
+    found = flywheel_status(settings)
+    assert found.words == "flywheel: no ranker serves; no rounds yet"
+    assert (found.hours, found.decisions, found.withdrawn, found.is_learning) == ((), (), (), False)
+
+
+def test_versions_figures_and_reasons_are_told_the_newest_first(settings: Settings) -> None:
+    registry, (a, b) = wiring.build_registry(settings), (publish(settings, net) for net in "ab")
+    log = decision_log(settings)
+    for number, version in ((1, a), (2, b)):
+        registry.promote({"ranker": version}, now_ms=1)
+        log.append(a_decision(number, version))
+    log.append(a_decision(3, ""))
+    (round_folder(settings)).mkdir(parents=True)
+    (round_folder(settings) / "round.json").touch()
+    found = flywheel_status(settings, n_decisions=2)
+    assert found.live_version == b
+    assert [each.number for each in found.decisions] == [3, 2]
+    assert [(hour.until_ms, hour.auc) for hour in found.hours] == [
+        (HOUR_MS, None),
+        (2 * HOUR_MS, 0.7),
+        (3 * HOUR_MS, 0.7),
+    ]
+    assert found.hours[1].calibration == pytest.approx(1.1)
+    assert found.is_learning
+    assert found.words.endswith("round 3 (Thu 1 Jan, 03:00 UTC) refused: the live model was all wrong")
+
+
+def test_what_was_rolled_back_since_is_told(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    registry, (a, b) = wiring.build_registry(settings), (publish(settings, net) for net in "ab")
+    for version in (a, b):
+        registry.promote({"ranker": version}, now_ms=1)
+    decision_log(settings).append(a_decision(1, b))
+    registry.rollback(now_ms=2)
+    found = flywheel_status(settings)
+    assert (found.live_version, found.withdrawn) == (a, (b,))
+    assert "promoted, rolled back since: better" in found.words
+    assert cli.run(["flywheel", "history", "--home", str(settings.home)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"promoted, rolled back since (before → {b})" in shown
+
+
+def test_status_and_history_are_shown_and_printed_as_json(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = str(settings.home)
+    assert cli.run(["flywheel", "history", "--home", home]) == 0
+    assert "no rounds yet" in capsys.readouterr().out
+    decision_log(settings).append(a_decision(2, ""))
+    assert cli.run(["flywheel", "status", "--home", home]) == 0
+    shown = capsys.readouterr().out
+    assert "round 2: refused: the live model was all wrong" in shown
+    assert "0.7" in shown
+    assert cli.run(["flywheel", "history", "--home", home]) == 0
+    assert "NO" in capsys.readouterr().out
+    assert cli.run(["flywheel", "status", "--home", home, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["decisions"][0]["rules"][0]["name"] == "surprise"
+    assert cli.run(["flywheel", "history", "--home", home, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["verdict"] == "refused"
