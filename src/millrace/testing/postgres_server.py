@@ -34,7 +34,7 @@ _SETTINGS: Final = {
 
 
 def find_programs() -> Path | None:
-    """Return the folder of ``initdb`` and ``postgres`` (that of PATH, else Debian's newest), None where there is none."""
+    """Return the folder of ``initdb`` and ``postgres``: that of PATH, else Debian's newest, else None."""
     found = [Path(path).resolve().parent for name in ("initdb", "postgres") if (path := shutil.which(name))]
     folders = [*found, *sorted(_DEBIAN_ROOT.glob("*/bin"), key=_version, reverse=True)]
     return next((f for f in folders if (f / "initdb").is_file() and (f / "postgres").is_file()), None)
