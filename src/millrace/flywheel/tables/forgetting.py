@@ -29,7 +29,7 @@ from millrace.flywheel.tables.schema import (
     Table,
 )
 from millrace.flywheel.tables.user_post_day import build_user_post_day
-from millrace.flywheel.tables.workbench import HOUR_MS, Workbench
+from millrace.flywheel.tables.workbench import DAY, HOUR_MS, Workbench
 from millrace.flywheel.warehouse_config import WarehouseConfig
 from millrace.stores.engagement_config import DwellThresholds
 
@@ -84,13 +84,24 @@ def forget_user(
     # First from what is not made anew, then what came after the erasure is found again.
     for name, column in ((USER_POST_DAY, "user_id"), (USER_PROFILE, "user_id"), (CREATOR_TIERS, "author_id")):
         n_rows += _remove(bench, name, f"{column} = $user", {"user": user})
-    n_rows += _remove(bench, INTERACTIONS, "viewer_id = $user OR author_id = $user", {"user": user})
-    if hours:
-        build_interactions(bench, hours, dwell)
+    is_theirs = "viewer_id = $user OR author_id = $user"
+    hours |= {file.hour for file in _holding(bench, INTERACTIONS, is_theirs, {"user": user})}
+    n_rows += _remove(bench, INTERACTIONS, is_theirs, {"user": user})
+    build_interactions(bench, hours, dwell)
     build_user_post_day(bench, days, dwell)
-    if n_rows and (last := snapshot_days(bench, "")[-1:]):
-        build_snapshots(bench, last[0], config)
+    if n_rows and (since := _back_since(bench, user) or snapshot_days(bench, "")[-1:]):
+        build_snapshots(bench, since[0], config)
     return n_rows
+
+
+def _back_since(bench: Workbench, user: str) -> list[str]:
+    """Return the day on which somebody who came back was heard of first; none if nobody did."""
+    named = [(PROFILES, "user_id"), (FOLLOWS, "follower_id"), (FOLLOWS, "followee_id")]
+    times = [f"SELECT time_ms FROM {bench.view(table)} WHERE {column} = $user" for table, column in named]  # noqa: S608
+    times.append(f"SELECT created_ms FROM {bench.view(POST_METADATA)} WHERE author_id = $user")  # noqa: S608
+    times.append(f"SELECT first_ms FROM {bench.view(USER_POST_DAY)} WHERE user_id = $user")  # noqa: S608
+    query = f"SELECT {DAY.format('min(time_ms)')} FROM ({' UNION ALL '.join(times)})"  # noqa: S608 - our own names
+    return [row[0] for row in bench.db.execute(query, {"user": user}).fetchall() if row[0] is not None]
 
 
 def _touched(bench: Workbench, user: str, before: int) -> set[int]:

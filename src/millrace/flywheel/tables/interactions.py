@@ -83,29 +83,30 @@ def build_interactions(bench: Workbench, hours: Collection[int], dwell: DwellThr
 
 def rows_query(dwell: DwellThresholds) -> str:
     """Return the query that makes interactions of the fact views."""
-    # A row's key: viewer, request ('' for none), post and the hour of the page, or else of the event itself.
+    # A row's key: viewer, request ('' for none), post and the hour of the page, or else of the event itself. With the hour
+    # in it, clients that give many pages one request id make more rows, and no row depends on one far away.
     return f"""
 WITH pages AS (
-    SELECT viewer_id, request_id AS request, post_id, arg_min(f, log_offset) AS s, min(log_offset) AS page_offset
+    SELECT viewer_id, request_id AS request, post_id, time_ms // {HOUR_MS} AS hour, min(time_ms) AS page_ms,
+        arg_min(f, log_offset) AS s
     FROM {SERVED.name} f GROUP BY ALL
-), pages_timed AS (SELECT *, s.time_ms AS page_ms FROM pages),
-looks AS (
+), looks AS (
     SELECT l.viewer_id, coalesce(l.request_id, '') AS request, l.post_id,
-        coalesce(p.page_ms, l.time_ms) // {HOUR_MS} AS hour, l.log_offset, l.position, l.surface,
+        coalesce(p.hour, l.time_ms // {HOUR_MS}) AS hour, l.log_offset, l.position, l.surface,
         l.time_ms - least(l.dwell_ms, {dwell.max_ms}) AS began_ms, l.time_ms, l.dwell_ms,
         l.duration_ms > 0 AND l.dwell_ms >= l.duration_ms AS is_whole
-    FROM {LOOKS.name} l LEFT JOIN pages_timed p ON p.viewer_id = l.viewer_id AND p.request = l.request_id
+    FROM {LOOKS.name} l LEFT JOIN pages p ON p.viewer_id = l.viewer_id AND p.request = l.request_id
         AND p.post_id = l.post_id
         AND l.time_ms BETWEEN p.page_ms - {SLACK_MS} AND p.page_ms + {LOOK_WITHIN_MS}
+    QUALIFY row_number() OVER (PARTITION BY l.log_offset ORDER BY p.page_ms DESC) = 1
 ), seen AS (
     SELECT viewer_id, request, post_id, hour, min(began_ms) AS seen_ms, min(time_ms) AS look_ms,
         arg_min(position, log_offset) AS position, arg_min(surface, log_offset) AS surface, count(*) AS n_looks,
         max(dwell_ms) AS longest_ms, bool_or(is_whole) AS is_complete
     FROM looks GROUP BY ALL
-), pages_keyed AS (SELECT *, page_ms // {HOUR_MS} AS hour FROM pages_timed),
-rows AS (
+), rows AS (
     SELECT viewer_id, request, post_id, hour, page_ms, look_ms, seen_ms, coalesce(page_ms, seen_ms) AS from_ms
-    FROM pages_keyed FULL JOIN seen USING (viewer_id, request, post_id, hour)
+    FROM pages FULL JOIN seen USING (viewer_id, request, post_id, hour)
 ), named AS (
     SELECT d.log_offset, r.hour, r.request FROM {DEEDS.name} d JOIN rows r
         ON r.viewer_id = d.viewer_id AND r.request = d.request_id AND r.post_id = d.post_id
@@ -136,11 +137,11 @@ SELECT coalesce(page_ms, look_ms, deed_ms) AS time_ms, nullif(request, '') AS re
     s.author_id AS author_id, s.pipeline AS pipeline, coalesce(s.position, v.position) AS position,
     coalesce(s.sources, []) AS sources, s.score AS score, coalesce(v.surface, d.deed_surface) AS surface,
     page_ms IS NOT NULL AS is_served, v.seen_ms IS NOT NULL AS is_seen, v.seen_ms AS seen_ms,
-    coalesce(v.n_looks, 0) AS n_looks, coalesce(least(v.longest_ms, {dwell.max_ms}), 0) / 1000 AS watch_s,
+    coalesce(v.n_looks, 0) AS n_looks, least(coalesce(v.longest_ms, 0), {dwell.max_ms}) / 1000 AS watch_s,
     coalesce(v.longest_ms < {dwell.short_ms}, false) AS is_short_view,
     coalesce(v.longest_ms > {dwell.valid_ms}, false) AS is_valid_view,
     coalesce(v.is_complete, false) AS is_complete, {NONE_DONE}
-FROM pages_keyed p FULL JOIN seen v USING (viewer_id, request, post_id, hour)
+FROM pages p FULL JOIN seen v USING (viewer_id, request, post_id, hour)
 FULL JOIN done d USING (viewer_id, request, post_id, hour)
 """  # noqa: S608 - our own names and numbers
 

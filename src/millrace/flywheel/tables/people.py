@@ -17,6 +17,7 @@ from millrace.flywheel.tables.schema import (
     PROFILES,
     USER_POST_DAY,
     USER_PROFILE,
+    Table,
 )
 from millrace.flywheel.tables.workbench import Workbench
 from millrace.flywheel.warehouse_config import PROFILE_DAYS, TierThresholds, WarehouseConfig
@@ -36,27 +37,34 @@ def snapshot_days(bench: Workbench, since: str) -> list[str]:
 def build_snapshots(bench: Workbench, since: str, config: WarehouseConfig) -> int:
     """Make the snapshots from a day on anew, those that would not be kept excepted; return how many rows they have."""
     n_rows = 0
+    days = snapshot_days(bench, since)
     kept_days = {USER_PROFILE.name: config.user_profile_days, CREATOR_TIERS.name: config.creator_tiers_days}
+    # Snapshots of authors are made of those of users, kept or not.
     for table, query in ((USER_PROFILE, _USERS), (CREATOR_TIERS, _creators(config.tiers))):
-        days = snapshot_days(bench, max(since, bench.manifest.floors.get(table.name, "")))
-        oldest = days_before(days[-1], kept_days[table.name]) if days and kept_days[table.name] else ""
+        floor = bench.manifest.floors.get(table.name, "")
+        if days and kept_days[table.name]:
+            floor = max(floor, days_before(days[-1], kept_days[table.name]))
+        bench.db.execute(f"DROP TABLE IF EXISTS made_{table.name}")
         for day in days:
-            if day < oldest:
-                continue
-            _views(bench, day)
-            values = {"day": day, "first_day": days_before(day, PROFILE_DAYS - 1), "end_ms": _end_ms(day)}
-            made = f"CREATE OR REPLACE TEMP TABLE made AS SELECT *, $day AS dt FROM ({query})"  # noqa: S608 - our own
-            bench.db.execute(made, {name: value for name, value in values.items() if f"${name}" in made})
-            n_rows += bench.replace(table, [f"dt={day}"], "FROM made ORDER BY 1")
+            _make(bench, table, query, day)
+        kept = [f"dt={day}" for day in days if day >= floor]
+        if kept:
+            made = f"FROM made_{table.name} WHERE dt >= '{floor}' ORDER BY ALL"
+            n_rows += bench.replace(table, kept, made)
     return n_rows
 
 
-def _views(bench: Workbench, day: str) -> None:
+def _make(bench: Workbench, table: Table, query: str, day: str) -> None:
     first = days_before(day, PROFILE_DAYS - 1)
     bench.view(USER_POST_DAY, lambda file: first <= file.day <= day)
-    for table in (PROFILES, FOLLOWS, POST_METADATA):
-        bench.view(table, lambda file: file.day <= day)
-    bench.view(USER_PROFILE, lambda file: file.day == day)
+    for source in (PROFILES, FOLLOWS, POST_METADATA):
+        bench.view(source, lambda file: file.day <= day)
+    values: dict[str, object] = {"day": day, "end_ms": _end_ms(day)}
+    made = f"SELECT *, CAST($day AS VARCHAR) AS dt FROM ({query})"  # noqa: S608 - our own names
+    name = f"made_{table.name}"
+    exists = bench.db.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = ?", [name]).fetchall()[0][0]
+    start = f"INSERT INTO {name}" if exists else f"CREATE TEMP TABLE {name} AS"
+    bench.db.execute(f"{start} {made}", {key: value for key, value in values.items() if f"${key}" in made})
 
 
 _USERS: Final = f"""
@@ -114,7 +122,7 @@ WITH shown AS (
 ), authors AS (
     SELECT user_id AS author_id, n_followers, n_posts, coalesce(n_impressions_28, 0) AS n_impressions_28,
         coalesce(n_viewers_28, 0) AS n_viewers_28
-    FROM {USER_PROFILE.name} u LEFT JOIN shown s ON s.author_id = u.user_id WHERE n_posts > 0
+    FROM made_{USER_PROFILE.name} u LEFT JOIN shown s ON s.author_id = u.user_id WHERE n_posts > 0 AND u.dt = $day
 )
 SELECT *, ['nano', 'micro', 'macro', 'mega'][1 + greatest({rank("n_followers", tiers.followers)},
     {rank("n_impressions_28", tiers.impressions)})] AS tier FROM authors

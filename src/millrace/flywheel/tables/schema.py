@@ -25,7 +25,7 @@ ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 """Columns of actions, and the actions that each of them counts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Table:
     """A table of the warehouse.
 

@@ -62,7 +62,8 @@ class Workbench:
         """Let go of the connection and of what was not committed."""
         self.db.close()
         shutil.rmtree(self.root / _SPILL, ignore_errors=True)
-        self._remove_unnamed()
+        if self._n_writes:
+            self._remove_unnamed()
 
     def start_anew(self) -> None:
         """Forget all tables: with the next commit they are made from the first event on."""
