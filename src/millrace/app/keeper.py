@@ -203,7 +203,7 @@ class Keeper:
         if start < begin:
             logger.error(
                 "the content store stands at log position %d, but the log is only kept from %d on: texts and "
-                "names from before are lost unless content.db is restored from a backup",
+                "names from before are lost unless the content store is restored from a backup",
                 start,
                 begin,
             )

@@ -21,6 +21,7 @@ from millrace.content.config import ContentConfig
 from millrace.mixer.config import HomeConfig
 from millrace.simulator.config import WorldConfig
 from millrace.stores.config import StoresConfig
+from millrace.stores.content_store_config import ContentStoreConfig
 from millrace.stores.replica_config import ReplicaConfig
 from millrace.stream.config import LogConfig
 
@@ -40,6 +41,7 @@ class MillraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log: LogConfig = LogConfig()
     stores: StoresConfig = StoresConfig()
     content: ContentConfig = ContentConfig()
+    content_store: ContentStoreConfig = ContentStoreConfig()
     replica: ReplicaConfig = ReplicaConfig()
     home: HomeConfig = HomeConfig()
     claims: ClaimsConfig = ClaimsConfig()
