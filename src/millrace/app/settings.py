@@ -18,6 +18,7 @@ from millrace.app.config import AuthConfig, ClaimsConfig, EventsConfig, ServerCo
 from millrace.base.config import Layer, from_pairs, load, read_toml
 from millrace.base.errors import ConfigError
 from millrace.content.config import ContentConfig
+from millrace.flywheel.warehouse_config import WarehouseConfig
 from millrace.mixer.config import HomeConfig
 from millrace.simulator.config import WorldConfig
 from millrace.stores.config import StoresConfig
@@ -46,6 +47,7 @@ class MillraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     home: HomeConfig = HomeConfig()
     claims: ClaimsConfig = ClaimsConfig()
     traces: TracesConfig = TracesConfig()
+    warehouse: WarehouseConfig = WarehouseConfig()
     world: WorldConfig = WorldConfig()
     profiles: Annotated[
         dict[str, dict[str, ParamValue]],
@@ -126,6 +128,11 @@ class Settings:
     def warehouse_dir(self) -> Path:
         """Parquet exports of the log."""
         return self.data_dir / "warehouse"
+
+    @property
+    def tables_dir(self) -> Path:
+        """Tables made of the warehouse; may be removed, they can be made again."""
+        return self.data_dir / "tables"
 
     @property
     def social_dir(self) -> Path:

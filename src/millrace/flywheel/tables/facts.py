@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
 
 from millrace.events.codec import EventCodec
+from millrace.events.envelope import Payload
 from millrace.events.feed_events import Engagement, Impression, Served
 from millrace.events.user_events import FollowChanged, ProfileUpdated
 from millrace.flywheel.tables.schema import DEEDS, FOLLOWS, LOOKS, PROFILES, REQUESTS, SERVED, Table
 from millrace.flywheel.tables.workbench import Workbench
+
+if TYPE_CHECKING:
+    import duckdb
 
 _CONTEXT: Final = '"context": {"surface": "VARCHAR"}'
 _PAGE: Final = (
@@ -78,18 +83,23 @@ class FactReader:
 
     def __init__(self, codec: EventCodec) -> None:
         topic = {kind: codec.registry.by_name(kind.__name__).topic for kind in _SHAPES}
-        self._reads = [
-            f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT log_offset, "  # noqa: S608 - our own names
+        self._reads = {
+            kind: f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT log_offset, "  # noqa: S608 - our own names
             f"greatest(least(event_time_ms, appended_ms), 0) AS time_ms, json_transform(payload, '{shape}') AS p "
             f"FROM raw WHERE topic = '{topic[kind]}' AND type = '{kind.__name__}' AND log_offset >= $first "
             "AND log_offset < $end"
             for kind, (name, shape) in _SHAPES.items()
-        ]
+        }
 
-    def read(self, bench: Workbench, first: int, end: int) -> None:
-        """Read the raw events between two log offsets (view ``raw``) into the tables ``read_pages`` and so on."""
-        for query in self._reads:
-            bench.db.execute(query, {"first": first, "end": end})
+    def read(
+        self, db: duckdb.DuckDBPyConnection, first: int, end: int, kinds: Collection[type[Payload]] | None = None
+    ) -> None:
+        """Read the raw events between two log offsets (view ``raw``) into the tables ``read_pages`` and so on.
+
+        ``kinds`` are the events wanted; None: all that facts are made of.
+        """
+        for kind in self._reads if kinds is None else kinds:
+            db.execute(self._reads[kind], {"first": first, "end": end})
 
     def append(self, bench: Workbench) -> dict[str, int]:
         """Append what was read to the fact tables; return how many rows each got."""
@@ -101,7 +111,7 @@ class FactReader:
         return n_rows
 
 
-_SHAPES: Final[dict[type, tuple[str, str]]] = {
+_SHAPES: Final[dict[type[Payload], tuple[str, str]]] = {
     Served: ("read_pages", _PAGE),
     Impression: ("read_looks", _LOOK),
     Engagement: ("read_deeds", _DEED),

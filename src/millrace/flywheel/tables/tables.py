@@ -238,7 +238,7 @@ class Tables:
         return True
 
     def _take_in(self, bench: Workbench, first: int, end: int) -> None:
-        self._facts.read(bench, first, end)
+        self._facts.read(bench.db, first, end)
         new_rows = self._facts.append(bench)
         created_on = self._posts.fold(bench, first, end)
         acted_on = _days(bench, "read_looks", "read_deeds")
