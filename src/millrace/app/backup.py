@@ -24,6 +24,7 @@ from millrace.app import wiring
 from millrace.app.keeper import LOCK_FILE, keeper_lock
 from millrace.app.settings import CONFIG_NAME, Settings
 from millrace.base.errors import CheckpointError, StoreError
+from millrace.flywheel.file_snapshot import take
 from millrace.stream.log import total
 
 FORMAT_VERSION: Final = 1
@@ -291,10 +292,15 @@ def _copy_warehouse(source: Path, target: Path, on_file: OnFile) -> None:
     on_file(source.name)
     # The position first: files beyond it are removed, and exported again, by the next export.
     target.mkdir(parents=True)
-    for path in (*source.glob("*.json"), *source.glob("topic=*/dt=*/*.parquet")):
-        copy = target / path.relative_to(source)
+    for path in source.glob("*.json"):
+        shutil.copyfile(path, target / path.name)
+    # Files that are merged or rewritten meanwhile are copied as they are now. Tables are made again of them.
+    snapshot, paths = take(source, lambda: sorted(source.glob("topic=*/dt=*/*.parquet")))
+    for path in paths:
+        copy = target / path.relative_to(snapshot.folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
+    snapshot.close()
 
 
 def _files_in(folder: Path) -> Iterator[Path]:

@@ -18,12 +18,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from millrace.app.warehouse_wiring import Erases
 from millrace.base.errors import SchemaError
 from millrace.events.codec import EventCodec
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import Served
 from millrace.events.subjects import ABOUT_POSTS, SubjectRule
-from millrace.flywheel.warehouse import Warehouse
 from millrace.stores.content_store import ContentStore, PendingErasure
 from millrace.stream.log import Log, Position, RecordBatch, total
 
@@ -36,7 +36,7 @@ class Eraser:
     Parameters
     ----------
     log, warehouse
-        What to clean.
+        What to clean; of the warehouse the raw events first, then what is made of them.
     content
         Knows which users, and how far each erasure has come.
     codec
@@ -53,7 +53,7 @@ class Eraser:
         self,
         log: Log,
         content: ContentStore,
-        warehouse: Warehouse,
+        warehouse: Erases,
         codec: EventCodec,
         renew_checkpoints: Callable[[], Position],
         forget_pages: Callable[[str], None],

@@ -20,6 +20,8 @@ from typing import Any, Final
 from millrace.app.chores import Chores
 from millrace.app.erasure import Eraser
 from millrace.app.settings import Settings
+from millrace.app.warehouse_upkeep import WarehouseUpkeep
+from millrace.app.warehouse_wiring import Erases, build_erasable
 from millrace.base.clock import Clock
 from millrace.base.errors import CheckpointError, LogError, StoreError
 from millrace.base.ids import IdHasher, IdKind
@@ -63,6 +65,10 @@ class Keeper:
         Removes what is claimed for a user, kept pages, and traces of the user's pages: for erasures.
     refresh_social
         Computes social vectors anew from the replica's state; None: no model reads any.
+    erases
+        The warehouse and what is made of it, for erasures; None: there is nothing but the warehouse.
+    upkeep
+        Keeps the tables that are made of the warehouse; None: nobody does.
     """
 
     def __init__(
@@ -76,6 +82,8 @@ class Keeper:
         config: ReplicaConfig,
         forget_pages: Callable[[str], None],
         refresh_social: Callable[[], object] | None = None,
+        erases: Erases | None = None,
+        upkeep: WarehouseUpkeep | None = None,
     ) -> None:
         self._log = log
         self._replica = replica
@@ -85,12 +93,13 @@ class Keeper:
         self._clock = clock
         self._config = config
         self._group = log.subscribe(GROUP, start=log.end())
-        self._eraser = Eraser(log, content, warehouse, codec, self._renew_checkpoints, forget_pages)
+        self._eraser = Eraser(log, content, erases or warehouse, codec, self._renew_checkpoints, forget_pages)
         self._newest: Position = (0,)  # the newest checkpoint that exists
         self._tried_at: Position = (0,)  # where writing one was tried last, with success or without
         self._tried_s = self._committed_s = self._chores_s = clock.monotonic_s()
         self._exported_s = self._refreshed_s = float("-inf")
         self._refresh_social = refresh_social
+        self._upkeep = upkeep
         self._purged_s = clock.monotonic_s()
         self._committed: Position = (0,)
         self._seen_by_all: Position = (0,)
@@ -172,6 +181,8 @@ class Keeper:
             pass
         if total(self._replica.position) > total(self._newest):
             self.checkpoint()
+        if self._upkeep is not None:
+            self._upkeep.stop()
         self._chores.run("finish erasures", self._eraser.finish)  # the workers have ended before
         self._commit()
         self._group.close()
@@ -235,6 +246,8 @@ class Keeper:
             self._purged_s = now_s
             self._chores.run("finish erasures", self._eraser.finish)
         self._chores.run("trim", self._trim)
+        if self._upkeep is not None:
+            self._chores.run("keep the warehouse", self._upkeep.look)
         if self._refresh_social and self._is_refresh_due(now_s):
             self._refreshed_s = now_s
             self._chores.run("refresh social vectors", self._refresh_social)
@@ -372,7 +385,21 @@ def open_keeper(settings: Settings) -> Keeper:
     def refresh_social() -> int:
         return refresher.refresh(replica.state)
 
-    return Keeper(log, replica, content, warehouse, codec, clock, settings.config.replica, forget_pages, refresh_social)
+    config = settings.config
+    upkeep = WarehouseUpkeep(settings, clock.monotonic_s) if config.warehouse.keeps_tables else None
+    return Keeper(
+        log,
+        replica,
+        content,
+        warehouse,
+        codec,
+        clock,
+        config.replica,
+        forget_pages,
+        refresh_social,
+        build_erasable(settings),
+        upkeep,
+    )
 
 
 @contextmanager

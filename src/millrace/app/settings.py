@@ -19,6 +19,7 @@ from millrace.base.config import Layer, from_pairs, load, read_toml
 from millrace.base.errors import ConfigError
 from millrace.content.config import ContentConfig
 from millrace.flywheel.config import FlywheelConfig
+from millrace.flywheel.warehouse_config import WarehouseConfig
 from millrace.mixer.config import HomeConfig
 from millrace.simulator.config import WorldConfig
 from millrace.stores.config import StoresConfig
@@ -51,6 +52,7 @@ class MillraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     traffic: TrafficConfig = TrafficConfig()
     traces: TracesConfig = TracesConfig()
     flywheel: FlywheelConfig = FlywheelConfig()
+    warehouse: WarehouseConfig = WarehouseConfig()
     world: WorldConfig = WorldConfig()
     profiles: Annotated[
         dict[str, dict[str, ParamValue]],
@@ -131,6 +133,11 @@ class Settings:
     def warehouse_dir(self) -> Path:
         """Parquet exports of the log."""
         return self.data_dir / "warehouse"
+
+    @property
+    def tables_dir(self) -> Path:
+        """Tables made of the warehouse; may be removed, they can be made again."""
+        return self.data_dir / "tables"
 
     @property
     def social_dir(self) -> Path:
