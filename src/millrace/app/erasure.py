@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -22,10 +22,14 @@ from millrace.base.errors import SchemaError
 from millrace.events.codec import EventCodec
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import Served
+from millrace.events.sample_events import SamplesJoined
 from millrace.events.subjects import ABOUT_POSTS, SubjectRule
 from millrace.flywheel.warehouse import Warehouse
 from millrace.stores.content_store import ContentStore, PendingErasure
 from millrace.stream.log import Log, Position, RecordBatch, total
+
+_OF_INPUTS: Final = (FeaturesLogged, CandidatesLogged, SamplesJoined)
+"""What names others by inside ids, within arrays."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +73,7 @@ class Eraser:
         self._records_per_step = records_per_step
         self._rules: dict[int, SubjectRule] = {}
         self._topics_about_posts = {codec.registry.by_name(kind.__name__).topic for kind in ABOUT_POSTS}
-        self._topics_of_inputs = {codec.registry.by_name(t.__name__).topic for t in (FeaturesLogged, CandidatesLogged)}
+        self._topics_of_inputs = {codec.registry.by_name(t.__name__).topic for t in _OF_INPUTS}
 
     def step(self) -> bool:
         """Do a bounded piece of work; return whether there was any."""

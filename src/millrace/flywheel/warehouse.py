@@ -31,6 +31,7 @@ from millrace.events.codec import EventCodec
 from millrace.events.envelope import MAX_TIME_MS, AnyEvent
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import Served
+from millrace.events.sample_events import SAMPLES_TOPIC
 from millrace.events.subjects import ABOUT_POSTS, SubjectRule
 from millrace.events.user_events import UserErased
 from millrace.stream.log import Log, Position, RecordBatch, total
@@ -130,7 +131,8 @@ class Warehouse:
         """
         n_events = n_files = done = 0
         start = self.position() or log.begin()
-        consumer = log.subscribe("warehouse", start=start)
+        # Samples have files of their own (`millrace.flywheel.sample_files`).
+        consumer = log.subscribe("warehouse", without=(SAMPLES_TOPIC,), start=start)
         try:
             while max_records is None or done < max_records:
                 with self._locked(waits=waits) as is_mine:
