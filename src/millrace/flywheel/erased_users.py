@@ -26,6 +26,7 @@ from millrace.flywheel.sample_files import LABELS, PAGES, SampleFiles, read_tabl
 from millrace.flywheel.sample_tables import BoolArray, LoggedPages
 
 _NOTE: Final = "erased.json"
+_ALL: Final = 2**62
 
 logger = logging.getLogger(__name__)
 
@@ -141,22 +142,26 @@ class SampleErasure:
                 posts=tuple(sorted(hash_id(IdKind.POST, post) for post in posts)),
                 before=before,
             )
-            pages = [(path, *read_tables([path])) for path in self._files.paths(PAGES, up_to=2**62)]
-            theirs = _posts_by(known, [LoggedPages.of_table(table) for _, (_, table) in pages])
+            pages = {
+                path: LoggedPages.of_table(table)
+                for path in self._files.paths(PAGES, up_to=_ALL)
+                for _, table in read_tables([path])
+            }
+            theirs = _posts_by(known, list(pages.values()))
             known = msgspec.structs.replace(known, posts=tuple(theirs.tolist()))
             n_changed, kept_of = 0, {}
-            for path, (_, table) in pages:
-                kept_of[path], n, (known,) = pages_without(LoggedPages.of_table(table), (known,))
+            for path, found in pages.items():
+                kept, n, (known,) = pages_without(found, (known,))
                 n_changed += n
-                if not n:
-                    del kept_of[path]
+                if n:
+                    kept_of[path] = kept
             ErasedUsers(self._files).add(known)  # before any file: what a killed erasure has not come to is filtered
-            for path, kept in kept_of.items():
-                self._files.replace(path, kept.table())
-            for path in self._files.paths(LABELS, up_to=2**62):
+            for path, fresh in kept_of.items():
+                self._files.replace(path, fresh.table())
+            for path in self._files.paths(LABELS, up_to=_ALL):
                 for _, table in read_tables([path]):
-                    columns = (table[name].to_numpy() for name in ("viewer", "post", "page_offset"))
-                    keeps = _keeps(*columns, (known,))
+                    viewers, on_page, offsets = (table[name].to_numpy() for name in ("viewer", "post", "page_offset"))
+                    keeps = _keeps(viewers, on_page, offsets, (known,))
                     if not keeps.all():
                         self._files.replace(path, table.filter(keeps))
                         n_changed += int((~keeps).sum())

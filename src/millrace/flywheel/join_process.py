@@ -27,6 +27,7 @@ from millrace.flywheel.sample_config import SampleConfig
 from millrace.flywheel.erased_users import ErasedUsers, pages_without, rows_without
 from millrace.flywheel.join import StreamJoin
 from millrace.flywheel.join_checkpoint import FORMAT_VERSION, JoinCheckpoint, JoinCheckpoints, JoinHead
+from millrace.flywheel.join_columns import JoinColumns
 from millrace.flywheel.join_records import JoinRecords
 from millrace.flywheel.join_rows import JoinedRows
 from millrace.flywheel.sample_files import LABELS, PAGES, SampleFiles, epoch_of, read_tables
@@ -37,6 +38,8 @@ from millrace.stream.log import Log, Position, total
 GROUP: Final = "flywheel.join"
 _POLL_RECORDS: Final = 8_192
 _PUBLISH_MESSAGES: Final = 2_000
+_WITNESSES: Final = 64
+"""As many records as the join ever asks for before it believes a time."""
 
 logger = logging.getLogger(__name__)
 
@@ -182,14 +185,25 @@ class JoinProcess:
 
         Whoever has written an earlier event late is joined all the same, as a correction.
         """
-        n = N_WITNESSES
+        n = _WITNESSES
         times = np.full(n, now_ms, dtype=np.int64)
         nothing, small = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.uint8)
         offsets = np.full(n, total(self._consumer.position) - 1, dtype=np.int64)
         codes, starts = np.zeros(n, dtype=np.int32), np.zeros(1, dtype=np.int64)
         self._join.hear_columns(
             JoinColumns(
-                small, offsets, times, nothing, nothing, nothing, nothing, nothing - 1, codes, small, starts, nothing[:0]
+                small,
+                offsets,
+                times,
+                nothing,
+                nothing,
+                nothing,
+                nothing,
+                nothing - 1,
+                codes,
+                small,
+                starts,
+                nothing[:0],
             )
         )
 

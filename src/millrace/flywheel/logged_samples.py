@@ -256,10 +256,10 @@ class LoggedSamples:
             is_seen = np.zeros(len(found), dtype=np.bool_)
             if page.slate >= 0:
                 seen = np.arange(slates.starts[page.slate], slates.starts[page.slate + 1])
-                places = places(slates.post_ids[seen], found.post_ids)
-                is_seen = places >= 0
-                labels[is_seen] = slates.labels[seen[places[is_seen]]]
-                positions[is_seen] = slates.positions[seen[places[is_seen]]]
+                at = places(slates.post_ids[seen], found.post_ids)
+                is_seen = at >= 0
+                labels[is_seen] = slates.labels[seen[at[is_seen]]]
+                positions[is_seen] = slates.positions[seen[at[is_seen]]]
             texts.read(builder, page.cut, found.inputs.post_ids, page.inputs.viewer.history.post_ids)
             baseline = found.predictions if found.baseline is None else found.baseline
             weights = (1.0 / found.propensities).astype(np.float32)

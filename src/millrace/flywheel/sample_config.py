@@ -24,9 +24,9 @@ class SampleConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     publishes: Annotated[
         bool, Meta(description="Write samples to the log's topic flywheel.samples, too, not to Parquet alone")
     ] = True
-    retention_ms: Annotated[
-        int, Meta(ge=86_400_000, description="For so long samples are kept, in event time")
-    ] = 30 * 86_400_000
+    retention_ms: Annotated[int, Meta(ge=86_400_000, description="For so long samples are kept, in event time")] = (
+        30 * 86_400_000
+    )
     min_join_rate: Annotated[
         float,
         Meta(

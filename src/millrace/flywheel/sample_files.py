@@ -98,11 +98,12 @@ class SampleFiles:
         self.at_point("write file")
         # What was logged is compressed already, ids and times gain little: lz4 costs next to nothing.
         is_page = "arrays" in table.column_names
+        coded: Any = [name for name in table.column_names if name == "schema" or name.startswith("label_")]
         pq.write_table(
             table,
             unfinished,
             compression={name: "none" if name == "arrays" else "lz4" for name in table.column_names},
-            use_dictionary=[n for n in table.column_names if n == "schema" or n.startswith("label_")],
+            use_dictionary=coded,
             write_statistics=False if is_page else ["page_ms", "request"],
         )
         self.at_point("sync file")

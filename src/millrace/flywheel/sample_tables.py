@@ -92,7 +92,8 @@ class LoggedPages:
     def of_table(cls, table: pa.Table) -> LoggedPages:
         """Return what `table` made."""
         names = ("log_offset", "time_ms", "cut", "request", "viewer", "schema", "share", "arrays")
-        return cls(*(table[name].to_pylist() for name in names))
+        columns: list[list[Any]] = [table[name].to_pylist() for name in names]
+        return cls(*columns)
 
     def take(self, wanted: Any) -> LoggedPages:
         """Return some of the pages; ``wanted`` is their numbers."""
