@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from millrace.app.chores import Chores
-from millrace.app.erasure import Eraser
+from millrace.app.erasure import Eraser, EraseSamples
 from millrace.app.settings import Settings
 from millrace.base.clock import Clock
 from millrace.base.errors import CheckpointError, LogError, StoreError
@@ -63,6 +63,10 @@ class Keeper:
         Removes what is claimed for a user, kept pages, and traces of the user's pages: for erasures.
     refresh_social
         Computes social vectors anew from the replica's state; None: no model reads any.
+    erase_samples
+        Removes a user from the join's samples.
+    join_needs
+        The first log record that the join may still read; None where nothing joins.
     """
 
     def __init__(
@@ -76,6 +80,9 @@ class Keeper:
         config: ReplicaConfig,
         forget_pages: Callable[[str], None],
         refresh_social: Callable[[], object] | None = None,
+        *,
+        erase_samples: EraseSamples = lambda _user, _posts, _before: 0,
+        join_needs: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._log = log
         self._replica = replica
@@ -85,7 +92,10 @@ class Keeper:
         self._clock = clock
         self._config = config
         self._group = log.subscribe(GROUP, start=log.end())
-        self._eraser = Eraser(log, content, warehouse, codec, self._renew_checkpoints, forget_pages)
+        self._eraser = Eraser(
+            log, content, warehouse, codec, self._renew_checkpoints, forget_pages, erase_samples=erase_samples
+        )
+        self._join_needs = join_needs
         self._newest: Position = (0,)  # the newest checkpoint that exists
         self._tried_at: Position = (0,)  # where writing one was tried last, with success or without
         self._tried_s = self._committed_s = self._chores_s = clock.monotonic_s()
@@ -269,8 +279,7 @@ class Keeper:
         limits.append(self._content.position_at(self._clock.now_ms() - self._config.log_retention_ms))
         if self._config.exports_to_warehouse:
             limits.append(total(self._warehouse.position() or (0,)))
-        if (needed := self._eraser.oldest_needed()) is not None:
-            limits.append(needed)
+        limits += [needed for needed in (self._eraser.oldest_needed(), self._join_needs()) if needed is not None]
         limit = min(limits)
         if limit - total(self._log.begin()) >= _TRIM_RECORDS:
             n_gone = self._log.trim((limit,))
@@ -345,8 +354,10 @@ def run_keeper(
 def open_keeper(settings: Settings) -> Keeper:
     """Build the keeper of a home; call it in the process that runs it, and hold `keeper_lock`."""
     from millrace.app import wiring
+    from millrace.app.join_role import join_needs
     from millrace.app.social_refresh import SocialRefresher, live_encoders
     from millrace.app.training_run import forget_training
+    from millrace.flywheel.erased_users import SampleErasure
     from millrace.mixer.trace import viewer_mark
     from millrace.stores.trace_erasure import forget_traces
 
@@ -372,7 +383,20 @@ def open_keeper(settings: Settings) -> Keeper:
     def refresh_social() -> int:
         return refresher.refresh(replica.state)
 
-    return Keeper(log, replica, content, warehouse, codec, clock, settings.config.replica, forget_pages, refresh_social)
+    files = wiring.build_sample_files(settings)
+    return Keeper(
+        log,
+        replica,
+        content,
+        warehouse,
+        codec,
+        clock,
+        settings.config.replica,
+        forget_pages,
+        refresh_social,
+        erase_samples=lambda user, posts, before: SampleErasure(files).erase(user, posts, before=before),
+        join_needs=lambda: join_needs(settings, files),
+    )
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from millrace.app.config import AuthConfig, ClaimsConfig, EventsConfig, ServerCo
 from millrace.base.config import Layer, from_pairs, load, read_toml
 from millrace.base.errors import ConfigError
 from millrace.content.config import ContentConfig
+from millrace.flywheel.config import FlywheelConfig
 from millrace.mixer.config import HomeConfig
 from millrace.simulator.config import WorldConfig
 from millrace.stores.config import StoresConfig
@@ -44,6 +45,7 @@ class MillraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     home: HomeConfig = HomeConfig()
     claims: ClaimsConfig = ClaimsConfig()
     traces: TracesConfig = TracesConfig()
+    flywheel: FlywheelConfig = FlywheelConfig()
     world: WorldConfig = WorldConfig()
     profiles: Annotated[
         dict[str, dict[str, ParamValue]],
@@ -124,6 +126,11 @@ class Settings:
     def warehouse_dir(self) -> Path:
         """Parquet exports of the log."""
         return self.data_dir / "warehouse"
+
+    @property
+    def samples_dir(self) -> Path:
+        """What the join has let out, as Parquet, and its state."""
+        return self.data_dir / "samples"
 
     @property
     def social_dir(self) -> Path:

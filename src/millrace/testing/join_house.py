@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +56,9 @@ class JoinHouse:
     """
 
     folder: Path
-    config: SampleConfig = SampleConfig(epoch_records=200)
-    join_config: JoinConfig = JoinConfig()
-    clock: Clock = ManualClock(NOW_MS + 1000 * HOUR_MS)
+    config: SampleConfig = field(default_factory=lambda: SampleConfig(epoch_records=200))
+    join_config: JoinConfig = field(default_factory=JoinConfig)
+    clock: Clock = field(default_factory=lambda: ManualClock(NOW_MS + 1000 * HOUR_MS))
     at_point: Callable[[str], None] = lambda _name: None
 
     def __post_init__(self) -> None:

@@ -92,7 +92,13 @@ def _behaviour(rng: np.random.Generator, viewer: int, posts: list[int], request:
         if rng.random() < 0.1:  # looked at again, for longer
             again_ms = now_ms + int(rng.integers(MINUTE_MS))
             yield an_impression(
-                viewer, post, dwell_ms=20_000, request_id=request, position=position, at_ms=again_ms, event_id=f"j-{name}"
+                viewer,
+                post,
+                dwell_ms=20_000,
+                request_id=request,
+                position=position,
+                at_ms=again_ms,
+                event_id=f"j-{name}",
             )
         for action in rng.choice(ACTIONS, int(rng.integers(3)), replace=False).tolist():
             delay_ms = int(rng.integers(30 * MINUTE_MS)) if rng.random() < 0.3 else int(rng.integers(20_000))
@@ -110,4 +116,3 @@ def _behaviour(rng: np.random.Generator, viewer: int, posts: list[int], request:
                     at_ms=done_ms,
                     event_id=f"u-{name}-{action}",
                 )
-
