@@ -209,7 +209,7 @@ class JoinProcess:
 
     def turn(self) -> bool:
         """Hear the next records and do what is due; return whether there were any records."""
-        records = self._consumer.poll(_POLL_RECORDS)
+        records = self._consumer.poll(max(min(_POLL_RECORDS, self._config.epoch_records - self._n_heard), 1))
         if len(records):
             n_before = len(self._pages)
             self._join.hear_columns(self._records.read(records, self._pages))

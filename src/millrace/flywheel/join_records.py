@@ -72,6 +72,12 @@ class _AnyEvent(msgspec.Struct, gc=False):
 
 
 _FEATURES: Final = FeaturesLogged.__name__
+_HEAD: Final = b"\x85\xa8event_id"
+_TIME_KEY: Final = b"\xadevent_time_ms"
+_STR8: Final = 0xD9
+_UINT64: Final = 0xCF
+_SHORTEST: Final = 64
+"""How `EventCodec` begins every record, as MessagePack has it: a map of five, the id, the time; none is shorter."""
 
 
 class JoinRecords:
@@ -126,11 +132,15 @@ class JoinRecords:
         codes, flags = np.zeros(n, dtype=np.int32), np.zeros(n, dtype=np.uint8)
         is_there = np.zeros(n, dtype=np.bool_)
 
-        for kind in (OTHER, LOOK, DEED):
+        others = np.flatnonzero(kinds == OTHER)
+        told = [self._time_of(records.data[row]) for row in others.tolist()]
+        times[others] = told
+        is_there[others] = times[others] >= 0
+        for kind in (LOOK, DEED):
             rows, events = self._decoded(records, np.flatnonzero(kinds == kind), kind)
             is_there[rows] = True
             times[rows] = [event.event_time_ms for event in events]
-            if kind == OTHER or not events:
+            if not events:
                 continue
             payloads = [event.payload for event in events]
             ids[0, rows] = self._ids(IdKind.USER, [p.viewer_id for p in payloads])
@@ -194,6 +204,24 @@ class JoinRecords:
             kept.append(row)
         return np.array(kept, dtype=np.int64), events
 
+    def _time_of(self, data: bytes) -> int:
+        """Return the event time of a record, -1 where it is purged or no event.
+
+        It stands right behind the id: what follows, such as a page of 35 posts, is not looked at.
+        """
+        if len(data) < _SHORTEST:
+            return -1
+        at = 12 + data[11] if data[10] == _STR8 else 11 + (data[10] & 31)
+        at += len(_TIME_KEY)
+        if data[:10] == _HEAD and data[at - len(_TIME_KEY) : at] == _TIME_KEY and data[at] == _UINT64:
+            return int.from_bytes(data[at + 1 : at + 9], "big")
+        try:
+            time_ms: int = self._decoders[OTHER](data).event_time_ms
+        except (msgspec.ValidationError, msgspec.DecodeError):
+            self.n_unreadable += 1
+            return -1
+        return time_ms
+
     def _ids(self, kind: IdKind, texts: list[str]) -> Int64Array:
         return self._hasher.many(kind, texts)
 
@@ -219,7 +247,7 @@ class JoinRecords:
 
 
 _decode_head = msgspec.msgpack.Decoder(list[tuple[str, str, tuple[int, ...]]]).decode
-_FIRST: Final = 4_096
+_FIRST: Final = 1_024
 
 
 def logged_posts(data: bytes) -> Int64Array:

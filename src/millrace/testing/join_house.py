@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,8 @@ class JoinHouse:
         Stamps appends; by default long after all events, so that each counts at its own time.
     at_point
         Told of every step of a write.
+    duplicate_window
+        Of the log.
     """
 
     folder: Path
@@ -60,9 +64,12 @@ class JoinHouse:
     join_config: JoinConfig = field(default_factory=JoinConfig)
     clock: Clock = field(default_factory=lambda: ManualClock(NOW_MS + 1000 * HOUR_MS))
     at_point: Callable[[str], None] = lambda _name: None
+    duplicate_window: int = 1 << 20
 
     def __post_init__(self) -> None:
-        self.log = SqliteLog(self.folder / "log.db", self.clock, min_free_bytes=0)
+        self.log = SqliteLog(
+            self.folder / "log.db", self.clock, duplicate_window=self.duplicate_window, min_free_bytes=0
+        )
         self.files = SampleFiles(self.folder / "samples", self.at_point)
 
     def put(self, events: Sequence[AnyEvent]) -> None:
@@ -166,3 +173,25 @@ def differences(found: Truth, truth: Truth) -> tuple[int, int, int]:
 
 def _same(one: tuple[int, tuple[float, ...]], other: tuple[int, tuple[float, ...]]) -> bool:
     return one[0] == other[0] and bool(np.array_equal(one[1], other[1]))
+
+
+def join_for_ever(said: Connection, folder: Path, window: int) -> None:
+    """Join what comes until killed: the target of a process.
+
+    Parameters
+    ----------
+    said
+        The other end hears the epoch that it begins after, and then each that it commits.
+    folder, window
+        Of the house.
+    """
+    house = JoinHouse(folder, SampleConfig(epoch_records=40, epoch_every_s=0.2), duplicate_window=window)
+    process = house.process()
+    said.send(process.epoch)
+    told = process.epoch
+    while True:
+        if not process.turn():
+            time.sleep(0.002)
+        if process.epoch != told:
+            told = process.epoch
+            said.send(told)

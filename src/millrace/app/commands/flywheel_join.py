@@ -27,7 +27,7 @@ def join(
 ) -> None:
     """Join what was served with what people did, and write samples, epoch by epoch.
 
-    A running server does this by itself ([flywheel] joins); this is for homes whose server does not, and for logs that
+    A running server does this by itself (flywheel.joins); this is for homes whose server does not, and for logs that
     were imported. Samples are in data/samples (Parquet) and in the log's topic flywheel.samples. It may be killed at
     any moment: nothing is lost, nothing is there twice.
 
