@@ -2,8 +2,9 @@
 
 The log holds pages of 35 posts with features as a home logs them (`Served` and `FeaturesLogged`: one event of the mix),
 30 impressions and 3 engagements each: 34 events a page. What is timed is one process over all of it, from the opened
-log to the last commit, with epochs as by default: polling, decoding, hashing ids, joining, sample files and checkpoints
-flushed to disk, and the samples' topic appended to the log. Pages are made over hours, so that nearly all rows fall due.
+log to the last commit, with epochs as by default: polling, decoding, hashing ids, joining, sample files and
+checkpoints flushed to disk, and the samples' topic appended to the log. Pages are made over hours, so that nearly all
+rows fall due.
 """
 
 from __future__ import annotations

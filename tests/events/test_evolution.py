@@ -29,6 +29,7 @@ from millrace.events.envelope import AnyEvent, Context, Event, Payload
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import ClockTick, ComponentOutcome, Engagement, Impression, Served, ServedItem
 from millrace.events.registry import BUILT_IN, EventRegistry
+from millrace.events.sample_events import SamplesJoined
 from millrace.events.user_events import (
     BlockChanged,
     FollowChanged,
@@ -147,6 +148,9 @@ PAYLOADS: tuple[Payload, ...] = (
         models={"ranker": "v3"},
         share=0.01,
         arrays=b"\x01\x00\xff",
+    ),
+    SamplesJoined(
+        request=-7, viewer=8, epoch=9, page_offset=10, page_ms=1_700_000_000_003, rows=b"\x01\x00", labels=b"\xff"
     ),
 )
 EVENTS: tuple[AnyEvent, ...] = tuple(

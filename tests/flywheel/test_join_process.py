@@ -9,7 +9,6 @@ import pytest
 from millrace.base.errors import CheckpointError
 from millrace.flywheel.join_checkpoint import JoinCheckpoints
 from millrace.flywheel.sample_config import SampleConfig
-
 from millrace.testing.join_house import JoinHouse, differences
 from millrace.testing.join_traffic import Traffic, traffic
 

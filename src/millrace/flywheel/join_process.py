@@ -23,13 +23,13 @@ import numpy as np
 from millrace.base.clock import Clock
 from millrace.base.errors import LogError, StoreError
 from millrace.events.codec import EventCodec
-from millrace.flywheel.sample_config import SampleConfig
 from millrace.flywheel.erased_users import ErasedUsers, pages_without, rows_without
 from millrace.flywheel.join import StreamJoin
 from millrace.flywheel.join_checkpoint import FORMAT_VERSION, JoinCheckpoint, JoinCheckpoints, JoinHead
 from millrace.flywheel.join_columns import JoinColumns
 from millrace.flywheel.join_records import JoinRecords
 from millrace.flywheel.join_rows import JoinedRows
+from millrace.flywheel.sample_config import SampleConfig
 from millrace.flywheel.sample_files import LABELS, PAGES, SampleFiles, epoch_of, read_tables
 from millrace.flywheel.sample_tables import LoggedPages, concatenated, joined_rows, label_table
 from millrace.flywheel.sample_topic import sample_messages
