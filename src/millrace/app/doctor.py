@@ -78,6 +78,7 @@ def examine(settings: Settings, clock: Clock) -> Iterator[Finding]:
         ("checkpoints", _checkpoints),
         ("content", _content),
         ("warehouse", _warehouse),
+        ("join", _join),
         ("claims", _claims),
         ("traces", _traces),
         ("models", _models),
@@ -295,6 +296,13 @@ def _warehouse(settings: Settings, _clock: Clock) -> Iterator[Finding]:
         yield Finding("warehouse", "problem", f"{path} cannot be read ({problem})", remedy)
     if not problems:
         yield Finding("warehouse", "ok", f"exported up to log position {total(position or (0,)):,}")
+
+
+def _join(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    from millrace.app.join_copy import join_finding
+
+    verdict, detail, remedy = join_finding(settings)
+    yield Finding("join", verdict, detail, remedy)
 
 
 def _claims(settings: Settings, clock: Clock) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from millrace.app.chores import Chores
-from millrace.app.erasure import Eraser
+from millrace.app.erasure import Eraser, EraseSamples
 from millrace.app.settings import Settings
 from millrace.app.warehouse_upkeep import WarehouseUpkeep
 from millrace.app.warehouse_wiring import Erases, build_erasable
@@ -69,6 +69,10 @@ class Keeper:
         The warehouse and what is made of it, for erasures; None: there is nothing but the warehouse.
     upkeep
         Keeps the tables that are made of the warehouse; None: nobody does.
+    erase_samples
+        Removes a user from the join's samples.
+    join_needs
+        The first log record that the join may still read; None where nothing joins.
     """
 
     def __init__(
@@ -84,6 +88,9 @@ class Keeper:
         refresh_social: Callable[[], object] | None = None,
         erases: Erases | None = None,
         upkeep: WarehouseUpkeep | None = None,
+        *,
+        erase_samples: EraseSamples = lambda _user, _posts, _before: 0,
+        join_needs: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._log = log
         self._replica = replica
@@ -93,7 +100,16 @@ class Keeper:
         self._clock = clock
         self._config = config
         self._group = log.subscribe(GROUP, start=log.end())
-        self._eraser = Eraser(log, content, erases or warehouse, codec, self._renew_checkpoints, forget_pages)
+        self._eraser = Eraser(
+            log,
+            content,
+            erases or warehouse,
+            codec,
+            self._renew_checkpoints,
+            forget_pages,
+            erase_samples=erase_samples,
+        )
+        self._join_needs = join_needs
         self._newest: Position = (0,)  # the newest checkpoint that exists
         self._tried_at: Position = (0,)  # where writing one was tried last, with success or without
         self._tried_s = self._committed_s = self._chores_s = clock.monotonic_s()
@@ -282,8 +298,7 @@ class Keeper:
         limits.append(self._content.position_at(self._clock.now_ms() - self._config.log_retention_ms))
         if self._config.exports_to_warehouse:
             limits.append(total(self._warehouse.position() or (0,)))
-        if (needed := self._eraser.oldest_needed()) is not None:
-            limits.append(needed)
+        limits += [needed for needed in (self._eraser.oldest_needed(), self._join_needs()) if needed is not None]
         limit = min(limits)
         if limit - total(self._log.begin()) >= _TRIM_RECORDS:
             n_gone = self._log.trim((limit,))
@@ -358,8 +373,10 @@ def run_keeper(
 def open_keeper(settings: Settings) -> Keeper:
     """Build the keeper of a home; call it in the process that runs it, and hold `keeper_lock`."""
     from millrace.app import wiring
+    from millrace.app.join_role import join_needs
     from millrace.app.social_refresh import SocialRefresher, live_encoders
     from millrace.app.training_run import forget_training
+    from millrace.flywheel.erased_users import SampleErasure
     from millrace.mixer.trace import viewer_mark
     from millrace.stores.trace_erasure import forget_traces
 
@@ -387,6 +404,7 @@ def open_keeper(settings: Settings) -> Keeper:
 
     config = settings.config
     upkeep = WarehouseUpkeep(settings, clock.monotonic_s) if config.warehouse.keeps_tables else None
+    files = wiring.build_sample_files(settings)
     return Keeper(
         log,
         replica,
@@ -399,6 +417,8 @@ def open_keeper(settings: Settings) -> Keeper:
         refresh_social,
         build_erasable(settings),
         upkeep,
+        erase_samples=lambda user, posts, before: SampleErasure(files).erase(user, posts, before=before),
+        join_needs=lambda: join_needs(settings, files),
     )
 
 

@@ -49,8 +49,8 @@ class Metrics:
 
     def __init__(self, shared_dir: Path | None = None) -> None:
         self._shared_dir = shared_dir
-        self._value_class = values.MutexValue if shared_dir is None else _shared_values(shared_dir)
-        with _values_of(self._value_class):
+        self._value_class = values.MutexValue if shared_dir is None else shared_values(shared_dir)
+        with values_of(self._value_class):
             self._make()
 
     def _make(self) -> None:
@@ -332,13 +332,13 @@ class Metrics:
         return found if found is not None else self._child(metric, *labels)  # type: ignore[return-value]
 
     def _child(self, metric: Counter | Histogram | Gauge, *labels: str) -> Counter | Histogram | Gauge:
-        with _values_of(self._value_class):
+        with values_of(self._value_class):
             child = self._children[id(metric), *labels] = metric.labels(*labels)
         return child
 
 
 @contextmanager
-def _values_of(value_class: Any) -> Iterator[None]:
+def values_of(value_class: Any) -> Iterator[None]:
     """Let metrics that are made in the block keep their values in a class.
 
     prometheus_client decides once, at its import, by the environment, whether values are shared. Here it is each
@@ -365,7 +365,8 @@ def forget_process(shared_dir: Path, pid: int) -> None:
     multiprocess.mark_process_dead(pid, path=str(shared_dir))  # type: ignore[no-untyped-call]
 
 
-def _shared_values(shared_dir: Path) -> Any:
+def shared_values(shared_dir: Path) -> Any:
+    """Return the class of values that are kept in a folder, a file a process; see `values_of`."""
     shared_dir.mkdir(parents=True, exist_ok=True)
     os.environ[_VARIABLE] = str(shared_dir)
     return values.MultiProcessValue()  # type: ignore[no-untyped-call]

@@ -139,6 +139,10 @@ class Settings:
         """Tables made of the warehouse; may be removed, they can be made again."""
         return self.data_dir / "tables"
 
+    def samples_dir(self) -> Path:
+        """What the join has let out, as Parquet, and its state."""
+        return self.data_dir / "samples"
+
     @property
     def social_dir(self) -> Path:
         """Social vectors as of their last refresh, a folder for each encoder; may be removed."""

@@ -24,6 +24,7 @@ from millrace.app.model_wiring import (
     everybodys_ranker,
     model_folders,
 )
+from millrace.app.sample_wiring import build_join_process, build_sample_files, build_sample_store
 from millrace.app.settings import MillraceConfig, Settings
 from millrace.app.store_wiring import (
     build_actions,
@@ -97,6 +98,7 @@ __all__ = [
     "build_http_app",
     "build_idle_pipelines",
     "build_import",
+    "build_join_process",
     "build_lanes",
     "build_live_models",
     "build_live_params",
@@ -108,6 +110,8 @@ __all__ = [
     "build_models",
     "build_registry",
     "build_replica",
+    "build_sample_files",
+    "build_sample_store",
     "build_slate_join",
     "build_state",
     "build_tokens",

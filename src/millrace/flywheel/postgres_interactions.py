@@ -328,7 +328,9 @@ class PostgresInteractions:
 
 
 def _days(db: duckdb.DuckDBPyConnection) -> set[date]:
-    query = "SELECT DISTINCT time_ms // 86400000 FROM (SELECT time_ms FROM read_looks UNION SELECT time_ms FROM read_deeds)"
+    query = (
+        "SELECT DISTINCT time_ms // 86400000 FROM (SELECT time_ms FROM read_looks UNION SELECT time_ms FROM read_deeds)"
+    )
     return {(_EPOCH + timedelta(days=days)).date() for (days,) in db.execute(query).fetchall()}
 
 

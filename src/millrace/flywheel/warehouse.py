@@ -32,6 +32,7 @@ from millrace.events.codec import EventCodec
 from millrace.events.envelope import MAX_TIME_MS, AnyEvent
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import Served
+from millrace.events.sample_events import SAMPLES_TOPIC
 from millrace.events.subjects import ABOUT_POSTS, SubjectRule
 from millrace.events.user_events import UserErased
 from millrace.flywheel.file_snapshot import FileSnapshot, sweep, take
@@ -133,7 +134,8 @@ class Warehouse:
         """
         n_events = n_files = done = 0
         start = self.position() or log.begin()
-        consumer = log.subscribe("warehouse", start=start)
+        # Samples have files of their own (`millrace.flywheel.sample_files`).
+        consumer = log.subscribe("warehouse", without=(SAMPLES_TOPIC,), start=start)
         try:
             while max_records is None or done < max_records:
                 with self._locked(waits=waits) as is_mine:
@@ -426,7 +428,7 @@ def _groups(files: list[RawFile], max_bytes: int) -> Iterator[list[RawFile]]:
 def _merged(group: list[RawFile]) -> int:
     import pyarrow.parquet as pq
 
-    if len(group) < 2:  # noqa: PLR2004 - one file is merged already
+    if len(group) < 2:
         return 0
     whole = RawFile(group[0].folder, group[0].first, group[-1].end).path
     unfinished = whole.with_name(whole.name + _UNFINISHED)

@@ -81,9 +81,7 @@ def some_events(n: int, seed: int, days: int = 3) -> list[AnyEvent]:
                     ),
                     lambda: a_post_deleted(post, at_ms=at_ms),
                     lambda: a_profile_updated(user, name=f"n{number}", at_ms=at_ms),
-                    lambda: a_follow(
-                        user, draw.choice(USERS), is_following=draw.random() < 0.7, at_ms=at_ms
-                    ),
+                    lambda: a_follow(user, draw.choice(USERS), is_following=draw.random() < 0.7, at_ms=at_ms),
                 )
             )()
         )
@@ -165,7 +163,9 @@ def test_merging_leaves_the_rows_and_one_file_a_partition(tmp_path: Path) -> Non
 
 
 def test_old_partitions_are_dropped_and_late_events_do_not_bring_them_back(tmp_path: Path) -> None:
-    small = SmallTables(tmp_path, WarehouseConfig(memory_mb=256, interactions_days=1, user_post_day_days=28, raw_days=9))
+    small = SmallTables(
+        tmp_path, WarehouseConfig(memory_mb=256, interactions_days=1, user_post_day_days=28, raw_days=9)
+    )
     ages = (0, 1, 3, 20, 40)
     small.put(*(an_impression("ann", age, at_ms=NOW_MS - age * DAY_MS, dwell_ms=0) for age in ages))
     small.tables.build()
@@ -204,7 +204,10 @@ def test_an_erased_user_is_in_no_table_and_in_no_file(small: SmallTables) -> Non
         ("erin", "3", None, False, True),  # somebody who came back
     ]
     assert small.rows("SELECT post_id, parent_author_id FROM post_metadata") == [("2", None)]
-    assert small.rows("SELECT user_id, name, n_followers FROM users ORDER BY 1") == [("bob", None, 0), ("erin", None, 0)]
+    assert small.rows("SELECT user_id, name, n_followers FROM users ORDER BY 1") == [
+        ("bob", None, 0),
+        ("erin", None, 0),
+    ]
     assert small.rows("SELECT user_id, post_id FROM user_post_day ORDER BY 1") == [("bob", "1"), ("erin", "3")]
     assert small.rows("SELECT author_id FROM creator_tiers") == [("bob",)]
     assert small.rows("SELECT count(*) FROM facts_follows") == [(0,)]

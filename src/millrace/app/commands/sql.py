@@ -47,7 +47,12 @@ def _list(*, as_json: bool) -> None:
         examples = {view.name: view.example for view in VIEWS}
         print_json(
             [
-                {"name": name, "kind": kind, "what": what, "example": examples.get(name, f"SELECT * FROM {name} LIMIT 5")}
+                {
+                    "name": name,
+                    "kind": kind,
+                    "what": what,
+                    "example": examples.get(name, f"SELECT * FROM {name} LIMIT 5"),
+                }
                 for name, kind, what in contents()
             ]
         )

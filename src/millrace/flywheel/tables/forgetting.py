@@ -144,4 +144,3 @@ def _remove(bench: Workbench, table: Table, where: str, about: dict[str, object]
         about,
     )
     return n_before - bench.replace(table, partitions, "FROM kept")
-

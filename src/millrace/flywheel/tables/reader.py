@@ -127,7 +127,14 @@ class TablesReader:
 def contents() -> list[tuple[str, str, str]]:
     """Return what can be asked: (name, kind, what it is), tables first."""
     tables = [(table.name, "table", table.what) for table in SHOWN]
-    raw = [(RAW, "raw", "every event as it was logged"), (SAMPLES, "samples", "posts of pages with their newest labels, as learners read them, if a join runs; inside ids")]
+    raw = [
+        (RAW, "raw", "every event as it was logged"),
+        (
+            SAMPLES,
+            "samples",
+            "posts of pages with their newest labels, as learners read them, if a join runs; inside ids",
+        ),
+    ]
     return [*tables, *raw, *((view.name, "view", view.what) for view in VIEWS)]
 
 
