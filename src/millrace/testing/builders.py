@@ -37,6 +37,7 @@ from millrace.events.feature_events import (
 )
 from millrace.events.feed_events import ClockTick, Engagement, Impression, Served, ServedItem
 from millrace.events.packed import pack_arrays
+from millrace.events.sample_events import SamplesJoined
 from millrace.events.traffic_events import TrafficFlagged
 from millrace.events.user_events import (
     BlockChanged,
@@ -381,6 +382,14 @@ def a_traffic_flag(
     payload = TrafficFlagged(
         viewer_id=str(viewer_id), client="viewer/20", reason="burst", events=events, value=6.0, limit=5.0
     )
+    return an_event(payload, at_ms=at_ms, event_id=event_id)
+
+
+def a_samples_joined(
+    viewer: int = 20, request: int = 7, *, at_ms: int = NOW_MS, event_id: str | None = None
+) -> AnyEvent:
+    """Return a `SamplesJoined` without rows."""
+    payload = SamplesJoined(request=request, viewer=viewer, epoch=0, page_offset=0, page_ms=at_ms, rows=b"")
     return an_event(payload, at_ms=at_ms, event_id=event_id)
 
 
