@@ -60,6 +60,9 @@ N_SEED = 300
 SAMPLES = planted_samples(N_SEED + 600)
 
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
 class KilledError(Exception):
     """The process ended here."""
 
