@@ -40,6 +40,7 @@ from millrace.events.envelope import AnyEvent, Event
 from millrace.events.feed_events import Engagement, Impression
 from millrace.events.user_events import FollowChanged, ProfileUpdated
 from millrace.stores.content_store import ContentStore
+from millrace.stores.sqlite_content import SqliteContentWrites
 from millrace.stream.log import total
 
 _MILLRACE = [sys.executable, "-c", "from millrace.app.cli import main; main()"]
@@ -267,7 +268,7 @@ def equals_replay(settings: Settings) -> tuple[bool, float]:
         sys.exit("no checkpoint could be used")
     restored.catch_up()
     with tempfile.TemporaryDirectory() as folder:
-        content = ContentStore(Path(folder) / "content.db", IdHasher())
+        content = ContentStore(SqliteContentWrites(Path(folder) / "content.db"), IdHasher())
         replayed = wiring.build_replica(settings, log, listeners=(content,), has_content_reads=False)
         start = time.perf_counter()
         while len(replayed.step(16_384).records):

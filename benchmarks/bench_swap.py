@@ -73,7 +73,8 @@ def bench(folder: Path, args: argparse.Namespace) -> None:
             swaps = [swap(settings, load, sets[number % 2]) for number in range(1, args.rounds + 1)]
     finally:
         server.stop()
-    first_s, all_s, swapping_s = (np.array(column) for column in zip(*swaps, strict=True))
+    first_s, all_s = (np.array(column) for column in list(zip(*swaps, strict=True))[:2])
+    swapping_s = np.concatenate([page_s for _, _, page_s in swaps])
     pages = [page for page in load.pages if page.version or page.problem]
     n_failed = sum(bool(page.problem) or page.n_posts < LIMIT for page in pages if page.began_s > began_s)
     emit(
@@ -85,6 +86,8 @@ def bench(folder: Path, args: argparse.Namespace) -> None:
         all_s=float(np.median(all_s)),
         all_slowest_s=float(all_s.max()),
         page_ms=float(np.median(quiet_s)) * 1e3,
+        page_p99_ms=float(np.quantile(quiet_s, 0.99)) * 1e3,
+        page_p99_while_swapping_ms=float(np.quantile(swapping_s, 0.99)) * 1e3,
         page_slowest_while_swapping_ms=float(swapping_s.max()) * 1e3,
         work_cpu_s=work_cpu_s,
         load=os.getloadavg()[0],
@@ -110,8 +113,8 @@ def swap_work_s(settings: Settings, sets: list[dict[Kind, str]]) -> float:
     return float(np.median(took_s))
 
 
-def swap(settings: Settings, load: PageLoad, versions: Mapping[Kind, str]) -> tuple[float, float, float]:
-    """Promote; return the seconds to the first new page, to the last old one, and of the slowest page meanwhile."""
+def swap(settings: Settings, load: PageLoad, versions: Mapping[Kind, str]) -> tuple[float, float, list[float]]:
+    """Promote; return the seconds to the first new page, to the last old one, and of each page meanwhile."""
     new = versions["ranker"]
     promoted_s = time.perf_counter()
     promote(settings, versions, "bench")
@@ -120,7 +123,7 @@ def swap(settings: Settings, load: PageLoad, versions: Mapping[Kind, str]) -> tu
     first_s = min(page.ended_s for page in since if page.version == new) - promoted_s
     all_s = max((page.ended_s for page in since if page.version != new), default=promoted_s) - promoted_s
     note(f"first page after {first_s:.2f} s, last of the old after {all_s:.2f} s")
-    return first_s, all_s, max(page.ended_s - page.began_s for page in since)
+    return first_s, all_s, [page.ended_s - page.began_s for page in since if page.began_s < promoted_s + all_s]
 
 
 def goes_back(pages: list[AskedPage]) -> bool:

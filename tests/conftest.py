@@ -1,4 +1,4 @@
-"""What all tests share: the public data sets, a Redis server of the run's own, and homes fed with whole worlds."""
+"""What all tests share: the public data sets, Redis and PostgreSQL of the run's own, homes fed with whole worlds."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from millrace.mixer.feed import FeedResponse
     from millrace.mixer.feed_state import FeedState
     from millrace.testing.page_rules import PageRules
+
+_SCHEMA_NUMBERS = itertools.count(1)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -89,6 +91,33 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Start a PostgreSQL server for this run alone, on a free port and without care for its files; return its URL.
+
+    All tests of a process share its one database: `fresh_postgres_url` is for one test alone. Where PostgreSQL's
+    programs are missing the test is skipped.
+    """
+    from millrace.testing.postgres_server import PostgresServer, find_programs
+
+    if find_programs() is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    with PostgresServer() as server:
+        yield server.url
+
+
+@pytest.fixture
+def fresh_postgres_url(postgres_url: str) -> Iterator[str]:
+    """Return the URL of an empty schema of one test's own: unqualified names are made and looked for there alone."""
+    import psycopg
+
+    name = f"test_{next(_SCHEMA_NUMBERS)}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {name}")
+        yield f"{postgres_url}?options=-csearch_path%3D{name}"
+        connection.execute(f"DROP SCHEMA {name} CASCADE")
 
 
 def _answers_ping(port: int) -> bool:

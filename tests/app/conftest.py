@@ -26,9 +26,10 @@ MakeService = Callable[..., "Service"]
 class Service:
     """The HTTP service of one worker, and everything that it writes to."""
 
-    def __init__(self, home: Path, mode: str, *, follows: bool = True) -> None:
+    def __init__(self, home: Path, mode: str, *, follows: bool = True, more: str = "") -> None:
         home.mkdir(parents=True, exist_ok=True)
-        (home / CONFIG_NAME).write_text(f'{PATIENT}[auth]\nmode = "{mode}"\n[server]\nmax_body_bytes = 100_000\n')
+        config = f'{PATIENT}[auth]\nmode = "{mode}"\n[server]\nmax_body_bytes = 100_000\n{more}'
+        (home / CONFIG_NAME).write_text(config)
         self.settings, _ = make_home(home)
         self.mode = mode
         self.log = wiring.build_log(self.settings)
@@ -103,17 +104,21 @@ class Service:
 
 @pytest.fixture(scope="module")
 def make_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeService]:
-    """Return a function that gives the module's service in a mode; it is ready, unless it does not follow the log."""
-    made: dict[tuple[str, bool], Service] = {}
+    """Return a function that gives the module's service in a mode; it is ready, unless it does not follow the log.
 
-    def make(mode: str, *, follows: bool = True) -> Service:
-        if (mode, follows) not in made:
-            service = Service(tmp_path_factory.mktemp("home"), mode, follows=follows)
+    ``more`` is further config, as text.
+    """
+    made: dict[tuple[str, bool, str], Service] = {}
+
+    def make(mode: str, *, follows: bool = True, more: str = "") -> Service:
+        key = (mode, follows, more)
+        if key not in made:
+            service = Service(tmp_path_factory.mktemp("home"), mode, follows=follows, more=more)
             service.client.__enter__()
-            made[mode, follows] = service
+            made[key] = service
             if follows:
                 service.wait(lambda: service.client.get("/readyz").status_code == 200)
-        return made[mode, follows]
+        return made[key]
 
     yield make
     for service in made.values():

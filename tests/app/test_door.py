@@ -28,9 +28,9 @@ class HeldCollector(Collector):
         super().__init__(MemoryLog(clock), EventCodec(EventRegistry()), clock)
         self.go_on = threading.Event()
 
-    def submit_json(self, lines: Sequence[bytes], source: str, admit: Admit | None = None) -> Receipt:
+    def submit_json(self, lines: Sequence[bytes], source: str, admit: Admit | None = None, **said: Any) -> Receipt:
         assert self.go_on.wait(10)
-        return super().submit_json(lines, source, admit)
+        return super().submit_json(lines, source, admit, **said)
 
 
 def scene(run: Any, **bounds: int) -> Any:

@@ -45,7 +45,11 @@ class World:
         gate = Gate()
         routes = [
             *event_routes(
-                lambda lines, _caller: self.door.submit_json(lines), self.metrics, gate, 10, self.codec.json_schema()
+                lambda lines, _caller, _sent_ms: self.door.submit_json(lines),
+                self.metrics,
+                gate,
+                10,
+                self.codec.json_schema(),
             ),
             *timeline_routes(
                 self.page("home"),

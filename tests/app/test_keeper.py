@@ -26,6 +26,7 @@ from millrace.stores.content_store import ContentStore
 from millrace.stores.replica import Replica
 from millrace.stores.replica_config import ReplicaConfig
 from millrace.stores.sqlite_claims import SqliteClaims
+from millrace.stores.sqlite_content import SqliteContentReads, SqliteContentWrites
 from millrace.stream.collector import Collector
 from millrace.stream.log import Message
 from millrace.stream.sqlite_log import SqliteLog
@@ -68,14 +69,14 @@ class Home:
         self.config = ReplicaConfig(**config)  # type: ignore[arg-type]
         self.log = SqliteLog(folder / "log.db", self.clock, min_free_bytes=0)
         self.collector = Collector(self.log, CODEC, self.clock)
-        self.reader = ContentReader(folder / "content.db", HASHER)
+        self.reader = ContentReader(SqliteContentReads(folder / "content.db"), HASHER)
         self.checkpoints = Checkpoints(folder / "checkpoints", "f", 2)
         self.warehouse = Warehouse(folder / "warehouse", CODEC)
         self.claims = SqliteClaims(folder / "claims.db")
         self.refresh_social: Callable[[], object] | None = None
 
     def keeper(self) -> Keeper:
-        content = ContentStore(self.folder / "content.db", HASHER)
+        content = ContentStore(SqliteContentWrites(self.folder / "content.db"), HASHER)
         replica = Replica(
             self.log,
             CODEC.decode,
@@ -463,7 +464,7 @@ def test_posts_learnt_from_the_log_are_remembered_over_a_kill(home: Home) -> Non
         connection.execute("UPDATE erasures SET posts = '[]'")
     connection.close()
     for killed_after in range(3):
-        content = ContentStore(home.folder / "content.db", HASHER)
+        content = ContentStore(SqliteContentWrites(home.folder / "content.db"), HASHER)
         eraser = Eraser(home.log, content, home.warehouse, CODEC, lambda: (3,), home.forget_pages, records_per_step=1)
         eraser.step()
         content.close()

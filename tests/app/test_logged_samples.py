@@ -15,6 +15,7 @@ import pytest
 from millrace.app import wiring
 from millrace.app.commands.init import make_home
 from millrace.app.evaluation import hear_log
+from millrace.app.join_role import follow_by_hand
 from millrace.app.lessons import home_candidates
 from millrace.app.sampling import samples_as_of
 from millrace.app.settings import Settings, load_settings
@@ -28,12 +29,14 @@ from millrace.events.envelope import AnyEvent
 from millrace.events.packed import pack_arrays, unpack_arrays
 from millrace.features.encoding.encoders import Encoders
 from millrace.features.encoding.logged import viewer_arrays
+from millrace.flywheel.join_status import join_status
 from millrace.flywheel.logged_samples import LoggedCandidates
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.warehouse import Warehouse
 from millrace.mixer.feed import FeedRequest
 from millrace.testing.builders import (
     NOW_MS,
+    a_clock_tick,
     a_follow,
     a_post_annotated,
     a_post_created,
@@ -301,17 +304,51 @@ def test_texts_that_were_read_too_late_are_found(
     """The alarm itself: the same pages, joined with the texts of the log's end."""
     home = make()
     serve_three(home)
-    from millrace.flywheel import logged_samples
+    from millrace.flywheel.logged_texts import LoggedTexts
 
-    read = logged_samples._Texts.read
+    read = LoggedTexts.read
 
-    def read_late(texts: Any, builder: Any, page: Any, post_ids: Any) -> None:
-        from dataclasses import replace
+    def read_late(texts: Any, builder: Any, cut: int, *posts: Any) -> None:
+        read(texts, builder, cut + (1 << 40), *posts)
 
-        read(texts, builder, replace(page, cut=1 << 40), post_ids)
-
-    monkeypatch.setattr(logged_samples._Texts, "read", read_late)
+    monkeypatch.setattr(LoggedTexts, "read", read_late)
     assert set(differences(home.logged(), home.replayed())) == {"text_tokens", "text_vectors"}
+
+
+def test_the_streaming_joins_store_gives_the_same_samples_bit_for_bit(make: Callable[..., LiveHome]) -> None:
+    home = make()
+    home.page(20, "r1", lambda: later(home))
+    between_ms = home.clock.now_ms()
+    home.clock.set_ms(between_ms + 2 * HOUR_MS)
+    home.page(21, "r2", lambda: [a_post_edited(2, text="once more", at_ms=home.clock.now_ms(), event_id="again")])
+    home.page(20, "r3")
+    end_ms = home.clock.now_ms() + 2 * HOUR_MS
+    home.clock.set_ms(end_ms)
+    home.take([a_clock_tick(end_ms, event_id=f"tick-{i}") for i in range(20)])  # all windows are over
+    logged = home.logged()
+    follow_by_hand(home.settings, once=True)
+    store = wiring.build_sample_store(home.settings)
+    found = store.samples()
+    assert len(found) == 3
+    assert [*differences(found, logged), *(["baseline"] if (found.baseline != logged.baseline).any() else [])] == []
+    assert found.meta == logged.meta
+
+    # Hour by hour, as a learner reads: texts as of each page, whatever was read before.
+    first, rest = store.samples(until_ms=between_ms), store.samples(from_ms=between_ms)
+    assert (len(first), len(rest)) == (1, 2)
+    reader = wiring.build_logged_samples(home.settings, IdHasher(), window_ms=24 * HOUR_MS)
+    assert differences(first, reader.samples(until_ms=between_ms)) == []
+    assert differences(rest, reader.samples(from_ms=between_ms)) == []
+    reader.close()
+    assert differences(store.samples(), logged) == []
+
+    # What a model saw stays when the log no longer has it.
+    home.log.trim(home.log.end())
+    assert differences(store.samples(), logged) == []
+    status = join_status(home.settings.samples_dir)
+    assert status is not None
+    assert (status.n_samples, status.n_pages, status.rate.looks_frac) == (logged.n_rows, 3, 1.0)
+    assert status.mean_page_bytes > 100
 
 
 def test_candidates_of_sampled_requests_come_with_the_teachers_scores(make: Callable[..., LiveHome]) -> None:

@@ -54,6 +54,7 @@ NEVER: dict[str, dict[str, Any]] = {
     "Served": {"request_id": "r", "viewer_id": "vic", "pipeline": "home"},
     "FeaturesLogged": {"request_id": "r", "viewer_id": "vic", "pipeline": "home", "schema": "s", "arrays": ""},
     "CandidatesLogged": {"request_id": "r", "viewer_id": "vic", "pipeline": "home", "schema": "s", "arrays": ""},
+    "SamplesJoined": {"request": 1, "viewer": 2, "epoch": 1, "page_offset": 0, "page_ms": 5, "rows": ""},
 }
 
 

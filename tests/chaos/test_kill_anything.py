@@ -22,6 +22,7 @@ from millrace.app import wiring
 from millrace.app.settings import Settings
 from millrace.base.ids import IdHasher
 from millrace.stores.content_store import ContentStore
+from millrace.stores.sqlite_content import SqliteContentWrites
 from millrace.stream.log import total
 from millrace.testing.server_process import COMMAND, ServerProcess, until
 
@@ -109,7 +110,7 @@ def check_everything(settings: Settings, acknowledged: list[str]) -> None:
     assert restored.restore() is not None
     restored.catch_up()
     anew_path = settings.home / "anew.db"
-    content = ContentStore(anew_path, IdHasher())
+    content = ContentStore(SqliteContentWrites(anew_path), IdHasher())
     replayed = wiring.build_replica(settings, log, listeners=(content,), has_content_reads=False)
     replayed.catch_up()
     content.commit(replayed.position)

@@ -29,6 +29,8 @@ from millrace.events.envelope import AnyEvent, Context, Event, Payload
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import ClockTick, ComponentOutcome, Engagement, Impression, Served, ServedItem
 from millrace.events.registry import BUILT_IN, EventRegistry
+from millrace.events.traffic_events import TrafficFlagged
+from millrace.events.sample_events import SamplesJoined
 from millrace.events.user_events import (
     BlockChanged,
     FollowChanged,
@@ -147,6 +149,10 @@ PAYLOADS: tuple[Payload, ...] = (
         models={"ranker": "v3"},
         share=0.01,
         arrays=b"\x01\x00\xff",
+    ),
+    TrafficFlagged(viewer_id="ada", client="viewer/ada", reason="burst", events=("e1", "e2"), value=6.5, limit=5.0),
+    SamplesJoined(
+        request=-7, viewer=8, epoch=9, page_offset=10, page_ms=1_700_000_000_003, rows=b"\x01\x00", labels=b"\xff"
     ),
 )
 EVENTS: tuple[AnyEvent, ...] = tuple(

@@ -14,6 +14,7 @@ from millrace.events.feed_events import Engagement, Served
 from millrace.events.registry import EventRegistry
 from millrace.stream.collector import Collector, LineResult, ndjson_lines
 from millrace.stream.memory_log import MemoryLog
+from millrace.stream.traffic import TrafficWatch
 
 NOW_MS = 1_800_000_000_000
 
@@ -197,3 +198,27 @@ def test_no_line_breaks_the_door_and_all_that_is_accepted_can_be_read(
     results = door.send({**envelope, "payload": {"type": payload_type, **fields}}, raw)
     assert len(door.events()) == sum(result.status == "accepted" for result in results)
     assert len(door.letters()) == sum(result.status == "refused" for result in results)
+
+
+def test_implausible_traffic_is_taken_in_and_flagged_beside_it() -> None:
+    door = Door()
+    door.collector = Collector(door.log, door.codec, door.clock, watch=TrafficWatch())
+    results = door.send(*(a_like(f"e{i}", post_id=i) for i in range(60)))
+    assert {result.status for result in results} == {"accepted"}
+    *likes, flag = door.events()
+    assert len(likes) == 60
+    assert (flag.source, flag.payload.reason, flag.payload.client) == ("door", "burst", "web")
+    assert flag.payload.events == tuple(f"e{i}" for i in range(50, 60))
+    door.send(*(a_like(f"e{i}", post_id=i) for i in range(60)))
+    assert len(door.events()) == 61
+
+
+def test_events_of_a_clock_that_is_ahead_are_moved_and_keep_their_derived_ids() -> None:
+    door = Door()
+    like = {"payload": a_like()["payload"], "event_time_ms": NOW_MS + 3_600_000}
+    lines = [json.dumps(like).encode()]
+    for sent_ms in (NOW_MS + 3_660_000, NOW_MS + 3_700_000):
+        receipt = door.collector.submit_json(lines, "web", client="viewer/v", sent_ms=sent_ms)
+    assert receipt.n_duplicates == 1
+    (event,) = door.events()
+    assert event.event_time_ms == NOW_MS - 60_000

@@ -1,10 +1,10 @@
 """Backup and restore of a home, while it serves or while it stands still.
 
-A backup is a folder: the settings, the newest good checkpoint, the content store, the warehouse, the log and the
-claims, with a list of their sums. They are copied in this order, so that the log is never behind the content and the
-content never behind the checkpoint; SQLite's own backup gives consistent copies of files that are being written.
-Claims in Redis are the server's to back up. Not kept are pages that were kept to be sent again, which live for
-minutes, and the secret: a copy of it could sign tokens.
+A backup is a folder: the settings, the newest good checkpoint, the content store, the warehouse, the samples, the log
+and the claims, with a list of their sums. They are copied in this order, so that the log is never behind the content
+and the content never behind the checkpoint; SQLite's own backup gives consistent copies of files that are being
+written. Claims in Redis are the server's to back up. Not kept are pages that were kept to be sent again, which live
+for minutes, and the secret: a copy of it could sign tokens.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from typing import Final
 import msgspec
 
 from millrace.app import wiring
+from millrace.app.join_copy import copy_samples
 from millrace.app.keeper import LOCK_FILE, keeper_lock
 from millrace.app.settings import CONFIG_NAME, Settings
 from millrace.base.errors import CheckpointError, StoreError
+from millrace.flywheel.file_snapshot import take
 from millrace.stream.log import total
 
 FORMAT_VERSION: Final = 1
@@ -215,6 +217,7 @@ def _copy_home(settings: Settings, target: Path, on_file: OnFile) -> tuple[int, 
         reader.close()
     if settings.warehouse_dir.exists():
         _copy_warehouse(settings.warehouse_dir, data / settings.warehouse_dir.name, on_file)
+    joined = copy_samples(settings.samples_dir, data / settings.samples_dir.name, on_file)
     if not settings.log_path.exists():
         raise StoreError(
             "home", value=str(settings.home), problem="has no log yet", remedy="take events in before backing up"
@@ -228,6 +231,8 @@ def _copy_home(settings: Settings, target: Path, on_file: OnFile) -> tuple[int, 
     begin, end = _range_of_log(settings, target)
     _forget_wal(data / settings.log_path.name)
     is_whole = begin <= (position or 0) <= end and content <= end and has_models
+    if settings.config.flywheel.joins:  # else nobody keeps the log for it
+        is_whole = is_whole and (joined is None or begin <= joined <= end)
     return begin, end, is_whole
 
 
@@ -291,10 +296,15 @@ def _copy_warehouse(source: Path, target: Path, on_file: OnFile) -> None:
     on_file(source.name)
     # The position first: files beyond it are removed, and exported again, by the next export.
     target.mkdir(parents=True)
-    for path in (*source.glob("*.json"), *source.glob("topic=*/dt=*/*.parquet")):
-        copy = target / path.relative_to(source)
+    for path in source.glob("*.json"):
+        shutil.copyfile(path, target / path.name)
+    # Files that are merged or rewritten meanwhile are copied as they are now. Tables are made again of them.
+    snapshot, paths = take(source, lambda: sorted(source.glob("topic=*/dt=*/*.parquet")))
+    for path in paths:
+        copy = target / path.relative_to(snapshot.folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
+    snapshot.close()
 
 
 def _files_in(folder: Path) -> Iterator[Path]:

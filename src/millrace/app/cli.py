@@ -39,6 +39,7 @@ from millrace.app.commands import (
     rank_server,
     serve,
     simulate,
+    sql,
     timeline,
     token,
     train,
@@ -88,6 +89,7 @@ app.command("import", rich_help_panel=_DATA)(import_data.import_data)
 app.add_typer(events.app, name="events", rich_help_panel=_DATA)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=_DATA)
 app.add_typer(warehouse.app, name="warehouse", rich_help_panel=_DATA)
+app.command("sql", rich_help_panel=_DATA)(sql.sql)
 app.add_typer(train.app, name="train", rich_help_panel=_JUDGE)
 app.command("distill", rich_help_panel=_JUDGE)(distill.distill)
 app.add_typer(flywheel.app, name="flywheel", rich_help_panel=_JUDGE)

@@ -64,6 +64,19 @@ class ClaimsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     redis_url: Annotated[str, Meta(description="Used by the redis backend")] = "redis://127.0.0.1:6379/0"
 
 
+class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[limits]``: how fast each client may send events, over all workers; more is answered with 429."""
+
+    viewer_events_per_s: Annotated[float, Meta(ge=0, description="Of one viewer's tokens, on average; 0: no limit")] = (
+        20.0
+    )
+    viewer_burst: Annotated[int, Meta(ge=1, description="Of one viewer at once, after a rest")] = 1_000
+    producer_events_per_s: Annotated[
+        float, Meta(ge=0, description="Of one API key, or of everybody in development mode; 0: no limit")
+    ] = 50_000.0
+    producer_burst: Annotated[int, Meta(ge=1, description="Of one API key at once, after a rest")] = 500_000
+
+
 class TracesConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[traces]``: what explains every request, kept for a while."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
@@ -47,8 +47,16 @@ class DoorThread:
         self._n_waiting_bytes = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="door")
 
-    async def submit_json(self, lines: Sequence[bytes], admit: Admit | None = None) -> Receipt:
-        """Take in clients' events; see `Collector.submit_json`.
+    async def submit_json(
+        self,
+        lines: Sequence[bytes],
+        admit: Admit | None = None,
+        *,
+        client: str = "",
+        sent_ms: int | None = None,
+        spend: Callable[[], None] = lambda: None,
+    ) -> Receipt:
+        """Take in clients' events; see `Collector.submit_json`. ``spend`` raises, in the thread, if it is too many.
 
         Raises
         ------
@@ -60,7 +68,12 @@ class DoorThread:
         self._n_waiting += 1
         self._n_waiting_bytes += n_bytes
         loop = asyncio.get_running_loop()
-        taking = self._thread.submit(self._collector.submit_json, lines, self._source, admit)
+
+        def take() -> Receipt:
+            spend()
+            return self._collector.submit_json(lines, self._source, admit, client=client, sent_ms=sent_ms)
+
+        taking = self._thread.submit(take)
 
         def left() -> None:
             self._n_waiting -= 1

@@ -12,20 +12,26 @@ an older state needs it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
+from millrace.app.warehouse_wiring import Erases
 from millrace.base.errors import SchemaError
 from millrace.events.codec import EventCodec
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import Served
+from millrace.events.sample_events import SamplesJoined
 from millrace.events.subjects import ABOUT_POSTS, SubjectRule
-from millrace.flywheel.warehouse import Warehouse
 from millrace.stores.content_store import ContentStore, PendingErasure
 from millrace.stream.log import Log, Position, RecordBatch, total
+
+EraseSamples = Callable[[str, Collection[str], int], int]
+
+_OF_INPUTS: Final = (FeaturesLogged, CandidatesLogged, SamplesJoined)
+"""What names others by inside ids, within arrays."""
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +42,7 @@ class Eraser:
     Parameters
     ----------
     log, warehouse
-        What to clean.
+        What to clean; of the warehouse the raw events first, then what is made of them.
     content
         Knows which users, and how far each erasure has come.
     codec
@@ -47,18 +53,21 @@ class Eraser:
         Removes a user's claims and floor, all kept pages, and traces of the user's; given an outside id.
     records_per_step
         Log records looked at in one step.
+    erase_samples
+        Removes a user from the join's samples: outside ids of user and posts, log offset of the erasure.
     """
 
     def __init__(
         self,
         log: Log,
         content: ContentStore,
-        warehouse: Warehouse,
+        warehouse: Erases,
         codec: EventCodec,
         renew_checkpoints: Callable[[], Position],
         forget_pages: Callable[[str], None],
         *,
         records_per_step: int = 20_000,
+        erase_samples: EraseSamples = lambda _user, _posts, _before: 0,
     ) -> None:
         self._log = log
         self._content = content
@@ -67,9 +76,10 @@ class Eraser:
         self._renew_checkpoints = renew_checkpoints
         self._forget_pages = forget_pages
         self._records_per_step = records_per_step
+        self._erase_samples = erase_samples
         self._rules: dict[int, SubjectRule] = {}
         self._topics_about_posts = {codec.registry.by_name(kind.__name__).topic for kind in ABOUT_POSTS}
-        self._topics_of_inputs = {codec.registry.by_name(t.__name__).topic for t in (FeaturesLogged, CandidatesLogged)}
+        self._topics_of_inputs = {codec.registry.by_name(t.__name__).topic for t in _OF_INPUTS}
 
     def step(self) -> bool:
         """Do a bounded piece of work; return whether there was any."""
@@ -84,6 +94,7 @@ class Eraser:
         for erasure in waiting:
             rule = self._rule(erasure)
             n_rows = self._warehouse.erase(erasure.user, rule.posts, before=erasure.at)
+            n_rows += self._erase_samples(erasure.user, rule.posts, erasure.at)
             logger.info("erasure at log offset %d: %d warehouse rows removed or rewritten", erasure.at, n_rows)
             self._forget_pages(erasure.user)
         self._clean_dead_letters({erasure.user for erasure in waiting})
@@ -113,6 +124,7 @@ class Eraser:
         self._purge_late_pages([(self._rule(erasure), erasure.at) for erasure in done])
         for erasure in done:
             self._warehouse.erase(erasure.user, self._rule(erasure).posts, before=erasure.at)
+            self._erase_samples(erasure.user, self._rule(erasure).posts, erasure.at)
             self._forget_pages(erasure.user)
         self._log.purge(np.array([erasure.at for erasure in done], dtype=np.int64))
         self._content.forget_erasures(done)

@@ -20,7 +20,9 @@ from millrace.app.api.requests import request_routes
 from millrace.app.api.timeline import timeline_routes
 from millrace.app.api.web import web_routes
 from millrace.app.cache_report import CacheReport
+from millrace.app.content_reads_report import ContentReadsReport
 from millrace.app.door import DoorThread
+from millrace.app.event_limits import EventLimits
 from millrace.app.http import make_app
 from millrace.app.keeper import GROUP
 from millrace.app.live_params import LiveParams
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 _GAUGES_EVERY_S: Final = 1.0
 _REFRESHED_EVERY_S: Final = 10.0
 _IDLE_S: Final = 0.2
+_MAX_CLIENT_CHARS: Final = 128
 _BETWEEN_S: Final = 0.02
 """A step of filling an index takes about as long: requests get every other moment."""
 
@@ -73,6 +76,8 @@ class FeedApp:
         Builds the feed service; called once, when the state has caught up: a restored state is a new object.
     door
         Takes events in.
+    limits
+        How fast each client may send them.
     metrics
         Of this process.
     live
@@ -107,6 +112,7 @@ class FeedApp:
         replica: Replica[FeedState],
         make_service: MakeService,
         door: DoorThread,
+        limits: EventLimits,
         metrics: Metrics,
         live: LiveParams,
         gate: Gate,
@@ -127,8 +133,10 @@ class FeedApp:
         self._make_service = make_service
         self._service: FeedService | None = None
         self._door = door
+        self._limits = limits
         self._metrics = metrics
         self._caches = CacheReport(metrics)
+        self._content_reads = ContentReadsReport(metrics)
         self._servers = RankServerReport(metrics)
         self._traces = traces
         self._clock = clock
@@ -199,17 +207,25 @@ class FeedApp:
         async with self._replica.read():
             return active_viewers(self._replica, n)
 
-    async def submit(self, lines: Sequence[bytes], caller: Caller) -> Receipt:
+    async def submit(self, lines: Sequence[bytes], caller: Caller, sent_ms: int | None) -> Receipt:
         """Take a caller's events in, off the event loop: of a viewer only their own.
 
         Raises
         ------
+        TooManyError
+            If the caller is over the limit.
         NotReadyError
             If a viewer edits or deletes posts, and the state that knows their authors has not caught up.
         """
-        if caller.role != "viewer":
-            return await self._door.submit_json(lines)
-        return await self._door.submit_json(lines, OwnEvents(caller.name, await self._authors(edited_posts(lines))))
+        is_viewer = caller.role == "viewer"
+        admit = OwnEvents(caller.name, await self._authors(edited_posts(lines))) if is_viewer else None
+        return await self._door.submit_json(
+            lines,
+            admit,
+            client=f"{caller.role}/{caller.name}"[:_MAX_CLIENT_CHARS],
+            sent_ms=sent_ms,
+            spend=lambda: self._limits.spend(caller, len(lines)),
+        )
 
     def readiness(self) -> Readiness:
         """Return whether this worker may serve, and why not."""
@@ -300,6 +316,7 @@ class FeedApp:
                 self._metrics.traces(**self._traces.take_counts())
                 held = self._service.models.held() if self._service is not None else ()
                 self._caches.tell(held)
+                self._content_reads.tell(self._replica.content)
                 self._servers.tell(held)
                 self._metrics.replica(
                     "worker",

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from millrace.app.chores import Chores
-from millrace.app.erasure import Eraser
+from millrace.app.erasure import Eraser, EraseSamples
 from millrace.app.settings import Settings
+from millrace.app.warehouse_upkeep import WarehouseUpkeep
+from millrace.app.warehouse_wiring import Erases, build_erasable
 from millrace.base.clock import Clock
 from millrace.base.errors import CheckpointError, LogError, StoreError
 from millrace.base.ids import IdHasher, IdKind
@@ -63,6 +65,14 @@ class Keeper:
         Removes what is claimed for a user, kept pages, and traces of the user's pages: for erasures.
     refresh_social
         Computes social vectors anew from the replica's state; None: no model reads any.
+    erases
+        The warehouse and what is made of it, for erasures; None: there is nothing but the warehouse.
+    upkeep
+        Keeps the tables that are made of the warehouse; None: nobody does.
+    erase_samples
+        Removes a user from the join's samples.
+    join_needs
+        The first log record that the join may still read; None where nothing joins.
     """
 
     def __init__(
@@ -76,6 +86,11 @@ class Keeper:
         config: ReplicaConfig,
         forget_pages: Callable[[str], None],
         refresh_social: Callable[[], object] | None = None,
+        erases: Erases | None = None,
+        upkeep: WarehouseUpkeep | None = None,
+        *,
+        erase_samples: EraseSamples = lambda _user, _posts, _before: 0,
+        join_needs: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._log = log
         self._replica = replica
@@ -85,12 +100,22 @@ class Keeper:
         self._clock = clock
         self._config = config
         self._group = log.subscribe(GROUP, start=log.end())
-        self._eraser = Eraser(log, content, warehouse, codec, self._renew_checkpoints, forget_pages)
+        self._eraser = Eraser(
+            log,
+            content,
+            erases or warehouse,
+            codec,
+            self._renew_checkpoints,
+            forget_pages,
+            erase_samples=erase_samples,
+        )
+        self._join_needs = join_needs
         self._newest: Position = (0,)  # the newest checkpoint that exists
         self._tried_at: Position = (0,)  # where writing one was tried last, with success or without
         self._tried_s = self._committed_s = self._chores_s = clock.monotonic_s()
         self._exported_s = self._refreshed_s = float("-inf")
         self._refresh_social = refresh_social
+        self._upkeep = upkeep
         self._purged_s = clock.monotonic_s()
         self._committed: Position = (0,)
         self._seen_by_all: Position = (0,)
@@ -172,6 +197,8 @@ class Keeper:
             pass
         if total(self._replica.position) > total(self._newest):
             self.checkpoint()
+        if self._upkeep is not None:
+            self._upkeep.stop()
         self._chores.run("finish erasures", self._eraser.finish)  # the workers have ended before
         self._commit()
         self._group.close()
@@ -203,7 +230,7 @@ class Keeper:
         if start < begin:
             logger.error(
                 "the content store stands at log position %d, but the log is only kept from %d on: texts and "
-                "names from before are lost unless content.db is restored from a backup",
+                "names from before are lost unless the content store is restored from a backup",
                 start,
                 begin,
             )
@@ -235,6 +262,8 @@ class Keeper:
             self._purged_s = now_s
             self._chores.run("finish erasures", self._eraser.finish)
         self._chores.run("trim", self._trim)
+        if self._upkeep is not None:
+            self._chores.run("keep the warehouse", self._upkeep.look)
         if self._refresh_social and self._is_refresh_due(now_s):
             self._refreshed_s = now_s
             self._chores.run("refresh social vectors", self._refresh_social)
@@ -269,8 +298,7 @@ class Keeper:
         limits.append(self._content.position_at(self._clock.now_ms() - self._config.log_retention_ms))
         if self._config.exports_to_warehouse:
             limits.append(total(self._warehouse.position() or (0,)))
-        if (needed := self._eraser.oldest_needed()) is not None:
-            limits.append(needed)
+        limits += [needed for needed in (self._eraser.oldest_needed(), self._join_needs()) if needed is not None]
         limit = min(limits)
         if limit - total(self._log.begin()) >= _TRIM_RECORDS:
             n_gone = self._log.trim((limit,))
@@ -345,8 +373,10 @@ def run_keeper(
 def open_keeper(settings: Settings) -> Keeper:
     """Build the keeper of a home; call it in the process that runs it, and hold `keeper_lock`."""
     from millrace.app import wiring
+    from millrace.app.join_role import join_needs
     from millrace.app.social_refresh import SocialRefresher, live_encoders
     from millrace.app.training_run import forget_training
+    from millrace.flywheel.erased_users import SampleErasure
     from millrace.mixer.trace import viewer_mark
     from millrace.stores.trace_erasure import forget_traces
 
@@ -372,7 +402,24 @@ def open_keeper(settings: Settings) -> Keeper:
     def refresh_social() -> int:
         return refresher.refresh(replica.state)
 
-    return Keeper(log, replica, content, warehouse, codec, clock, settings.config.replica, forget_pages, refresh_social)
+    config = settings.config
+    upkeep = WarehouseUpkeep(settings, clock.monotonic_s) if config.warehouse.keeps_tables else None
+    files = wiring.build_sample_files(settings)
+    return Keeper(
+        log,
+        replica,
+        content,
+        warehouse,
+        codec,
+        clock,
+        config.replica,
+        forget_pages,
+        refresh_social,
+        build_erasable(settings),
+        upkeep,
+        erase_samples=lambda user, posts, before: SampleErasure(files).erase(user, posts, before=before),
+        join_needs=lambda: join_needs(settings, files),
+    )
 
 
 @contextmanager

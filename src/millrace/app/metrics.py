@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from prometheus_client import (
     values,
 )
 
+from millrace.events.traffic_events import TrafficFlagged
 from millrace.inference.model_events import ModelEvent
 from millrace.pipeline.outcome import ComponentReport, Fate, Outcome, PipelineReport
 
@@ -48,8 +49,8 @@ class Metrics:
 
     def __init__(self, shared_dir: Path | None = None) -> None:
         self._shared_dir = shared_dir
-        self._value_class = values.MutexValue if shared_dir is None else _shared_values(shared_dir)
-        with _values_of(self._value_class):
+        self._value_class = values.MutexValue if shared_dir is None else shared_values(shared_dir)
+        with values_of(self._value_class):
             self._make()
 
     def _make(self) -> None:
@@ -64,6 +65,18 @@ class Metrics:
             "Time from request to response.",
             ("route",),
             buckets=_REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self._flagged = Counter(
+            "millrace_flagged_events",
+            "Events taken in that no person may have caused, by reason (burst, replay, dwell, clock).",
+            ("reason",),
+            registry=registry,
+        )
+        self._clocks = Counter(
+            "millrace_mended_clocks",
+            "Batches whose events were moved because their client's clock was ahead or behind.",
+            ("direction",),
             registry=registry,
         )
         self._events = Counter("millrace_events", "Events at the door by result.", ("result",), registry=registry)
@@ -142,6 +155,13 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self._content_reads = Counter(
+            "millrace_content_reads",
+            "Posts and users read from a content server, by where they were found (memory, shared, store, waited for "
+            "another's reading) or left out (unread); and calls of the shared level that failed (shared_failed).",
+            ("kind", "level"),
+            registry=registry,
+        )
         self._server_failures = Gauge(
             "millrace_rank_server_failures",
             "Calls in a row that a rank server did not answer, as the worst of the workers sees it; 0: it answers.",
@@ -209,6 +229,13 @@ class Metrics:
             if n:
                 self._counter(self._events, result).inc(n)
 
+    def traffic(self, flags: Sequence[TrafficFlagged], off_by_ms: int) -> None:
+        """Count what was implausible about a client's batch, and batches of clocks that were mended."""
+        for flag in flags:
+            self._counter(self._flagged, flag.reason).inc(len(flag.events))
+        if off_by_ms:
+            self._counter(self._clocks, "ahead" if off_by_ms > 0 else "behind").inc()
+
     def page(self, pipeline: str, n_posts: int, wanted: int) -> None:
         """Count one served page."""
         kind = "full" if n_posts >= wanted else "short" if n_posts else "empty"
@@ -259,6 +286,10 @@ class Metrics:
         self._gauge(self._cache_bytes, name).set(n_bytes)
         self._gauge(self._cache_max_bytes, name).set(max_bytes)
 
+    def content_reads(self, kind: str, level: str, n: int) -> None:
+        """Count posts or users that were read through a level since the last call."""
+        self._counter(self._content_reads, kind, level).inc(n)
+
     def rank_server(self, address: str, *, n_failures: int, rests: bool) -> None:
         """Set how this process stands with a rank server."""
         self._gauge(self._server_failures, address).set(n_failures)
@@ -301,13 +332,13 @@ class Metrics:
         return found if found is not None else self._child(metric, *labels)  # type: ignore[return-value]
 
     def _child(self, metric: Counter | Histogram | Gauge, *labels: str) -> Counter | Histogram | Gauge:
-        with _values_of(self._value_class):
+        with values_of(self._value_class):
             child = self._children[id(metric), *labels] = metric.labels(*labels)
         return child
 
 
 @contextmanager
-def _values_of(value_class: Any) -> Iterator[None]:
+def values_of(value_class: Any) -> Iterator[None]:
     """Let metrics that are made in the block keep their values in a class.
 
     prometheus_client decides once, at its import, by the environment, whether values are shared. Here it is each
@@ -334,7 +365,8 @@ def forget_process(shared_dir: Path, pid: int) -> None:
     multiprocess.mark_process_dead(pid, path=str(shared_dir))  # type: ignore[no-untyped-call]
 
 
-def _shared_values(shared_dir: Path) -> Any:
+def shared_values(shared_dir: Path) -> Any:
+    """Return the class of values that are kept in a folder, a file a process; see `values_of`."""
     shared_dir.mkdir(parents=True, exist_ok=True)
     os.environ[_VARIABLE] = str(shared_dir)
     return values.MultiProcessValue()  # type: ignore[no-untyped-call]

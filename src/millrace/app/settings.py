@@ -14,16 +14,19 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from millrace.app.config import AuthConfig, ClaimsConfig, EventsConfig, ServerConfig, TracesConfig
+from millrace.app.config import AuthConfig, ClaimsConfig, EventsConfig, LimitsConfig, ServerConfig, TracesConfig
 from millrace.base.config import Layer, from_pairs, load, read_toml
 from millrace.base.errors import ConfigError
 from millrace.content.config import ContentConfig
 from millrace.flywheel.config import FlywheelConfig
+from millrace.flywheel.warehouse_config import WarehouseConfig
 from millrace.mixer.config import HomeConfig
 from millrace.simulator.config import WorldConfig
 from millrace.stores.config import StoresConfig
+from millrace.stores.content_store_config import ContentStoreConfig
 from millrace.stores.replica_config import ReplicaConfig
 from millrace.stream.config import LogConfig
+from millrace.stream.traffic import TrafficConfig
 
 CONFIG_NAME: Final = "millrace.toml"
 HOME_VARIABLE: Final = "MILLRACE_HOME"
@@ -41,11 +44,15 @@ class MillraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log: LogConfig = LogConfig()
     stores: StoresConfig = StoresConfig()
     content: ContentConfig = ContentConfig()
+    content_store: ContentStoreConfig = ContentStoreConfig()
     replica: ReplicaConfig = ReplicaConfig()
     home: HomeConfig = HomeConfig()
     claims: ClaimsConfig = ClaimsConfig()
+    limits: LimitsConfig = LimitsConfig()
+    traffic: TrafficConfig = TrafficConfig()
     traces: TracesConfig = TracesConfig()
     flywheel: FlywheelConfig = FlywheelConfig()
+    warehouse: WarehouseConfig = WarehouseConfig()
     world: WorldConfig = WorldConfig()
     profiles: Annotated[
         dict[str, dict[str, ParamValue]],
@@ -126,6 +133,15 @@ class Settings:
     def warehouse_dir(self) -> Path:
         """Parquet exports of the log."""
         return self.data_dir / "warehouse"
+
+    @property
+    def tables_dir(self) -> Path:
+        """Tables made of the warehouse; may be removed, they can be made again."""
+        return self.data_dir / "tables"
+
+    def samples_dir(self) -> Path:
+        """What the join has let out, as Parquet, and its state."""
+        return self.data_dir / "samples"
 
     @property
     def social_dir(self) -> Path:

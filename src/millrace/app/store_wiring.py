@@ -19,12 +19,16 @@ from millrace.events.codec import EventCodec
 from millrace.events.registry import EventRegistry
 
 if TYPE_CHECKING:
+    from millrace.app.metrics import Metrics
     from millrace.mixer.feed_state import FeedState
     from millrace.stores.applier import EventListener
     from millrace.stores.checkpoint import Checkpoints
     from millrace.stores.claims import ClaimStore
+    from millrace.stores.content_cache import ContentCache
+    from millrace.stores.content_database import ContentWrites
     from millrace.stores.content_overlay import ContentReader
     from millrace.stores.content_store import ContentStore
+    from millrace.stores.key_value import KeyValueStore
     from millrace.stores.replica import Replica
     from millrace.stores.trace_store import FileTraces, NoTraces
     from millrace.stream.collector import Collector
@@ -75,10 +79,13 @@ def build_log(settings: Settings, clock: Clock | None = None) -> Log:
     return SqliteLog.from_config(settings.log_path, stamps, settings.config.log)
 
 
-def build_collector(settings: Settings, log: Log, codec: EventCodec, clock: Clock | None = None) -> Collector:
-    """Return the door that every event passes, whoever sends it."""
+def build_collector(
+    settings: Settings, log: Log, codec: EventCodec, clock: Clock | None = None, metrics: Metrics | None = None
+) -> Collector:
+    """Return the door that every event passes, whoever sends it; clients' traffic is watched."""
     from millrace.app.virtual_time import tick_rule
     from millrace.stream.collector import Collector
+    from millrace.stream.traffic import TrafficWatch
 
     config = settings.config.log
     clock = clock or build_event_clock(settings)
@@ -89,6 +96,8 @@ def build_collector(settings: Settings, log: Log, codec: EventCodec, clock: Cloc
         max_event_bytes=config.max_event_bytes,
         max_batch_events=config.max_batch_events,
         rule=tick_rule(clock),
+        watch=TrafficWatch(settings.config.traffic),
+        **({} if metrics is None else {"observe": metrics.traffic}),
     )
 
 
@@ -149,14 +158,60 @@ def build_content_store(settings: Settings, hasher: IdHasher | None = None) -> C
     """Return the write side of the content store; one process of a home may hold it, the keeper."""
     from millrace.stores.content_store import ContentStore
 
-    return ContentStore(settings.content_path, hasher or IdHasher())
+    return ContentStore(_content_writes(settings), hasher or IdHasher())
 
 
-def build_content_reader(settings: Settings, hasher: IdHasher | None = None) -> ContentReader:
-    """Return content reads for this process: the keeper's file, and an overlay of what it does not hold yet."""
+def _content_writes(settings: Settings) -> ContentWrites:
+    config = settings.config.content_store
+    if config.backend == "postgres":
+        from millrace.stores.postgres_content import PostgresContentWrites
+
+        return PostgresContentWrites(config.postgres_url, config.schema)
+    from millrace.stores.sqlite_content import SqliteContentWrites
+
+    return SqliteContentWrites(settings.content_path)
+
+
+def build_content_reader(
+    settings: Settings, hasher: IdHasher | None = None, *, is_following: bool = False
+) -> ContentReader:
+    """Return content reads for this process: what the keeper has written, and an overlay of what it has not yet.
+
+    ``is_following`` says that the overlay will hear the log: only then may reads be kept.
+    """
     from millrace.stores.content_overlay import ContentReader
 
-    return ContentReader(settings.content_path, hasher or IdHasher())
+    hasher = hasher or IdHasher()
+    config = settings.config.content_store
+    if config.backend == "postgres":
+        from millrace.stores.postgres_content import PostgresContentReads
+
+        reads = PostgresContentReads(
+            config.postgres_url, config.schema, timeout_s=config.timeout_ms / 1_000, clock=build_clock()
+        )
+        return ContentReader(reads, hasher, cache=_content_cache(settings) if is_following else None)
+    from millrace.stores.sqlite_content import SqliteContentReads
+
+    return ContentReader(SqliteContentReads(settings.content_path), hasher)
+
+
+def _content_cache(settings: Settings) -> ContentCache:
+    from millrace.stores.content_cache import ContentCache
+
+    config = settings.config.content_store
+    clock = build_clock()  # not of the feed: what is kept runs out by the machine's time
+
+    def shared() -> KeyValueStore:
+        from millrace.stores.redis_key_value import RedisKeyValue
+
+        return RedisKeyValue(config.cache_redis_url, clock, prefix=f"millrace:{config.schema}", timeout_s=0.1)
+
+    return ContentCache(
+        config.cache_mb * 1_000_000,
+        clock,
+        keep_s=config.cache_keep_s,
+        shared=shared if config.cache_redis_url else None,
+    )
 
 
 def build_state(settings: Settings, hasher: IdHasher | None = None) -> FeedState:
@@ -205,7 +260,7 @@ def build_replica(
         build_checkpoints(settings),
         clock=clock,
         config=settings.config.replica,
-        content=build_content_reader(settings, shared) if has_content_reads else None,
+        content=build_content_reader(settings, shared, is_following=True) if has_content_reads else None,
         listeners=listeners,
         unread=codec.registry.unfolded_topics,
         tells_lag=not isinstance(clock, VirtualClock),

@@ -37,6 +37,7 @@ _HEALTHY_AFTER_S: Final = 30.0
 _WORKER_GRACE_S: Final = 15.0
 _KEEPER_GRACE_S: Final = 60.0
 _LIFE_GRACE_S: Final = 5.0
+_JOINER_GRACE_S: Final = 15.0
 _BACKLOG: Final = 2048
 _GC_THRESHOLD: Final = 100_000
 _WELL: Final = "exit code 0"
@@ -366,6 +367,7 @@ def serve(
         on_ready(Address(host, port))
 
     supervisor.add("keeper", keep, _KEEPER_GRACE_S)
+    _add_joiner(supervisor, settings, listening)
     for number in range(n_workers or settings.config.server.n_workers):
         supervisor.add(f"worker {number + 1}", work, _WORKER_GRACE_S)
     if life is not None:
@@ -376,6 +378,19 @@ def serve(
         return supervisor.run(announce)
     finally:
         listening.close()
+
+
+def _add_joiner(supervisor: Supervisor, settings: Settings, listening: socket.socket) -> None:
+    """Add what makes samples, where the config does not say no."""
+    if not settings.config.flywheel.joins:
+        return
+    from millrace.app.join_role import run_joiner
+
+    def join(lifeline: Lifeline) -> None:
+        listening.close()
+        run_joiner(settings, lifeline)
+
+    supervisor.add("joiner", join, _JOINER_GRACE_S)
 
 
 def bind(host: str, port: int) -> socket.socket:

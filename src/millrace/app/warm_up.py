@@ -51,6 +51,7 @@ def warm_up(settings: Settings) -> None:
     from millrace.stores.claims import MemoryClaims
     from millrace.stores.content_overlay import ContentReader
     from millrace.stores.replica import Replica
+    from millrace.stores.sqlite_content import SqliteContentReads
     from millrace.stores.trace_store import NoTraces
     from millrace.stream.collector import Collector
     from millrace.stream.memory_log import MemoryLog
@@ -67,7 +68,7 @@ def warm_up(settings: Settings) -> None:
         lambda: wiring.build_state(settings),
         Checkpoints(_NOWHERE, "", 2),
         clock=clock,
-        content=ContentReader(_NOWHERE, IdHasher()),
+        content=ContentReader(SqliteContentReads(_NOWHERE), IdHasher()),
     )
     replica.catch_up()
     state = replica.state

@@ -24,6 +24,7 @@ from millrace.app.model_wiring import (
     everybodys_ranker,
     model_folders,
 )
+from millrace.app.sample_wiring import build_join_process, build_sample_files, build_sample_store
 from millrace.app.settings import MillraceConfig, Settings
 from millrace.app.store_wiring import (
     build_actions,
@@ -97,6 +98,7 @@ __all__ = [
     "build_http_app",
     "build_idle_pipelines",
     "build_import",
+    "build_join_process",
     "build_lanes",
     "build_live_models",
     "build_live_params",
@@ -108,6 +110,8 @@ __all__ = [
     "build_models",
     "build_registry",
     "build_replica",
+    "build_sample_files",
+    "build_sample_store",
     "build_slate_join",
     "build_state",
     "build_tokens",
@@ -306,6 +310,7 @@ def build_http_app(
     ``retrieval`` is one of the replica's listeners; None: posts are not found by learned vectors.
     """
     from millrace.app.door import DoorThread
+    from millrace.app.event_limits import EventLimits
     from millrace.app.feed_app import FeedApp
     from millrace.app.flywheel_status import flywheel_status
     from millrace.app.home_retrieval import HomeRetrieval
@@ -317,7 +322,7 @@ def build_http_app(
     metrics = build_metrics(settings)
     codec = build_codec(settings)
     clock = clock or build_event_clock(settings)
-    collector = build_collector(settings, replica.log, codec, clock)
+    collector = build_collector(settings, replica.log, codec, clock, metrics)
 
     traces = build_traces(settings)
 
@@ -345,6 +350,7 @@ def build_http_app(
         replica,
         make_service,
         DoorThread(collector),
+        EventLimits(settings.config.limits, build_claims(settings)),
         metrics,
         live,
         gate,

@@ -15,6 +15,7 @@
     ├── AccessError          who asks may not have or do this
     │   ├── UnauthenticatedError  no credentials, or none that can be used
     │   └── ForbiddenError        the credentials are good, and not for this
+    ├── TooManyError         a caller is over a limit; nothing was taken, and later it will be
     ├── NotFoundError        what is asked about was never heard of
     ├── FeedClientError      a server that is asked over HTTP does not answer, or not as it was asked
     ├── GoneError            what is asked about was here, and is not kept any more
@@ -110,6 +111,14 @@ class UnauthenticatedError(AccessError):
 
 class ForbiddenError(AccessError):
     """The credentials are good, and not for this."""
+
+
+class TooManyError(MillraceError):
+    """A caller is over a limit: nothing was taken, and after ``retry_after_s`` seconds it will be."""
+
+    def __init__(self, thing: str, *, value: object = None, problem: str, remedy: str, retry_after_s: float) -> None:
+        super().__init__(thing, value=value, problem=problem, remedy=remedy)
+        self.retry_after_s = retry_after_s
 
 
 class NotFoundError(MillraceError):

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from millrace.base.errors import SchemaError
 from millrace.base.ids import IdKind, Int64Array, hash_id
 from millrace.events.content_events import (
     CountsObserved,
@@ -27,6 +28,7 @@ from millrace.events.content_events import (
 from millrace.events.envelope import Payload
 from millrace.events.feature_events import InputsLogged, names_any, without
 from millrace.events.feed_events import Served
+from millrace.events.sample_events import SamplesJoined, posts_of
 
 ABOUT_POSTS: Final = (PostEdited, PostDeleted, PostAnnotated, LabelChanged, CountsObserved, EditorialPicked)
 """Payload types that belong to the author of their ``post_id``."""
@@ -55,6 +57,8 @@ class SubjectRule:
     def is_about(self, payload: Payload) -> bool:
         """Whether the event belongs to one of the users."""
         kind = type(payload)
+        if isinstance(payload, SamplesJoined):
+            return payload.viewer in self._user_ids
         fields = self._fields.get(kind)
         if fields is None:
             fields = self._fields[kind] = user_fields(kind)
@@ -70,16 +74,23 @@ class SubjectRule:
             return payload.parent_author_id in self.users
         if isinstance(payload, InputsLogged):
             return names_any(payload, self._user_ids, self._inside_posts())
+        if isinstance(payload, SamplesJoined):
+            try:
+                return bool(np.isin(posts_of(payload), self._inside_posts()).any())
+            except SchemaError:
+                return True  # of damaged rows nobody can tell
         return isinstance(payload, Served) and any(item.author_id in self.users for item in payload.items)
 
     def shows_posts(self, payload: Payload) -> bool:
         """Whether this is a page with one of the users' posts on it, whenever it was served."""
-        if isinstance(payload, InputsLogged):
+        if isinstance(payload, InputsLogged | SamplesJoined):
             return self.mentions(payload)
         return isinstance(payload, Served) and any(item.post_id in self.posts for item in payload.items)
 
     def is_of_before(self, payload: Payload, at: int) -> bool:
         """Whether this is what models saw of one of the users, at a log position up to ``at``, logged whenever."""
+        if isinstance(payload, SamplesJoined):
+            return self.is_about(payload) and payload.page_offset < at
         if not isinstance(payload, InputsLogged) or payload.viewer_id not in self.users:
             return False
         return bool(payload.state_offset) and payload.state_offset[0] <= at

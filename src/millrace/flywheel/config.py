@@ -6,7 +6,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from millrace.flywheel.join_config import JoinConfig
 from millrace.flywheel.learning_config import GateConfig, LearningConfig
+from millrace.flywheel.sample_config import SampleConfig
 
 
 class FlywheelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,3 +20,8 @@ class FlywheelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = False
     learning: LearningConfig = LearningConfig()
     gate: GateConfig = GateConfig()
+    joins: Annotated[
+        bool, Meta(description="Join pages with what was done on them beside the server: samples, as they come")
+    ] = True
+    join: JoinConfig = JoinConfig()
+    samples: SampleConfig = SampleConfig()

@@ -14,9 +14,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -25,12 +24,12 @@ from millrace.base.ids import NO_ID, IdHasher, IdKind
 from millrace.content.config import ContentConfig
 from millrace.content.text_index import TextIndex
 from millrace.events.codec import EventCodec
-from millrace.events.content_events import PostAnnotated, PostCreated, PostDeleted, PostEdited
-from millrace.events.envelope import MAX_TIME_MS, AnyEvent, Event
+from millrace.events.envelope import MAX_TIME_MS
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged, InputsLogged
 from millrace.events.feed_events import Engagement, Impression, Served
 from millrace.features.encoding.candidates import schema_hash
 from millrace.features.encoding.logged import CUT, SERVED, LoggedInputs, LoggedRows, read_inputs
+from millrace.flywheel.logged_texts import CONTENT, NO_END, LoggedTexts, events_of, places
 from millrace.flywheel.maturity import mature_until_ms
 from millrace.flywheel.metrics import IntArray
 from millrace.flywheel.sample_builder import SampleBuilder
@@ -38,24 +37,17 @@ from millrace.flywheel.sample_set import Float32Array, SampleSet
 from millrace.flywheel.slate_join import HOUR_MS, SlateJoin
 from millrace.flywheel.slates import Slates
 from millrace.flywheel.warehouse import Warehouse
-from millrace.stores.fold import EventBatch
 
 if TYPE_CHECKING:
     import duckdb
 
-_CONTENT: Final = (PostCreated, PostEdited, PostDeleted, PostAnnotated)
 _FEEDBACK: Final = (Served, Impression, Engagement)
 _MARGIN_MS: Final = 25 * HOUR_MS
 """What is heard from before the wanted hours: looks that a slate goes on from, and how long actions take."""
-_ROWS: Final = 1_000
-_NO_END: Final = 2**63 - 1
-_TEXTS: Final = 4_096
 _BY_STATE: Final = (
     "least(coalesce(CAST(payload ->> '$.state_offset[0]' AS BIGINT), log_offset), log_offset), log_offset"
 )
 """The order of the log positions that pages were made at."""
-
-_COLUMNS: Final = "log_offset, event_time_ms, appended_ms, event_id, source, type, payload"
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +131,7 @@ class LoggedSamples:
         until: int | None = None,
     ) -> None:
         self._codec = codec
-        self._until = _NO_END if until is None else until
+        self._until = NO_END if until is None else until
         self._hasher = hasher
         self._content = content or ContentConfig()
         self._source = source
@@ -149,7 +141,7 @@ class LoggedSamples:
         self._last_ms = join.last_ms
         self.from_ms = 0 if hours is None else max(self._last_ms + 1 - int(hours * HOUR_MS), 0)
         span = (max(self.from_ms - _MARGIN_MS, 0), MAX_TIME_MS + 1)
-        for found in _events(self._connection, self._codec, _FEEDBACK, span=span, until=self._until):
+        for found in events_of(self._connection, self._codec, _FEEDBACK, span=span, until=self._until):
             join.hear_untimed(found.offset, found.time_ms, found.event)
         self._slates = join.join()
         keys = zip(self._slates.viewers.tolist(), self._slates.requests.tolist(), strict=True)
@@ -212,12 +204,12 @@ class LoggedSamples:
             if page.slate < 0 or not is_wanted[page.slate]:
                 continue
             seen = np.arange(slates.starts[page.slate], slates.starts[page.slate + 1])
-            rows = _places(page.inputs.rows.post_ids, slates.post_ids[seen])
+            rows = places(page.inputs.rows.post_ids, slates.post_ids[seen])
             seen, rows = seen[rows >= 0], rows[rows >= 0]
             if not len(rows):
                 continue
             found = page.inputs.rows.take(rows)
-            texts.read(builder, page, found.inputs.post_ids)
+            texts.read(builder, page.cut, found.inputs.post_ids, page.inputs.viewer.history.post_ids)
             builder.add(
                 page.inputs.viewer,
                 page.now_ms,
@@ -264,11 +256,11 @@ class LoggedSamples:
             is_seen = np.zeros(len(found), dtype=np.bool_)
             if page.slate >= 0:
                 seen = np.arange(slates.starts[page.slate], slates.starts[page.slate + 1])
-                places = _places(slates.post_ids[seen], found.post_ids)
-                is_seen = places >= 0
-                labels[is_seen] = slates.labels[seen[places[is_seen]]]
-                positions[is_seen] = slates.positions[seen[places[is_seen]]]
-            texts.read(builder, page, found.inputs.post_ids)
+                at = places(slates.post_ids[seen], found.post_ids)
+                is_seen = at >= 0
+                labels[is_seen] = slates.labels[seen[at[is_seen]]]
+                positions[is_seen] = slates.positions[seen[at[is_seen]]]
+            texts.read(builder, page.cut, found.inputs.post_ids, page.inputs.viewer.history.post_ids)
             baseline = found.predictions if found.baseline is None else found.baseline
             weights = (1.0 / found.propensities).astype(np.float32)
             builder.add(
@@ -300,15 +292,15 @@ class LoggedSamples:
         """Close the connection."""
         self._connection.close()
 
-    def _texts(self) -> _Texts:
-        events = _events(self._connection, self._codec, _CONTENT, until=self._until)
-        return _Texts(TextIndex(self._content, self._hasher), events)
+    def _texts(self) -> LoggedTexts:
+        events = events_of(self._connection, self._codec, CONTENT, until=self._until)
+        return LoggedTexts(TextIndex(self._content, self._hasher), events)
 
     def _pages(self, kind: type[InputsLogged], from_ms: int, until_ms: int) -> Iterator[_Page]:
         """Yield what was logged in the order of the log positions that pages were made at; ties as slates have them."""
         waiting: list[_Page] = []
         n_others = 0
-        found = _events(self._connection, self._codec, (kind,), _BY_STATE, (from_ms, until_ms), self._until)
+        found = events_of(self._connection, self._codec, (kind,), _BY_STATE, (from_ms, until_ms), self._until)
         for offset, time_ms, _, event in found:
             payload = event.payload
             cut = min(payload.state_offset[0], offset) if payload.state_offset else offset
@@ -340,74 +332,6 @@ class _Page:
     request: int
     slate: int
     inputs: LoggedInputs
-
-
-class _Texts:
-    """The posts' texts as of the pages, which come in the order of their cuts."""
-
-    def __init__(self, index: TextIndex, events: Iterator[_Found]) -> None:
-        self._index = index
-        self._events = events
-        self._next = next(self._events, None)
-
-    def read(self, builder: SampleBuilder, page: _Page, post_ids: npt.NDArray[np.int64]) -> None:
-        """Let a builder read what a page's texts were."""
-        while self._next is not None and self._next.offset < page.cut:
-            self._apply(page.cut)
-        builder.read_texts(self._index, np.concatenate([post_ids, page.inputs.viewer.history.post_ids]))
-
-    def _apply(self, cut: int) -> None:
-        batch: list[_Found] = []
-        while self._next is not None and self._next.offset < cut and len(batch) < _TEXTS:
-            batch.append(self._next)
-            self._next = next(self._events, None)
-        offsets = np.array([found.offset for found in batch], dtype=np.int64)
-        appended_ms = np.array([found.appended_ms for found in batch], dtype=np.int64)
-        self._index.apply(EventBatch([found.event for found in batch], offsets, appended_ms))
-
-
-class _Found(NamedTuple):
-    """An event of the warehouse; ``time_ms`` is its effective time."""
-
-    offset: int
-    time_ms: int
-    appended_ms: int
-    event: AnyEvent
-
-
-def _events(
-    connection: duckdb.DuckDBPyConnection,
-    codec: EventCodec,
-    kinds: tuple[type[Any], ...],
-    order: str = "log_offset",
-    span: tuple[int, int] = (0, MAX_TIME_MS + 1),
-    until: int = _NO_END,
-) -> Iterator[_Found]:
-    """Yield the events of some types before a position whose effective times lie within a span, in an order."""
-    types = {kind.__name__: codec.registry.by_name(kind.__name__) for kind in kinds}
-    # The topic is part of the files' paths: files of others are not opened.
-    topics = ", ".join(sorted({f"'{kind.topic}'" for kind in types.values()}))
-    names = ", ".join(f"'{name}'" for name in types)
-    cursor = connection.cursor()
-    cursor.execute(
-        f"SELECT {_COLUMNS} FROM events WHERE topic IN ({topics}) AND type IN ({names}) "  # noqa: S608 - our own names
-        f"AND least(event_time_ms, appended_ms) BETWEEN ? AND ? AND log_offset < ? ORDER BY {order}",
-        (span[0], span[1] - 1, until),
-    )
-    while rows := cursor.fetchmany(_ROWS):
-        for offset, event_time_ms, appended_ms, event_id, source, name, text in rows:
-            payload = msgspec.json.decode(text, type=types[name].payload)
-            event = Event(event_id=event_id, event_time_ms=event_time_ms, source=source, payload=payload)
-            yield _Found(offset, min(event_time_ms, appended_ms), appended_ms, event)
-
-
-def _places(among: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return where each wanted id is, shape of ``wanted``; -1 where it is not."""
-    if not len(among):
-        return np.full(len(wanted), -1, dtype=np.int64)
-    order = np.argsort(among, kind="stable")
-    at = np.minimum(np.searchsorted(among, wanted, sorter=order), len(among) - 1)
-    return np.where(among[order[at]] == wanted, order[at], -1)
 
 
 def _times(connection: duckdb.DuckDBPyConnection, codec: EventCodec, until: int) -> tuple[IntArray, IntArray]:

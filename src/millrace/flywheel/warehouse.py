@@ -8,7 +8,8 @@
 
 Files carry the range of log offsets that they were made from. The position is moved after the files are in place,
 and files beyond it are removed before the next export: whatever kills an export, every event is in the warehouse
-once. Payloads are JSON text (``payload ->> 'post_id'`` in SQL), so that new and foreign event types need no
+once. Readers see files as they were at one moment (`millrace.flywheel.file_snapshot`), whatever is exported, merged or
+erased meanwhile. Payloads are JSON text (``payload ->> 'post_id'`` in SQL), so that new and foreign event types need no
 change here.
 """
 
@@ -31,8 +32,11 @@ from millrace.events.codec import EventCodec
 from millrace.events.envelope import MAX_TIME_MS, AnyEvent
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import Served
+from millrace.events.sample_events import SAMPLES_TOPIC
 from millrace.events.subjects import ABOUT_POSTS, SubjectRule
 from millrace.events.user_events import UserErased
+from millrace.flywheel.file_snapshot import FileSnapshot, sweep, take
+from millrace.flywheel.raw_files import RawFile, counting, raw_files
 from millrace.stream.log import Log, Position, RecordBatch, total
 
 if TYPE_CHECKING:
@@ -130,7 +134,8 @@ class Warehouse:
         """
         n_events = n_files = done = 0
         start = self.position() or log.begin()
-        consumer = log.subscribe("warehouse", start=start)
+        # Samples have files of their own (`millrace.flywheel.sample_files`).
+        consumer = log.subscribe("warehouse", without=(SAMPLES_TOPIC,), start=start)
         try:
             while max_records is None or done < max_records:
                 with self._locked(waits=waits) as is_mine:
@@ -194,18 +199,61 @@ class Warehouse:
         return found
 
     def connect(self) -> duckdb.DuckDBPyConnection:
-        """Return an in-memory DuckDB connection in which ``events`` is a view of all files."""
+        """Return an in-memory DuckDB connection in which ``events`` is a view of all files as they are now."""
         import duckdb
 
+        snapshot, paths = self.snapshot()
         connection = duckdb.connect()
-        if any(True for _ in self._files()):
-            pattern = str(self._folder / "topic=*" / "dt=*" / "*.parquet").replace("'", "''")
-            source = f"read_parquet('{pattern}', hive_partitioning = true)"
-            connection.execute(f"CREATE VIEW events AS SELECT * FROM {source}")  # noqa: S608 - our own folder
-        else:
-            columns = ", ".join([f"{c} BIGINT" for c in _INT_COLUMNS] + [f"{c} VARCHAR" for c in _TEXT_COLUMNS])
-            connection.execute(f"CREATE TABLE events ({columns}, topic VARCHAR, dt DATE)")
+        connection.execute(events_view(paths))
+        snapshot.hold_for(connection)
         return connection
+
+    def snapshot(self, since: int = 0) -> tuple[FileSnapshot, list[Path]]:
+        """Return the files as they are now, for as long as the snapshot is kept.
+
+        Parameters
+        ----------
+        since
+            Log offset; files that end before it are left out.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return take(self._folder, lambda: [file.path for file in self.files() if file.end > since])
+
+    def files(self) -> list[RawFile]:
+        """Return the files that count."""
+        position = self.position()  # first: what is exported after this is not seen half
+        return list(counting(raw_files(self._folder), total(position or (0,))))
+
+    def merge(self, *, min_files: int = 2, max_bytes: int = 256 << 20) -> int:
+        """Merge the small files of each topic and day; return how many files are gone.
+
+        Readers see the merged file or its parts, never both (`millrace.flywheel.raw_files`). Others have their turn
+        between two folders.
+
+        Parameters
+        ----------
+        min_files
+            Folders of fewer files are left alone.
+        max_bytes
+            Files are merged to about this size.
+        """
+        sweep(self._folder)
+        n_gone = 0
+        for folder in sorted({file.folder for file in self.files()}):
+            with self._locked():
+                self._remove_unfinished(total(self.position() or (0,)))
+                files = [file for file in self.files() if file.folder == folder]
+                if len(files) >= min_files:
+                    n_gone += sum(_merged(group) for group in _groups(files, max_bytes))
+        return n_gone
+
+    def drop_before(self, day: str) -> int:
+        """Remove the events of the days before ``day`` (``2027-01-15``); return how many files are gone."""
+        with self._locked():
+            old = [file for file in raw_files(self._folder) if file.day < day]
+            for file in old:
+                file.path.unlink()
+        return len(old)
 
     def _start(self, log: Log) -> Position:
         """Return where the next export begins."""
@@ -283,14 +331,14 @@ class Warehouse:
         unfinished.rename(path)
 
     def _files(self) -> Iterator[Path]:
-        yield from sorted(self._folder.glob("topic=*/dt=*/*.parquet"))
+        yield from (file.path for file in raw_files(self._folder))
 
     def _remove_unfinished(self, position: int) -> None:
         for path in self._folder.glob(f"topic=*/dt=*/*.parquet{_UNFINISHED}"):
             path.unlink()
-        for path in self._files():
-            if int(path.name.split("-", 1)[0]) >= position:
-                path.unlink()
+        files = raw_files(self._folder)
+        for file in set(files).difference(counting(files, position)):
+            file.path.unlink()
 
     def _move_position(self, position: Position) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -353,11 +401,57 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def events_view(paths: list[Path], name: str = "events") -> str:
+    """Return the SQL that makes raw files a view in DuckDB: one row an event, ``topic`` and ``dt`` from their folders."""
+    if not paths:
+        columns = ", ".join([f"{c} BIGINT" for c in _INT_COLUMNS] + [f"{c} VARCHAR" for c in _TEXT_COLUMNS])
+        return f"CREATE TABLE {name} ({columns}, topic VARCHAR, dt DATE)"
+    names = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
+    types = "hive_partitioning = true, hive_types = {'topic': VARCHAR, 'dt': DATE}"
+    return f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{names}], {types})"  # noqa: S608 - our own folder
+
+
+def _groups(files: list[RawFile], max_bytes: int) -> Iterator[list[RawFile]]:
+    """Yield runs of neighbours that are to become one file each."""
+    group: list[RawFile] = []
+    n_bytes = 0
+    for file in files:
+        size = file.path.stat().st_size
+        if group and n_bytes + size > max_bytes:
+            yield group
+            group, n_bytes = [], 0
+        group.append(file)
+        n_bytes += size
+    yield group
+
+
+def _merged(group: list[RawFile]) -> int:
+    import pyarrow.parquet as pq
+
+    if len(group) < 2:
+        return 0
+    whole = RawFile(group[0].folder, group[0].first, group[-1].end).path
+    unfinished = whole.with_name(whole.name + _UNFINISHED)
+    with pq.ParquetWriter(unfinished, _schema(), compression="zstd") as writer:
+        for file in group:
+            writer.write_table(pq.read_table(file.path, partitioning=None))
+    _sync(unfinished)
+    unfinished.rename(whole)
+    for file in group:
+        file.path.unlink()
+    return len(group) - 1
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.int64()) for name in _INT_COLUMNS] + [(n, pa.string()) for n in _TEXT_COLUMNS])
+
+
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
     import pyarrow as pa
 
-    schema = pa.schema([(name, pa.int64()) for name in _INT_COLUMNS] + [(n, pa.string()) for n in _TEXT_COLUMNS])
-    return pa.Table.from_pylist(rows, schema=schema)
+    return pa.Table.from_pylist(rows, schema=_schema())
 
 
 def _sync(path: Path) -> None:

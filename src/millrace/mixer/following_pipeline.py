@@ -35,7 +35,7 @@ from millrace.mixer.filters.timeline import BehindFilter, FirstAppearanceFilter
 from millrace.mixer.filters.viewer_settings import SensitiveFilter
 from millrace.mixer.home_models import MODELS
 from millrace.mixer.home_pipeline import HomeParts
-from millrace.mixer.hydrators.content import ContentHydrator, NamesHydrator
+from millrace.mixer.hydrators.content import content_hydrator, names_hydrator
 from millrace.mixer.hydrators.core import CoreHydrator
 from millrace.mixer.hydrators.labels import LabelsHydrator
 from millrace.mixer.hydrators.viewer import InNetworkHydrator
@@ -86,9 +86,9 @@ def following_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         ),
         selector=NewestSelector(),
         late_hydrators=(
-            ContentHydrator(content, state.hasher),
+            content_hydrator(content, state.hasher),
             LabelsHydrator(state.labels, config.unsafe_labels, config.unsafe_for_strangers_labels),
-            NamesHydrator(content, AUTHOR_ID, PARENT_AUTHOR_ID),
+            names_hydrator(content, AUTHOR_ID, PARENT_AUTHOR_ID),
         ),
         late_filters=(
             ContentFilter(),

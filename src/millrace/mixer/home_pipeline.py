@@ -45,7 +45,7 @@ from millrace.mixer.home_models import (
     versions_of,
 )
 from millrace.mixer.hydrators.authors import AuthorHydrator, MutualHydrator, ReputationHydrator
-from millrace.mixer.hydrators.content import ContentHydrator, NamesHydrator
+from millrace.mixer.hydrators.content import content_hydrator, names_hydrator
 from millrace.mixer.hydrators.core import CoreHydrator
 from millrace.mixer.hydrators.counts import CountsHydrator
 from millrace.mixer.hydrators.labels import LabelsHydrator
@@ -249,10 +249,10 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         selector=PageSelector(),
         late_hydrators=(
             SlateInputs(encoders.candidates, is_wanted=logs_inputs),
-            ContentHydrator(content, state.hasher),
+            content_hydrator(content, state.hasher),
             # Again, and after it: of the page it may know better whose posts are carried.
             LabelsHydrator(state.labels, config.unsafe_labels, config.unsafe_for_strangers_labels),
-            NamesHydrator(content),
+            names_hydrator(content),
             ProofActionsHydrator(index),
         ),
         late_filters=(

@@ -12,6 +12,7 @@ of one machine (the default), `millrace.stores.redis_claims` several machines; w
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from typing import Final, NamedTuple, Protocol
@@ -25,6 +26,9 @@ from millrace.stores.claim_sets import NO_CLAIMS, Asked, decide, live_claims, wi
 BoolArray = npt.NDArray[np.bool_]
 
 SWEEP_EVERY_MS: Final = 60_000
+
+_ROUNDING_MS: Final = 1e-3
+"""Sums of fractions of a millisecond are off by less."""
 
 
 class Claimed(NamedTuple):
@@ -105,11 +109,39 @@ class ClaimStore(Protocol):
         Exact: no window of that length ever holds more than ``limit`` grants. A refused take costs nothing.
         """
 
+    def spend(self, key: str, n: int, *, per_s: float, burst: int, now_ms: int) -> int:
+        """Spend ``n`` of a budget that fills by ``per_s`` a second up to ``burst``; return 0, or the wait in ms.
+
+        All or nothing: a refused call costs nothing, and would be granted after the wait if nobody else spends
+        meanwhile. The generic cell rate algorithm (ITU-T I.371), see `spent`: one number a key, however many events.
+
+        Parameters
+        ----------
+        key
+            Whose budget.
+        n
+            At most ``burst``: more is never there at once.
+        per_s, burst
+            How fast it fills, above 0, and how much it holds.
+        now_ms
+            The same clock for all who share the store.
+        """
+
     def forget(self, user_id: int) -> None:
         """Erase a user: claims, floor and kept pages; and everybody's kept pages, for the user may be on them."""
 
     def close(self) -> None:
         """Release what the store holds open; what it keeps stays until it runs out."""
+
+
+def spent(full_ms: float, n: int, *, per_s: float, burst: int, now_ms: int) -> tuple[int, float]:
+    """Return how long a spender must wait, 0 if not at all, and when the budget is full again then; see `spend`.
+
+    ``full_ms`` is when the budget would be full if nothing were spent: what it lacks of ``burst`` now.
+    """
+    after_ms = max(full_ms, float(now_ms)) + n * 1000.0 / per_s
+    wait_ms = after_ms - now_ms - burst * 1000.0 / per_s
+    return (0, after_ms) if wait_ms <= _ROUNDING_MS else (math.ceil(wait_ms), full_ms)
 
 
 class MemoryClaims:
@@ -123,7 +155,8 @@ class MemoryClaims:
         self._floors: dict[int, int] = {}
         self._pages: dict[tuple[int, str], tuple[int, bytes]] = {}
         self._grants: dict[str, deque[int]] = {}
-        self._next_sweep_ms = 0
+        self._full_ms: dict[str, float] = {}
+        self._next_sweep_ms = self._next_budgets_sweep_ms = 0
 
     def claimed(self, viewer_id: int, now_ms: int) -> Claimed:
         """See `ClaimStore.claimed`."""
@@ -182,6 +215,15 @@ class MemoryClaims:
                 return False
             grants.append(now_ms)
         return True
+
+    def spend(self, key: str, n: int, *, per_s: float, burst: int, now_ms: int) -> int:
+        """See `ClaimStore.spend`."""
+        with self._lock:
+            if now_ms >= self._next_budgets_sweep_ms:
+                self._next_budgets_sweep_ms = now_ms + SWEEP_EVERY_MS
+                self._full_ms = {name: full_ms for name, full_ms in self._full_ms.items() if full_ms > now_ms}
+            wait_ms, self._full_ms[key] = spent(self._full_ms.get(key, 0.0), n, per_s=per_s, burst=burst, now_ms=now_ms)
+        return wait_ms
 
     def forget(self, user_id: int) -> None:
         """See `ClaimStore.forget`."""

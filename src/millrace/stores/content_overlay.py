@@ -1,28 +1,33 @@
-"""Reading content at one log position: the keeper's file, and on top what it does not hold yet.
+"""Reading content at one log position: what the keeper has written, and on top what it has not yet.
 
 A worker may be ahead of the keeper. It therefore remembers the content events that it has folded itself, until
-the keeper's file has taken them in. A read takes the file's position and its rows in one snapshot, and lays over
+the keeper has taken them in. A read takes the keeper's position and its rows in one snapshot, and lays over
 them exactly the events between that position and the reader's own.
 """
 
 from __future__ import annotations
 
-import sqlite3
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from millrace.base.errors import StoreError
 from millrace.base.ids import IdHasher, IdKind, Int64Array
 from millrace.events.content_events import PostCreated, PostDeleted, PostEdited
 from millrace.events.envelope import AnyEvent
 from millrace.events.user_events import ProfileUpdated, UserErased
 from millrace.stores.content import PostContent, UserContent, created, edited, profiled, users_named
-from millrace.stores.content_store import DELETED, connect, decode_post, decode_user, read_position, select_in
+from millrace.stores.content_database import DELETED, ContentReads, decode_post, read_users
 from millrace.stores.fold import EventBatch
 from millrace.stream.log import Position, total
 
+if TYPE_CHECKING:
+    from millrace.stores.content_cache import ContentCache
+
 _HEARD = (PostCreated, PostEdited, PostDeleted, ProfileUpdated, UserErased)
+
+logger = logging.getLogger(__name__)
 
 Op = tuple[int, AnyEvent, int]
 """Log offset, event, append time."""
@@ -54,11 +59,18 @@ class ContentOverlay:
         self._base = 0
         self._old = _Generation()
         self._new = _Generation()
+        self.last_erasure = -1
+        """Log offset of the newest erasure that was heard; -1: of none."""
 
     @property
     def base(self) -> int:
         """Everything since this log offset is here; the file must have reached it."""
         return self._base
+
+    @property
+    def middle(self) -> int:
+        """Everything since this log offset stays here when `release` lets go the next time."""
+        return self._old.end
 
     @property
     def n_ops(self) -> int:
@@ -92,6 +104,7 @@ class ContentOverlay:
             op = (at, event, int(batch.appended_ms[row]))
             if isinstance(payload, UserErased):
                 new.erasures.setdefault(one(IdKind.USER, payload.user_id), []).append(at)
+                self.last_erasure = at
             elif isinstance(payload, ProfileUpdated):
                 new.profile_ops.setdefault(one(IdKind.USER, payload.user_id), []).append(op)
             else:
@@ -156,23 +169,38 @@ class ContentReader:
 
     Parameters
     ----------
-    path
-        The keeper's file; opened at the first read, so that a process may fork before it.
-    overlay
-        What this process has folded beyond the file; by default an empty one.
+    database
+        The keeper's file or server; opened at the first read, so that a process may fork before it.
     hasher
         Gives inside ids.
+    overlay
+        What this process has folded beyond the keeper; by default an empty one.
+    cache
+        What this process keeps of what it has read; None: it reads everything anew.
     """
 
-    def __init__(self, path: Path, hasher: IdHasher, overlay: ContentOverlay | None = None) -> None:
-        self._path = path
+    def __init__(
+        self,
+        database: ContentReads,
+        hasher: IdHasher,
+        overlay: ContentOverlay | None = None,
+        cache: ContentCache | None = None,
+    ) -> None:
+        self._database = database
         self.overlay = overlay or ContentOverlay(hasher)
-        self._opened: sqlite3.Connection | None = None
+        self.cache = cache
+        self._held: Position = (0,)
+        self._is_away = False
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a read may wait for another machine."""
+        return self._database.is_remote
 
     def position(self) -> Position:
-        """Return how far the keeper's file has come; ``(0,)`` as long as there is none."""
-        connection = self._connection()
-        return (0,) if connection is None else read_position(connection)
+        """Return how far the keeper has come; ``(0,)`` as long as it has written nothing."""
+        self._held = self._database.position()
+        return self._held
 
     def posts(self, post_ids: Int64Array, at: Position) -> list[PostContent | None]:
         """Return posts as they were at a log position; None where deleted, erased or never there.
@@ -186,22 +214,38 @@ class ContentReader:
         """
         stop = total(at)
         ids = post_ids.tolist()
-        select = "SELECT post_id, data FROM posts WHERE post_id IN"
-        start, rows = self._read(select, ids, stop)
-        found = {post_id: DELETED if data is None else decode_post(data) for post_id, data in rows}
+        if self.cache is not None:
+            return self.cache.posts.get_many(self._database, self.overlay, ids, stop)
+        start, rows = self._database.posts(ids, stop)
+        found = {post_id: DELETED if data is None else decode_post(data) for post_id, data in rows.items()}
         return [
             self.overlay.post(post_id, found.get(post_id), start, stop, is_known=post_id in found) for post_id in ids
         ]
+
+    async def posts_async(self, post_ids: Int64Array, at: Position, timeout_s: float) -> list[PostContent | None]:
+        """Return the same without holding up the event loop; posts that do not come in time count as missing."""
+        if self.cache is None:
+            return self.posts(post_ids, at)
+        return await self.cache.posts.get_many_async(
+            self._database, self.overlay, post_ids.tolist(), total(at), timeout_s
+        )
 
     def users(self, user_ids: Int64Array, at: Position) -> list[UserContent | None]:
         """Return users as they were at a log position; None for those never heard of."""
         stop = total(at)
         ids = user_ids.tolist()
-        start, rows = self._read("SELECT user_id, data FROM profiles WHERE user_id IN", ids, stop)
-        found: dict[int, UserContent] = {user_id: decode_user(data) for user_id, data in rows}
-        for user_id, text in self._texts([i for i in ids if i not in found]):
-            found[user_id] = UserContent(user_id=text)
+        if self.cache is not None:
+            return self.cache.users.get_many(self._database, self.overlay, ids, stop)
+        start, found = read_users(self._database, ids, stop)
         return [self.overlay.user(user_id, found.get(user_id), start, stop) for user_id in ids]
+
+    async def users_async(self, user_ids: Int64Array, at: Position, timeout_s: float) -> list[UserContent | None]:
+        """Return the same without holding up the event loop; users that do not come in time count as missing."""
+        if self.cache is None:
+            return self.users(user_ids, at)
+        return await self.cache.users.get_many_async(
+            self._database, self.overlay, user_ids.tolist(), total(at), timeout_s
+        )
 
     def user_texts(self, user_ids: Int64Array, at: Position) -> list[str | None]:
         """Return users' outside ids; None for those never heard of."""
@@ -212,48 +256,37 @@ class ContentReader:
         return [None if post is None else post.post_id for post in self.posts(post_ids, at)]
 
     def start_at(self, position: Position) -> None:
-        """Begin anew with a state that stands at ``position``: what the file holds is left to it."""
+        """Begin anew with a state that stands at ``position``: what the keeper holds is left to it."""
+        if self.cache is not None:
+            self.cache.clear()
         self.overlay.start_at(max(total(position), total(self.position())))
 
     def refresh(self) -> None:
-        """Let go of what the file has taken in meanwhile."""
-        self.overlay.release(total(self.position()))
+        """Let go of what the keeper has taken in meanwhile."""
+        # With a cache not sooner than what was read is too old to be used: what happened since is laid over that.
+        if self.cache is None or self.cache.may_release():
+            self.overlay.release(self._how_far())
 
     def is_covered(self) -> bool:
-        """Whether file and overlay together hold everything."""
-        return total(self.position()) >= self.overlay.base
+        """Whether the keeper's content and the overlay together hold everything."""
+        return self._how_far() >= self.overlay.base
+
+    def _how_far(self) -> int:
+        """Return how far the keeper has come; as it was known last, where a server does not answer."""
+        try:
+            self.position()
+        except StoreError as error:
+            if not self.is_remote:
+                raise
+            if not self._is_away:
+                logger.warning("%s", error)
+            self._is_away = True
+        else:
+            self._is_away = False
+        return total(self._held)
 
     def close(self) -> None:
-        """Close the file."""
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
-
-    def _connection(self) -> sqlite3.Connection | None:
-        """Return the file's connection; None as long as the keeper has not made the file."""
-        if self._opened is None and self._path.exists():
-            with sqlite3.connect(f"file:{self._path}?mode=ro", uri=True) as probe:
-                is_made = probe.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
-            probe.close()
-            if is_made:
-                self._opened = connect(self._path, is_writer=False)
-        return self._opened
-
-    def _read(self, select: str, ids: list[int], stop: int) -> tuple[int, list[tuple[Any, ...]]]:
-        """Return the file's position and rows newest last, both of one snapshot."""
-        connection = self._connection()
-        if connection is None:
-            return 0, []
-        connection.execute("BEGIN")
-        try:
-            start = total(read_position(connection))
-            rows = list(select_in(connection, select, ids, "AND at < ? ORDER BY at", (stop,)))
-        finally:
-            connection.execute("COMMIT")
-        return start, rows
-
-    def _texts(self, ids: list[int]) -> list[tuple[Any, ...]]:
-        connection = self._connection()
-        if connection is None:
-            return []
-        return list(select_in(connection, "SELECT user_id, text FROM users WHERE user_id IN", ids))
+        """Close the connection."""
+        self._database.close()
+        if self.cache is not None:
+            self.cache.close()

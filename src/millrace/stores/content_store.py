@@ -1,7 +1,7 @@
-"""The content store: texts, names and outside ids, in one SQLite file that the keeper alone writes.
+"""The content store: texts, names and outside ids, in one database that the keeper alone writes.
 
 Every row carries the log offset (``at``) of the event that wrote it, and the store's own log position is
-committed in the same transaction: whatever kills the keeper, each event has changed the file once. Edits add a
+committed in the same transaction: whatever kills the keeper, each event has changed it once. Edits add a
 row beside the old one until every reader is past it, so that a reader at position X sees the text of X. Deletes
 and erasures remove the text at once.
 
@@ -13,11 +13,10 @@ after a loss, the refusals are the same, but they are not reported a second time
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -27,32 +26,19 @@ from millrace.events.content_events import PostCreated, PostDeleted, PostEdited
 from millrace.events.envelope import AnyEvent
 from millrace.events.user_events import ProfileUpdated, UserErased
 from millrace.stores.content import PostContent, UserContent, created, edited, profiled, users_named
+from millrace.stores.content_database import (
+    DELETED,
+    ContentWrites,
+    decode_post,
+    decode_user,
+    encode,
+    encode_position,
+)
 from millrace.stores.fold import EventBatch
 from millrace.stream.log import Position, total
 
-FORMAT_VERSION: Final = 2
 _MAX_KNOWN_USERS: Final = 1_000_000
-_IDS_PER_QUERY: Final = 500
-_SCHEMA: Final = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE posts (at INTEGER PRIMARY KEY, post_id INTEGER NOT NULL, author_id INTEGER NOT NULL, data BLOB);
-CREATE INDEX posts_by_id ON posts (post_id);
-CREATE TABLE profiles (at INTEGER PRIMARY KEY, user_id INTEGER NOT NULL, data BLOB NOT NULL);
-CREATE INDEX profiles_by_id ON profiles (user_id);
-CREATE TABLE users (user_id INTEGER PRIMARY KEY, text TEXT NOT NULL);
-CREATE TABLE stale (at INTEGER PRIMARY KEY, since INTEGER NOT NULL);
-CREATE TABLE marks (position INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL);
-CREATE TABLE erasures (at INTEGER PRIMARY KEY, user TEXT NOT NULL, posts TEXT NOT NULL,
-                       scanned_to INTEGER NOT NULL DEFAULT 0, purged_at INTEGER NOT NULL DEFAULT 0);
-INSERT INTO meta VALUES ('format', '2'), ('position', '[0]');
-"""
-
-encode = msgspec.msgpack.Encoder().encode
-decode_post = msgspec.msgpack.Decoder(PostContent).decode
-decode_user = msgspec.msgpack.Decoder(UserContent).decode
-
-DELETED: Final = None
-"""What stands in the place of a deleted post's content: the row stays, so that a late creation stays out."""
+_REPLACED: Final = "INSERT INTO stale VALUES (?, ?) ON CONFLICT (at) DO UPDATE SET since = excluded.since"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,79 +80,21 @@ class PendingErasure:
         return self.purged_at > 0
 
 
-def connect(path: Path, *, is_writer: bool) -> sqlite3.Connection:
-    """Return a connection to the content file: the keeper's, or one that can only read.
-
-    Raises
-    ------
-    StoreError
-        If the file cannot be opened or is of another format.
-    """
-    try:
-        if is_writer:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")  # `ContentStore.flush` makes it durable
-            connection.execute("PRAGMA secure_delete = ON")  # erased text leaves the file, not just the index
-            connection.execute("PRAGMA cache_size = -65536")
-            if not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-        else:
-            connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=30.0)
-            connection.execute("PRAGMA query_only = ON")
-            connection.execute("PRAGMA cache_size = -16384")  # the upper pages of every index stay at hand
-        found = connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
-    except sqlite3.Error as error:
-        raise StoreError(
-            "content store",
-            value=str(path),
-            problem=f"cannot be opened ({error})",
-            remedy="start the keeper first; if the file is damaged, remove it or restore it from a backup",
-        ) from error
-    if found is None or found[0] != str(FORMAT_VERSION):
-        connection.close()
-        raise StoreError(
-            "content store",
-            value=str(path),
-            problem=f"has format {found and found[0]}, this version of Millrace reads {FORMAT_VERSION}",
-            remedy="run the version that wrote it, or remove the file and let it be folded anew from the log",
-        )
-    return connection
-
-
-def read_position(connection: sqlite3.Connection) -> Position:
-    """Return the store's log position, as the connection's current snapshot has it."""
-    row = connection.execute("SELECT value FROM meta WHERE name = 'position'").fetchone()
-    return tuple(msgspec.json.decode(row[0]))
-
-
-def select_in(
-    connection: sqlite3.Connection, head: str, ids: list[int], tail: str = "", args: tuple[Any, ...] = ()
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of ``head (ids) tail``, asking for a bounded number of ids at a time."""
-    for start in range(0, len(ids), _IDS_PER_QUERY):
-        some = ids[start : start + _IDS_PER_QUERY]
-        marks = ",".join("?" * len(some))
-        yield from connection.execute(f"{head} ({marks}) {tail}", (*some, *args))
-
-
 class ContentStore:
     """The keeper's side: hears every event, commits with its own position.
 
     Parameters
     ----------
-    path
-        The SQLite file; made if missing.
+    database
+        Where it is kept; closed with the store.
     hasher
         Gives inside ids.
     """
 
-    def __init__(self, path: Path, hasher: IdHasher) -> None:
-        self._path = path
+    def __init__(self, database: ContentWrites, hasher: IdHasher) -> None:
+        self._database = database
         self._hasher = hasher
-        self._connection = connect(path, is_writer=True)
-        self._position = read_position(self._connection)
+        self._position = database.position()
         self._known_users: dict[str, int] = {}
         self._collisions: list[Collision] = []
         self._is_open = False
@@ -206,49 +134,45 @@ class ContentStore:
         if total(position) <= total(self._position):
             return
         self._begin()
-        self._connection.execute(
-            "UPDATE meta SET value = ? WHERE name = 'position'", (msgspec.json.encode(position).decode(),)
-        )
-        self._connection.execute("COMMIT")
+        self._database.run("UPDATE meta SET value = ? WHERE name = 'position'", (encode_position(position),))
+        self._database.commit()
         self._is_open = False
         self._position = position
 
     def flush(self) -> None:
         """Return once everything committed is on disk: a checkpoint must never be ahead of its content."""
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("UPDATE meta SET value = value WHERE name = 'position'")
-        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._database.flush()
 
     def tidy(self, *, seen_by_all: Position, position: Position, now_ms: int, retention_ms: int) -> None:
         """Remove rows replaced before ``seen_by_all`` and posts taken in longer than ``retention_ms`` ago."""
-        run = self._connection.execute
-        run("BEGIN IMMEDIATE")
+        self._database.begin()
         try:
             self._remove_old(seen_by_all, position, now_ms, retention_ms)
         except BaseException:
-            run("ROLLBACK")
+            with suppress(StoreError):  # a server that is gone has undone it
+                self._database.rollback()
             raise
-        run("COMMIT")
+        self._database.commit()
 
     def _remove_old(self, seen_by_all: Position, position: Position, now_ms: int, retention_ms: int) -> None:
-        run = self._connection.execute
+        run = self._database.run
         for table in ("posts", "profiles"):
             run(
                 f"DELETE FROM {table} WHERE at IN (SELECT at FROM stale WHERE since < ?)",  # noqa: S608
                 (total(seen_by_all),),
             )
         run("DELETE FROM stale WHERE since < ?", (total(seen_by_all),))
-        run("INSERT OR IGNORE INTO marks VALUES (?, ?)", (total(position), now_ms))
+        run("INSERT INTO marks VALUES (?, ?) ON CONFLICT DO NOTHING", (total(position), now_ms))
         run("DELETE FROM posts WHERE at < ?", (self.position_at(now_ms - retention_ms),))
 
     def position_at(self, time_ms: int) -> int:
         """Return a log offset before which everything was taken in before ``time_ms``; 0 if unknown."""
-        row = self._connection.execute("SELECT max(position) FROM marks WHERE at_ms < ?", (time_ms,)).fetchone()
-        return int(row[0] or 0)
+        ((position,),) = self._database.run("SELECT max(position) FROM marks WHERE at_ms < ?", (time_ms,))
+        return int(position or 0)
 
     def pending_erasures(self) -> list[PendingErasure]:
         """Return the erasures that are not finished, oldest first."""
-        rows = self._connection.execute("SELECT at, user, posts, scanned_to, purged_at FROM erasures ORDER BY at")
+        rows = self._database.run('SELECT at, "user", posts, scanned_to, purged_at FROM erasures ORDER BY at')
         return [
             PendingErasure(at, user, tuple(msgspec.json.decode(posts)), scanned_to, purged_at)
             for at, user, posts, scanned_to, purged_at in rows
@@ -256,39 +180,37 @@ class ContentStore:
 
     def note_scanned(self, erasures: Iterable[PendingErasure], scanned_to: int) -> None:
         """Remember how far the log has been purged of these users."""
-        self._connection.executemany(
-            "UPDATE erasures SET scanned_to = ? WHERE at = ?", [(scanned_to, e.at) for e in erasures]
-        )
+        rows = [(scanned_to, e.at) for e in erasures]
+        self._database.run_many("UPDATE erasures SET scanned_to = ? WHERE at = ?", rows)
 
     def note_posts(self, posts_by_erasure: Mapping[int, Collection[str]]) -> None:
         """Remember the posts of users to be forgotten, by the log offset of the erasure."""
-        rows = [(msgspec.json.encode(sorted(posts)).decode(), at) for at, posts in posts_by_erasure.items()]
-        self._connection.executemany("UPDATE erasures SET posts = ?1 WHERE at = ?2 AND posts <> ?1", rows)
+        texts = {at: msgspec.json.encode(sorted(posts)).decode() for at, posts in posts_by_erasure.items()}
+        rows = [(text, at, text) for at, text in texts.items()]
+        self._database.run_many("UPDATE erasures SET posts = ? WHERE at = ? AND posts <> ?", rows)
 
     def note_purged(self, erasures: Iterable[PendingErasure], position: Position) -> None:
-        """Remember that nothing but the `UserErased` record is left of these users, and clean the WAL file.
+        """Remember that nothing but the `UserErased` record is left of these users, and clean up.
 
         ``position`` is that of the checkpoint that was written meanwhile.
         """
         marks = [(total(position), e.at) for e in erasures]
-        self._connection.executemany("UPDATE erasures SET purged_at = ? WHERE at = ?", marks)
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._database.run_many("UPDATE erasures SET purged_at = ? WHERE at = ?", marks)
+        self._database.clean()
 
     def forget_erasures(self, erasures: Iterable[PendingErasure]) -> None:
         """Remove finished erasures: the last place that names these users."""
-        self._connection.executemany("DELETE FROM erasures WHERE at = ?", [(e.at,) for e in erasures])
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._database.run_many("DELETE FROM erasures WHERE at = ?", [(e.at,) for e in erasures])
+        self._database.clean()
 
     def close(self) -> None:
-        """Close the file; what was not committed is heard again after the next start."""
-        if self._is_open:
-            self._connection.execute("ROLLBACK")
-            self._is_open = False
-        self._connection.close()
+        """Close the database; what was not committed is heard again after the next start."""
+        self._is_open = False
+        self._database.close()
 
     def _begin(self) -> None:
         if not self._is_open:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._database.begin()
             self._is_open = True
 
     def _write(self, batch: EventBatch, rows: list[int], events: list[AnyEvent]) -> None:
@@ -335,18 +257,18 @@ class ContentStore:
                 author_id = self._hasher.one(IdKind.USER, now.author_id)
                 post_rows.append((at, post_id, author_id, encode(now)))
                 stale.append((before[0], at))
-        many = self._connection.executemany
+        many = self._database.run_many
         many("INSERT INTO posts VALUES (?, ?, ?, ?)", post_rows)
         many("DELETE FROM posts WHERE post_id = ? AND at < ?", deleted)
-        many("INSERT OR REPLACE INTO stale VALUES (?, ?)", stale)
+        many(_REPLACED, stale)
         if profile_rows:
             self._write_profiles([(batch.events[row].payload, int(batch.offsets[row])) for row in profile_rows])
 
     def _write_profiles(self, updates: list[tuple[ProfileUpdated, int]]) -> None:
         ids = self._hasher.users(payload.user_id for payload, _ in updates).tolist()
-        select = "SELECT user_id, at, data FROM profiles WHERE user_id IN"
+        select = "SELECT user_id, at, data FROM profiles WHERE user_id"
         latest: dict[int, tuple[int, UserContent]] = {}
-        for user_id, at, data in select_in(self._connection, select, list(set(ids)), "ORDER BY at"):
+        for user_id, at, data in self._database.select_in(select, list(set(ids)), "ORDER BY at"):
             latest[user_id] = (at, decode_user(data))
         rows: list[tuple[int, int, bytes]] = []
         stale: list[tuple[int, int]] = []
@@ -359,8 +281,8 @@ class ContentStore:
             rows.append((at, user_id, encode(now)))
             if before_at >= 0:
                 stale.append((before_at, at))
-        self._connection.executemany("INSERT INTO profiles VALUES (?, ?, ?)", rows)
-        self._connection.executemany("INSERT OR REPLACE INTO stale VALUES (?, ?)", stale)
+        self._database.run_many("INSERT INTO profiles VALUES (?, ?, ?)", rows)
+        self._database.run_many(_REPLACED, stale)
 
     def _write_users(self, events: list[AnyEvent]) -> set[str]:
         """Write the outside ids of users; return those that clash with others."""
@@ -368,8 +290,8 @@ class ContentStore:
         if not new:
             return set()
         ids = self._hasher.users(new).tolist()
-        select = "SELECT user_id, text FROM users WHERE user_id IN"
-        text_by_id: dict[int, str] = dict(select_in(self._connection, select, ids))
+        select = "SELECT user_id, text FROM users WHERE user_id"
+        text_by_id: dict[int, str] = dict(self._database.select_in(select, ids))
         inserts: list[tuple[int, str]] = []
         if len(self._known_users) > _MAX_KNOWN_USERS:
             self._known_users.clear()
@@ -381,7 +303,7 @@ class ContentStore:
                 continue
             self._known_users[text] = user_id
             inserts.append((user_id, text))
-        self._connection.executemany("INSERT OR IGNORE INTO users VALUES (?, ?)", inserts)
+        self._database.run_many("INSERT INTO users VALUES (?, ?) ON CONFLICT DO NOTHING", inserts)
         if clashing:
             for event in events:
                 for text in users_named([event]) & clashing.keys():
@@ -390,28 +312,28 @@ class ContentStore:
 
     def _latest_posts(self, ids: set[int]) -> dict[int, tuple[int, PostContent | None]]:
         latest: dict[int, tuple[int, PostContent | None]] = {}
-        select = "SELECT post_id, at, data FROM posts WHERE post_id IN"
-        for post_id, at, data in select_in(self._connection, select, list(ids), "ORDER BY at"):
+        select = "SELECT post_id, at, data FROM posts WHERE post_id"
+        for post_id, at, data in self._database.select_in(select, list(ids), "ORDER BY at"):
             latest[post_id] = (at, DELETED if data is None else decode_post(data))
         return latest
 
     def _erase(self, payload: UserErased, at: int) -> None:
         user_id = self._hasher.one(IdKind.USER, payload.user_id)
-        run = self._connection.execute
+        run = self._database.run
         rows = run("SELECT data FROM posts WHERE author_id = ?", (user_id,))
         posts = {decode_post(data).post_id for (data,) in rows}
         run("DELETE FROM posts WHERE author_id = ?", (user_id,))
         run("DELETE FROM profiles WHERE user_id = ?", (user_id,))
         run("DELETE FROM users WHERE user_id = ?", (user_id,))
         self._known_users.pop(payload.user_id, None)
-        mentions = run("SELECT at, data FROM posts WHERE instr(data, ?) > 0", (payload.user_id.encode(),)).fetchall()
-        for row_at, data in mentions:
+        for row_at, data in self._database.mentioning(payload.user_id.encode()):
             content = decode_post(data)
             if content.parent_author_id == payload.user_id:
                 anonymous = msgspec.structs.replace(content, parent_author_id=None)
                 run("UPDATE posts SET data = ? WHERE at = ?", (encode(anonymous), row_at))
         known = msgspec.json.encode(sorted(posts)).decode()
-        run("INSERT OR IGNORE INTO erasures (at, user, posts) VALUES (?, ?, ?)", (at, payload.user_id, known))
+        insert = 'INSERT INTO erasures (at, "user", posts) VALUES (?, ?, ?) ON CONFLICT DO NOTHING'
+        run(insert, (at, payload.user_id, known))
 
     def _collide(self, event: AnyEvent, thing: str, text: str, kept: str) -> None:
         problem = f"has the same inside id as {kept!r}"

@@ -119,6 +119,17 @@ redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1
 """
 
+# KEYS: the budget. ARGV: n, per_s, burst, now_ms, keep_ms. The rule: `claims.spent`.
+_SPEND: Final = """
+local n, per_s, burst, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local full = tonumber(redis.call('GET', KEYS[1]) or '0')
+local after = math.max(full, now) + n * 1000.0 / per_s
+local wait = after - now - burst * 1000.0 / per_s
+if wait > 1e-3 then return math.ceil(wait) end
+redis.call('SET', KEYS[1], string.format('%.17g', after), 'PX', math.ceil(after - now) + tonumber(ARGV[5]))
+return 0
+"""
+
 
 class RedisClaims:
     """See `millrace.stores.claims.ClaimStore`.
@@ -169,6 +180,7 @@ class RedisClaims:
         self._release = client.register_script(_RELEASE)
         self._keep_page = client.register_script(_KEEP_PAGE)
         self._take = client.register_script(_TAKE)
+        self._spend = client.register_script(_SPEND)
         try:
             with self._errors():
                 client.ping()
@@ -235,6 +247,12 @@ class RedisClaims:
                 keys=[f"{self._prefix}:limit:{key}"], args=[limit, window_ms, now_ms, window_ms + _KEEP_MS]
             )
         return bool(answer)
+
+    def spend(self, key: str, n: int, *, per_s: float, burst: int, now_ms: int) -> int:
+        """See `ClaimStore.spend`."""
+        with self._errors():
+            wait_ms = self._spend(keys=[f"{self._prefix}:budget:{key}"], args=[n, per_s, burst, now_ms, _KEEP_MS])
+        return int(wait_ms)
 
     def forget(self, user_id: int) -> None:
         """See `ClaimStore.forget`."""

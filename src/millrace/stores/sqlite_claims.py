@@ -22,13 +22,13 @@ import numpy as np
 from millrace.base.errors import StoreError
 from millrace.base.ids import Int64Array
 from millrace.stores.claim_sets import EXPIRES, N_WORDS, NO_CLAIMS, Asked, decide, live_claims, without_owner
-from millrace.stores.claims import SWEEP_EVERY_MS, BoolArray, Claimed
+from millrace.stores.claims import SWEEP_EVERY_MS, BoolArray, Claimed, spent
 from millrace.stream.sqlite_file import switch_to_wal, transaction
 
 _BUSY_TIMEOUT_S: Final = 5.0
 _MAX_BLOCKS: Final = 32
 _SWEPT_AT_ONCE: Final = 1_000
-_FORMAT: Final = 2  # 1 had a row a claim, and claims that lived for minutes
+_FORMAT: Final = 3  # 1 had a row a claim, and claims that lived for minutes; 2 had no budgets
 
 _CLAIMS_SCHEMA: Final = (
     "DROP TABLE IF EXISTS claims",  # of format 1
@@ -49,6 +49,7 @@ _PAGES_SCHEMA: Final = (
     "CREATE INDEX IF NOT EXISTS pages_by_end ON pages (expires_ms)",
     "CREATE TABLE IF NOT EXISTS takes (key TEXT NOT NULL, taken_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL)",
     "CREATE INDEX IF NOT EXISTS takes_by_key ON takes (key, taken_ms)",
+    "CREATE TABLE IF NOT EXISTS budgets (key TEXT PRIMARY KEY, full_ms REAL NOT NULL) WITHOUT ROWID",
 )
 
 
@@ -75,7 +76,7 @@ class SqliteClaims:
         except StoreError:
             self._claims.close()
             raise
-        self._next_sweep_ms = self._next_pages_sweep_ms = 0
+        self._next_sweep_ms = self._next_pages_sweep_ms = self._next_budgets_sweep_ms = 0
 
     def claimed(self, viewer_id: int, now_ms: int) -> Claimed:
         """See `ClaimStore.claimed`."""
@@ -152,6 +153,18 @@ class SqliteClaims:
                 return False
             db.execute("INSERT INTO takes VALUES (?, ?, ?)", (key, now_ms, now_ms + window_ms))
         return True
+
+    def spend(self, key: str, n: int, *, per_s: float, burst: int, now_ms: int) -> int:
+        """See `ClaimStore.spend`."""
+        with self._pages.writing() as db:
+            if now_ms >= self._next_budgets_sweep_ms:
+                self._next_budgets_sweep_ms = now_ms + SWEEP_EVERY_MS
+                db.execute("DELETE FROM budgets WHERE full_ms <= ?", (now_ms,))  # full is what none is, too
+            found = db.execute("SELECT full_ms FROM budgets WHERE key = ?", (key,)).fetchone()
+            wait_ms, full_ms = spent(found[0] if found else 0.0, n, per_s=per_s, burst=burst, now_ms=now_ms)
+            if not wait_ms:
+                db.execute("INSERT OR REPLACE INTO budgets VALUES (?, ?)", (key, full_ms))
+        return wait_ms
 
     def forget(self, user_id: int) -> None:
         """See `ClaimStore.forget`."""

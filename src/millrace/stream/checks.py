@@ -21,6 +21,8 @@ _CUT_BYTES: Final = 4096
 Admit = Callable[[AnyEvent], AnyEvent]
 """Returns an event as its sender may send it; raises `AccessError` where they may not."""
 
+Amend = Callable[[AnyEvent], AnyEvent]
+"""Returns an event that may enter as it enters."""
 
 Rule = Callable[[AnyEvent], None]
 """Raises `SchemaError` where an event of a client does not meet it, whoever the client is."""
@@ -89,10 +91,12 @@ class EventCheck:
         self._rule = rule
         self._max_event_bytes = max_event_bytes
 
-    def line(self, line: bytes, *, source: str, now_ms: int, admit: Admit | None = None) -> Message | Refusal:
+    def line(
+        self, line: bytes, *, source: str, now_ms: int, admit: Admit | None = None, amend: Amend | None = None
+    ) -> Message | Refusal:
         """Check a client's JSON object; ``source`` and ``now_ms`` stand in where it does not say. Never raises.
 
-        ``admit`` decides what an untrusted sender may send; None trusts.
+        ``admit`` decides what an untrusted sender may send; None trusts. ``amend`` comes last.
         """
         try:
             if len(line) > self._max_event_bytes:
@@ -108,7 +112,8 @@ class EventCheck:
                 )
             if self._rule is not None:
                 self._rule(event)
-            return message_of(event if admit is None else admit(event), self._codec)
+            event = event if admit is None else admit(event)
+            return message_of(event if amend is None else amend(event), self._codec)
         except (SchemaError, AccessError, ValueError, TypeError, OverflowError, RecursionError) as error:
             # Not only SchemaError: numbers beyond 64 bits and bottomless nesting end the decoder in other ways.
             head = _peek(line)

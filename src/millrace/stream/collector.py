@@ -8,22 +8,31 @@ calls accepted is durable.
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar, overload
 
 from millrace.base.clock import Clock
+from millrace.base.errors import LogError
 from millrace.events.codec import EventCodec
-from millrace.events.envelope import AnyEvent
+from millrace.events.envelope import AnyEvent, Event
+from millrace.events.traffic_events import TrafficFlagged
 from millrace.stream.checks import Admit, EventCheck, Refusal, Rule
+from millrace.stream.client_clock import ClientClock
 from millrace.stream.config import LogConfig
 from millrace.stream.log import Log, Message, Position
+from millrace.stream.traffic import TrafficWatch
 
 Status = Literal["accepted", "duplicate", "refused"]
 Item = TypeVar("Item")
 
 
 _DEFAULTS: Final = LogConfig()
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +119,10 @@ class Collector:
         Events appended in one transaction.
     rule
         What clients' events must meet beyond their schema.
+    watch
+        Flags what is implausible about clients' events; None: nobody does.
+    observe
+        Hears of every client's batch: what was flagged, and how far ahead the client's clock was, in ms.
     """
 
     def __init__(
@@ -121,13 +134,26 @@ class Collector:
         max_event_bytes: int = _DEFAULTS.max_event_bytes,
         max_batch_events: int = _DEFAULTS.max_batch_events,
         rule: Rule | None = None,
+        watch: TrafficWatch | None = None,
+        observe: Callable[[Sequence[TrafficFlagged], int], None] = lambda _flags, _off_by_ms: None,
     ) -> None:
         self._log = log
         self._check = EventCheck(codec, max_event_bytes=max_event_bytes, rule=rule)
         self._clock = clock
         self._max_batch_events = max_batch_events
+        self._watch = watch
+        self._watching = threading.Lock()
+        self._observe = observe
 
-    def submit_json(self, lines: Sequence[bytes], source: str, admit: Admit | None = None) -> Receipt:
+    def submit_json(
+        self,
+        lines: Sequence[bytes],
+        source: str,
+        admit: Admit | None = None,
+        *,
+        client: str = "",
+        sent_ms: int | None = None,
+    ) -> Receipt:
         """Take in clients' events, one JSON object a line.
 
         Parameters
@@ -138,6 +164,10 @@ class Collector:
             Who sends them; taken where an event does not say.
         admit
             What an untrusted sender may send, and as what; None trusts. Nothing of theirs becomes a dead letter.
+        client
+            Who they are, for flags.
+        sent_ms
+            What their clock showed when they sent it: events are moved by what it is off (`ClientClock`).
 
         Raises
         ------
@@ -148,7 +178,18 @@ class Collector:
             If the log cannot be written; likewise.
         """
         now_ms = self._clock.now_ms
-        return self._submit(lines, lambda line: self._check.line(line, source=source, now_ms=now_ms(), admit=admit))
+        clock = ClientClock(now_ms(), sent_ms)
+        entering: list[AnyEvent] = []
+
+        def amend(event: AnyEvent) -> AnyEvent:
+            entering.append(clock.corrected(event))
+            return entering[-1]
+
+        receipt = self._submit(
+            lines, lambda line: self._check.line(line, source=source, now_ms=now_ms(), admit=admit, amend=amend)
+        )
+        self._flag(entering, receipt, client or source, clock)
+        return receipt
 
     def submit(self, events: Sequence[AnyEvent]) -> Receipt:
         """Take in events of our own producers; the internal types are allowed.
@@ -157,6 +198,21 @@ class Collector:
         must be in their canonical text already (`millrace.base.ids.normalise_id`). Raises like `submit_json`.
         """
         return self._submit(events, self._check.event)
+
+    def _flag(self, entering: list[AnyEvent], receipt: Receipt, client: str, clock: ClientClock) -> None:
+        """Tell what is implausible about what was taken in; it is in the log already."""
+        if self._watch is None:
+            return
+        new = {result.event_id for result in receipt if result.status == "accepted"}
+        with self._watching:
+            events = [event for event in entering if event.event_id in new]
+            flags = self._watch.look_at(events, client, off_by_ms=clock.off_by_ms)
+        self._observe(flags, clock.off_by_ms)
+        if flags:
+            try:
+                self.submit([_flag_event(flag, clock.received_ms) for flag in flags])
+            except LogError as error:
+                logger.warning("%d flags of implausible traffic are lost: %s", len(flags), error)
 
     def _submit(self, items: Sequence[Item], check: Callable[[Item], Message | Refusal]) -> Receipt:
         results: list[LineResult] = []
@@ -178,6 +234,12 @@ class Collector:
                 else:
                     results.append(LineResult("refused", item.event_id, item.reason))
         return Receipt(tuple(results), end)
+
+
+def _flag_event(flag: TrafficFlagged, now_ms: int) -> AnyEvent:
+    named = f"{flag.viewer_id}\0{flag.reason}\0{flag.events[0]}".encode()
+    event_id = f"flag-{hashlib.blake2b(named, digest_size=16).hexdigest()}"
+    return Event(event_id=event_id, event_time_ms=now_ms, source="door", payload=flag)
 
 
 def ndjson_lines(body: bytes) -> list[bytes]:

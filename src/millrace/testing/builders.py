@@ -37,6 +37,7 @@ from millrace.events.feature_events import (
 )
 from millrace.events.feed_events import ClockTick, Engagement, Impression, Served, ServedItem
 from millrace.events.packed import pack_arrays
+from millrace.events.traffic_events import TrafficFlagged
 from millrace.events.user_events import (
     BlockChanged,
     FollowChanged,
@@ -371,6 +372,16 @@ def a_user_erased(user_id: Id = 20, *, at_ms: int = NOW_MS, event_id: str | None
 def a_clock_tick(now_ms: int = NOW_MS, *, event_id: str | None = None) -> AnyEvent:
     """Return a `ClockTick`."""
     return an_event(ClockTick(now_ms=now_ms), at_ms=now_ms, event_id=event_id)
+
+
+def a_traffic_flag(
+    viewer_id: Id = 20, *, events: tuple[str, ...] = ("e1",), at_ms: int = NOW_MS, event_id: str | None = None
+) -> AnyEvent:
+    """Return a `TrafficFlagged`."""
+    payload = TrafficFlagged(
+        viewer_id=str(viewer_id), client="viewer/20", reason="burst", events=events, value=6.0, limit=5.0
+    )
+    return an_event(payload, at_ms=at_ms, event_id=event_id)
 
 
 def _text(raw: Id | None) -> str | None:

@@ -206,6 +206,17 @@ class ClaimsContract:
         """Zero is a limit."""
         assert not claims.take("k", 0, 100, 0)
 
+    def test_a_budget_holds_a_burst_and_fills_by_its_rate(self, claims: ClaimStore) -> None:
+        """Five at once, then one a tenth of a second; a refused call costs nothing and says how long to wait."""
+        asked = [(5, 0), (1, 0), (1, 99), (1, 100), (5, 100), (5, 600), (1, 600)]
+        waits = [claims.spend("k", n, per_s=10, burst=5, now_ms=now_ms) for n, now_ms in asked]
+        assert waits == [0, 100, 1, 0, 500, 0, 100]
+
+    def test_budgets_of_different_keys_do_not_meet_and_what_is_full_holds_no_more(self, claims: ClaimStore) -> None:
+        """Each key has its own; an hour of rest gives a burst, not an hour's worth."""
+        assert [claims.spend(key, 5, per_s=10, burst=5, now_ms=0) for key in ("k", "m", "k")] == [0, 0, 500]
+        assert [claims.spend("k", n, per_s=10, burst=5, now_ms=3_600_000) for n in (5, 1)] == [0, 100]
+
     def test_threads_that_race_are_granted_each_content_once(self, claims: ClaimStore) -> None:
         """However the calls interleave, one owner has each content, one page is kept, no limit is overdrawn."""
         check_race([claims] * 4)

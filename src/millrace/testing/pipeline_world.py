@@ -29,6 +29,7 @@ from millrace.stores.claims import ClaimStore, MemoryClaims
 from millrace.stores.config import StoresConfig
 from millrace.stores.content_overlay import ContentReader
 from millrace.stores.content_store import ContentStore
+from millrace.stores.sqlite_content import SqliteContentReads, SqliteContentWrites
 from millrace.testing.builders import NOW_MS, a_batch_of, a_post_created
 
 _KEY: Final = b"the same cursors in every world!"
@@ -104,8 +105,8 @@ class FeedWorld:
         self.served = CollectedServed()
         self.features = CollectedServed()
         self.position = 0
-        self._content = ContentStore(folder / "content.db", self.state.hasher)
-        self.content = ContentReader(folder / "content.db", self.state.hasher)
+        self._content = ContentStore(SqliteContentWrites(folder / "content.db"), self.state.hasher)
+        self.content = ContentReader(SqliteContentReads(folder / "content.db"), self.state.hasher)
         self.hear(events)
         parts = HomeParts(
             state=self.state,

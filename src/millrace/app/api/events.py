@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 from litestar import Request, Response, post
@@ -19,6 +19,7 @@ from millrace.app.api.guard import SEND, caller_of, security_of
 from millrace.app.api.operations import TimedOperation, inlined
 from millrace.app.api.problems import problem, problems
 from millrace.app.metrics import Metrics
+from millrace.stream.client_clock import sent_ms_of
 from millrace.stream.collector import LineResult, Receipt
 
 
@@ -36,8 +37,11 @@ class EventsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[LineResult, ...]
 
 
-Submit = Callable[[Sequence[bytes], Caller], Awaitable[Receipt]]
-"""Takes a caller's events at the door, off the event loop, and answers once they are durable."""
+Submit = Callable[[Sequence[bytes], Caller, int | None], Awaitable[Receipt]]
+"""Takes a caller's events, and what their clock showed, off the event loop, and answers once they are durable."""
+
+SENT_HEADER: Final = "X-Millrace-Sent"
+"""What the client's clock shows as it sends, in epoch milliseconds."""
 
 
 def event_routes(
@@ -70,7 +74,7 @@ def event_routes(
         responses={
             200: ResponseSpec(EventsAnswer, description="A result for each event", generate_examples=False),
             422: ResponseSpec(EventsAnswer, description="Every event was refused", generate_examples=False),
-            **problems(400, 401, 403, 413, 503, 507, s413="Too many events, or bytes"),
+            **problems(400, 401, 403, 413, 429, 503, 507, s413="Too many events, or bytes"),
         },
     )
     async def send_events(request: Request[Any, Any, Any]) -> Response[Any]:
@@ -78,12 +82,14 @@ def event_routes(
 
         A malformed event is refused with its reason and the rest goes on. Sending a batch again is safe:
         events that are there already are answered as duplicates. A viewer's token sends that viewer's own events
-        only; others are refused, each by itself.
+        only; others are refused, each by itself. Who sends faster than `[limits]` allows is told when to go on (429,
+        `Retry-After`), and nothing was taken. A client that says in `X-Millrace-Sent` what its clock shows (epoch
+        milliseconds) may be off: its events' times are moved to ours.
         """
         lines = split_events(await request.body())
         if len(lines) > max_events:
             return problem(413, f"{len(lines):,} events in one request", f"send at most {max_events:,} at once")
-        receipt = await submit(lines, caller_of(request))
+        receipt = await submit(lines, caller_of(request), sent_ms_of(request.headers.get(SENT_HEADER)))
         metrics.events(
             {
                 "accepted": receipt.n_accepted,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from millrace.base.errors import (
     NotFoundError,
     NotReadyError,
     SchemaError,
+    TooManyError,
     UnauthenticatedError,
 )
 
@@ -37,6 +39,7 @@ _MEANINGS: Final = {
     404: "Never heard of",
     410: "Not kept any more",
     413: "Too much in one request",
+    429: "Too many; nothing was taken, go on after `Retry-After` seconds",
     503: "Not now; try again in a moment",
     507: "No room; nothing was taken",
 }
@@ -79,6 +82,8 @@ def status_of(error: MillraceError) -> int:
         return 404
     if isinstance(error, GoneError):
         return 410
+    if isinstance(error, TooManyError):
+        return 429
     if isinstance(error, LogFullError):
         return 507
     if isinstance(error, LogError | DeadlineExceeded | NotReadyError):
@@ -118,6 +123,8 @@ def on_millrace_error(_request: Request[Any, Any, Any], error: MillraceError) ->
     """Answer one of our errors: thing, value and problem as the message, the remedy beside it."""
     message = str(error).removesuffix(f"; {error.remedy}")
     answer = problem(status_of(error), message, error.remedy)
+    if isinstance(error, TooManyError):
+        answer.headers["retry-after"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, UnauthenticatedError):
         # RFC 6750: a challenge names no error where nothing was presented.
         answer.headers["WWW-Authenticate"] = 'Bearer realm="millrace"' + (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from millrace.app.commands.flywheel_join import join
 from millrace.app.commands.flywheel_run import run
 from millrace.app.commands.flywheel_status import history, status
 
@@ -18,3 +19,4 @@ def _group() -> None:
 app.command("run")(run)
 app.command("status")(status)
 app.command("history")(history)
+app.command()(join)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from millrace.app.commands import warehouse_tables
 from millrace.app.commands.options import HomeOption, JsonOption, open_settings
 
-app = typer.Typer(help="The log's events as Parquet files.", no_args_is_help=True)
+app = typer.Typer(help="The log's events as Parquet files, and the tables made of them.", no_args_is_help=True)
 
 
 @app.callback()
@@ -45,3 +46,9 @@ def export(home: HomeOption = None, as_json: JsonOption = False) -> None:
     out().print(
         f"{count(report.n_events, 'event')} written to {count(report.n_files, 'file')} in {settings.warehouse_dir}"
     )
+
+
+app.command("build")(warehouse_tables.build)
+app.command("compact")(warehouse_tables.compact)
+app.command("retain")(warehouse_tables.retain)
+app.command("postgres")(warehouse_tables.postgres)

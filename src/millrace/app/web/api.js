@@ -71,6 +71,8 @@ export async function time() {
 
 export const models = () => call("/api/v1/models");
 
+export const flywheel = () => call("/api/v1/flywheel");
+
 export const viewers = () => call("/api/v1/viewers?limit=100");
 
 export function timeline(name, { viewer, cursor }) {

@@ -3,6 +3,7 @@
 import * as api from "/web/api.js";
 import { attempt, makeCard } from "/web/card.js";
 import { el } from "/web/dom.js";
+import { showFlywheel } from "/web/flywheel.js";
 import { Impressions } from "/web/impressions.js";
 import { renderMade } from "/web/made.js";
 import { showModelStatus } from "/web/model_status.js";
@@ -73,7 +74,7 @@ function clear() {
 function showPicker(found) {
   const picker = $("viewer");
   state.isNamed = true;
-  $("mode").hidden = picker.hidden = $("viewer-label").hidden = false;
+  $("flywheel").hidden = $("mode").hidden = picker.hidden = $("viewer-label").hidden = false;
   picker.replaceChildren(...found.map((v) =>
     el("option", { value: v.user_id }, `${v.name || v.user_id} · follows ${v.n_following}`)));
   const wanted = new URLSearchParams(location.search).get("viewer");
@@ -228,6 +229,12 @@ async function openMade() {
   }
 }
 
+function openFlywheel() {
+  const body = el("div", {}, el("p", {}, "…"));
+  openPanel("Flywheel", body);
+  showFlywheel(body, () => panel.open && body.isConnected);
+}
+
 function openPanel(title, body) {
   $("panel-title").textContent = title;
   $("panel-body").replaceChildren(body);
@@ -252,6 +259,7 @@ $("leave").addEventListener("click", () => {
   $("token").focus();
 });
 $("refresh").addEventListener("click", reload);
+$("flywheel").addEventListener("click", openFlywheel);
 $("how").addEventListener("click", openMade);
 $("panel-close").addEventListener("click", () => panel.close());
 panel.addEventListener("click", (event) => { if (event.target === panel) panel.close(); });

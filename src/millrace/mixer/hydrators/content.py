@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final
 
 import numpy as np
 
-from millrace.base.ids import IdHasher
+from millrace.base.ids import IdHasher, Int64Array
 from millrace.features.attachments import POSTS, USERS
 from millrace.features.columns import (
     AUTHOR_ID,
@@ -22,8 +23,11 @@ from millrace.mixer.kinds import REPOST
 from millrace.pipeline.batch import CandidateBatch
 from millrace.pipeline.column import Column
 from millrace.pipeline.query import Query
-from millrace.pipeline.stages import HydratedValues, Hydrator
+from millrace.pipeline.stages import HydratedValues, Hydrator, Stage
+from millrace.stores.content import PostContent, UserContent
 from millrace.stores.content_overlay import ContentReader
+
+_PATIENCE_FRAC: Final = 0.8
 
 
 class ContentHydrator(Hydrator):
@@ -49,11 +53,15 @@ class ContentHydrator(Hydrator):
         self._content = content
         self._hasher = hasher
 
-    def hydrate(self, query: Query, batch: CandidateBatch) -> HydratedValues:
+    def hydrate(self, query: Query, batch: CandidateBatch) -> HydratedValues | Awaitable[HydratedValues]:
         """Return the flag, what is known of parents, and the content by post id."""
+        wanted = _wanted_posts(batch)
+        return self._hydrated(batch, wanted, self._content.posts(wanted, query.state_offset))
+
+    def _hydrated(
+        self, batch: CandidateBatch, wanted: Int64Array, found: Sequence[PostContent | None]
+    ) -> HydratedValues:
         post_ids, parent_ids = batch[POST_ID], batch[PARENT_ID]
-        wanted = np.unique(np.concatenate((post_ids, parent_ids[parent_ids != 0])))
-        found = self._content.posts(wanted, query.state_offset)
         has = np.array([content is not None for content in found], dtype=np.bool_)
         by_id = {post_id: content for post_id, content in zip(wanted.tolist(), found, strict=True) if content}
         has_itself = has[np.searchsorted(wanted, post_ids)]
@@ -69,6 +77,16 @@ class ContentHydrator(Hydrator):
             IS_SENSITIVE: is_sensitive,
             POSTS: by_id,
         }
+
+
+class RemoteContentHydrator(ContentHydrator):
+    """The same where content is kept by a server: posts that do not come in time are shown as missing, the rest not."""
+
+    async def hydrate(self, query: Query, batch: CandidateBatch) -> HydratedValues:
+        """Return the same, read in a thread."""
+        wanted = _wanted_posts(batch)
+        found = await self._content.posts_async(wanted, query.state_offset, _patience_s(self))
+        return self._hydrated(batch, wanted, found)
 
 
 class NamesHydrator(Hydrator):
@@ -90,9 +108,44 @@ class NamesHydrator(Hydrator):
         self._columns = columns or (AUTHOR_ID, PARENT_AUTHOR_ID, PROOF_IDS)
         self.reads = self._columns
 
-    def hydrate(self, query: Query, batch: CandidateBatch) -> HydratedValues:
+    def hydrate(self, query: Query, batch: CandidateBatch) -> HydratedValues | Awaitable[HydratedValues]:
         """Return users by id; those never heard of are left out."""
-        ids = np.unique(np.concatenate([batch[column].reshape(-1) for column in self._columns]))
-        ids = ids[ids != 0]
-        found = self._content.users(ids, query.state_offset)
-        return {USERS: {user_id: user for user_id, user in zip(ids.tolist(), found, strict=True) if user}}
+        ids = self._wanted_users(batch)
+        return _by_id(ids, self._content.users(ids, query.state_offset))
+
+    def _wanted_users(self, batch: CandidateBatch) -> Int64Array:
+        ids: Int64Array = np.unique(np.concatenate([batch[column].reshape(-1) for column in self._columns]))
+        return ids[ids != 0]
+
+
+class RemoteNamesHydrator(NamesHydrator):
+    """The same where content is kept by a server: names that do not come in time are left out."""
+
+    async def hydrate(self, query: Query, batch: CandidateBatch) -> HydratedValues:
+        """Return the same, read in a thread."""
+        ids = self._wanted_users(batch)
+        return _by_id(ids, await self._content.users_async(ids, query.state_offset, _patience_s(self)))
+
+
+def content_hydrator(content: ContentReader, hasher: IdHasher) -> ContentHydrator:
+    """Return the hydrator for a content store: one that waits only if the store does."""
+    return (RemoteContentHydrator if content.is_remote else ContentHydrator)(content, hasher)
+
+
+def names_hydrator(content: ContentReader, *columns: Column[Any]) -> NamesHydrator:
+    """Return the hydrator for a content store: one that waits only if the store does."""
+    return (RemoteNamesHydrator if content.is_remote else NamesHydrator)(content, *columns)
+
+
+def _wanted_posts(batch: CandidateBatch) -> Int64Array:
+    post_ids, parent_ids = batch[POST_ID], batch[PARENT_ID]
+    return np.unique(np.concatenate((post_ids, parent_ids[parent_ids != 0])))
+
+
+def _by_id(ids: Int64Array, found: Sequence[UserContent | None]) -> HydratedValues:
+    return {USERS: {user_id: user for user_id, user in zip(ids.tolist(), found, strict=True) if user}}
+
+
+def _patience_s(stage: Stage) -> float:
+    """Return how long the server may take, so that what is at hand is still shown within the stage's own time."""
+    return _PATIENCE_FRAC * stage.timeout_ms / 1_000

@@ -147,7 +147,8 @@ class LogFeatures(_LogInputs):
         n_max = n_within(rows, self._max_bytes - _n_bytes(arrays))
         if n_max < len(rows):
             rows = rows.take(np.arange(n_max))
-        self._log(FeaturesLogged, "features", FEATURES_SHARE, result, {**arrays, **row_arrays(rows)})
+        # Posts first: the join reads them alone, and need not unpack what stands behind them.
+        self._log(FeaturesLogged, "features", FEATURES_SHARE, result, {**row_arrays(rows), **arrays})
 
 
 class LogCandidates(_LogInputs):

@@ -1,0 +1,82 @@
+"""``millrace sql``: ask the warehouse, raw events, tables and views, by SQL."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from millrace.app.commands.options import HomeOption, JsonOption, open_settings
+
+_MAX_SHOWN = 1_000
+
+
+def sql(
+    query: Annotated[
+        str | None, typer.Argument(help="One SELECT or DESCRIBE; - reads it from standard input.", show_default=False)
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with a line of names.")] = False,
+) -> None:
+    """Answer a SQL query (DuckDB's) over raw events, tables and views; without one, list them.
+
+    All of it is read as it was when the query began, and nothing can be changed. A running server builds the tables about
+    once an hour; `millrace warehouse build` does it at once. Columns and views: docs/warehouse.md.
+
+    Example: millrace sql "select user_group, count(*) from users group by 1"
+    """
+    from millrace.app.warehouse_wiring import build_tables_reader
+
+    settings = open_settings(home)
+    if query is None:
+        _list(as_json=as_json)
+        return
+    with build_tables_reader(settings) as reader:
+        names, rows = reader.rows(sys.stdin.read() if query == "-" else query)
+    _print(names, rows, as_json=as_json, as_csv=as_csv)
+
+
+def _list(*, as_json: bool) -> None:
+    from millrace.app.commands.printing import out, print_json, print_table
+    from millrace.flywheel.tables.reader import contents
+    from millrace.flywheel.tables.views import VIEWS
+
+    if as_json:
+        examples = {view.name: view.example for view in VIEWS}
+        print_json(
+            [
+                {
+                    "name": name,
+                    "kind": kind,
+                    "what": what,
+                    "example": examples.get(name, f"SELECT * FROM {name} LIMIT 5"),
+                }
+                for name, kind, what in contents()
+            ]
+        )
+        return
+    print_table("What can be asked", ("name", "kind", "what it is"), contents())
+    out().print(f'Columns:  millrace sql "describe interactions"\nExample:  millrace sql "{VIEWS[0].example}"')
+
+
+def _print(names: list[str], rows: list[tuple[Any, ...]], *, as_json: bool, as_csv: bool) -> None:
+    import csv
+
+    from millrace.app.commands.printing import notes, print_json, print_table
+
+    if as_json:
+        print_json([dict(zip(names, row, strict=True)) for row in rows])
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(rows)
+    else:
+        print_table("", names, ([_shown(value) for value in row] for row in rows[:_MAX_SHOWN]))
+        if len(rows) > _MAX_SHOWN:
+            notes().print(f"{len(rows) - _MAX_SHOWN:,} more rows are not shown; --json and --csv print all")
+
+
+def _shown(value: object) -> object:
+    return f"{value:.4g}" if isinstance(value, float) else value

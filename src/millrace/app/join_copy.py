@@ -1,0 +1,60 @@
+"""The join's part of a backup, and what ``millrace doctor`` says of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from millrace.app.settings import Settings
+from millrace.flywheel.join_checkpoint import JoinCheckpoints
+from millrace.flywheel.join_status import join_status
+from millrace.flywheel.sample_files import LABELS, PAGES, STATE, SampleFiles
+from millrace.stream.log import total
+
+
+def copy_samples(source: Path, target: Path, on_file: Callable[[str], None]) -> int | None:
+    """Copy what is committed; return the log position that it stands at, None where nothing is.
+
+    The list is made under the lock of the files, and the files are copied without it: a join goes on meanwhile. One
+    that retention or an erasure has removed since is left out, as it would be a moment later.
+    """
+    files = SampleFiles(source)
+    if not files.state_folder.is_dir():
+        return None
+    on_file(source.name)
+    (target / STATE).mkdir(parents=True)
+    with files.locked():
+        checkpoints = JoinCheckpoints(files.state_folder)
+        head = checkpoints.newest_head()
+        if head is None:
+            return None
+        paths = [path for kind in (PAGES, LABELS) for path in files.paths(kind, up_to=head.epoch)]
+        for path in (*checkpoints.paths(), *source.glob("*.json")):
+            shutil.copyfile(path, target / path.relative_to(source))
+    for path in paths:
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(path, copy)
+        except FileNotFoundError:
+            copy.unlink(missing_ok=True)
+    return total(head.position)
+
+
+def join_finding(settings: Settings) -> tuple[Literal["ok", "warning"], str, str]:
+    """Return a verdict on the join ("ok", "warning"), what is to be said, and a remedy."""
+    if not settings.config.flywheel.joins:
+        return "ok", "switched off (flywheel.joins)", ""
+    status = join_status(settings.samples_dir)
+    if status is None:
+        return "ok", "nothing joined yet; the server's joiner does it", ""
+    rate = status.rate
+    detail = (
+        f"epoch {status.epoch}: {status.n_samples:,} samples of {status.n_pages:,} pages, {rate.looks_frac:.1%} of "
+        f"looks joined, {status.lag_records:,} log records behind"
+    )
+    if rate.alarm:
+        return "warning", f"{detail}; alarm: {rate.alarm}", "see docs/flywheel.md, When the join rate falls"
+    return "ok", detail, ""

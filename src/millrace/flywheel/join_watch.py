@@ -1,0 +1,133 @@
+"""`JoinWatch`: the join rate over the newest looks, and the alarm when it is low or falls.
+
+Rates are of differences between epochs, not of everything since the beginning: a client that lost its request ids this
+morning must not hide behind a good month.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from millrace.flywheel.join_stats import JoinStats
+from millrace.flywheel.sample_config import SampleConfig
+
+_MAX_POINTS = 2_000
+
+
+class WatchPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Totals as of an epoch."""
+
+    watermark_ms: int
+    n_looks: int
+    n_looks_joined: int
+    n_deeds: int
+    n_deeds_joined: int
+    n_late_deeds: int
+
+
+class JoinRate(msgspec.Struct, frozen=True, kw_only=True):
+    """The join over the newest looks.
+
+    Attributes
+    ----------
+    n_looks, n_deeds
+        Looks that name a request, and actions, that the rates are of.
+    looks_frac, deeds_frac
+        The share of looks that found their page, and of actions that found a look; 1 where there are none.
+    late_frac
+        The share of joined actions that came after their sample was out.
+    before_frac
+        The share of looks before these that found their page; None where there are too few to tell.
+    alarm
+        What is wrong; empty if nothing is.
+    """
+
+    n_looks: int
+    n_deeds: int
+    looks_frac: float
+    deeds_frac: float
+    late_frac: float
+    before_frac: float | None
+    alarm: str = ""
+
+
+class JoinWatch:
+    """Remembers totals epoch by epoch.
+
+    Parameters
+    ----------
+    config
+        Thresholds, and over how many looks the rate is told.
+    points
+        What an earlier process remembered.
+    """
+
+    def __init__(self, config: SampleConfig, points: tuple[WatchPoint, ...] = ()) -> None:
+        self._config = config
+        self._points: deque[WatchPoint] = deque(points, maxlen=_MAX_POINTS)
+
+    @property
+    def points(self) -> tuple[WatchPoint, ...]:
+        """What is remembered, oldest first."""
+        return tuple(self._points)
+
+    def hear(self, stats: JoinStats) -> JoinRate:
+        """Take in the totals of an epoch; return the rate as of now."""
+        point = WatchPoint(
+            watermark_ms=stats.watermark_ms,
+            n_looks=stats.n_looks_of_pages,
+            n_looks_joined=stats.n_looks_joined,
+            n_deeds=stats.n_deeds,
+            n_deeds_joined=stats.n_deeds_joined,
+            n_late_deeds=stats.n_late_deeds,
+        )
+        if self._points and point.n_looks < self._points[-1].n_looks:
+            self._points.clear()  # the log is heard anew
+        self._points.append(point)
+        return self.rate()
+
+    def rate(self) -> JoinRate:
+        """Return the rate over the newest looks: of the last epochs that hold enough of them."""
+        last = self._points[-1] if self._points else _NOTHING
+        wanted = last.n_looks - self._config.alarm_looks
+        since = next((p for p in reversed(self._points) if p.n_looks <= wanted), _NOTHING)
+        n_looks, n_deeds = last.n_looks - since.n_looks, last.n_deeds - since.n_deeds
+        joined, deeds_joined = last.n_looks_joined - since.n_looks_joined, last.n_deeds_joined - since.n_deeds_joined
+        first = self._points[0] if self._points and self._points[0].n_looks < since.n_looks else _NOTHING
+        n_before = since.n_looks - first.n_looks
+        before = (since.n_looks_joined - first.n_looks_joined) / n_before if n_before else None
+        if n_before < self._config.alarm_looks:
+            before = None
+        found = JoinRate(
+            n_looks=n_looks,
+            n_deeds=n_deeds,
+            looks_frac=_share(joined, n_looks),
+            deeds_frac=_share(deeds_joined, n_deeds),
+            late_frac=_share(last.n_late_deeds - since.n_late_deeds, deeds_joined) if deeds_joined else 0.0,
+            before_frac=before,
+        )
+        return msgspec.structs.replace(found, alarm=self._alarm(found))
+
+    def _alarm(self, rate: JoinRate) -> str:
+        if rate.n_looks < self._config.alarm_looks:
+            return ""
+        if rate.looks_frac < self._config.min_join_rate:
+            return (
+                f"of the newest {rate.n_looks:,} looks {rate.looks_frac:.1%} found their page, less than "
+                f"{self._config.min_join_rate:.0%}"
+            )
+        if rate.before_frac is not None and rate.looks_frac < rate.before_frac - self._config.max_join_rate_fall:
+            return (
+                f"of the newest {rate.n_looks:,} looks {rate.looks_frac:.1%} found their page, "
+                f"of those before {rate.before_frac:.1%}"
+            )
+        return ""
+
+
+_NOTHING = WatchPoint(watermark_ms=0, n_looks=0, n_looks_joined=0, n_deeds=0, n_deeds_joined=0, n_late_deeds=0)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 1.0

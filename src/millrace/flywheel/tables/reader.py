@@ -1,0 +1,156 @@
+"""`TablesReader`: a DuckDB connection over raw events, tables, samples and views; it can only read.
+
+All of it is as it was when the reader was made, whatever is built, merged or erased meanwhile. Queries of people's own
+reach nothing else: other files, settings and statements that change anything are refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from millrace.base.errors import MillraceError, StoreError
+from millrace.flywheel.file_snapshot import FileSnapshot, take
+from millrace.flywheel.tables.schema import SHOWN, TABLES
+from millrace.flywheel.tables.tables import Tables
+from millrace.flywheel.tables.views import VIEWS
+from millrace.flywheel.tables.workbench import reading
+from millrace.flywheel.warehouse import Warehouse, events_view
+
+if TYPE_CHECKING:
+    import duckdb
+
+SAMPLES: Final = "samples"
+RAW: Final = "events"
+_NO_SAMPLES: Final = (
+    "SELECT NULL::BIGINT AS request, NULL::BIGINT AS viewer, NULL::BIGINT AS post, NULL::INTEGER AS revision, "
+    "NULL::DATE AS dt, NULL::INTEGER AS hour WHERE false"
+)
+
+
+class QueryError(MillraceError):
+    """A query that cannot be carried out: not SQL, not known, or not for reading."""
+
+
+class TablesReader:
+    """Reads the warehouse by SQL.
+
+    Parameters
+    ----------
+    warehouse
+        Raw events: the view ``events``.
+    tables
+        The tables: a view each.
+    samples_dir
+        Where the join leaves samples, ``labels/dt=…/hour=…/epoch-….parquet``: the view ``samples``, the newest revision
+        of each; there may be none.
+    memory_mb
+        Most memory of a query.
+    """
+
+    def __init__(self, warehouse: Warehouse, tables: Tables, samples_dir: Path, memory_mb: int = 1_024) -> None:
+        import duckdb
+
+        raw, raw_paths = warehouse.snapshot()
+        derived, paths_by_table = tables.snapshot()
+        self._snapshots: list[FileSnapshot] = [raw, derived]
+        sample_paths = self._samples(samples_dir)
+        self._db: duckdb.DuckDBPyConnection = duckdb.connect(config={"memory_limit": f"{memory_mb}MB"})
+        self._db.execute(events_view(raw_paths, RAW))
+        for name, table in TABLES.items():
+            self._db.execute(f"CREATE VIEW {name} AS {reading(table, paths_by_table[name])}")
+        self._db.execute(f"CREATE VIEW {SAMPLES} AS {_reading_samples(sample_paths)}")
+        for view in VIEWS:
+            self._db.execute(f"CREATE VIEW {view.name} AS {view.query}")
+        self._lock([*raw_paths, *sample_paths, *(path for paths in paths_by_table.values() for path in paths)])
+
+    def query(self, sql: str) -> duckdb.DuckDBPyConnection:
+        """Return the connection with the result of one query, to be fetched.
+
+        Raises
+        ------
+        QueryError
+            If it is not one query that only reads, or fails.
+        """
+        import duckdb
+
+        try:
+            statements = self._db.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise QueryError(
+                    "query", value=sql, problem="is not one query that only reads", remedy="give one SELECT or DESCRIBE"
+                )
+            return self._db.execute(statements[0])
+        except duckdb.Error as error:
+            words = " ".join(str(error).split())
+            raise QueryError(
+                "query", problem=words, remedy="`millrace sql` without a query lists what there is"
+            ) from error
+
+    def rows(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Return a query's column names and rows."""
+        result = self.query(sql)
+        names = [column[0] for column in result.description or ()]
+        return names, result.fetchall()
+
+    def close(self) -> None:
+        """Let go of connection and files."""
+        self._db.close()
+        for snapshot in self._snapshots:
+            snapshot.close()
+
+    def __enter__(self) -> TablesReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _samples(self, folder: Path) -> list[Path]:
+        if not folder.is_dir():
+            return []
+        committed = max((path.stem for path in folder.glob("state/epoch-*.join")), default="")
+
+        def files_now() -> list[Path]:
+            # An epoch that was not committed is not there yet, or never will be.
+            return sorted(p for p in folder.glob("labels/dt=*/hour=*/epoch-*.parquet") if p.stem <= committed)
+
+        snapshot, paths = take(folder, files_now)
+        self._snapshots.append(snapshot)
+        return paths
+
+    def _lock(self, paths: list[Path]) -> None:
+        self._db.execute("SET allowed_paths = $paths", {"paths": [str(path) for path in paths]})
+        self._db.execute("SET enable_external_access = false")
+        self._db.execute("SET lock_configuration = true")
+
+
+def contents() -> list[tuple[str, str, str]]:
+    """Return what can be asked: (name, kind, what it is), tables first."""
+    tables = [(table.name, "table", table.what) for table in SHOWN]
+    raw = [
+        (RAW, "raw", "every event as it was logged"),
+        (
+            SAMPLES,
+            "samples",
+            "posts of pages with their newest labels, as learners read them, if a join runs; inside ids",
+        ),
+    ]
+    return [*tables, *raw, *((view.name, "view", view.what) for view in VIEWS)]
+
+
+def missing(folder: Path) -> StoreError:
+    """Return the error of a home that has no tables yet."""
+    return StoreError(
+        "tables", value=str(folder), problem="were never built", remedy="run `millrace warehouse build` first"
+    )
+
+
+def _reading_samples(paths: list[Path]) -> str:
+    if not paths:
+        return _NO_SAMPLES
+    names = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
+    types = "hive_partitioning = true, hive_types = {'dt': DATE, 'hour': INTEGER}, union_by_name = true"
+    return (
+        f"SELECT * FROM read_parquet([{names}], {types}) "  # noqa: S608 - our own folder
+        "QUALIFY row_number() OVER (PARTITION BY request, viewer, post ORDER BY revision DESC) = 1"
+    )

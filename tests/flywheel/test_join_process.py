@@ -1,0 +1,116 @@
+"""The durable join: whatever kills it, every sample is in the files and on the topic once, as the batch join has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from millrace.base.errors import CheckpointError
+from millrace.flywheel.join_checkpoint import JoinCheckpoints
+from millrace.flywheel.sample_config import SampleConfig
+from millrace.testing.join_house import JoinHouse, differences
+from millrace.testing.join_traffic import Traffic, traffic
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> JoinHouse:
+    return JoinHouse(tmp_path)
+
+
+def test_files_and_topic_hold_what_the_batch_join_says(house: JoinHouse) -> None:
+    house.put(traffic(Traffic()))
+    house.join_all()
+    truth = house.truth()
+    assert len(truth) > 300
+    assert differences(house.in_files(), truth) == (0, 0, 0)
+    on_topic, n_repeated = house.on_topic()
+    assert differences(on_topic, truth) == (0, 0, 0)
+    assert n_repeated == 0
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: nothing between the point where it strikes and the top may catch it."""
+
+
+POINTS = {"write file", "sync file", "name file", "commit", "committed", "publish"}
+
+
+def test_dying_at_every_point_of_a_write_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    died_at: list[str] = []
+    left = 0
+
+    def die_at(point: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            died_at.append(point)
+            raise KilledError
+
+    house = JoinHouse(tmp_path, SampleConfig(epoch_records=150), at_point=die_at, duplicate_window=8)
+    house.put(traffic(Traffic(n_pages=30)))
+    n_lives = 0
+    while True:
+        # Each life gets a little further than the one before; every third dies while it begins.
+        n_lives += 1
+        left = 1 if n_lives % 3 == 0 else n_lives
+        try:
+            house.join_all()
+        except KilledError:
+            continue
+        if left > 0:
+            break
+    assert set(died_at) == POINTS
+    truth = house.truth()
+    assert differences(house.in_files(), truth) == (0, 0, 0)
+    on_topic, n_repeated = house.on_topic()
+    assert differences(on_topic, truth) == (0, 0, 0)
+    assert n_repeated > 0, "nothing was published twice: the readers' rule is not tested"
+
+
+def test_files_of_an_epoch_that_was_not_committed_are_removed_and_never_read(tmp_path: Path) -> None:
+    def die(point: str) -> None:
+        if point == "commit":
+            raise KilledError
+
+    house = JoinHouse(tmp_path, at_point=die)
+    house.put(traffic(Traffic(n_pages=20)))
+    with pytest.raises(KilledError):
+        house.join_all()
+    assert list(house.files.folder.glob("pages/*/*/*.parquet"))
+    assert len(house.store().rows()) == 0
+    house.files.at_point = lambda _name: None
+    house.process().close()
+    assert not list(house.files.folder.glob("pages/*/*/*.parquet"))
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(house: JoinHouse) -> None:
+    house.put(traffic(Traffic()))
+    house.join_all()
+    newest = JoinCheckpoints(house.files.state_folder).paths()[-1]
+    newest.write_bytes(newest.read_bytes()[:-40])
+    house.join_all()
+    assert differences(house.in_files(), house.truth()) == (0, 0, 0)
+    assert differences(house.on_topic()[0], house.truth()) == (0, 0, 0)
+
+
+def test_other_settings_join_the_log_anew_and_what_they_say_holds(house: JoinHouse) -> None:
+    house.put(traffic(Traffic(n_pages=20)))
+    house.join_all()
+    n_before = len(house.in_files())
+    for path in JoinCheckpoints(house.files.state_folder).paths():
+        path.unlink()
+    house.join_all()
+    assert len(house.in_files()) == n_before
+    assert differences(house.in_files(), house.truth()) == (0, 0, 0)
+    assert differences(house.on_topic()[0], house.truth()) == (0, 0, 0)
+
+
+def test_a_checkpoint_of_another_log_is_refused(house: JoinHouse) -> None:
+    house.put(traffic(Traffic(n_pages=5)))
+    house.join_all()
+    house.close()
+    (house.folder / "log.db").unlink()
+    other = JoinHouse(house.folder)
+    with pytest.raises(CheckpointError, match="another log"):
+        other.process()

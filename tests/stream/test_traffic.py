@@ -1,0 +1,89 @@
+"""What a door can tell of traffic that no person causes."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millrace.events.envelope import AnyEvent, Event
+from millrace.events.feed_events import Engagement, Impression
+from millrace.stream.traffic import TrafficConfig, TrafficWatch
+
+NOW_MS = 1_800_000_000_000
+
+
+def likes(n: int, *, every_ms: int = 0, post: str = "p{}", viewer: str = "v") -> list[AnyEvent]:
+    return [
+        Event(
+            event_id=f"{viewer}-{post}-{i}-{every_ms}",
+            event_time_ms=NOW_MS + i * every_ms,
+            source="web",
+            payload=Engagement(viewer_id=viewer, post_id=post.format(i), action="like"),
+        )
+        for i in range(n)
+    ]
+
+
+def looks(n: int, dwell_ms: int, *, every_ms: int = 0) -> list[AnyEvent]:
+    return [
+        Event(
+            event_id=f"look-{i}",
+            event_time_ms=NOW_MS + i * every_ms,
+            source="web",
+            payload=Impression(viewer_id="v", post_id=f"p{i}", dwell_ms=dwell_ms),
+        )
+        for i in range(n)
+    ]
+
+
+def found(events: list[AnyEvent], watch: TrafficWatch | None = None, off_by_ms: int = 0) -> dict[str, int]:
+    flags = (watch or TrafficWatch()).look_at(events, "viewer/v", off_by_ms=off_by_ms)
+    return {flag.reason: len(flag.events) for flag in flags}
+
+
+def test_more_than_fifty_actions_in_ten_seconds_are_a_burst_from_there_on() -> None:
+    assert found(likes(50)) == {}
+    assert found(likes(60)) == {"burst": 10}
+    assert found(likes(600, every_ms=1_000)) == {}
+
+
+def test_one_action_under_many_ids_is_a_replay_and_a_batch_sent_again_is_none() -> None:
+    watch = TrafficWatch()
+    three = likes(3, every_ms=60_000, post="p")
+    assert found(three, watch) == {}
+    assert found(three, watch) == {}
+    assert found(likes(6, every_ms=50_000, post="p")) == {"replay": 3}
+
+
+def test_nobody_looks_at_ten_posts_all_the_time_or_at_one_for_half_a_day() -> None:
+    assert found(looks(100, 60_000, every_ms=10_000)) == {}
+    assert found(looks(11, 600_000)) == {"dwell": 1}
+    assert found(looks(1, 5 * 3_600_000)) == {"dwell": 1}
+
+
+def test_a_clock_that_is_days_off_is_flagged() -> None:
+    assert found(likes(2), off_by_ms=-3 * 86_400_000) == {"clock": 2}
+
+
+def test_one_viewers_traffic_is_not_anothers() -> None:
+    events = [event for i in range(100) for event in likes(1, viewer=f"v{i}")]
+    assert found(events) == {}
+
+
+def test_a_flag_says_who_what_and_by_how_much() -> None:
+    (flag,) = TrafficWatch().look_at(likes(60), "key/app", off_by_ms=0)
+    assert (flag.viewer_id, flag.client, flag.reason, flag.value, flag.limit) == ("v", "key/app", "burst", 6.0, 5.0)
+    assert flag.events == tuple(event.event_id for event in likes(60)[50:])
+
+
+def test_a_home_may_look_away() -> None:
+    assert found(likes(500), TrafficWatch(TrafficConfig(is_watched=False))) == {}
+
+
+@given(st.lists(st.integers(0, 40), max_size=60))
+def test_memory_is_bounded_and_the_viewers_of_lately_stay(viewers: list[int]) -> None:
+    watch = TrafficWatch(TrafficConfig(max_viewers=8))
+    for viewer in viewers:
+        watch.look_at(likes(1, viewer=str(viewer)), "x")
+    latest = list(dict.fromkeys(str(viewer) for viewer in reversed(viewers)))[:8]
+    assert list(reversed(watch._viewers)) == latest
