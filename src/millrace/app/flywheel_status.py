@@ -13,6 +13,7 @@ from millrace.app.human_time import clock_time
 from millrace.app.settings import Settings
 from millrace.base.errors import MillraceError
 from millrace.flywheel.decisions import Decision
+from millrace.flywheel.join_status import JoinStatus, join_status
 from millrace.flywheel.learning_round import RoundFolder
 from millrace.flywheel.prequential import mean_figures
 from millrace.registry.pointer import Change
@@ -66,6 +67,8 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
         The newest, the newest first.
     withdrawn
         Rankers that were rolled back, or taken out of service.
+    join
+        How the streaming join is doing; None: it has not committed anything yet.
     """
 
     words: str
@@ -75,6 +78,7 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
     hours: tuple[HourFigures, ...]
     decisions: tuple[Decision, ...]
     withdrawn: tuple[str, ...]
+    join: JoinStatus | None = None
 
 
 def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int = N_HOURS) -> FlywheelStatus:
@@ -100,6 +104,7 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
         hours=tuple(_hour(each) for each in decisions[-n_hours:]),
         decisions=tuple(reversed(decisions[-n_decisions:] if n_decisions else ())),
         withdrawn=withdrawn,
+        join=join_status(settings.samples_dir),
     )
 
 
