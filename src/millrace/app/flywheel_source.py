@@ -1,4 +1,8 @@
-"""Pages for the learning loop: from the home's warehouse, with labels that are known."""
+"""Pages for the learning loop, with labels that are known: of the streaming join where it is at work, else of the log.
+
+The streaming join has done its work already; the batch join reads all events of the wanted hours again each time. Both
+give the same samples, row for row.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,16 @@ from millrace.flywheel.slate_join import HOUR_MS
 
 if TYPE_CHECKING:
     from millrace.app.evaluation import ShowProgress
+    from millrace.flywheel.join_config import JoinConfig
     from millrace.flywheel.learning_round import SampleSource
     from millrace.flywheel.logged_samples import LoggedSamples
+    from millrace.flywheel.sample_store import SampleStore
 
 _WINDOW_MS: Final = 24 * HOUR_MS
 _NEARLY_ALL: Final = 0.99
+_LOOKED_AT_MS: Final = 10 * 60_000
+"""How long a page is looked at, at most, but for few."""
+_MAX_BEHIND_MS: Final = 2 * HOUR_MS
 
 
 class LoggedSource:
@@ -61,9 +70,43 @@ class LoggedSource:
         return found
 
 
+class StoredSource:
+    """What the streaming join has let out; a `SampleSource`.
+
+    Parameters
+    ----------
+    store
+        The join's samples.
+    waits_ms
+        How long after a look a sample goes out.
+    """
+
+    def __init__(self, store: SampleStore, waits_ms: int) -> None:
+        self._store = store
+        self._waits_ms = waits_ms + _LOOKED_AT_MS
+
+    @property
+    def known_until_ms(self) -> int:
+        """The moment before which pages must have been made: they are looked at for a while, and then waited for."""
+        return max(self._store.watermark_ms - self._waits_ms, 0)
+
+    def samples(self, from_ms: int, until_ms: int) -> SampleSet:
+        """Return the pages of a span.
+
+        Raises
+        ------
+        StoreError
+            If there are none.
+        """
+        return self._store.samples(from_ms, until_ms)
+
+
 @contextmanager
 def sample_source(settings: Settings, show_progress: ShowProgress, *, hours: float) -> Iterator[SampleSource]:
     """Give what reads a home's newest pages for learning, as they are now.
+
+    Of the streaming join, if it is on and has come almost as far as event time, and keeps every sample: figures of what
+    it has thinned out would have to be weighed.
 
     Parameters
     ----------
@@ -74,6 +117,10 @@ def sample_source(settings: Settings, show_progress: ShowProgress, *, hours: flo
     hours
         How far back pages may be asked for.
     """
+    store = _store_at_work(settings)
+    if store is not None:
+        yield StoredSource(store, _longest_window_ms(settings.config.flywheel.join))
+        return
     export_log(settings, show_progress)
     with show_progress("joining what was seen with what was done"):
         reader = wiring.build_logged_samples(settings, IdHasher(), window_ms=_WINDOW_MS, hours=hours)
@@ -81,3 +128,19 @@ def sample_source(settings: Settings, show_progress: ShowProgress, *, hours: flo
         yield LoggedSource(reader)
     finally:
         reader.close()
+
+
+def _store_at_work(settings: Settings) -> SampleStore | None:
+    """Return the streaming join's samples; None where it is off, far behind, or keeps a part only."""
+    flywheel = settings.config.flywheel
+    if not flywheel.joins or flywheel.join.negative_rate < 1.0:
+        return None
+    store = wiring.build_sample_store(settings)
+    behind_ms = wiring.build_event_clock(settings).now_ms() - store.watermark_ms
+    return store if behind_ms <= flywheel.join.out_of_order_ms + _MAX_BEHIND_MS else None
+
+
+def _longest_window_ms(join: JoinConfig) -> int:
+    if join.windows == "dynamic":
+        return join.max_window_ms
+    return max(join.window_ms, *join.action_windows_ms.values(), 0)

@@ -13,10 +13,11 @@ from millrace.app.human_time import clock_time
 from millrace.app.settings import Settings
 from millrace.base.errors import MillraceError
 from millrace.flywheel.decisions import Decision
+from millrace.flywheel.join_status import JoinStatus, join_status
 from millrace.flywheel.learning_round import RoundFolder
 from millrace.flywheel.prequential import mean_figures
 from millrace.registry.pointer import Change
-from millrace.registry.withdrawals import withdrawn
+from millrace.registry.rollbacks import taken_back
 
 N_TOLD: Final = 10
 N_HOURS: Final = 24
@@ -66,6 +67,8 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
         The newest, the newest first.
     withdrawn
         Rankers that were rolled back, or taken out of service.
+    join
+        How the streaming join is doing; None: it has not committed anything yet.
     """
 
     words: str
@@ -75,6 +78,7 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
     hours: tuple[HourFigures, ...]
     decisions: tuple[Decision, ...]
     withdrawn: tuple[str, ...]
+    join: JoinStatus | None = None
 
 
 def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int = N_HOURS) -> FlywheelStatus:
@@ -91,32 +95,33 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
     except MillraceError:  # doctor tells what is wrong with it
         live, changes = "", list[Change]()
     decisions = decision_log(settings).all()
-    taken_back = tuple(sorted(withdrawn(changes, "ranker")))
+    withdrawn = tuple(sorted(taken_back(changes, "ranker")))
     return FlywheelStatus(
-        words=_words(live, decisions, taken_back),
+        words=_words(live, decisions, withdrawn),
         learns=settings.config.flywheel.learns,
         is_learning=RoundFolder(round_folder(settings)).is_there,
         live_version=live,
         hours=tuple(_hour(each) for each in decisions[-n_hours:]),
         decisions=tuple(reversed(decisions[-n_decisions:] if n_decisions else ())),
-        withdrawn=taken_back,
+        withdrawn=withdrawn,
+        join=join_status(settings.samples_dir),
     )
 
 
-def verdict_words(decision: Decision, taken_back: tuple[str, ...]) -> str:
+def verdict_words(decision: Decision, withdrawn: tuple[str, ...]) -> str:
     """Return a verdict as people say it; of a ranker that was rolled back since, that too."""
-    is_back = decision.verdict == "promoted" and decision.to_version in taken_back
+    is_back = decision.verdict == "promoted" and decision.to_version in withdrawn
     return f"{decision.verdict}, rolled back since" if is_back else decision.verdict
 
 
-def _words(live: str, decisions: list[Decision], taken_back: tuple[str, ...]) -> str:
+def _words(live: str, decisions: list[Decision], withdrawn: tuple[str, ...]) -> str:
     serves = f"ranker {live} serves" if live else "no ranker serves"
     if not decisions:
         return f"flywheel: {serves}; no rounds yet"
     last = decisions[-1]
     return (
         f"flywheel: {serves}; round {last.number} ({clock_time(last.until_ms)}) "
-        f"{verdict_words(last, taken_back)}: {last.why}"
+        f"{verdict_words(last, withdrawn)}: {last.why}"
     )
 
 

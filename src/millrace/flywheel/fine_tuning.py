@@ -102,6 +102,7 @@ def fine_tune(
     vectors = SampleVectors(samples, model.sources)
     has_places = bool((samples.positions[samples.rows_of(pages.fresh)] >= 0).any())
     losing = msgspec.structs.replace(training, is_position_debiased=has_places)
+    model.train()  # a run that goes on has not validated yet, which leaves it so
     for step in range(state.step, n_steps):
         rng = np.random.default_rng((seed, step))
         slates = _drawn(samples, pages, config, step, n_fresh, n_older, seed, rng)

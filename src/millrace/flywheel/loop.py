@@ -53,7 +53,7 @@ from millrace.models.learned_ranker import LearnedRanker
 from millrace.registry.errors import RegistryError
 from millrace.registry.manifest import Description
 from millrace.registry.registry import Registry
-from millrace.registry.withdrawals import withdrawn
+from millrace.registry.rollbacks import taken_back
 
 _AUC: Final = "auc/"
 
@@ -328,7 +328,7 @@ class LearningLoop:
         return self._registry.serving().get("ranker") == decision.to_version or decision.to_version in self._withdrawn()
 
     def _withdrawn(self) -> frozenset[str]:
-        return withdrawn(self._registry.history(), "ranker")
+        return taken_back(self._registry.history(), "ranker")
 
     def _timed(self, what: str) -> AbstractContextManager[Shown]:
         return _Timed(what, self._show, self._clock, self._seconds)

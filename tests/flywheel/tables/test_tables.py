@@ -41,7 +41,7 @@ def small(tmp_path: Path) -> SmallTables:
 
 def some_events(n: int, seed: int, days: int = 3) -> list[AnyEvent]:
     """Return events of all kinds, many of them late by hours or days, few of them about anything sensible."""
-    draw = random.Random(seed)  # noqa: S311
+    draw = random.Random(seed)
     made: list[AnyEvent] = []
     requests = itertools.count(1)
     for number in range(n):

@@ -8,7 +8,7 @@ from millrace.registry.manifest import Kind
 from millrace.registry.pointer import DEFAULT_LANE, Change
 
 
-def withdrawn(changes: Iterable[Change], kind: Kind, lane: str = DEFAULT_LANE) -> frozenset[str]:
+def taken_back(changes: Iterable[Change], kind: Kind, lane: str = DEFAULT_LANE) -> frozenset[str]:
     """Return the versions of a kind that a rollback, or a promotion of nothing in their place, has ended.
 
     Whoever promotes one of them again says that it is good.

@@ -7,7 +7,7 @@ import pytest
 from millrace.registry.errors import RegistryError
 from millrace.registry.manifest import Description
 from millrace.registry.registry import Registry
-from millrace.registry.withdrawals import withdrawn
+from millrace.registry.rollbacks import taken_back
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_what_was_rolled_back_or_taken_out_is_withdrawn_until_it_is_promoted_aga
     a, b, c = registry.versions("ranker")
 
     def found() -> frozenset[str]:
-        return withdrawn(registry.history(), "ranker")
+        return taken_back(registry.history(), "ranker")
 
     for version in (a, b, c):
         registry.promote({"ranker": version}, now_ms=1)
