@@ -102,8 +102,10 @@ def test_partitions_are_made_ahead_and_old_ones_dropped(server: Server, small: S
     small.put(an_impression("ann", 9, at_ms=NOW_MS + 3 * DAY_MS))
     server.interactions(kept_days=5).load()
     assert server.rows("SELECT post_id FROM interactions ORDER BY happened_at") == [("1",), ("0",), ("9",)]
-    found = server.rows("SELECT c.relname FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid "
-                        "WHERE inhparent = 'interactions'::regclass ORDER BY 1")
+    found = server.rows(
+        "SELECT c.relname FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid "
+        "WHERE inhparent = 'interactions'::regclass ORDER BY 1"
+    )
     days = [date.fromisoformat(f"{n[-8:-4]}-{n[-4:-2]}-{n[-2:]}") for (n,) in found]
     assert (days[0], days[-1]) == (TODAY - timedelta(days=1), TODAY + timedelta(days=6))
 
@@ -121,12 +123,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def test_plans_read_only_the_days_asked_for_by_the_index_of_user_or_post(server: Server, small: SmallTables) -> None:
-    small.put(
-        *(
-            an_impression(f"u{n % 40}", n % 50, at_ms=NOW_MS - (n % 4) * DAY_MS - n)
-            for n in range(2_000)
-        )
-    )
+    small.put(*(an_impression(f"u{n % 40}", n % 50, at_ms=NOW_MS - (n % 4) * DAY_MS - n) for n in range(2_000)))
     server.interactions().load()
     server.connect().execute("ANALYZE interactions")
     day = TODAY - timedelta(days=2)
@@ -216,5 +213,3 @@ def test_a_server_that_is_ahead_or_away_is_told_without_its_password(
     with pytest.raises(StoreError, match="PostgreSQL") as told:
         away.interactions().load()
     assert "secret" not in str(told.value)
-
-

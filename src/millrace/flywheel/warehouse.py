@@ -400,7 +400,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def events_view(paths: list[Path], name: str = "events") -> str:
-    """Return the SQL that makes raw files a view in DuckDB: one row an event, ``topic`` and ``dt`` from their folders."""
+    """Return the SQL that makes raw files a view in DuckDB: a row an event, ``topic`` and ``dt`` from their folders."""
     if not paths:
         columns = ", ".join([f"{c} BIGINT" for c in _INT_COLUMNS] + [f"{c} VARCHAR" for c in _TEXT_COLUMNS])
         return f"CREATE TABLE {name} ({columns}, topic VARCHAR, dt DATE)"
@@ -426,7 +426,7 @@ def _groups(files: list[RawFile], max_bytes: int) -> Iterator[list[RawFile]]:
 def _merged(group: list[RawFile]) -> int:
     import pyarrow.parquet as pq
 
-    if len(group) < 2:  # noqa: PLR2004 - one file is merged already
+    if len(group) < 2:
         return 0
     whole = RawFile(group[0].folder, group[0].first, group[-1].end).path
     unfinished = whole.with_name(whole.name + _UNFINISHED)

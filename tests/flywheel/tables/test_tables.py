@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,62 +40,46 @@ def small(tmp_path: Path) -> SmallTables:
     return SmallTables(tmp_path)
 
 
-def some_events(n: int, seed: int, days: int = 3) -> list[AnyEvent]:
+def some_events(n: int, seed: int) -> list[AnyEvent]:
     """Return events of all kinds, many of them late by hours or days, few of them about anything sensible."""
-    draw = random.Random(seed)  # noqa: S311
-    made: list[AnyEvent] = []
-    requests = itertools.count(1)
-    for number in range(n):
-        at_ms = NOW_MS - draw.randrange(days * 2) * DAY_MS // 2 - draw.randrange(HOUR_MS)
-        user, post, request = draw.choice(USERS), draw.randrange(12), f"r{draw.randrange(1, 9)}"
-        made.append(
-            draw.choice(
-                (
-                    lambda: a_served(
-                        user,
-                        draw.sample(range(12), 3),
-                        author_id=draw.choice(USERS),
-                        request_id=f"r{next(requests)}",
-                        at_ms=at_ms,
-                    ),
-                    lambda: an_impression(
-                        user,
-                        post,
-                        request_id=draw.choice((request, None)),
-                        dwell_ms=draw.randrange(9_000),
-                        duration_ms=draw.choice((0, 4_000)),
-                        at_ms=at_ms,
-                    ),
-                    lambda: an_engagement(
-                        user,
-                        post,
-                        draw.choice(("like", "reply", "report")),
-                        is_undo=draw.random() < 0.3,
-                        request_id=draw.choice((request, None)),
-                        at_ms=at_ms,
-                    ),
-                    lambda: a_post_created(number % 12, user, text="x" * draw.randrange(9), at_ms=at_ms),
-                    lambda: a_post_edited(post, text="y" * draw.randrange(9), at_ms=at_ms),
-                    lambda: a_post_annotated(post, language=draw.choice(("en", "de")), at_ms=at_ms),
-                    lambda: a_label_changed(
-                        draw.choice(("nsfw", "spam")), post_id=post, is_set=draw.random() < 0.6, at_ms=at_ms
-                    ),
-                    lambda: a_post_deleted(post, at_ms=at_ms),
-                    lambda: a_profile_updated(user, name=f"n{number}", at_ms=at_ms),
-                    lambda: a_follow(
-                        user, draw.choice(USERS), is_following=draw.random() < 0.7, at_ms=at_ms
-                    ),
-                )
-            )()
-        )
-    return made
+    draw, requests = random.Random(seed), itertools.count(1)
+    return [any_event(draw, number, f"r{next(requests)}") for number in range(n)]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_tables_built_bit_by_bit_are_those_built_anew(small: SmallTables, tmp_path: Path, seed: int) -> None:
-    for part in range(4):
-        small.put(*some_events(40, 10 * seed + part))
-        small.tables.build(step_records=1_000 if part % 2 else 17)
+def any_event(draw: random.Random, number: int, new_request: str) -> AnyEvent:
+    at_ms = NOW_MS - draw.choice((0, 1, 25, 31, 50)) * HOUR_MS - draw.randrange(HOUR_MS // 2)
+    user, other, post, request = draw.choice(USERS), draw.choice(USERS), draw.randrange(12), f"r{draw.randrange(1, 9)}"
+    is_so = draw.random() < 0.7
+    named = request if draw.random() < 0.5 else None
+    kinds: tuple[Callable[[], AnyEvent], ...] = (
+        lambda: a_served(user, draw.sample(range(12), 3), author_id=other, request_id=new_request, at_ms=at_ms),
+        lambda: an_impression(
+            user, post, request_id=named, dwell_ms=draw.randrange(9_000), duration_ms=4_000 * is_so, at_ms=at_ms
+        ),
+        lambda: an_engagement(
+            user, post, draw.choice(("like", "reply")), is_undo=not is_so, request_id=named, at_ms=at_ms
+        ),
+        lambda: a_post_created(post, user, text="x" * draw.randrange(9), at_ms=at_ms),
+        lambda: a_post_edited(post, text="y" * draw.randrange(9), at_ms=at_ms),
+        lambda: a_post_annotated(post, language=draw.choice(("en", "de")), at_ms=at_ms),
+        lambda: a_label_changed(draw.choice(("nsfw", "spam")), post_id=post, is_set=is_so, at_ms=at_ms),
+        lambda: a_post_deleted(post, at_ms=at_ms),
+        lambda: a_profile_updated(user, name=f"n{number}", at_ms=at_ms),
+        lambda: a_follow(user, other, is_following=is_so, at_ms=at_ms),
+    )
+    return draw.choice(kinds)()
+
+
+@pytest.mark.parametrize(
+    ("seed", "n_parts"),
+    [(1, 2), pytest.param(2, 5, marks=pytest.mark.slow), pytest.param(3, 5, marks=pytest.mark.slow)],
+)
+def test_tables_built_bit_by_bit_are_those_built_anew(
+    small: SmallTables, tmp_path: Path, seed: int, n_parts: int
+) -> None:
+    for part in range(n_parts):
+        small.put(*some_events(60, 10 * seed + part))
+        small.tables.build(step_records=1_000 if part % 2 else 35)
     at_once = small.tables_in(tmp_path / "at once")
     at_once.build(anew=True)
     built = small.all_rows()
@@ -106,6 +91,7 @@ class Killed(BaseException):
     """Ends a build as a kill would: nothing after it runs."""
 
 
+@pytest.mark.slow
 def test_a_build_killed_at_any_moment_is_right_after_the_next_one(
     small: SmallTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,7 +151,9 @@ def test_merging_leaves_the_rows_and_one_file_a_partition(tmp_path: Path) -> Non
 
 
 def test_old_partitions_are_dropped_and_late_events_do_not_bring_them_back(tmp_path: Path) -> None:
-    small = SmallTables(tmp_path, WarehouseConfig(memory_mb=256, interactions_days=1, user_post_day_days=28, raw_days=9))
+    small = SmallTables(
+        tmp_path, WarehouseConfig(memory_mb=256, interactions_days=1, user_post_day_days=28, raw_days=9)
+    )
     ages = (0, 1, 3, 20, 40)
     small.put(*(an_impression("ann", age, at_ms=NOW_MS - age * DAY_MS, dwell_ms=0) for age in ages))
     small.tables.build()
@@ -204,7 +192,10 @@ def test_an_erased_user_is_in_no_table_and_in_no_file(small: SmallTables) -> Non
         ("erin", "3", None, False, True),  # somebody who came back
     ]
     assert small.rows("SELECT post_id, parent_author_id FROM post_metadata") == [("2", None)]
-    assert small.rows("SELECT user_id, name, n_followers FROM users ORDER BY 1") == [("bob", None, 0), ("erin", None, 0)]
+    assert small.rows("SELECT user_id, name, n_followers FROM users ORDER BY 1") == [
+        ("bob", None, 0),
+        ("erin", None, 0),
+    ]
     assert small.rows("SELECT user_id, post_id FROM user_post_day ORDER BY 1") == [("bob", "1"), ("erin", "3")]
     assert small.rows("SELECT author_id FROM creator_tiers") == [("bob",)]
     assert small.rows("SELECT count(*) FROM facts_follows") == [(0,)]

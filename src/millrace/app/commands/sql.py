@@ -22,8 +22,8 @@ def sql(
 ) -> None:
     """Answer a SQL query (DuckDB's) over raw events, tables and views; without one, list them.
 
-    All of it is read as it was when the query began, and nothing can be changed. A running server builds the tables about
-    once an hour; `millrace warehouse build` does it at once. Columns and views: docs/warehouse.md.
+    All of it is read as it was when the query began, and nothing can be changed. A running server builds the tables
+    about once an hour; `millrace warehouse build` does it at once. Columns and views: docs/warehouse.md.
 
     Example: millrace sql "select user_group, count(*) from users group by 1"
     """
@@ -47,7 +47,12 @@ def _list(*, as_json: bool) -> None:
         examples = {view.name: view.example for view in VIEWS}
         print_json(
             [
-                {"name": name, "kind": kind, "what": what, "example": examples.get(name, f"SELECT * FROM {name} LIMIT 5")}
+                {
+                    "name": name,
+                    "kind": kind,
+                    "what": what,
+                    "example": examples.get(name, f"FROM {name} LIMIT 5"),
+                }
                 for name, kind, what in contents()
             ]
         )

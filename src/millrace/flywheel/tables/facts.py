@@ -35,9 +35,7 @@ _PROFILE: Final = (
     '{"user_id": "VARCHAR", "name": "VARCHAR", "languages": ["VARCHAR"], "interests": ["VARCHAR"], '
     '"is_verified": "BOOLEAN"}'
 )
-_FOLLOW: Final = (
-    '{"follower_id": "VARCHAR", "followee_id": "VARCHAR", "list_id": "VARCHAR", "is_following": "BOOLEAN"}'
-)
+_FOLLOW: Final = '{"follower_id": "VARCHAR", "followee_id": "VARCHAR", "list_id": "VARCHAR", "is_following": "BOOLEAN"}'
 
 LOOKS_QUERY: Final = """SELECT log_offset, time_ms, p.request_id, p.viewer_id, p.post_id, p.position,
     coalesce(p.dwell_ms, 0) AS dwell_ms, coalesce(p.duration_ms, 0) AS duration_ms, p.context.surface

@@ -7,7 +7,7 @@ reach nothing else: other files, settings and statements that change anything ar
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from millrace.base.errors import MillraceError, StoreError
 from millrace.flywheel.file_snapshot import FileSnapshot, take
@@ -99,7 +99,7 @@ class TablesReader:
         for snapshot in self._snapshots:
             snapshot.close()
 
-    def __enter__(self) -> TablesReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,7 +127,14 @@ class TablesReader:
 def contents() -> list[tuple[str, str, str]]:
     """Return what can be asked: (name, kind, what it is), tables first."""
     tables = [(table.name, "table", table.what) for table in SHOWN]
-    raw = [(RAW, "raw", "every event as it was logged"), (SAMPLES, "samples", "posts of pages with their newest labels, as learners read them, if a join runs; inside ids")]
+    raw = [
+        (RAW, "raw", "every event as it was logged"),
+        (
+            SAMPLES,
+            "samples",
+            "posts of pages with their newest labels, as learners read them, if a join runs; inside ids",
+        ),
+    ]
     return [*tables, *raw, *((view.name, "view", view.what) for view in VIEWS)]
 
 

@@ -18,13 +18,12 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
 from millrace.events.codec import EventCodec
 from millrace.flywheel.file_snapshot import FileSnapshot, sweep, take
-from millrace.flywheel.raw_files import RawFile, raw_files
 from millrace.flywheel.tables.facts import FactReader
 from millrace.flywheel.tables.forgetting import forget_user
 from millrace.flywheel.tables.interactions import build_interactions, touched_hours
@@ -47,14 +46,11 @@ from millrace.flywheel.tables.schema import (
     USER_PROFILE,
 )
 from millrace.flywheel.tables.user_post_day import build_user_post_day
-from millrace.flywheel.tables.workbench import DAY, HOUR_MS, Workbench, day_of, workbench
+from millrace.flywheel.tables.workbench import DAY, HOUR_MS, Workbench, workbench
 from millrace.flywheel.warehouse import Warehouse, events_view
 from millrace.flywheel.warehouse_config import WarehouseConfig
 from millrace.stores.engagement_config import DwellThresholds
 from millrace.stream.log import total
-
-if TYPE_CHECKING:
-    import duckdb
 
 _LOCK_FILE: Final = ".lock"
 _TURN_FILE: Final = ".turn"
@@ -135,7 +131,7 @@ class Tables:
             Make all of them from the first event on.
         """
         report = BuildReport()
-        while self._step(report, step_records, anew):
+        while self._step(report, step_records, anew=anew):
             anew = False
         return report
 
@@ -167,7 +163,9 @@ class Tables:
         kept_days = {
             INTERACTIONS: config.interactions_days,
             REQUESTS: config.interactions_days,
-            **dict.fromkeys((SERVED, LOOKS, DEEDS), config.interactions_days and config.interactions_days + _MARGIN_DAYS),
+            **dict.fromkeys(
+                (SERVED, LOOKS, DEEDS), config.interactions_days and config.interactions_days + _MARGIN_DAYS
+            ),
             USER_POST_DAY: config.user_post_day_days,
             USER_PROFILE: config.user_profile_days,
             CREATOR_TIERS: config.creator_tiers_days,
@@ -213,7 +211,7 @@ class Tables:
                 bench.commit()
         return n_rows
 
-    def _step(self, report: BuildReport, step_records: int, anew: bool) -> bool:
+    def _step(self, report: BuildReport, step_records: int, *, anew: bool) -> bool:
         """Take in the next raw events; return whether there were any."""
         with self._bench() as bench:
             end_of_raw = total(self._warehouse.position() or (0,))
