@@ -247,6 +247,7 @@ class PostgresInteractions:
         snapshot, paths = self._warehouse.snapshot(first)
         try:
             with duckdb.connect() as db:
+                db.execute("SET enable_progress_bar = false")
                 db.execute(events_view(paths, "raw"))
                 self._facts.read(db, first, end, (Impression, Engagement))
                 yield db

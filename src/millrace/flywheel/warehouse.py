@@ -202,6 +202,7 @@ class Warehouse:
 
         snapshot, paths = self.snapshot()
         connection = duckdb.connect()
+        connection.execute("SET enable_progress_bar = false")
         connection.execute(events_view(paths))
         snapshot.hold_for(connection)
         return connection

@@ -56,6 +56,7 @@ class TablesReader:
         self._snapshots: list[FileSnapshot] = [raw, derived]
         sample_paths = self._samples(samples_dir)
         self._db: duckdb.DuckDBPyConnection = duckdb.connect(config={"memory_limit": f"{memory_mb}MB"})
+        self._db.execute("SET enable_progress_bar = false")
         self._db.execute(events_view(raw_paths, RAW))
         for name, table in TABLES.items():
             self._db.execute(f"CREATE VIEW {name} AS {reading(table, paths_by_table[name])}")

@@ -57,6 +57,7 @@ class Workbench:
                 "preserve_insertion_order": "false",
             }
         )
+        self.db.execute("SET enable_progress_bar = false")
 
     def close(self) -> None:
         """Let go of the connection and of what was not committed."""
