@@ -23,10 +23,10 @@ from millrace.flywheel.warehouse import Warehouse
 from millrace.stores.checkpoint import Checkpoints
 from millrace.stores.content_overlay import ContentReader
 from millrace.stores.content_store import ContentStore
-from millrace.stores.sqlite_content import SqliteContentReads, SqliteContentWrites
 from millrace.stores.replica import Replica
 from millrace.stores.replica_config import ReplicaConfig
 from millrace.stores.sqlite_claims import SqliteClaims
+from millrace.stores.sqlite_content import SqliteContentReads, SqliteContentWrites
 from millrace.stream.collector import Collector
 from millrace.stream.log import Message
 from millrace.stream.sqlite_log import SqliteLog

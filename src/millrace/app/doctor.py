@@ -28,7 +28,7 @@ from millrace.app.settings import CONFIG_NAME, Settings
 from millrace.app.training_status import training_status
 from millrace.app.virtual_time import check_virtual_time, has_virtual_time
 from millrace.base.clock import Clock
-from millrace.base.errors import ConfigError, MillraceError
+from millrace.base.errors import ConfigError, MillraceError, StoreError
 from millrace.inference.live_models import Artefact
 from millrace.inference.precision import let_through
 from millrace.stream.log import total
@@ -238,15 +238,24 @@ def _checkpoints(settings: Settings, clock: Clock) -> Iterator[Finding]:
 
 
 def _content(settings: Settings, _clock: Clock) -> Iterator[Finding]:
-    if not settings.content_path.exists():
+    config = settings.config.content_store
+    is_file = config.backend == "sqlite"
+    if is_file and not settings.content_path.exists():
         yield _missing_content(settings)
         return
     reader = wiring.build_content_reader(settings)
+    try:
+        position = total(reader.position())
+    except StoreError as error:
+        yield Finding("content", "problem", f"{error.thing} {error.value}: {error.problem}", error.remedy)
+        return
+    finally:
+        reader.close()
     log = wiring.build_log(settings)
-    behind = total(log.end()) - total(reader.position())
+    behind = total(log.end()) - position
     log.close()
-    reader.close()
-    detail = f"{size(settings.content_path.stat().st_size)}, {count(max(behind, 0), 'record')} behind the log"
+    where = size(settings.content_path.stat().st_size) if is_file else f"PostgreSQL schema {config.schema}"
+    detail = f"{where}, {count(max(behind, 0), 'record')} behind the log"
     if behind < 0:
         yield Finding("content", "problem", detail + " (ahead of it!)", "restore log and content from one backup")
     else:

@@ -19,6 +19,7 @@ from millrace.app.api.requests import request_routes
 from millrace.app.api.timeline import timeline_routes
 from millrace.app.api.web import web_routes
 from millrace.app.cache_report import CacheReport
+from millrace.app.content_reads_report import ContentReadsReport
 from millrace.app.door import DoorThread
 from millrace.app.http import make_app
 from millrace.app.keeper import GROUP
@@ -125,6 +126,7 @@ class FeedApp:
         self._door = door
         self._metrics = metrics
         self._caches = CacheReport(metrics)
+        self._content_reads = ContentReadsReport(metrics)
         self._servers = RankServerReport(metrics)
         self._traces = traces
         self._clock = clock
@@ -295,6 +297,7 @@ class FeedApp:
                 self._metrics.traces(**self._traces.take_counts())
                 held = self._service.models.held() if self._service is not None else ()
                 self._caches.tell(held)
+                self._content_reads.tell(self._replica.content)
                 self._servers.tell(held)
                 self._metrics.replica(
                     "worker",

@@ -142,6 +142,13 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self._content_reads = Counter(
+            "millrace_content_reads",
+            "Posts and users read from a content server, by where they were found (memory, shared, store, waited for "
+            "another's reading) or left out (unread); and calls of the shared level that failed (shared_failed).",
+            ("kind", "level"),
+            registry=registry,
+        )
         self._server_failures = Gauge(
             "millrace_rank_server_failures",
             "Calls in a row that a rank server did not answer, as the worst of the workers sees it; 0: it answers.",
@@ -258,6 +265,10 @@ class Metrics:
             self._counter(self._cache_asked, name, result).inc(n)
         self._gauge(self._cache_bytes, name).set(n_bytes)
         self._gauge(self._cache_max_bytes, name).set(max_bytes)
+
+    def content_reads(self, kind: str, level: str, n: int) -> None:
+        """Count posts or users that were read through a level since the last call."""
+        self._counter(self._content_reads, kind, level).inc(n)
 
     def rank_server(self, address: str, *, n_failures: int, rests: bool) -> None:
         """Set how this process stands with a rank server."""

@@ -178,7 +178,7 @@ class ContentContract:
         store.hear(a_batch_of([a_post_created("aa", "1", text="first"), a_post_created("bb", "2", text="second")]))
         assert ["post id 'bb'" in c.reason for c in store.collisions] == [True]
         store.commit((2,))
-        assert store.collisions == ()
+        assert list(store.collisions) == []
         post = reader.posts(np.array([7]), (2,))[0]
         assert isinstance(post, PostContent)
         assert post.text == "first"
