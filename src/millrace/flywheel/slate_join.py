@@ -2,8 +2,12 @@
 
 A slate is the impressions of one request; where events name no request, a viewer's consecutive impressions with rising
 positions and no long pause. Labels are joined by request and post, or else to the viewer's latest look at the post
-that began before the action; an action that comes later than the window, or is taken back within it, is none. The dwell
+that began before the action, either within the window; an action that is taken back within it is none. The dwell
 family follows from the longest look of the slate (`millrace.stores.dwell`).
+
+Which look an action belongs to and what its last word is depend on event times alone, never on the order of the log:
+the streaming join (`millrace.flywheel.join`) hears the same records in another order, and must come to the same labels.
+Where times are equal, taking back is the last word, and the look of the larger request is the later one.
 
 Every slate has a *cut*: the log offset before which nothing of it, and nothing that happened after it began, is found.
 State folded up to the cut is what a server could know. It is the ``state_offset`` of the page where that is logged;
@@ -53,7 +57,8 @@ class _Look:
     began_ms: int
     dwell_ms: int
     is_complete: bool
-    done: dict[int, bool] = field(default_factory=dict)
+    done: dict[int, tuple[int, bool]] = field(default_factory=dict)
+    """Action to its last word: when, and whether it was taken back."""
     first_done: int = _NEVER
 
     def merge(self, other: _Look) -> None:
@@ -61,6 +66,16 @@ class _Look:
         self.offset, self.began_ms = min(self.offset, other.offset), min(self.began_ms, other.began_ms)
         self.dwell_ms = max(self.dwell_ms, other.dwell_ms)
         self.is_complete |= other.is_complete
+        if self.position < 0 or 0 <= other.position < self.position:
+            self.position = other.position
+
+
+class _Shown(NamedTuple):
+    """A moment from which on actions may belong to a look: of a request its first, else each one that was told."""
+
+    began_ms: int
+    request: int
+    look: _Look
 
 
 class _Deed(NamedTuple):
@@ -82,6 +97,13 @@ class _Page(NamedTuple):
     time_ms: int
 
 
+class _Logged(NamedTuple):
+    """Features of a page that were logged: where first, and when the page was made."""
+
+    offset: int
+    time_ms: int
+
+
 class SlateJoin:
     """Hears a log in its order, then joins, once.
 
@@ -94,7 +116,8 @@ class SlateJoin:
     dwell
         Where the dwell family begins.
     window_ms
-        How long after a look an action still belongs to it.
+        How long after a look (or, told by a clock that is behind, before it) an action still belongs to it; and how
+        far from a page whose features were logged a look at it may lie. One further off is of no page.
     takes_all
         Also take impressions that name neither request nor position.
     score
@@ -121,6 +144,7 @@ class SlateJoin:
         self._looks: list[_Look] = []
         self._deeds: list[_Deed] = []
         self._pages: dict[int, _Page] = {}
+        self._logged: dict[tuple[int, int], _Logged] = {}
         self._scores: dict[tuple[int, int], float] = {}
         self._n_unplaced = 0
         self._delays_ms: list[int] = []
@@ -152,10 +176,19 @@ class SlateJoin:
         elif isinstance(payload, Served):
             self._hear_page(offset, time_ms, payload)
 
+    def hear_logged(self, offset: int, time_ms: int, viewer: int, request: int) -> None:
+        """Take in that features of a viewer's page were logged, in log order; inside ids."""
+        self._logged.setdefault((viewer, request), _Logged(offset, time_ms))
+
+    def first_logged(self, viewer: int, request: int) -> int | None:
+        """Return the offset at which features of a viewer's page were logged first; None if none were heard of."""
+        found = self._logged.get((viewer, request))
+        return None if found is None else found.offset
+
     def join(self, from_ms: int = 0, until_ms: int = MAX_TIME_MS) -> Slates:
         """Return the slates that began within a span, with the labels that the log has for them."""
-        slates = self._grouped()
-        unmatched_ms = self._label([look for looks in slates for look in looks])
+        slates, shown = self._grouped()
+        unmatched_ms = self._label(shown)
         cuts = self._log_time.cuts(np.array([min(look.began_ms for look in looks) for looks in slates], dtype=np.int64))
         kept: list[tuple[int, int, list[_Look]]] = []
         for looks, cut_by_time in zip(slates, cuts.tolist(), strict=True):
@@ -204,12 +237,16 @@ class SlateJoin:
             if self._score in item.scores:
                 self._scores[request, self._hasher.one(IdKind.POST, item.post_id)] = item.scores[self._score]
 
-    def _grouped(self) -> list[list[_Look]]:
-        """Return the looks of each slate; a post that was looked at twice in one is one row."""
+    def _grouped(self) -> tuple[list[list[_Look]], list[_Shown]]:
+        """Return the looks of each slate, and from when on actions belong to which; two looks at a post are one row."""
         slates: dict[tuple[int, int, int], dict[int, _Look]] = {}
         open_by_viewer: dict[int, tuple[int, _Look]] = {}
+        shown: list[_Shown] = []
         for look in self._looks:
-            number = 0
+            number, began_ms = 0, look.began_ms
+            logged = self._logged.get((look.viewer, look.request))
+            if logged is not None and abs(began_ms - logged.time_ms) > self._window_ms:
+                look.request = NO_ID
             if look.request == NO_ID:
                 number, last = open_by_viewer.get(look.viewer, (0, None))
                 number += last is None or not _goes_on(last, look)
@@ -218,22 +255,29 @@ class SlateJoin:
             known = posts.setdefault(look.post, look)
             if known is not look:
                 known.merge(look)
-        return [list(posts.values()) for posts in slates.values()]
+            if look.request == NO_ID:
+                shown.append(_Shown(began_ms, NO_ID, known))
+        grouped = [list(posts.values()) for posts in slates.values()]
+        shown += [
+            _Shown(look.began_ms, look.request, look) for looks in grouped for look in looks if look.request != NO_ID
+        ]
+        return grouped, shown
 
-    def _label(self, looks: list[_Look]) -> list[int]:
+    def _label(self, shown: list[_Shown]) -> list[int]:
         """Tell each look what was done, the last word of each action; return the times of actions without a look."""
-        by_post: dict[tuple[int, int], list[_Look]] = {}
-        for look in looks:
-            by_post.setdefault((look.viewer, look.post), []).append(look)
+        by_post: dict[tuple[int, int], list[_Shown]] = {}
+        for moment in shown:
+            by_post.setdefault((moment.look.viewer, moment.look.post), []).append(moment)
         unmatched_ms = []
         for deed in self._deeds:
-            found = _look_of(deed, by_post.get((deed.viewer, deed.post), []))
-            if found is None or deed.time_ms > found.began_ms + self._window_ms:
+            found = _shown_to(deed, by_post.get((deed.viewer, deed.post), []), self._window_ms)
+            if found is None:
                 unmatched_ms.append(deed.time_ms)
                 continue
-            found.done[deed.action] = not deed.is_undo
+            look, word = found.look, (deed.time_ms, deed.is_undo)
+            look.done[deed.action] = max(look.done.get(deed.action, word), word)
             self._delays_ms.append(max(deed.time_ms - found.began_ms, 0))
-            found.first_done = min(found.first_done, deed.offset)
+            look.first_done = min(look.first_done, deed.offset)
         return unmatched_ms
 
     def _columns(self, kept: list[tuple[int, int, list[_Look]]], n_unmatched: int) -> Slates:
@@ -241,8 +285,8 @@ class SlateJoin:
         labels = np.zeros((len(looks), len(self._actions)), dtype=np.float32)
         thresholds = self._dwell.as_array()
         for row, look in enumerate(looks):
-            for action, holds in look.done.items():
-                labels[row, action] = holds
+            for action, (_, is_undo) in look.done.items():
+                labels[row, action] = not is_undo
             flags = dwell_flags(look.dwell_ms, look.dwell_ms, 0, thresholds) | (IS_COMPLETE * look.is_complete)
             for derived, bit in _FLAG_BY_ACTION.items():
                 labels[row, derived] = bool(flags & bit)
@@ -272,11 +316,11 @@ def _goes_on(last: _Look, look: _Look) -> bool:
     return look.position > last.position and look.began_ms - last.began_ms - last.dwell_ms <= MAX_PAUSE_MS
 
 
-def _look_of(deed: _Deed, looks: list[_Look]) -> _Look | None:
-    """Return the look that an action belongs to: its request's, else the latest that began before it."""
+def _shown_to(deed: _Deed, shown: list[_Shown], window_ms: int) -> _Shown | None:
+    """Return what an action belongs to: the look of its request, else the latest that began before it."""
     if deed.request != NO_ID:
-        asked = next((look for look in looks if look.request == deed.request), None)
-        if asked is not None:
-            return asked
-    earlier = [look for look in looks if look.began_ms <= deed.time_ms]
-    return max(earlier, key=lambda look: look.began_ms, default=None)
+        for moment in shown:
+            if moment.request == deed.request and abs(deed.time_ms - moment.began_ms) <= window_ms:
+                return moment
+    earlier = [moment for moment in shown if 0 <= deed.time_ms - moment.began_ms <= window_ms]
+    return max(earlier, key=lambda moment: (moment.began_ms, moment.request), default=None)
