@@ -23,7 +23,7 @@ MAX_ACTIONS: Final = 63
 """Labels are kept as the bits of one int64."""
 
 
-@njit(cache=True, inline="never")
+@njit(cache=True)
 def delay_bucket(delay_ms: int) -> int:
     """Return the bucket of a delay; negative ones count as none."""
     delay = max(delay_ms, 0)
@@ -47,7 +47,7 @@ def bucket_end_ms(bucket: int) -> int:
 BUCKET_ENDS_MS: Final = np.array([bucket_end_ms(bucket) for bucket in range(N_DELAYS)], dtype=np.int64)
 
 
-@njit(cache=True, inline="never")
+@njit(cache=True)
 def delay_quantile_ms(counts: Int64Array, ends_ms: Int64Array, quantile: float) -> int:
     """Return the end of the bucket below which a share of the counted delays lies; 0 where there are none."""
     total = 0
@@ -63,7 +63,7 @@ def delay_quantile_ms(counts: Int64Array, ends_ms: Int64Array, quantile: float) 
     return found
 
 
-@njit(cache=True, inline="never")
+@njit(cache=True)
 def longest_window_ms(
     windows_ms: Int64Array,
     delays: Int64Array,
@@ -90,14 +90,25 @@ def longest_window_ms(
     return longest if longest > 0 else windows_ms.max()
 
 
-@njit(cache=True, inline="never")
-def draw(request: int, post: int) -> float:
-    """Return a number in [0, 1) that belongs to a row: the same in every process and every replay.
+@njit(cache=True)
+def _mixed(one: int, other: int) -> np.uint64:
+    """Return 64 well mixed bits of two ids.
 
-    SplitMix64's finaliser (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014) over both ids.
+    SplitMix64's finaliser (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
     """
-    x = np.uint64(request) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(post)
+    x = np.uint64(one) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(other)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x = x ^ (x >> np.uint64(31))
-    return float(x >> np.uint64(11)) / 9007199254740992.0
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(cache=True)
+def mix(one: int, other: int) -> int:
+    """Return a hash of two ids that is not negative."""
+    return int(np.int64(_mixed(one, other) >> np.uint64(1)))
+
+
+@njit(cache=True)
+def draw(request: int, post: int) -> float:
+    """Return a number in [0, 1) that belongs to a row: the same in every process and every replay."""
+    return float(_mixed(request, post) >> np.uint64(11)) / 9007199254740992.0
