@@ -197,10 +197,11 @@ class DictSqliteJoin:
         words: dict[int, dict[int, int]] = {}
         found = execute(
             "SELECT l.id, d.action, max(d.time * 2 + d.is_undo) FROM told JOIN looks l USING (id) "
-            "JOIN deeds d ON d.viewer = l.viewer AND d.post = l.post WHERE l.id = ("
-            "SELECT k.id FROM looks k WHERE k.viewer = d.viewer AND k.post = d.post AND "
-            "((k.request = d.request AND abs(d.time - k.began) <= :late) OR (d.time - k.began BETWEEN 0 AND :late)) "
-            "ORDER BY k.request = d.request AND d.request <> 0 DESC, k.began DESC, k.request DESC LIMIT 1) "
+            "JOIN deeds d ON d.viewer = l.viewer AND d.post = l.post WHERE l.id = coalesce("
+            "(SELECT k.id FROM looks k WHERE k.viewer = d.viewer AND k.post = d.post AND k.request = d.request "
+            "AND d.request <> 0 AND abs(d.time - k.began) <= :late), "
+            "(SELECT k.id FROM looks k WHERE k.viewer = d.viewer AND k.post = d.post "
+            "AND d.time - k.began BETWEEN 0 AND :late ORDER BY k.began DESC, k.request DESC LIMIT 1)) "
             "GROUP BY l.id, d.action",
             {"late": self.config.late_ms},
         )
