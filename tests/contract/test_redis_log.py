@@ -7,6 +7,7 @@ from millrace.base.clock import ManualClock
 from millrace.stream.redis_log import RedisLog
 from millrace.stream.server_config import RedisLogConfig
 from millrace.testing.log_contract import DurableLogContract, MakeLog, OpenAnother
+from millrace.testing.shared_log_contract import SharedLogContract
 
 pytestmark = pytest.mark.service
 
@@ -18,7 +19,7 @@ def clock() -> ManualClock:
     return ManualClock(1_000)
 
 
-class TestRedisLog(DurableLogContract):
+class TestRedisLog(DurableLogContract, SharedLogContract):
     @pytest.fixture
     def made(self) -> Iterator[dict[str, Any]]:
         made: dict[str, Any] = {"logs": [], "settings": {}, "prefix": f"contract-{next(_COUNT)}"}
