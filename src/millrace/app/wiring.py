@@ -40,6 +40,7 @@ from millrace.app.store_wiring import (
     build_state,
     build_traces,
     state_fingerprint,
+    has_log,
 )
 from millrace.base.clock import Clock
 from millrace.base.errors import ConfigError
@@ -117,6 +118,7 @@ __all__ = [
     "config_params",
     "declared_params",
     "everybodys_ranker",
+    "has_log",
     "metrics_dir",
     "model_folders",
     "state_fingerprint",

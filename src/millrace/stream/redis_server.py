@@ -187,7 +187,7 @@ class RedisServer:
         text = str(error)
         if text.startswith(redis_scripts.GONE):
             return self._gone()
-        if text.startswith(_FULL) or "OOM command not allowed" in text:
+        if text.startswith(_FULL) or "used memory > 'maxmemory'" in text:
             return LogFullError(
                 "log server",
                 value=self.shown_url,
