@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import pytest
@@ -70,12 +70,21 @@ def batches(consumer: Consumer, max_records: int = 100) -> list[RecordBatch]:
 class LogContract:
     """Behaviour shared by all logs."""
 
+    counts_exactly: ClassVar[bool] = True
+    """False where offsets are also taken by what is no record: `Log.lag` is an upper bound then, zero for nothing."""
+
+    def assert_lag(self, log: Log, group: str, n: int) -> None:
+        """Check how many records a group has not committed."""
+        found = log.lag(group)
+        assert found == n if self.counts_exactly else found >= n
+        assert (found == 0) == (n == 0)
+
     def test_an_empty_log_ends_where_it_begins(self, make_log: MakeLog) -> None:
         """Nothing to read, nothing to lag behind."""
         log = make_log()
         assert log.begin() == log.end()
         assert polled(log) == []
-        assert log.lag("anybody") == 0
+        self.assert_lag(log, "anybody", 0)
 
     def test_what_was_appended_is_read_in_order(self, make_log: MakeLog) -> None:
         """Data, topics and stamps come back as they went in."""
@@ -169,7 +178,7 @@ class LogContract:
         assert batch.data == (b"b",)
         assert batch.end == log.end()
         consumer.commit(batch.end)
-        assert log.lag("g") == 0
+        self.assert_lag(log, "g", 0)
         assert polled(log, topics=["events.nobody"]) == []
 
     def test_topics_that_are_not_wanted_are_passed_over(self, make_log: MakeLog) -> None:
@@ -228,7 +237,8 @@ class LogContract:
         log.append(messages("a", "b"))
         log.subscribe("g").commit(log.end())
         assert log.subscribe("h").poll(10).data == (b"a", b"b")
-        assert (log.lag("g"), log.lag("h")) == (0, 2)
+        self.assert_lag(log, "g", 0)
+        self.assert_lag(log, "h", 2)
 
     def test_members_of_a_group_with_other_partitions_do_not_overwrite_each_other(self, make_log: MakeLog) -> None:
         """Commits are kept per partition; lag counts what nobody committed."""
@@ -238,11 +248,11 @@ class LogContract:
         log.append([a_message(f"{key}{i}", key=key) for i in range(3) for key in (even, odd)])
         first = log.subscribe("g", partitions=[0])
         first.commit(first.poll(2).end)
-        assert log.lag("g") == 4
+        self.assert_lag(log, "g", 4)
         second = log.subscribe("g", partitions=[1])
         assert len(second.poll(10)) == 3
         second.commit(log.end())
-        assert log.lag("g") == 1
+        self.assert_lag(log, "g", 1)
         assert [data.decode() for data in log.subscribe("g", partitions=[0]).poll(10).data] == [f"{even}2"]
 
     def test_lag_counts_the_records_not_committed(self, make_log: MakeLog) -> None:
@@ -250,11 +260,11 @@ class LogContract:
         log = make_log()
         log.append(messages("a", "b", "c"))
         consumer = log.subscribe("g")
-        assert log.lag("g") == 3
+        self.assert_lag(log, "g", 3)
         consumer.commit(consumer.poll(2).end)
-        assert log.lag("g") == 1
+        self.assert_lag(log, "g", 1)
         log.append(messages("d"))
-        assert log.lag("g") == 2
+        self.assert_lag(log, "g", 2)
 
     def test_seek_moves_the_reader_and_not_its_group(self, make_log: MakeLog) -> None:
         """Back to the beginning and on."""
@@ -264,7 +274,7 @@ class LogContract:
         consumer.poll(10)
         consumer.seek(log.begin())
         assert consumer.poll(10).data == (b"a", b"b")
-        assert log.lag("g") == 2
+        self.assert_lag(log, "g", 2)
 
     def test_positions_after_the_end_are_refused(self, make_log: MakeLog) -> None:
         """They belong to another log, and reading on from there would skip events."""
