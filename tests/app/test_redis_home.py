@@ -41,7 +41,10 @@ def server(settings: Settings) -> Iterator[ServerProcess]:
 
 
 EVENTS = [
-    {"event_id": f"create-{i}", "payload": {"type": "PostCreated", "post_id": f"p{i}", "author_id": "ann", "text": "hi"}}
+    {
+        "event_id": f"create-{i}",
+        "payload": {"type": "PostCreated", "post_id": f"p{i}", "author_id": "ann", "text": "hi"},
+    }
     for i in range(5)
 ] + [{"event_id": "f", "payload": {"type": "FollowChanged", "follower_id": "bob", "followee_id": "ann"}}]
 

@@ -10,7 +10,8 @@ from millrace.stream.kafka_log import KafkaLog
 from millrace.stream.log import Log
 from millrace.stream.server_config import KafkaLogConfig
 from millrace.testing.kafka_mock import MockKafka
-from millrace.testing.log_contract import LogContract, MakeLog
+from millrace.testing.log_contract import LogContract, MakeLog, OneOrderLogContract, OpenAnother, RestartContract
+from millrace.testing.shared_log_contract import SharedLogContract
 
 pytestmark = pytest.mark.service
 
@@ -30,6 +31,7 @@ def clock() -> ManualClock:
 
 class OnKafka:
     is_atomic = True
+    n_partitions = 16
 
     @pytest.fixture
     def made(self) -> Iterator[dict[str, Any]]:
@@ -42,12 +44,13 @@ class OnKafka:
     def make_log(self, cluster: MockKafka, clock: ManualClock, made: dict[str, Any]) -> MakeLog:
         def make(**settings: Any) -> Log:
             made["settings"] = settings
-            cluster.make_log_topics(made["topic"], settings.get("n_partitions", 16))
+            settings = {"n_partitions": self.n_partitions, **settings}
+            cluster.make_log_topics(made["topic"], settings["n_partitions"])
             config = KafkaLogConfig(
                 servers=cluster.servers,
                 topic=made["topic"],
                 is_atomic=self.is_atomic,
-                client_options={"fetch.wait.max.ms": "20"},
+                consumer_options={"fetch.wait.max.ms": "20", "session.timeout.ms": "6000"},
             )
             log = KafkaLog(config, clock, **settings)
             made["logs"].append(log)
@@ -55,10 +58,15 @@ class OnKafka:
 
         return make
 
+    @pytest.fixture
+    def open_another(self, make_log: MakeLog, made: dict[str, Any]) -> OpenAnother:
+        return lambda: make_log(**made["settings"])
 
-class TestKafkaLog(OnKafka, LogContract):
+
+class TestKafkaLog(OnKafka, LogContract, SharedLogContract):
     counts_exactly = False  # marks of transactions take offsets
 
 
-class TestKafkaLogWithoutTransactions(OnKafka, LogContract):
+class TestKafkaLogOfOnePartitionWithoutTransactions(OnKafka, OneOrderLogContract, RestartContract):
     is_atomic = False
+    n_partitions = 1

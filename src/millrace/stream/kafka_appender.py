@@ -20,7 +20,7 @@ import numpy as np
 from millrace.base.clock import Clock
 from millrace.base.errors import LogError
 from millrace.base.ids import Int64Array
-from millrace.stream.dedup import DuplicateWindow, digest_bytes, digests_from
+from millrace.stream.dedup import DuplicateWindow, digest_bytes, digests_from, load_kernels
 from millrace.stream.kafka_cluster import KafkaCluster
 from millrace.stream.kafka_consumer import TOPIC_HEADER
 from millrace.stream.kafka_reader import KafkaReader
@@ -57,6 +57,7 @@ class KafkaAppender:
     def append(self, messages: Sequence[Message]) -> AppendResult:
         """Make messages durable; see `KafkaLog.append`."""
         digests = digests_from(digest_bytes([message.event_id for message in messages]))
+        load_kernels()
         with self._lock:
             try:
                 ends = self._catch_up()
@@ -86,18 +87,27 @@ class KafkaAppender:
             return []
         producer = self._ready_producer()
         if not self._cluster.config.is_atomic:
-            return self._produce(producer, messages)
+            places, errors = self._produce(producer, messages)
+            self._check(errors)
+            return places
         producer.begin_transaction()
         try:
-            places = self._produce(producer, messages)
+            places, errors = self._produce(producer, messages)
+            # Where a message failed, the commit tells why; the message may only say that it was given up.
             producer.commit_transaction(self._cluster.config.timeout_s)
+            self._check(errors)
         except BaseException:
             with contextlib.suppress(self._cluster.kafka.KafkaException):
                 producer.abort_transaction(self._cluster.config.timeout_s)
             raise
         return places
 
-    def _produce(self, producer: Any, messages: Sequence[Message]) -> list[tuple[int, int]]:
+    def _check(self, errors: Sequence[Any]) -> None:
+        if errors:
+            raise self._cluster.our_error(errors[0], "written")
+
+    def _produce(self, producer: Any, messages: Sequence[Message]) -> tuple[list[tuple[int, int]], list[Any]]:
+        """Produce messages; return their places and the errors of those that have none."""
         cluster, now_ms, n = self._cluster, self._clock.now_ms(), self._cluster.n_partitions
         places: list[tuple[int, int]] = [(-1, -1)] * len(messages)
         errors: list[Any] = []
@@ -126,12 +136,9 @@ class KafkaAppender:
                     if time.monotonic() > deadline_s:
                         raise self._late() from None
                     producer.poll(0.05)
-        n_left = producer.flush(cluster.config.timeout_s)
-        if errors:
-            raise cluster.our_error(errors[0], "written")
-        if n_left:
+        if producer.flush(cluster.config.timeout_s):
             raise self._late()
-        return places
+        return places, errors
 
     def _late(self) -> LogError:
         return LogError(

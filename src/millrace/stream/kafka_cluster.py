@@ -10,14 +10,13 @@ from typing import Any, Final
 
 import msgspec
 
-from millrace.base.errors import ConfigError, LogError, LogFullError
+from millrace.base.errors import ConfigError, LogError
 from millrace.stream.log import Position
 from millrace.stream.server_config import KafkaLogConfig
 
 logger = logging.getLogger(__name__)
 
 _OVERHEAD_BYTES: Final = 64 << 10
-_FULL_CODES: Final = frozenset({56})  # KAFKA_STORAGE_ERROR: a broker's disk
 
 
 class _About(msgspec.Struct, frozen=True):
@@ -109,7 +108,7 @@ class KafkaCluster:
             message_timeout_ms=int(self.config.timeout_s * 1000),
             **more,
         )
-        return self.kafka.Producer(options, logger=logger)
+        return self.kafka.Producer({**options, **self.config.producer_options}, logger=logger)
 
     def consumer(self, group: str, **more: Any) -> Any:
         """Return a consumer that commits nothing by itself and is never moved over a gap."""
@@ -123,7 +122,7 @@ class KafkaCluster:
             fetch_message_max_bytes=self.max_message_bytes,
             **more,
         )
-        return self.kafka.Consumer(options, logger=logger)
+        return self.kafka.Consumer({**options, **self.config.consumer_options}, logger=logger)
 
     def group_id(self, group: str) -> str:
         """Return how a group of this log is called among all groups of the cluster."""
@@ -181,13 +180,6 @@ class KafkaCluster:
                 "log.kafka",
                 problem=f"has an option that the library does not take ({text})",
                 remedy="correct log.kafka.client_options; librdkafka's CONFIGURATION.md lists them",
-            )
-        if code in _FULL_CODES:
-            return LogFullError(
-                "log on kafka",
-                value=self.topic,
-                problem=f"no room left ({text})",
-                remedy="give the brokers disk space or trim the log, then send the events again",
             )
         return LogError(
             "log on kafka",

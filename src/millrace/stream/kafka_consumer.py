@@ -10,10 +10,12 @@ import numpy as np
 from millrace.base.errors import LogError
 from millrace.stream.kafka_cluster import KafkaCluster
 from millrace.stream.kafka_reader import KafkaReader
-from millrace.stream.log import Position, RecordBatch
+from millrace.stream.log import PartitionsMovedError, Position, RecordBatch
 from millrace.stream.positions import check_count
 
 TOPIC_HEADER: Final = "topic"
+_MOVED_CODES: Final = frozenset({22, 25, 27, 82})
+"""Of the protocol: illegal generation, unknown member, rebalance in progress, fenced instance."""
 
 
 class KafkaConsumer:
@@ -149,9 +151,7 @@ class KafkaMember(KafkaConsumer):
     heard of for ``session.timeout.ms`` (or does not poll for ``max.poll.interval.ms``).
     """
 
-    def __init__(
-        self, cluster: KafkaCluster, group: str, topics: Iterable[str] | None, without: Iterable[str]
-    ) -> None:
+    def __init__(self, cluster: KafkaCluster, group: str, topics: Iterable[str] | None, without: Iterable[str]) -> None:
         super().__init__(cluster, group, topics, without, (), None)
 
     @property
@@ -170,7 +170,7 @@ class KafkaMember(KafkaConsumer):
 
         Raises
         ------
-        LogError
+        PartitionsMovedError
             If the partitions were spread anew meanwhile: what was read since the last commit comes again.
         """
         self._check_open()
@@ -181,7 +181,19 @@ class KafkaMember(KafkaConsumer):
                 problem=f"not the end of the member's newest batch, {self.position}",
                 remedy="apply a batch, commit its end, then poll the next one",
             )
-        self._commit(dict(self._reader.positions))
+        try:
+            self._commit(dict(self._reader.positions))
+        except LogError as error:
+            cause = error.__cause__
+            code = cause.args[0].code() if isinstance(cause, self._cluster.kafka.KafkaException) else None
+            if code not in _MOVED_CODES:
+                raise
+            raise PartitionsMovedError(
+                "member of a group",
+                value=self._group,
+                problem="its partitions are being spread anew; nothing was committed",
+                remedy="forget what was read since the last commit and poll again",
+            ) from error
 
     def seek(self, position: Position) -> None:
         """Refuse: a member reads on where its group is."""

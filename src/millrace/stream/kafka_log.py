@@ -126,9 +126,7 @@ class KafkaLog:
         own = range(self._n_partitions) if mask is None else np.flatnonzero(mask).tolist()
         return KafkaConsumer(self._cluster, group, topics, without, own, start)
 
-    def join(
-        self, group: str, *, topics: Collection[str] | None = None, without: Collection[str] = ()
-    ) -> KafkaMember:
+    def join(self, group: str, *, topics: Collection[str] | None = None, without: Collection[str] = ()) -> KafkaMember:
         """Return a consumer that shares the group's partitions with its other members; see `SharedLog.join`."""
         self._check_open()
         return KafkaMember(self._cluster, group, topics, without)

@@ -63,9 +63,7 @@ class KafkaReader:
         self._held.extend(found)
         return bool(found)
 
-    def read(
-        self, most: int, ends: Mapping[int, int], stops: Mapping[int, int] | None = None
-    ) -> list[Any]:
+    def read(self, most: int, ends: Mapping[int, int], stops: Mapping[int, int] | None = None) -> list[Any]:
         """Return up to ``most`` messages before ``ends`` (and ``stops``), fewer only where there are no more.
 
         Raises

@@ -144,9 +144,7 @@ class RedisLog:
         mask = partition_mask(partitions, self._n_partitions)
         return RedisConsumer(server, group, topics, without, mask, self._n_partitions, start)
 
-    def join(
-        self, group: str, *, topics: Collection[str] | None = None, without: Collection[str] = ()
-    ) -> RedisMember:
+    def join(self, group: str, *, topics: Collection[str] | None = None, without: Collection[str] = ()) -> RedisMember:
         """Return a consumer that shares the group's partitions with its other members; see `SharedLog.join`."""
         return RedisMember(self._open_server(), group, topics, without, self._n_partitions)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from millrace.base.errors import LogError
 from millrace.stream import redis_scripts
-from millrace.stream.log import Position, RecordBatch
+from millrace.stream.log import PartitionsMovedError, Position, RecordBatch
 from millrace.stream.redis_consumer import RedisConsumer
 from millrace.stream.redis_server import RedisServer
 
@@ -53,7 +53,7 @@ class RedisMember(RedisConsumer):
 
         Raises
         ------
-        LogError
+        PartitionsMovedError
             If a partition was given to another member meanwhile: what was read of it comes there again.
         """
         self._check_open()
@@ -76,7 +76,7 @@ class RedisMember(RedisConsumer):
         except LogError as error:
             if redis_scripts.LOST not in str(error):
                 raise
-            raise LogError(
+            raise PartitionsMovedError(
                 "member of a group",
                 value=self._group,
                 problem="its lease ran out and another member has its partitions; nothing was committed",
@@ -102,9 +102,7 @@ class RedisMember(RedisConsumer):
     def _share(self, *, stays: bool) -> list[int]:
         keys, config = self._server.keys, self._server.config
         arguments = [self._name, config.lease_ms, len(self._own), int(stays)]
-        found = self._server.run(
-            redis_scripts.SHARE, [keys.leases(self._group), keys.members(self._group)], arguments
-        )
+        found = self._server.run(redis_scripts.SHARE, [keys.leases(self._group), keys.members(self._group)], arguments)
         return [int(partition) for partition in found]
 
     def _take(self, partitions: list[int]) -> None:

@@ -61,9 +61,9 @@ class KafkaLogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "may have left some of its events"
         ),
     ] = True
-    timeout_s: Annotated[float, Meta(gt=0, le=600, description="Of each request, and of an append with its retries")] = (
-        15.0
-    )
+    timeout_s: Annotated[
+        float, Meta(gt=0, le=600, description="Of each request, and of an append with its retries")
+    ] = 15.0
     max_erase_lag_ms: Annotated[
         int, Meta(ge=60_000, description="Purged records are gone from the disks this long after, at the latest")
     ] = 86_400_000
@@ -78,4 +78,8 @@ class KafkaLogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ca_file: Annotated[str, Meta(description="Certificates that brokers are checked by; empty for the system's")] = ""
     client_options: Annotated[
         dict[str, str], Meta(description="Further librdkafka properties, of producers and consumers alike")
+    ] = {}
+    producer_options: Annotated[dict[str, str], Meta(description="Further librdkafka properties of producers")] = {}
+    consumer_options: Annotated[
+        dict[str, str], Meta(description="Further librdkafka properties of consumers, such as session.timeout.ms")
     ] = {}

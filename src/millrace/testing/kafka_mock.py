@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 _PRODUCER: Final = 0
+_PRODUCE_REQUEST: Final = 0
 
 
 class MockKafka:
@@ -37,7 +38,10 @@ class MockKafka:
             "rd_kafka_mock_cluster_destroy": (None, [pointer]),
             "rd_kafka_mock_cluster_bootstraps": (ctypes.c_char_p, [pointer]),
             "rd_kafka_mock_topic_create": (ctypes.c_int, [pointer, ctypes.c_char_p, ctypes.c_int, ctypes.c_int]),
-            "rd_kafka_mock_topic_set_error": (None, [pointer, ctypes.c_char_p, ctypes.c_int]),
+            "rd_kafka_mock_push_request_errors_array": (
+                None,
+                [pointer, ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(ctypes.c_int)],
+            ),
             "rd_kafka_mock_broker_set_down": (ctypes.c_int, [pointer, ctypes.c_int32]),
             "rd_kafka_mock_broker_set_up": (ctypes.c_int, [pointer, ctypes.c_int32]),
         }
@@ -62,9 +66,10 @@ class MockKafka:
         self.make_topic(f"{topic}.meta", 1)
         self.make_topic(f"{topic}.dead-letters", 1)
 
-    def fail(self, topic: str, code: int) -> None:
-        """Let every write to a topic fail with an error code of the protocol, 0 for none any more."""
-        self._library.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), code)
+    def fail_writes(self, code: int, n: int = 1) -> None:
+        """Let the next requests to write fail with an error code of the protocol."""
+        codes = (ctypes.c_int * n)(*[code] * n)
+        self._library.rd_kafka_mock_push_request_errors_array(self._cluster, _PRODUCE_REQUEST, n, codes)
 
     def set_down(self, is_down: bool) -> None:  # noqa: FBT001 - reads well
         """Let the broker be gone, or come back."""

@@ -1,9 +1,10 @@
 """What every `Log` must do; subclass `LogContract`, give it ``make_log`` and ``clock`` fixtures, and pytest runs it.
 
 ``make_log(n_partitions=..., duplicate_window=...)`` returns an empty log that stamps with ``clock`` and is closed
-after the test. Logs with one total order subclass `EmbeddedLogContract`; those that outlive their process
-subclass `DurableLogContract` and also give ``open_another``: a function that opens the log that ``make_log`` made
-once more, as another process would, or the same one after a restart.
+after the test. Logs with one total order subclass `OneOrderLogContract`, or `EmbeddedLogContract` if they also forget and
+overwrite records at once. Those that outlive their process subclass `RestartContract` too (`DurableLogContract` is
+both) and give ``open_another``: a function that opens the log that ``make_log`` made once more, as another process
+would, or the same one after a restart.
 """
 
 from __future__ import annotations
@@ -326,7 +327,7 @@ class LogContract:
         assert sorted(polled(log)) == sorted(ids)
 
 
-class EmbeddedLogContract(LogContract):
+class OneOrderLogContract(LogContract):
     """Further behaviour of logs with one total order: offsets count records without gaps."""
 
     @pytest.mark.parametrize("without", [(), ("events.large",)])
@@ -370,6 +371,10 @@ class EmbeddedLogContract(LogContract):
         consumer = log.subscribe("g", topics=["odd"])
         assert (consumer.poll(2).data, consumer.position) == ((b"e1", b"e3"), (4,))
         assert consumer.poll(9).offsets.tolist() == [5, 7, 9]
+
+
+class EmbeddedLogContract(OneOrderLogContract):
+    """Further behaviour of logs that forget and overwrite records in the moment they are told to."""
 
     def test_trimmed_records_are_gone_and_offsets_stay(self, make_log: MakeLog) -> None:
         """Within an append too; trimming twice trims nothing."""
@@ -431,8 +436,8 @@ class EmbeddedLogContract(LogContract):
         assert consumer.poll(3).data == (b"e2", b"", b"e4")
 
 
-class DurableLogContract(EmbeddedLogContract):
-    """Further behaviour of logs that outlive their process and serve several."""
+class RestartContract:
+    """Further behaviour of logs of one order that outlive their process and serve several."""
 
     def test_everything_is_there_after_a_restart(self, make_log: MakeLog, open_another: OpenAnother) -> None:
         """Records, commits, dead letters."""
@@ -480,3 +485,7 @@ class DurableLogContract(EmbeddedLogContract):
         batch = consumer.poll(10)
         assert batch.data == (b"b", b"c")
         assert [batch.topic_names[code] for code in batch.topics] == ["t.b", "t.b"]
+
+
+class DurableLogContract(EmbeddedLogContract, RestartContract):
+    """All that an embedded log does which outlives its process."""

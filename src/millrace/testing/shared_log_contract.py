@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import Protocol
 import pytest
 
 from millrace.base.errors import LogError
-from millrace.stream.log import Member, SharedLog
+from millrace.stream.log import Member, PartitionsMovedError, SharedLog
 from millrace.stream.partitions import partition_of
 from millrace.testing.log_contract import a_message
 
@@ -42,7 +43,8 @@ def poll_until(is_so: Callable[[], bool], *members: Member) -> list[str]:
         for member in members:
             batch = member.poll(100)
             read += [data.decode() for data in batch.data]
-            member.commit(batch.end)
+            with contextlib.suppress(PartitionsMovedError):  # then it comes again
+                member.commit(batch.end)
     return read
 
 
@@ -85,9 +87,9 @@ class SharedLogContract:
         two.close()  # without a commit: what it read comes again at the other
         rest = poll_until(lambda: len(one.partitions) == N_PARTITIONS and log.lag("g") == 0, one)
         assert set(rest) == third
-        for partition in range(N_PARTITIONS):  # a partition's records came in their order
+        for partition in range(N_PARTITIONS):  # in order: perhaps from a commit on once more, never with a gap
             numbers = [int(text.split(":")[1]) for text in rest if text.startswith(f"{partition}:")]
-            assert numbers == sorted(numbers)
+            assert all(after <= before + 1 for before, after in itertools.pairwise([5, *numbers]))
         one.close()
 
     def test_a_member_commits_its_newest_batch_and_cannot_be_moved(self, make_log: MakeSharedLog) -> None:
