@@ -39,8 +39,8 @@ from millrace.app.store_wiring import (
     build_replica,
     build_state,
     build_traces,
-    state_fingerprint,
     has_log,
+    state_fingerprint,
 )
 from millrace.base.clock import Clock
 from millrace.base.errors import ConfigError

@@ -1,9 +1,9 @@
 """`KafkaAppender`: the write path of a `KafkaLog`.
 
 Before an append, what others appended since is read, and its event ids are taken into the duplicate window: Kafka
-itself knows nothing of them. So a duplicate is found wherever it was appended before; two processes that append the same
-new event within the same few milliseconds may both get it in. An append is one transaction, unless the config says
-otherwise.
+itself knows nothing of them. So a duplicate is found wherever it was appended before; two processes that append
+the same new event within the same few milliseconds may both get it in. An append is one transaction, unless the
+config says otherwise.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class KafkaAppender:
         return LogError(
             "log on kafka",
             value=self._cluster.topic,
-            problem=f"an append was not finished within {self._cluster.config.timeout_s} s; whether it is in is unknown",
+            problem=f"an append took more than {self._cluster.config.timeout_s} s; whether it is in is unknown",
             remedy="look after the brokers, then send the events again: what is in is dropped as a duplicate",
         )
 

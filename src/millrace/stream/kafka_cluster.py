@@ -1,4 +1,4 @@
-"""`KafkaCluster`: how a `KafkaLog` reaches its brokers, its topics, where its partitions begin and end, errors with names."""
+"""`KafkaCluster`: how a `KafkaLog` reaches its brokers: topics, where partitions begin and end, errors with names."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ class KafkaMember(KafkaConsumer):
             remedy="subscribe with a start, or commit a position for the group before anybody joins",
         )
 
-    def _begin(self, start: Position | None) -> dict[int, int]:
+    def _begin(self, start: Position | None) -> dict[int, int]:  # noqa: ARG002 - a member begins where its group is
         with self._cluster.errors("read"):
             self._consumer.subscribe([self._cluster.topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
         return self._cluster.begins()

@@ -152,9 +152,9 @@ class Member(Consumer, Protocol):
     """A consumer that shares the partitions of a log with the other members of its group.
 
     Each partition has one reader at a time, so a key's events stay in order. Shares change at polls, as members come,
-    leave or die; who is given a partition begins where the group has committed it, so that what a member had read and not
-    committed comes again elsewhere. A member commits the end of its newest batch once all it was given is applied; a
-    commit that comes too late raises `PartitionsMovedError`, and the member polls on.
+    leave or die; who is given a partition begins where the group has committed it, so that what a member had read
+    and not committed comes again elsewhere. A member commits the end of its newest batch once all it was given is
+    applied; a commit that comes too late raises `PartitionsMovedError`, and the member polls on.
     """
 
     @property

@@ -165,7 +165,7 @@ class RedisConsumer:
                 "log server",
                 value=self._server.shown_url,
                 problem=f"ends at {end} and was read up to {position}: it has lost acknowledged records",
-                remedy="start this process again from a checkpoint within the log; run the server with appendfsync always",
+                remedy="start again from a checkpoint within the log; run the server with appendfsync always",
             )
         return rows, begin, meta[3]
 
@@ -200,10 +200,8 @@ class RedisConsumer:
         if not picks:
             return []
         kept, self._kept = self._kept, None
-        if kept is not None and kept[:2] == (purges, picks[0].row):
-            values = [kept[2]]
-        else:
-            values = self._values(picks[:1])
+        is_kept = kept is not None and kept[:2] == (purges, picks[0].row)
+        values = [kept[2]] if kept is not None and is_kept else self._values(picks[:1])
         values += self._values(picks[1:])
         data: list[bytes] = []
         for pick, value in zip(picks, values, strict=True):

@@ -1,8 +1,8 @@
 """The Lua scripts of `RedisLog`: each is one step that is done whole or not at all.
 
-Every script is told the log's id and refuses another one: a server that was emptied, or restored from an older
-state, must not go on counting under the name of a log that is gone. Scripts that make room, or record how far readers have
-come, also run where the server's memory is full (``allow-oom``, Redis 7).
+Every script is told the log's id and refuses another one: a server that was emptied must not go on counting under
+the name of a log that is gone. Scripts that make room, or record how far readers have come, also run where the
+server's memory is full (``allow-oom``, Redis 7).
 
 Keys (`millrace.stream.redis_server.Keys`): ``meta`` hash; ``records`` stream, one entry per row of an append, its
 id the offset after the row; ``data`` hash from that offset to lengths and bytes, beside the stream because entries

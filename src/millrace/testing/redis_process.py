@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 _PATIENCE_S: Final = 20
 
@@ -55,7 +55,7 @@ class RedisProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
 
