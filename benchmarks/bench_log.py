@@ -5,9 +5,10 @@ Both take the same encoded events in batches of 1,000, with ``synchronous=FULL``
 event, a unique index on the event id, ``executemany`` with ``INSERT OR IGNORE``, and ``fetchmany`` by offset. Before
 anything is measured, both must give back the same bytes in the same order.
 
-With a ``redis-server`` beside it, `RedisLog` (append-only file, synced before every answer) stands beside one ``XADD`` per
-event, a thousand in a pipeline, on the same server and without duplicate detection. ``kafka_mock_…`` are of librdkafka's mock
-cluster in this process, over fewer events (it keeps few): the client's side of the work, no broker's.
+With a ``redis-server`` beside it, `RedisLog` (append-only file, synced before every answer) stands beside one
+``XADD`` per event, a thousand in a pipeline, on the same server and without duplicate detection. ``kafka_mock_…`` are
+of librdkafka's mock cluster in this process, over fewer events (it keeps few): the client's side of the work, no
+broker's.
 
 Run with the log on a real disk: files go to the folder that ``TMPDIR`` names.
 """

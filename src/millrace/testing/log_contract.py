@@ -1,10 +1,10 @@
 """What every `Log` must do; subclass `LogContract`, give it ``make_log`` and ``clock`` fixtures, and pytest runs it.
 
-``make_log(n_partitions=..., duplicate_window=...)`` returns an empty log that stamps with ``clock`` and is closed
-after the test. Logs with one total order subclass `OneOrderLogContract`, or `EmbeddedLogContract` if they also
-forget and overwrite records at once. Those that outlive their process subclass `RestartContract` too
-(`DurableLogContract` is both) and give ``open_another``: a function that opens the log that ``make_log`` made once more, as another process
-would, or the same one after a restart.
+``make_log(n_partitions=..., duplicate_window=...)`` returns an empty log that stamps with ``clock`` and is
+closed after the test. Logs with one total order subclass `OneOrderLogContract`, or `EmbeddedLogContract` if
+they also forget and overwrite records at once. Those that outlive their process subclass `RestartContract` too
+(`DurableLogContract` is both) and give ``open_another``: a function that opens the log that ``make_log`` made
+once more, as another process would, or the same one after a restart.
 """
 
 from __future__ import annotations
