@@ -40,6 +40,7 @@ from millrace.app.store_wiring import (
     build_replica,
     build_state,
     build_traces,
+    has_log,
     state_fingerprint,
 )
 from millrace.base.clock import Clock
@@ -121,6 +122,7 @@ __all__ = [
     "config_params",
     "declared_params",
     "everybodys_ranker",
+    "has_log",
     "metrics_dir",
     "model_folders",
     "state_fingerprint",
