@@ -13,7 +13,7 @@ from millrace.app.sampling import to_sample
 from millrace.app.settings import Settings
 from millrace.base.errors import SchemaError, StoreError
 from millrace.base.ids import IdHasher, IdKind, Int64Array
-from millrace.events.feature_events import FeaturesLogged
+from millrace.events.feature_events import CandidatesLogged, FeaturesLogged, InputsLogged
 from millrace.features.columns import HAS_POST, POST_ID
 from millrace.features.encoding.candidates import schema_hash
 from millrace.features.encoding.encoders import Encoders
@@ -42,6 +42,8 @@ def home_skew(
     settings: Settings, show_progress: ShowProgress, *, max_rows: int | None = None, until: int | None = None
 ) -> SkewReport:
     """Return how a home's logged features differ from what the log gives when it is replayed; works beside a server.
+
+    Features of pages (`FeaturesLogged`) and of sampled requests' candidates (`CandidatesLogged`) are compared alike.
 
     Parameters
     ----------
@@ -92,9 +94,9 @@ class _LoggedPages:
     def __init__(self, settings: Settings, log: Log) -> None:
         self._codec = wiring.build_codec(settings)
         self._schema = schema_hash(wiring.build_actions(settings))
-        topic = self._codec.registry.by_name(FeaturesLogged.__name__).topic
+        topics = {self._codec.registry.by_name(kind.__name__).topic for kind in (FeaturesLogged, CandidatesLogged)}
         self._log = log
-        self._consumer = log.subscribe("skew", topics=(topic,), start=log.begin())
+        self._consumer = log.subscribe("skew", topics=topics, start=log.begin())
         self._batch: RecordBatch | None = None
 
     def index(self, until: int | None) -> tuple[list[_Page], int]:
@@ -106,7 +108,7 @@ class _LoggedPages:
                 if not data:
                     continue  # purged
                 payload = self._codec.decode(data).payload
-                if not isinstance(payload, FeaturesLogged):
+                if not isinstance(payload, InputsLogged):
                     continue
                 if payload.schema != self._schema or not payload.state_offset:
                     n_others += 1
@@ -119,7 +121,7 @@ class _LoggedPages:
                 pages.append(_Page(min(payload.state_offset[0], offset), offset, n_rows))
         return pages, n_others
 
-    def read(self, offset: int) -> tuple[FeaturesLogged, int]:
+    def read(self, offset: int) -> tuple[InputsLogged, int]:
         """Return the features at an offset, and the time of their request."""
         batch = self._batch
         if batch is None or not len(batch) or not batch.offsets[0] <= offset <= batch.offsets[-1]:
@@ -128,7 +130,7 @@ class _LoggedPages:
         place = bisect.bisect_left(batch.offsets.tolist(), offset)
         event = self._codec.decode(batch.data[place])
         payload = event.payload
-        assert isinstance(payload, FeaturesLogged)
+        assert isinstance(payload, InputsLogged)
         return payload, event.event_time_ms
 
     @property

@@ -240,21 +240,34 @@ def forget_key(of: SumArrays, key: int) -> None:
 
 
 @njit(cache=True)
-def read_sums(of: SumArrays, wanted: Int64Array) -> Float32Array:
-    """Return the sums of keys in whole units, shape (n, n_windows, n_columns), zeros where unknown."""
+def read_sums(of: SumArrays, wanted: Int64Array, leaving: Float64Array) -> Float32Array:
+    """Return the sums of keys in whole units, shape (n, n_windows, n_columns), zeros where unknown; none below 0.
+
+    Parameters
+    ----------
+    of
+        The sums of one kind.
+    wanted
+        Shape (n,), int64: keys.
+    leaving
+        What is taken back first, `find_leaving`'s; of shape (0, ...) for nothing.
+    """
     out = np.zeros((len(wanted), of.sums.shape[1], of.sums.shape[2]), dtype=np.float32)
     for i in range(len(wanted)):
         row = table_get(of.keys, of.values, wanted[i])
         if row >= 0:
             for w in range(of.sums.shape[1]):
                 for c in range(of.sums.shape[2]):
-                    out[i, w, c] = np.float32(of.sums[row, w, c] * 0.001)
+                    thousandths = of.sums[row, w, c]
+                    if len(leaving) > 0:
+                        thousandths -= leaving[i, w, c]
+                    out[i, w, c] = max(np.float32(thousandths * 0.001), np.float32(0.0))
     return out
 
 
 @njit(cache=True)
-def read_leaving(of: SumArrays, which: int, wheel: WheelArrays, wanted: Int64Array, minute: int) -> Float32Array:
-    """Return what will have left the windows by ``minute``, in whole units; shape as that of `read_sums`.
+def find_leaving(of: SumArrays, which: int, wheel: WheelArrays, wanted: Int64Array, minute: int) -> Float64Array:
+    """Return what will have left the windows by ``minute``, in thousandths, shape (n, n_windows, n_columns).
 
     Parameters
     ----------
@@ -286,12 +299,8 @@ def read_leaving(of: SumArrays, which: int, wheel: WheelArrays, wanted: Int64Arr
                 row = np.int64(wheel.nodes[node, NODE_ROWS + which])
                 if row >= 0 and place[row] >= 0:
                     out[place[row], w, np.int64(wheel.nodes[node, NODE_COLUMN])] += wheel.nodes[node, NODE_MILLIS]
-    # Repeated keys share the place of the last one.
-    found = np.zeros(out.shape, dtype=np.float32)
-    for i in range(len(wanted)):
+    for i in range(len(wanted)):  # repeated keys share the place of the last one
         row = table_get(of.keys, of.values, wanted[i])
-        if row >= 0:
-            for w in range(out.shape[1]):
-                for c in range(out.shape[2]):
-                    found[i, w, c] = np.float32(out[place[row], w, c] * 0.001)
-    return found
+        if row >= 0 and place[row] != i:
+            out[i] = out[place[row]]
+    return out

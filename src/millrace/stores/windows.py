@@ -31,8 +31,8 @@ from millrace.stores.window_kernels import (
     SumArrays,
     WheelArrays,
     add_effects,
+    find_leaving,
     forget_key,
-    read_leaving,
     read_sums,
 )
 from millrace.stores.watermark import N_WITNESSES
@@ -103,11 +103,12 @@ class Windows:
         """
         if not self.windows_ms:
             return np.zeros((len(ids), 0, self._n_columns), dtype=np.float32)
-        found: Float32Array = read_sums(self.sums(kind), ids)
-        minute = now_ms // MINUTE_MS
-        if 0 < self.minute < minute - STALE_MINUTES:
-            found -= read_leaving(self.sums(kind), _KINDS.index(kind), self.wheel(), ids, minute)
-        return np.maximum(found, 0.0, out=found)
+        of, wheel = self.sums(kind), self.wheel()
+        leaving = np.zeros((0, 0, 0), dtype=np.float64)
+        if self.is_stale(now_ms):
+            leaving = find_leaving(of, _KINDS.index(kind), wheel, ids, now_ms // MINUTE_MS)
+        found: Float32Array = read_sums(of, ids, leaving)
+        return found
 
     def is_stale(self, now_ms: int) -> bool:
         """Whether a reader at this time must have something taken back."""

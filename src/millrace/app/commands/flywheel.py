@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from millrace.app.commands import flywheel_skew
+from millrace.app.commands import flywheel_features, flywheel_skew
 
 app = typer.Typer(help="Every impression a sample, every hour a better model.", no_args_is_help=True)
 
@@ -14,4 +14,5 @@ def _group() -> None:
     pass
 
 
+app.add_typer(flywheel_features.app, name="features")
 app.command("skew")(flywheel_skew.skew)

@@ -19,7 +19,7 @@ def skew(
 ) -> None:
     """Replay the log to the moment of each logged page, and compare every feature bit for bit.
 
-    Pages whose features were logged (FeaturesLogged; [home] logs_features) are encoded anew by the definitions that
+    Pages and candidates whose features were logged ([home] logs_features) are encoded anew by the definitions that
     serve, over the state at the page's log position. Ends with code 1 if a single value differs: the feature that does
     says which definition is not one. Works beside a running server; nothing is written.
 
