@@ -20,10 +20,7 @@ TABLES = {
 
 
 def lines_of(table: FeatureTable) -> list[str]:
-    return [
-        f"| `{feature.name}` | {feature.dtype} | {feature.width} | {feature.source} | {feature.freshness} | {feature.doc} |"
-        for feature in table
-    ]
+    return [f"| `{f.name}` | {f.dtype} | {f.width} | {f.source} | {f.freshness} | {f.doc} |" for f in table]
 
 
 @pytest.mark.parametrize("title", TABLES)

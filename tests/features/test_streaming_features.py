@@ -54,10 +54,15 @@ def assert_same(made: StreamingFeatures, store: EngagementStore) -> None:
     assert made.post_windows(POSTS, LATER_MS).tobytes() == windows.read("posts", POSTS, LATER_MS).tobytes()
     assert made.post_counts(POSTS, LATER_MS).tobytes() == counters.post_counts(POSTS, LATER_MS).tobytes()
     for user in USERS.tolist():
-        assert made.user_windows(user, LATER_MS).tobytes() == windows.read("users", USERS[USERS == user], LATER_MS).tobytes()
+        assert (
+            made.user_windows(user, LATER_MS).tobytes()
+            == windows.read("users", USERS[user == USERS], LATER_MS).tobytes()
+        )
         for mine, other in zip(made.history(user), store.histories.history(user), strict=True):
             assert mine.tobytes() == other.tobytes()
-    np.testing.assert_allclose(made.author_windows(USERS, LATER_MS), windows.read("authors", USERS, LATER_MS), rtol=1e-6)
+    np.testing.assert_allclose(
+        made.author_windows(USERS, LATER_MS), windows.read("authors", USERS, LATER_MS), rtol=1e-6
+    )
     wanted = counters.author_counts(USERS, LATER_MS)
     np.testing.assert_allclose(made.author_counts(USERS, LATER_MS), wanted, rtol=1e-4, atol=1e-5)
 
@@ -107,9 +112,13 @@ def test_a_full_queue_makes_the_producer_wait_and_loses_nothing() -> None:
         assert_same(made, folded(events))
 
 
-def test_a_partition_that_failed_says_so_to_whoever_comes_next() -> None:
+def test_a_partition_that_failed_says_so_to_whoever_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_ops: object) -> None:
+        raise MemoryError
+
     with pipeline() as made:
-        made.partitions[0].put(0, np.zeros((1, 2), dtype=np.int64))  # no operations
+        monkeypatch.setattr(made.partitions[0].store, "apply_operations", fail)
+        made.apply(a_batch_of([an_engagement(20, 1, "like")]))
         with pytest.raises(StoreError, match="posts 0"):
             made.drain()
         with pytest.raises(StoreError, match="checkpoint"):

@@ -257,7 +257,6 @@ def build_logged_samples(
     settings: Settings, hasher: IdHasher, *, window_ms: int, hours: float | None = None, until: int | None = None
 ) -> LoggedSamples:
     """Return what reads the home's warehouse (newest hours, up to a position) as samples, by the home's thresholds."""
-    from millrace.features.store.feature_store import FeatureStore
     from millrace.flywheel.logged_samples import LoggedSamples
     from millrace.flywheel.warehouse import Warehouse
 

@@ -142,7 +142,9 @@ def add_effects(
         millis = effects[i, EFFECT_MILLIS]
         wheel.nodes[node, NODE_MILLIS] = millis
         wheel.nodes[node, NODE_ROWS] = _count(posts, wheel.minutes, effects[i, EFFECT_POST], age, column, millis)
-        wheel.nodes[node, NODE_ROWS + 1] = _count(authors, wheel.minutes, effects[i, EFFECT_AUTHOR], age, column, millis)
+        wheel.nodes[node, NODE_ROWS + 1] = _count(
+            authors, wheel.minutes, effects[i, EFFECT_AUTHOR], age, column, millis
+        )
         wheel.nodes[node, NODE_ROWS + 2] = _count(users, wheel.minutes, effects[i, EFFECT_USER], age, column, millis)
     return len(effects)
 

@@ -21,6 +21,7 @@ from millrace.base.int_table import Int32Array, IntTable
 from millrace.stores.decayed_rows import Float32Array, Float64Array
 from millrace.stores.fold import Arrays
 from millrace.stores.slab_lists import doubled
+from millrace.stores.watermark import N_WITNESSES
 from millrace.stores.window_kernels import (
     AHEAD,
     FREE,
@@ -35,7 +36,6 @@ from millrace.stores.window_kernels import (
     forget_key,
     read_sums,
 )
-from millrace.stores.watermark import N_WITNESSES
 
 WindowKind = Literal["posts", "authors", "users"]
 
@@ -180,9 +180,7 @@ class _Sums:
 
     def arrays_for_kernels(self) -> SumArrays:
         table = self.table
-        return SumArrays(
-            table.keys, table.values, table.n, self.id_by_row, self.n_nodes, self.chain, self.n, self.sums
-        )
+        return SumArrays(table.keys, table.values, table.n, self.id_by_row, self.n_nodes, self.chain, self.n, self.sums)
 
     def arrays(self, prefix: str) -> Arrays:
         return {

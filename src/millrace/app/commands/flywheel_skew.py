@@ -1,4 +1,4 @@
-"""``millrace flywheel skew``: do logged features equal what the log gives when it is replayed?"""
+"""``millrace flywheel skew``: logged features against what the log gives when it is replayed."""
 
 from __future__ import annotations
 

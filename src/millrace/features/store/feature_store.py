@@ -2,7 +2,7 @@
 
 There is no copy of anything: a value is what the folded stores say at the log offset at which they stand. So streaming
 and batch are one: a replica that follows the log, and one that folds it anew from the beginning, stand at the same
-offset with the same bytes and give the same features; and a point in time is an offset (`millrace.app.feature_history`).
+offset with the same bytes and give the same features; a point in time is an offset (`millrace.app.feature_sheets`).
 """
 
 from __future__ import annotations

@@ -177,7 +177,11 @@ class PostFeatures:
         return FeatureRows(self.table, post_ids, is_known, dense, dict(columns))
 
     def _write_counts(
-        self, dense: np.ndarray[tuple[int, int], np.dtype[np.float32]], posts: Int64Array, authors: Int64Array, now_ms: int
+        self,
+        dense: np.ndarray[tuple[int, int], np.dtype[np.float32]],
+        posts: Int64Array,
+        authors: Int64Array,
+        now_ms: int,
     ) -> None:
         engagements = self._state.engagements
         windows, counters = engagements.windows, engagements.counters

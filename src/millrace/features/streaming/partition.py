@@ -41,7 +41,9 @@ class Partition:
         The most batches that ever waited.
     """
 
-    def __init__(self, name: str, store: EngagementStore, max_batches: int, on_applied: OnApplied | None = None) -> None:
+    def __init__(
+        self, name: str, store: EngagementStore, max_batches: int, on_applied: OnApplied | None = None
+    ) -> None:
         self.name = name
         self.store = store
         self.lock = threading.Lock()

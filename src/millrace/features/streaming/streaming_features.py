@@ -78,9 +78,7 @@ class StreamingFeatures:
 
         n_posts = streaming.n_post_partitions
         self._posts = [partition("posts", number, number) for number in range(n_posts)]
-        self._users = [
-            partition("users", number, n_posts + number) for number in range(streaming.n_user_partitions)
-        ]
+        self._users = [partition("users", number, n_posts + number) for number in range(streaming.n_user_partitions)]
 
     @property
     def partitions(self) -> tuple[Partition, ...]:
