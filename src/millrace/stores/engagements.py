@@ -68,6 +68,9 @@ from millrace.stores.window_kernels import N_FIELDS
 _MAX_ACTIONS: Final = IMPRESSION_MARK
 """An action's code is kept in one byte."""
 
+_PIECE: Final = 16_384
+"""Operations whose effects are told to the windows at a time: bounds the room for them, and nothing else."""
+
 _MAX_INT63: Final = (1 << 62) - 1
 
 
@@ -128,6 +131,10 @@ class EngagementStore:
 
     def apply_operations(self, ops: Int64Array) -> None:
         """Apply what `operations` made of events, in log order."""
+        for start in range(0, len(ops), _PIECE):
+            self._apply_piece(ops[start : start + _PIECE])
+
+    def _apply_piece(self, ops: Int64Array) -> None:
         has_windows = bool(self.windows.windows_ms)
         told = np.empty((len(ops) * MAX_EFFECTS if has_windows else 0, N_FIELDS), dtype=np.int64)
         n_told = np.zeros(1, dtype=np.int64)
