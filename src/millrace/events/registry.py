@@ -28,6 +28,7 @@ from millrace.events.content_events import (
 from millrace.events.envelope import Payload
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import ClockTick, Engagement, Impression, Served
+from millrace.events.near_line_events import NearLineUpdated
 from millrace.events.user_events import (
     BlockChanged,
     FollowChanged,
@@ -89,6 +90,7 @@ BUILT_IN: Final = (
     EventType(Engagement, "events.engagement", key="viewer_id"),
     EventType(ClockTick, "events.clock"),
     EventType(EditorialPicked, "events.editorial", key="post_id"),
+    EventType(NearLineUpdated, "events.near_line", key="model", is_internal=True),
     EventType(FeaturesLogged, "events.features", key="viewer_id", is_internal=True, is_folded=False),
     EventType(CandidatesLogged, "events.features", key="viewer_id", is_internal=True, is_folded=False),
 )
