@@ -18,6 +18,8 @@ from millrace.app.config import AuthConfig, ClaimsConfig, EventsConfig, ServerCo
 from millrace.base.config import Layer, from_pairs, load, read_toml
 from millrace.base.errors import ConfigError
 from millrace.content.config import ContentConfig
+from millrace.flywheel.guards.config import GuardsConfig
+from millrace.flywheel.near_line.config import NearLineConfig
 from millrace.mixer.config import HomeConfig
 from millrace.simulator.config import WorldConfig
 from millrace.stores.config import StoresConfig
@@ -44,6 +46,8 @@ class MillraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     home: HomeConfig = HomeConfig()
     claims: ClaimsConfig = ClaimsConfig()
     traces: TracesConfig = TracesConfig()
+    near_line: NearLineConfig = NearLineConfig()
+    guards: GuardsConfig = GuardsConfig()
     world: WorldConfig = WorldConfig()
     profiles: Annotated[
         dict[str, dict[str, ParamValue]],

@@ -37,9 +37,7 @@ _MIX_2: Final = np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
-def cross_slots(
-    viewer_id: int, post_ids: Int64Array, author_ids: Int64Array, surface: int, n_slots: int
-) -> Int32Array:
+def cross_slots(viewer_id: int, post_ids: Int64Array, author_ids: Int64Array, surface: int, n_slots: int) -> Int32Array:
     """Return the slots of a viewer's candidates, shape (n, `N_FIELDS`), int32, each from 0 to ``n_slots - 1``.
 
     Parameters

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.base.kernels import njit
-from millrace.features.hashed_crosses import Int32Array
+from millrace.features.hashed_crosses import N_FIELDS, Int32Array
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -145,8 +145,16 @@ def corrected_reference(
     return out.astype(np.float32), fast.astype(np.float32)
 
 
-def _used(
-    layer: NearLineLayer, fast_weight: float, *, calibrates: bool
-) -> tuple[npt.NDArray[np.uint8], Float32Array]:
+def _used(layer: NearLineLayer, fast_weight: float, *, calibrates: bool) -> tuple[npt.NDArray[np.uint8], Float32Array]:
     is_calibrated = layer.is_calibrated if calibrates else np.zeros_like(layer.is_calibrated)
     return is_calibrated, (layer.fast_gates * np.float32(fast_weight)).astype(np.float32)
+
+
+def load_kernels(n_heads: int) -> None:
+    """Compile or load the kernel, for the types that serving has: a batch's columns cannot be written."""
+    ones = np.ones(n_heads, dtype=np.float32)
+    layer = NearLineLayer(ones, ones * 0, np.ones(n_heads, dtype=np.uint8), ones, np.zeros((1, n_heads), np.float32))
+    probs = np.full((1, n_heads), 0.5, dtype=np.float32)
+    for of_a_batch in (False, True):
+        probs.flags.writeable = not of_a_batch
+        corrected(layer, probs, np.zeros((1, N_FIELDS), dtype=np.int32))

@@ -81,11 +81,12 @@ class NearLineStore:
         if len(slots) and not 0 <= int(slots.min()) <= int(slots.max()) < payload.n_slots:
             raise IndexError("slots beyond the table")
         known = self._layers.pop(payload.model, None)
-        if known is None or payload.is_reset or len(known.weights) != payload.n_slots:
-            weights = np.zeros((payload.n_slots, self._n_heads), dtype=np.float32)
-        else:
-            weights = known.weights
-        weights[slots] = values["weights"]
+        is_empty = known is None or payload.is_reset
+        weights = np.zeros((1, self._n_heads), dtype=np.float32) if is_empty or known is None else known.weights
+        if len(slots):  # a table is made with its first weights: most layers never have any
+            if len(weights) != payload.n_slots:
+                weights = np.zeros((payload.n_slots, self._n_heads), dtype=np.float32)
+            weights[slots] = values["weights"]
         self._layers[payload.model] = NearLineLayer(
             values["slopes"], values["shifts"], values["is_calibrated"], values["fast_gates"], weights
         )
