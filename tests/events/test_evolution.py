@@ -148,6 +148,7 @@ PAYLOADS: tuple[Payload, ...] = (
         share=0.01,
         arrays=b"\x01\x00\xff",
     ),
+    NearLineUpdated(model="v3", n_slots=64, is_reset=True, arrays=b"\x01\x00\xff"),
 )
 EVENTS: tuple[AnyEvent, ...] = tuple(
     Event(event_id=f"e{i}", event_time_ms=1_700_000_000_000 + i, source="web", payload=payload, schema_version=1)

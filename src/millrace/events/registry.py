@@ -90,9 +90,9 @@ BUILT_IN: Final = (
     EventType(Engagement, "events.engagement", key="viewer_id"),
     EventType(ClockTick, "events.clock"),
     EventType(EditorialPicked, "events.editorial", key="post_id"),
-    EventType(NearLineUpdated, "events.near_line", key="model", is_internal=True),
     EventType(FeaturesLogged, "events.features", key="viewer_id", is_internal=True, is_folded=False),
     EventType(CandidatesLogged, "events.features", key="viewer_id", is_internal=True, is_folded=False),
+    EventType(NearLineUpdated, "events.near_line", key="model", is_internal=True),
 )
 
 

@@ -11,7 +11,7 @@ from millrace.pipeline.batch import CandidateBatch
 
 
 def near_line_shifts(batch: CandidateBatch) -> tuple[Float32Array, Float32Array]:
-    """Return what calibration and the fast layer added to log-odds, each as the predictions are shaped; 0 where nothing.
+    """Return what calibration and the fast layer added to log-odds, each in the shape of the predictions.
 
     The fast layer's part is as it was added, calibration is the rest of the change.
     """

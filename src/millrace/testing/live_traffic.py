@@ -59,8 +59,11 @@ def threefold(z: Float64Array, rng: np.random.Generator) -> Float64Array:
 
 
 def blind(z: Float64Array, rng: np.random.Generator) -> Float64Array:
-    """Predict from features that are all zeros: the same for everybody."""
-    return np.tile(good(z[:1] * 0 + z.mean(axis=0), rng), (len(z), 1)) * rng.uniform(0.999, 1.001, (len(z), 1))
+    """Predict from features that are all zeros: how often each action is done, the same for everybody."""
+    rates = np.full(z.shape, 1e-6)
+    for action, base in BASES.items():
+        rates[:, action] = base
+    return rates * rng.uniform(0.999, 1.001, (len(z), 1))
 
 
 class LiveTraffic:
@@ -84,7 +87,7 @@ class LiveTraffic:
         self._n_pages = 0
 
     def rows(self, n: int) -> tuple[Float64Array, npt.NDArray[np.float32]]:
-        """Return rows' true log-odds and what happens, each shape (n, n_heads); heads of which nothing is known: never."""
+        """Return rows' true log-odds and what happens, each shape (n, n_heads); what is not in `BASES` never does."""
         z = np.full((n, len(ACTIONS)), -20.0)
         quality = self.rng.normal(0, self._spread, n)
         for action, base in BASES.items():
@@ -99,7 +102,7 @@ class LiveTraffic:
         n: int = 10,
         tilt: Callable[[npt.NDArray[np.int64]], Float64Array] | None = None,
     ) -> Iterator[tuple[int, AnyEvent]]:
-        """Yield a page, its looks and its actions, with their times; ``tilt`` changes the truth by the post's number."""
+        """Yield a page, its looks and its actions, with their times; ``tilt`` changes the truth by post number."""
         rng, number = self.rng, self._n_pages
         self._n_pages += 1
         self.now_ms += 1_000

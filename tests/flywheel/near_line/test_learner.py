@@ -1,4 +1,4 @@
-"""The learner: what it tells the servers is what it knows, it takes what it can from a tilted world and nothing else."""
+"""The learner tells servers what it knows; it learns from a tilted world, and nothing from one that is known."""
 
 from __future__ import annotations
 

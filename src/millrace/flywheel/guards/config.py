@@ -30,7 +30,7 @@ class GuardsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = 50
     window_rows: Annotated[
         int, Meta(ge=100, le=1_000_000, description="Newest settled rows of a version that are looked at")
-    ] = 20_000
+    ] = 6_000
     min_rows: Annotated[
         int, Meta(ge=10, le=1_000_000, description="Settled rows before which nothing is said of a version")
     ] = 500
@@ -58,7 +58,7 @@ class GuardsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_calibration: Annotated[
         float,
         Meta(ge=1, le=1000, description="Most that predicted over happened may be, or the other way round, for a head"),
-    ] = 2.5
+    ] = 2.0
     warn_calibration: Annotated[float, Meta(ge=1, le=1000, description="The same, from where on it is only said")] = 1.5
     reference_rows: Annotated[
         int, Meta(ge=100, le=1_000_000, description="First rows of a version that drift is measured against")
