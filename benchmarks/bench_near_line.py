@@ -7,9 +7,8 @@ pages are predicted by it alone, by it and calibration, and by it and calibratio
 anything of it is learned, as in service. Rows count with the labels they end up with.
 
 ``by_hour`` is the normalised entropy of an action after so many hours (lower is better; 1: no better than the base
-rate), ``gain`` what the fast layer takes off the stale scorer's over all hours, gates and all, ``events_per_s`` how
-many looks and actions one core learns from. ``equal``: the gated prediction is never worse than the stale one by more than
-0.1 % over all hours.
+rate), ``gain`` what the gated prediction takes off the stale scorer's over all hours, ``events_per_s`` how many looks
+and actions one core learns from. ``equal``: the gated prediction is never worse than the stale one by more than 0.1 %.
 
 Usage: python benchmarks/bench_near_line.py --home OUT/NAME/home [--train-hours 8] [--every 4]
 """

@@ -28,6 +28,7 @@ from millrace.events.content_events import (
 from millrace.events.envelope import AnyEvent, Context, Event, Payload
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import ClockTick, ComponentOutcome, Engagement, Impression, Served, ServedItem
+from millrace.events.near_line_events import NearLineUpdated
 from millrace.events.registry import BUILT_IN, EventRegistry
 from millrace.events.user_events import (
     BlockChanged,
