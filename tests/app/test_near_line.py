@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
+from millrace.app import cli
+from millrace.app.commands.init import make_home
 from millrace.app.metrics import Metrics
 from millrace.app.near_line import GROUP, NearLine, read_report
 from millrace.app.near_line_metrics import NearLineMetrics
@@ -190,3 +193,24 @@ def test_lag_is_told_by_what_is_kept(house: House) -> None:
     house.near_line.keep()
     assert house.log.lag(GROUP) <= 1
     assert total(house.near_line.position) > 0
+
+
+def test_the_command_tells_what_the_guards_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings, _ = make_home(tmp_path / "home")
+    told = ["flywheel", "guards", "--home", str(settings.home)]
+    assert cli.run(told) == 0
+    assert "No guard has looked yet" in capsys.readouterr().out
+    house = House(settings.home)
+    version = house.promote("first")
+    house.serve(good, version, 100)
+    assert cli.run(told) == 0
+    said = capsys.readouterr().out
+    assert version in said
+    assert "calibration" in said
+    assert "waiting" in said
+    assert cli.run([*told, "--json"]) == 0
+    report = msgspec.json.decode(capsys.readouterr().out)
+    (model,) = report["models"]
+    assert model["model"] == version
+    assert {reading["guard"] for reading in model["readings"]} >= {"auc", "calibration", "prediction_drift"}
+    assert report["cpu_share"] >= 0

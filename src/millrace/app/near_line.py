@@ -155,8 +155,6 @@ class NearLine:
 
     def publish(self) -> int:
         """Append what the servers do not know yet; return how many events that took."""
-        if not self._config.is_on:
-            return 0
         updates = self._learner.updates()
         if not updates:
             return 0

@@ -226,3 +226,13 @@ def test_every_action_of_the_traffic_finds_its_row(tilted: tuple[LiveTraffic, He
     labels = np.concatenate([rows.labels for rows in watching.settled])
     assert int(labels[:, [Action.LIKE, Action.CLICK, Action.REPOST, Action.REPLY]].sum()) == wanted
     assert len(labels) == learner.n_rows == 3_000
+
+
+def test_where_learning_is_switched_off_servers_forget(tilted: tuple[LiveTraffic, Heard]) -> None:
+    store = NearLineStore(len(ACTIONS))
+    fold(store, heard(a_learner(tilted[0]), tilted[1]))
+    assert not store.layer("m1").changes_nothing  # type: ignore[union-attr]
+    off = heard(a_learner(tilted[0], config=NearLineConfig(is_on=False, n_slots=4_096)), tilted[1][:50])
+    fold(store, off)
+    assert store.layer("m1").changes_nothing  # type: ignore[union-attr]
+    assert off.updates() == []

@@ -156,8 +156,12 @@ class NearLineLearner:
             self._settle(pages)
 
     def updates(self) -> list[NearLineUpdated]:
-        """Return what servers do not know yet, and take them to know it from now on."""
-        return [update for model, layer in self._layers.items() for update in layer.updates(model)]
+        """Return what servers do not know yet, and take them to know it from now on.
+
+        Where learning is switched off (and only guards look on) that is to forget what they know.
+        """
+        tell = ModelLayer.updates if self._config.is_on else ModelLayer.silence
+        return [update for model, layer in self._layers.items() for update in tell(layer, model)]
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return what it is kept as; looks and actions that are still to come to their pages are not."""

@@ -84,6 +84,23 @@ class ModelLayer:
             self._table.is_new[:] |= (self._table.weights != 0).any(axis=1)  # of a head that opens nobody has any yet
         self.calibrator.add(deep, labels)
 
+    def silence(self, model: str) -> list[NearLineUpdated]:
+        """Return, once, what lets servers forget a layer that they may have from before learning was switched off."""
+        if not self._needs_reset:
+            return []
+        self._needs_reset = False
+        n = len(self._is_learned)
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "slopes": np.ones(n, dtype=np.float32),
+            "shifts": np.zeros(n, dtype=np.float32),
+            "is_calibrated": np.zeros(n, dtype=np.uint8),
+            "fast_gates": np.zeros(n, dtype=np.float32),
+            "slots": np.zeros(0, dtype=np.int32),
+            "weights": np.zeros((0, n), dtype=np.float32),
+        }
+        n_slots = self._config.n_slots
+        return [NearLineUpdated(model=model, n_slots=n_slots, is_reset=True, arrays=pack_arrays(arrays))]
+
     def updates(self, model: str) -> list[NearLineUpdated]:
         """Return what the servers do not know yet, and take them to know it from now on."""
         self.calibrator.fit()
