@@ -76,7 +76,8 @@ class NearLineStore:
             self._layers[model] = NearLineLayer(*found)
 
     def _update(self, payload: NearLineUpdated, arrays: PackedArrays) -> None:
-        values = {name: self._widened(arrays[name], name) for name in (*_NAMES[:4], "weights")}
+        # Copies: what comes out of an event cannot be written, and kernels know two kinds of arrays then.
+        values = {name: np.array(self._widened(arrays[name], name)) for name in _NAMES}
         slots = arrays["slots"]
         if len(slots) and not 0 <= int(slots.min()) <= int(slots.max()) < payload.n_slots:
             raise IndexError("slots beyond the table")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,3 +117,13 @@ def test_what_was_taken_away_is_not_spoken_of_and_can_come_back() -> None:
     monitor.begin_again("m")
     monitor.hear_settled(settled(traffic, good, "m", 500))
     assert [model.model for model in monitor.look()[0]] == ["m"]
+
+
+def test_one_viewer_alone_proves_nothing_and_all_figures_are_finite() -> None:
+    monitor, traffic = GuardMonitor(CONFIG, ACTIONS), LiveTraffic(1)
+    for _ in range(6):
+        rows = settled(traffic, scrambled, "m", 1_000)
+        monitor.hear_settled(replace(rows, viewers=np.zeros(1_000, np.int64), deep=rows.deep * 0))
+        (model,), trips = monitor.look()
+        assert not trips
+        assert np.isfinite([[r.value, r.low, r.high] for r in model.readings]).all()

@@ -11,11 +11,13 @@ Obuchowski: Nonparametric analysis of clustered ROC curve data, Biometrics 1997.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from millrace.flywheel.metrics import BoolArray, Float64Array, FloatArray, IntArray, mean_ranks
+
+_LEAST: Final = 1e-9
 
 
 class Estimate(NamedTuple):
@@ -101,6 +103,6 @@ def auc_difference(is_positive: BoolArray, scores: FloatArray, others: FloatArra
 def live_calibration(labels: FloatArray, predictions: FloatArray, viewers: IntArray) -> Estimate:
     """Return the logarithm of predicted over happened, both summed, with its error over viewers; 0 is right."""
     predicted, happened = predictions.astype(np.float64), labels.astype(np.float64)
-    n_predicted, n_happened = float(predicted.sum()), float(happened.sum())
+    n_predicted, n_happened = max(float(predicted.sum()), _LEAST), max(float(happened.sum()), _LEAST)
     influence = predicted / n_predicted - happened / n_happened
     return Estimate(float(np.log(n_predicted / n_happened)), clustered_error(influence, viewers))

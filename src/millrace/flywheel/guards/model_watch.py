@@ -120,7 +120,8 @@ class ModelWatch:
         return found
 
     def _auc_reading(self, guard: GuardName, name: str, found: Estimate, threshold: float, n: int) -> Reading:
-        low, high = found.below(self._config.z), found.above(self._config.z)
+        # Of one viewer alone nothing is known: the interval is all there is.
+        low, high = max(found.below(self._config.z), -1.0), min(found.above(self._config.z), 1.0)
         state: State = "tripped" if high < threshold else "warning" if found.above(2.0) < threshold else "ok"
         return Reading(
             guard=guard, of=name, value=found.value, low=low, high=high, threshold=threshold, state=state,
