@@ -37,16 +37,10 @@ def some_probs(n: int = 40) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_kernel_is_the_reference() -> None:
     probs, slots = some_probs()
-    for options in ({}, {"fast_weight": 0.3}, {"calibrates": False}, {"fast_weight": 0.0}):
-        found, expected = (
-            corrected(a_layer(), probs, slots, **options),
-            corrected_reference(  # type: ignore[arg-type]
-                a_layer(),
-                probs,
-                slots,
-                **options,  # type: ignore[arg-type]
-            ),
-        )
+    every: tuple[dict[str, Any], ...] = ({}, {"fast_weight": 0.3}, {"calibrates": False}, {"fast_weight": 0.0})
+    for options in every:
+        found = corrected(a_layer(), probs, slots, **options)
+        expected = corrected_reference(a_layer(), probs, slots, **options)
         np.testing.assert_allclose(found[0], expected[0], atol=2e-6)
         np.testing.assert_allclose(found[1], expected[1], atol=2e-6)
 

@@ -68,4 +68,4 @@ def test_evidence_ages() -> None:
 def test_it_is_kept_whole() -> None:
     table = stepped(ftrl_table(4, 3), [([1, 2], [1.0, -1.0, 0.5], 1.0)])
     kept = ftrl_from(ftrl_arrays(table))
-    assert all((kept_array == array).all() for kept_array, array in zip(kept[:4], table[:4], strict=True))
+    assert all(np.array_equal(kept_array, array) for kept_array, array in zip(kept[:4], table[:4], strict=True))
