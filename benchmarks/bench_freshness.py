@@ -5,6 +5,7 @@ which the event is sent, pages are asked for one after the other, until one is d
 that the in-network source found (nobody was followed before), posts that were found by what was liked (nothing was), or
 posts of the blocked author were taken out of it (``debug_info`` tells). The time ends when that page has come. So it is
 what the viewer sees: the door, the log, a worker's fold, and the page itself, which is there in ``page_ms`` alone.
+``first_page_share`` says how often the first page that was asked for after the answer to the event was that page.
 
 Events and pages go over connections of their own; the workers that answer them are the kernel's choice. ``equal`` is
 whether each event changed a page, and no page before it showed that change.
@@ -101,6 +102,7 @@ def bench(folder: Path, args: argparse.Namespace) -> None:
     overrides = ("home.deadline_ms=30000", "home.claim_timeout_ms=30000", "near_line.is_on=true", "guards.is_on=true")
     server = ServerProcess(settings.home, n_workers=args.workers, overrides=overrides)
     took_s: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    n_pages: list[int] = []
     pages_s: list[float] = []
     n_wrong = 0
     try:
@@ -109,10 +111,12 @@ def bench(folder: Path, args: argparse.Namespace) -> None:
         with Connection(server) as door, Connection(server) as reader:
             for number in range(-3, args.rounds):
                 for kind, (act, is_changed) in KINDS.items():
+                    n_before = len(pages_s)
                     found = one_round(door, reader, f"{kind}-{number}", act, is_changed, pages_s)
                     n_wrong += found is None
                     if number >= 0 and found is not None:
                         took_s[kind].append(found)
+                        n_pages.append(len(pages_s) - n_before)
     finally:
         server.stop()
     seconds = np.array([value for values in took_s.values() for value in values])
@@ -125,6 +129,7 @@ def bench(folder: Path, args: argparse.Namespace) -> None:
         slowest_ms=float(seconds.max()) * 1e3,
         p99_ms_by_kind={kind: percentile_ms(np.array(values), 99) for kind, values in took_s.items()},
         page_ms=percentile_ms(np.array(pages_s), 50),
+        first_page_share=float((np.array(n_pages) == 1).mean()),
         load=os.getloadavg()[0],
         n=len(seconds),
         n_posts=args.posts,
