@@ -41,6 +41,7 @@ class Demo:
 
     def _start(self) -> subprocess.Popen[bytes]:
         options = ("--speed", str(SPEED), "--set", "world.size=tiny", "--set", "server.port=0", "--viewer", "u5")
+        options += ("--set", "near_line.is_on=false", "--set", "guards.is_on=false")
         with (self.home / "out.txt").open("w") as out, (self.home / "err.txt").open("a") as err:
             return subprocess.Popen(
                 [*COMMAND, "demo", "--home", str(self.home), "--no-learn", *options],
