@@ -152,8 +152,8 @@ def _features(
     rows = LoggedRows(
         posts,
         inputs,
-        rng.random((n, n_actions)).astype(np.float32) / 10,
-        rng.random((n, n_actions)).astype(np.float32) / 10,
+        rng.random((n, n_actions), dtype=np.float32) / np.float32(10),
+        rng.random((n, n_actions), dtype=np.float32) / np.float32(10),
         rng.random(n).astype(np.float32),
         np.ones(n, dtype=np.float32),
         np.full(n, SERVED, dtype=np.uint8),
