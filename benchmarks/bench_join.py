@@ -9,9 +9,9 @@ The baseline ``dict_sqlite`` is what a good engineer would write in an afternoon
 actions in SQLite (in memory, indexed, one transaction a batch), what is due and what belongs to it by SQL. It lets out
 one revision a batch where ours lets out one a change. The newest revisions must be equal before anything is timed.
 
-``durable_per_s`` is the whole process on an SQLite log (`durable_join`), by real time, its samples checked against those
-of the join in memory. ``redis_per_s``, the same on the log of Redis Streams, belongs beside it: `durable_join.measured`
-with another log.
+``durable_per_s`` is the whole process on an SQLite log (`durable_join`), by real time, its samples checked against
+those of the join in memory. ``redis_per_s``, the same on the log of Redis Streams, belongs beside it:
+`durable_join.measured` with another log.
 """
 
 from __future__ import annotations

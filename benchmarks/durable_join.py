@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -152,8 +153,8 @@ def _features(
     rows = LoggedRows(
         posts,
         inputs,
-        rng.random((n, n_actions)).astype(np.float32) / 10,
-        rng.random((n, n_actions)).astype(np.float32) / 10,
+        rng.random((n, n_actions), dtype=np.float32) / np.float32(10),
+        rng.random((n, n_actions), dtype=np.float32) / np.float32(10),
         rng.random(n).astype(np.float32),
         np.ones(n, dtype=np.float32),
         np.full(n, SERVED, dtype=np.uint8),
@@ -189,14 +190,14 @@ def _message(number: int, at_ms: int, payload: Payload) -> Message:
     return Message(topic, "k", event.event_id, at_ms, CODEC.encode(event))
 
 
-def measured(n_pages: int = 6_000, n_rounds: int = 3) -> tuple[float, bool]:
+def measured(n_pages: int = 6_000, n_rounds: int = 3, make_log: Callable[[Path], Log] = open_log) -> tuple[float, bool]:
     """Return how many events a second the durable join takes, and whether its samples are those of the join in memory.
 
     The first round is not counted: kernels are loaded, files are cached.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        log = open_log(folder)
+        log = make_log(folder)
         fill(log, make_messages(n_pages))
         seconds = [joined(log, folder / f"samples-{number}")[0] for number in range(n_rounds + 1)][1:]
         found = SampleStore(SampleFiles(folder / "samples-0"), Warehouse(folder / "none", CODEC), CODEC, IdHasher())
