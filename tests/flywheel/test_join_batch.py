@@ -45,14 +45,14 @@ def streamed(log: Log, config: JoinConfig, *, every: int = 7) -> dict[tuple[int,
 
 
 @given(SEEDS, st.sampled_from((1, 16)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_newest_revisions_are_the_batch_joins_rows(seed: int, n_witnesses: int) -> None:
     log = in_log_order(random_told(seed))
     assert streamed(log, JoinConfig(n_witnesses=n_witnesses)) == batch_rows(log, window_ms=24 * HOUR_MS)
 
 
 @given(SEEDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_they_are_where_the_log_is_much_longer_than_what_is_remembered(seed: int) -> None:
     log = in_log_order(random_told(seed, span_ms=8 * HOUR_MS, n_events=100))
     config = JoinConfig(n_witnesses=1, window_ms=MINUTE_MS, late_ms=HOUR_MS)
@@ -60,7 +60,7 @@ def test_they_are_where_the_log_is_much_longer_than_what_is_remembered(seed: int
 
 
 @given(SEEDS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_labels_do_not_depend_on_the_order_of_the_log(seed: int) -> None:
     told: list[Told] = []
     pages = set()

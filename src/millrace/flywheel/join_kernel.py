@@ -2,6 +2,9 @@
 
 Every function takes `JoinTables` and changes them in place. Nothing grows in here: `hear_kernel` says what has no
 room before it touches a record, and is called again once there is.
+
+They count no references (``_nrt=False``): to pass all tables on would count one for every array, at every call, which
+takes a third of the time. The entry holds them.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from millrace.base.ids import Int64Array
 from millrace.base.kernels import njit
 from millrace.flywheel import join_tables as at
 from millrace.flywheel.join_columns import DEED, LOOK, PAGE
-from millrace.flywheel.join_rules import GRAIN_MS, PLAIN, delay_bucket, draw, longest_window_ms
+from millrace.flywheel.join_rules import GRAIN_MS, PLAIN, delay_bucket, draw, kernel, longest_window_ms
 from millrace.flywheel.join_stats import COUNTERS
 from millrace.flywheel.join_tables import (
     NONE,
@@ -72,13 +75,13 @@ _NEWS: Final = 8
 """Rows that a record may let out besides those of its own posts: what is dropped to make room."""
 
 
-@njit(cache=True)
+@kernel
 def is_dead(t: JoinTables, time_ms: int) -> bool:
     """Whether nothing that has to do with a moment may still come."""
     return bool(time_ms + t.limits[at.LATE_MS] + t.limits[at.SLACK_MS] < t.numbers[at.WATERMARK])
 
 
-@njit(cache=True)
+@kernel
 def labels_of(t: JoinTables, slot: int, number: int) -> int:
     """Return the actions that hold for a look, as bits."""
     look = t.looks[number & (len(t.looks) - 1)]
@@ -109,7 +112,7 @@ def labels_of(t: JoinTables, slot: int, number: int) -> int:
     return held
 
 
-@njit(cache=True)
+@kernel
 def let_out(t: JoinTables, slot: int, number: int) -> None:
     """Let a row out if it says something new; the caller has made sure of room."""
     look = t.looks[number & (len(t.looks) - 1)]
@@ -153,7 +156,7 @@ def let_out(t: JoinTables, slot: int, number: int) -> None:
     out.revision = look.revision
 
 
-@njit(cache=True)
+@kernel
 def tell(t: JoinTables, slot: int) -> None:
     """Let out what has changed of a group."""
     number = t.groups[slot].first_look
@@ -164,7 +167,7 @@ def tell(t: JoinTables, slot: int) -> None:
         number = look.next
 
 
-@njit(cache=True)
+@kernel
 def out_now(t: JoinTables, slot: int, number: int) -> None:
     """Let a waiting row out before its time."""
     look = t.looks[number & (len(t.looks) - 1)]
@@ -176,7 +179,7 @@ def out_now(t: JoinTables, slot: int, number: int) -> None:
         let_out(t, slot, number)
 
 
-@njit(cache=True)
+@kernel
 def place_one(t: JoinTables, slot: int, deed_number: int) -> None:
     """Find the look that an action belongs to."""
     deed = t.deeds[deed_number & (len(t.deeds) - 1)]
@@ -207,7 +210,7 @@ def place_one(t: JoinTables, slot: int, deed_number: int) -> None:
     deed.look = found
 
 
-@njit(cache=True)
+@kernel
 def place(t: JoinTables, slot: int) -> None:
     """Find the looks of all actions of a group anew."""
     number = t.groups[slot].first_deed
@@ -216,7 +219,7 @@ def place(t: JoinTables, slot: int) -> None:
         number = t.deeds[number & (len(t.deeds) - 1)].next
 
 
-@njit(cache=True)
+@kernel
 def drop_page(t: JoinTables) -> None:
     """Forget the oldest page, or the empty place where one was."""
     page = t.pages[t.numbers[at.PAGE_HEAD] & (len(t.pages) - 1)]
@@ -228,7 +231,7 @@ def drop_page(t: JoinTables) -> None:
     t.numbers[at.PAGE_HEAD] += 1
 
 
-@njit(cache=True)
+@kernel
 def drop_page_for_room(t: JoinTables) -> None:
     """Forget the oldest page and the empty places before it."""
     while t.pages[t.numbers[at.PAGE_HEAD] & (len(t.pages) - 1)].offset == at.MOVED:
@@ -237,7 +240,7 @@ def drop_page_for_room(t: JoinTables) -> None:
     t.numbers[_FOR_BOUNDS] += 1
 
 
-@njit(cache=True)
+@kernel
 def row_of(t: JoinTables, page_number: int, post: int) -> int:
     """Return the first row of a page that holds a post, `NONE` where none does."""
     page = t.pages[page_number & (len(t.pages) - 1)]
@@ -248,7 +251,7 @@ def row_of(t: JoinTables, page_number: int, post: int) -> int:
     return NONE
 
 
-@njit(cache=True)
+@kernel
 def drop_look(t: JoinTables, is_for_room: bool) -> None:  # noqa: FBT001 - kernels know no keywords
     """Forget the oldest look; it goes out first if it has not."""
     number = t.numbers[at.LOOK_HEAD]
@@ -272,7 +275,7 @@ def drop_look(t: JoinTables, is_for_room: bool) -> None:  # noqa: FBT001 - kerne
         remove_group(t, slot)
 
 
-@njit(cache=True)
+@kernel
 def drop_deed(t: JoinTables, is_for_room: bool) -> None:  # noqa: FBT001 - kernels know no keywords
     """Forget the oldest action."""
     deed = t.deeds[t.numbers[at.DEED_HEAD] & (len(t.deeds) - 1)]
@@ -290,7 +293,7 @@ def drop_deed(t: JoinTables, is_for_room: bool) -> None:  # noqa: FBT001 - kerne
         remove_group(t, slot)
 
 
-@njit(cache=True)
+@kernel
 def new_page(t: JoinTables, viewer: int, request: int, time_ms: int) -> int:
     """Return the number of a page that has not come yet."""
     if t.numbers[at.N_PAGES] >= t.limits[at.MAX_PAGES]:
@@ -309,7 +312,7 @@ def new_page(t: JoinTables, viewer: int, request: int, time_ms: int) -> int:
     return int(number)
 
 
-@njit(cache=True)
+@kernel
 def attach(t: JoinTables, look_number: int, page_number: int, row: int) -> None:
     """Let a look be one at a row of a page."""
     look = t.looks[look_number & (len(t.looks) - 1)]
@@ -320,7 +323,7 @@ def attach(t: JoinTables, look_number: int, page_number: int, row: int) -> None:
     t.numbers[_LOOKS_JOINED] += 1
 
 
-@njit(cache=True)
+@kernel
 def hear_page(t: JoinTables, offset: int, time_ms: int, viewer: int, request: int, posts: Int64Array) -> None:
     """Take in what was logged of a page."""
     if is_dead(t, time_ms) or request == 0:
@@ -360,7 +363,7 @@ def hear_page(t: JoinTables, offset: int, time_ms: int, viewer: int, request: in
             tell(t, slot)
 
 
-@njit(cache=True)
+@kernel
 def look_of_request(t: JoinTables, slot: int, request: int) -> int:
     """Return the look of a group that names a request, `NONE` where there is none."""
     number = t.groups[slot].first_look
@@ -372,7 +375,7 @@ def look_of_request(t: JoinTables, slot: int, request: int) -> int:
     return NONE
 
 
-@njit(cache=True)
+@kernel
 def look_begun_at(t: JoinTables, slot: int, began_ms: int) -> int:
     """Return the look of a group that names no request and began then, `NONE` where there is none."""
     number = t.groups[slot].first_look
@@ -384,7 +387,7 @@ def look_begun_at(t: JoinTables, slot: int, began_ms: int) -> int:
     return NONE
 
 
-@njit(cache=True)
+@kernel
 def merge(t: JoinTables, slot: int, number: int, began_ms: int, dwell_ms: int, position: int, is_complete: int) -> None:
     """Take in another look of one request at one post."""
     look = t.looks[number & (len(t.looks) - 1)]
@@ -408,7 +411,7 @@ def merge(t: JoinTables, slot: int, number: int, began_ms: int, dwell_ms: int, p
     tell(t, slot)
 
 
-@njit(cache=True)
+@kernel
 def find_row(t: JoinTables, viewer: int, request: int, post: int, began_ms: int) -> tuple[int, int, int]:
     """Return what a look is worth, the number of its page (`NONE`: not heard of) and its row (`NONE`: not there)."""
     number = find_page(t, viewer, request)
@@ -428,7 +431,7 @@ def find_row(t: JoinTables, viewer: int, request: int, post: int, began_ms: int)
     return _FINE, number, row
 
 
-@njit(cache=True)
+@kernel
 def add_look(
     t: JoinTables, viewer: int, request: int, post: int, began_ms: int, dwell_ms: int, position: int, is_complete: int
 ) -> int:
@@ -458,7 +461,7 @@ def add_look(
     return int(number)
 
 
-@njit(cache=True)
+@kernel
 def hear_look(  # noqa: C901 - one case after the other, each of them short
     t: JoinTables, viewer: int, request: int, post: int, time_ms: int, dwell_ms: int, position: int, is_complete: int
 ) -> None:
@@ -508,7 +511,7 @@ def hear_look(  # noqa: C901 - one case after the other, each of them short
     tell(t, slot)
 
 
-@njit(cache=True)
+@kernel
 def hear_deed(t: JoinTables, viewer: int, request: int, post: int, time_ms: int, action: int, is_undo: int) -> None:
     """Take in an engagement."""
     if is_dead(t, time_ms):
@@ -550,7 +553,7 @@ def hear_deed(t: JoinTables, viewer: int, request: int, post: int, time_ms: int,
     tell(t, slot)
 
 
-@njit(cache=True)
+@kernel
 def witness(witnesses: Int64Array, time_ms: int) -> None:
     """Keep the largest times, ascending."""
     if time_ms > witnesses[0]:
@@ -561,7 +564,7 @@ def witness(witnesses: Int64Array, time_ms: int) -> None:
         witnesses[slot] = time_ms
 
 
-@njit(cache=True)
+@kernel
 def advance(t: JoinTables) -> None:
     """Let the watermark follow the newest times."""
     others_ms = t.other_witnesses[0]
@@ -577,7 +580,7 @@ def advance(t: JoinTables) -> None:
         t.numbers[at.IS_PENDING] = 1
 
 
-@njit(cache=True)
+@kernel
 def release(t: JoinTables) -> bool:
     """Let out what is due; False if there is no room for it, to be called again."""
     due = max(t.numbers[at.RELEASED] + 1, t.numbers[at.LEAST_DUE])
@@ -600,7 +603,7 @@ def release(t: JoinTables) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def forget(t: JoinTables) -> bool:
     """Forget what is too old; False if there is no room for what goes out before."""
     while t.numbers[at.PAGE_HEAD] < t.numbers[at.PAGE_TAIL]:
@@ -623,7 +626,7 @@ def forget(t: JoinTables) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def settle(t: JoinTables) -> bool:
     """Do what the watermark's last step asks for; False if there is no room for what goes out."""
     if t.numbers[at.IS_PENDING] == 0:
@@ -644,7 +647,7 @@ def settle(t: JoinTables) -> bool:
     return True
 
 
-@njit(cache=True)
+@kernel
 def no_room(t: JoinTables, kind: int, n_posts: int) -> int:
     """Return what must grow before a record is heard, or `DONE`."""
     if kind != PAGE and kind != LOOK and kind != DEED:
@@ -666,8 +669,8 @@ def no_room(t: JoinTables, kind: int, n_posts: int) -> int:
     return DONE
 
 
-@njit(cache=True)
-def hear_kernel(
+@kernel
+def hear_rows(
     t: JoinTables,
     kinds: npt.NDArray[np.uint8],
     offsets: Int64Array,
@@ -684,7 +687,7 @@ def hear_kernel(
     row: int,
     page: int,
 ) -> tuple[int, int, int]:
-    """Hear records from a row on; return the next row, the next page, and why it stopped there (`DONE`: all heard)."""
+    """Do what `hear_kernel` does."""
     if not settle(t):
         return row, page, NO_ROOM_FOR_OUT
     while row < len(kinds):
@@ -718,3 +721,42 @@ def hear_kernel(
         if not settle(t):
             return row, page, NO_ROOM_FOR_OUT
     return row, page, DONE
+
+
+@njit(cache=True)
+def hear_kernel(
+    t: JoinTables,
+    kinds: npt.NDArray[np.uint8],
+    offsets: Int64Array,
+    times_ms: Int64Array,
+    viewers: Int64Array,
+    requests: Int64Array,
+    posts: Int64Array,
+    dwells_ms: Int64Array,
+    positions: Int64Array,
+    codes: npt.NDArray[np.int32],
+    flags: npt.NDArray[np.uint8],
+    page_starts: Int64Array,
+    page_posts: Int64Array,
+    row: int,
+    page: int,
+) -> tuple[int, int, int]:
+    """Hear records from a row on; return the next row, the next page, and why it stopped there (`DONE`: all heard)."""
+    found: tuple[int, int, int] = hear_rows(
+        t,
+        kinds,
+        offsets,
+        times_ms,
+        viewers,
+        requests,
+        posts,
+        dwells_ms,
+        positions,
+        codes,
+        flags,
+        page_starts,
+        page_posts,
+        row,
+        page,
+    )
+    return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,16 @@ PLAIN: Final = 1 << int(Action.NOT_DWELLED)
 
 MAX_ACTIONS: Final = 63
 """Labels are kept as the bits of one int64."""
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+_INNER: Final[dict[str, Any]] = {"cache": True, "_nrt": False, "no_cpython_wrapper": True}
+
+
+def kernel(function: FunctionT) -> FunctionT:
+    """Compile what only kernels call, without counting references of the arrays that it is given."""
+    compiled: FunctionT = njit(**_INNER)(function)
+    return compiled
 
 
 @njit(cache=True)
@@ -82,12 +93,16 @@ def longest_window_ms(
     delays
         Shape (n_actions, `N_DELAYS`), int64: counts by `delay_bucket`.
     """
-    longest = 0
+    longest, longest_configured = 0, 0
     for action in range(len(windows_ms)):
-        if delays[action].sum() >= min_delays:
+        longest_configured = max(longest_configured, windows_ms[action])
+        n_seen = 0
+        for bucket in range(delays.shape[1]):
+            n_seen += delays[action, bucket]
+        if n_seen >= min_delays:
             window = min(max(delay_quantile_ms(delays[action], ends_ms, quantile), min_ms), max_ms)
             longest = max(longest, window)
-    return longest if longest > 0 else windows_ms.max()
+    return longest if longest > 0 else longest_configured
 
 
 @njit(cache=True)

@@ -17,7 +17,7 @@ from millrace.base.ids import Int64Array
 from millrace.base.kernels import njit
 from millrace.flywheel.join_config import JoinConfig
 from millrace.flywheel.join_parts import OUT, JoinShape
-from millrace.flywheel.join_rules import BUCKET_ENDS_MS, N_DELAYS, mix
+from millrace.flywheel.join_rules import BUCKET_ENDS_MS, N_DELAYS, kernel, mix
 from millrace.flywheel.join_stats import COUNTERS
 
 RecordArray = npt.NDArray[Any]
@@ -210,7 +210,7 @@ def grown_ring(ring: npt.NDArray[Any], head: int, tail: int, size: int) -> npt.N
     return larger
 
 
-@njit(cache=True)
+@kernel
 def find_page(t: JoinTables, viewer: int, request: int) -> int:
     """Return the number of a page, `NONE` where there is none."""
     mask = len(t.page_table) - 1
@@ -224,7 +224,7 @@ def find_page(t: JoinTables, viewer: int, request: int) -> int:
     return NONE
 
 
-@njit(cache=True)
+@kernel
 def put_page(t: JoinTables, viewer: int, request: int, number: int) -> None:
     """Let the table name a page by its number, be it new there or known under another."""
     mask = len(t.page_table) - 1
@@ -237,7 +237,7 @@ def put_page(t: JoinTables, viewer: int, request: int, number: int) -> None:
     t.page_table[slot] = number + 1
 
 
-@njit(cache=True)
+@kernel
 def remove_page(t: JoinTables, viewer: int, request: int) -> None:
     """Take a page that is there out of the table."""
     mask = len(t.page_table) - 1
@@ -267,7 +267,7 @@ def fill_page_table(t: JoinTables) -> None:
             put_page(t, page.viewer, page.request, number)
 
 
-@njit(cache=True)
+@kernel
 def find_group(t: JoinTables, viewer: int, post: int) -> int:
     """Return the slot of a group, `NONE` where there is none."""
     mask = len(t.groups) - 1
@@ -281,7 +281,7 @@ def find_group(t: JoinTables, viewer: int, post: int) -> int:
         slot = (slot + 1) & mask
 
 
-@njit(cache=True)
+@kernel
 def add_group(t: JoinTables, viewer: int, post: int) -> int:
     """Return the slot of a group, made where there is none; a made one is empty until something is added to it."""
     mask = len(t.groups) - 1
@@ -303,7 +303,7 @@ def add_group(t: JoinTables, viewer: int, post: int) -> int:
     return slot
 
 
-@njit(cache=True)
+@kernel
 def remove_group(t: JoinTables, slot: int) -> None:
     """Take a group out in which nothing is left."""
     mask = len(t.groups) - 1
@@ -323,7 +323,7 @@ def remove_group(t: JoinTables, slot: int) -> None:
     t.numbers[N_GROUPS] -= 1
 
 
-@njit(cache=True)
+@kernel
 def chain_look(t: JoinTables, slot: int, number: int) -> None:
     """Add a look at the end of its group."""
     group = t.groups[slot]
@@ -336,7 +336,7 @@ def chain_look(t: JoinTables, slot: int, number: int) -> None:
     group.n_looks += 1
 
 
-@njit(cache=True)
+@kernel
 def chain_deed(t: JoinTables, slot: int, number: int) -> None:
     """Add a deed at the end of its group."""
     group = t.groups[slot]
@@ -376,7 +376,7 @@ def move_groups(t: JoinTables, old: RecordArray) -> None:
         t.groups[slot] = group
 
 
-@njit(cache=True)
+@kernel
 def wait(t: JoinTables, number: int) -> None:
     """Put a look on the wheel, last of those that are due at the same time."""
     mask = len(t.looks) - 1
@@ -395,7 +395,7 @@ def wait(t: JoinTables, number: int) -> None:
     t.numbers[N_WAITING] += 1
 
 
-@njit(cache=True)
+@kernel
 def stop_waiting(t: JoinTables, number: int) -> None:
     """Take a look off the wheel."""
     mask = len(t.looks) - 1
