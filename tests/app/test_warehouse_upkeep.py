@@ -29,6 +29,10 @@ def settings(tmp_path: Path) -> Settings:
     return settings
 
 
+def runs(upkeep: WarehouseUpkeep) -> bool:
+    return upkeep._process is not None
+
+
 def viewers(settings: Settings) -> list[str]:
     with build_tables_reader(settings) as reader:
         return [row[0] for row in reader.rows("SELECT viewer_id FROM interactions ORDER BY 1")[1]]
@@ -48,14 +52,14 @@ def test_it_is_started_when_it_is_due_and_ended_with_the_keeper(settings: Settin
     now_s = 0.0
     upkeep = WarehouseUpkeep(settings, lambda: now_s)
     upkeep.look()
-    assert upkeep._process is None
+    assert not runs(upkeep)
     now_s = settings.config.warehouse.build_every_s
     upkeep.look()
-    assert upkeep._process is not None
+    assert runs(upkeep)
     upkeep.stop()
-    assert upkeep._process is None
+    assert not runs(upkeep)
     upkeep.look()
-    assert upkeep._process is None  # until it is due again
+    assert not runs(upkeep)  # until it is due again
 
 
 @pytest.mark.service

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from millrace.base.errors import StoreError
@@ -32,6 +33,7 @@ from millrace.testing.builders import (
 )
 from millrace.testing.small_tables import DAY_MS, HOUR_MS, SmallTables
 
+pytestmark = pytest.mark.slow  # each builds tables several times
 USERS = ("ann", "bob", "eve", "ida")
 
 
@@ -72,7 +74,7 @@ def any_event(draw: random.Random, number: int, new_request: str) -> AnyEvent:
 
 @pytest.mark.parametrize(
     ("seed", "n_parts"),
-    [(1, 2), pytest.param(2, 5, marks=pytest.mark.slow), pytest.param(3, 5, marks=pytest.mark.slow)],
+    [(1, 2), (2, 5)],
 )
 def test_tables_built_bit_by_bit_are_those_built_anew(
     small: SmallTables, tmp_path: Path, seed: int, n_parts: int
@@ -91,7 +93,6 @@ class Killed(BaseException):
     """Ends a build as a kill would: nothing after it runs."""
 
 
-@pytest.mark.slow
 def test_a_build_killed_at_any_moment_is_right_after_the_next_one(
     small: SmallTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,3 +231,15 @@ def test_without_anything_the_tables_are_empty(small: SmallTables) -> None:
     small.tables.build()
     assert small.rows("SELECT (SELECT count(*) FROM interactions), (SELECT count(*) FROM samples)") == [(0, 0)]
     assert small.rows("FROM reaction_by_user_group") == []
+
+
+def test_samples_are_those_of_committed_epochs_in_their_newest_revision(small: SmallTables) -> None:
+    folder = small.folder / "samples"
+    hour = folder / "labels" / "dt=2027-01-15" / "hour=08"
+    hour.mkdir(parents=True)
+    (folder / "state").mkdir()
+    (folder / "state" / "epoch-0000000002.join").touch()
+    for epoch, like in ((1, 0), (2, 1), (3, 7)):  # the third was killed before it was committed
+        row = f"SELECT 5 AS request, 6 AS viewer, 7 AS post, {epoch} AS revision, {like} AS label_like"
+        duckdb.execute(f"COPY ({row}) TO '{hour}/epoch-{epoch:010d}.parquet'")
+    assert small.rows("SELECT request, revision, label_like, hour FROM samples") == [(5, 2, 1, 8)]
