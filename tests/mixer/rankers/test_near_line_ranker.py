@@ -48,15 +48,15 @@ class Flat:
 
 
 def an_update(model: str = "v1", *, post: str = "1105", shift: float = 0.0, weight: float = 2.0) -> AnyEvent:
-    """Return what lifts the likes of one post, and calibrates dwell."""
+    """Return what lifts the likes of one post, and calibrates shares."""
     slots = cross_slots(0, np.array([hash_id(IdKind.POST, post)]), np.zeros(1, np.int64), 0, N_SLOTS)
     ones = np.ones(H, dtype=np.float32)
     weights = np.zeros((1, H), dtype=np.float32)
     weights[0, Action.LIKE] = weight
     arrays = {
         "slopes": ones,
-        "shifts": shift * (np.arange(H) == Action.DWELL).astype(np.float32),
-        "is_calibrated": (np.arange(H) == Action.DWELL).astype(np.uint8) * bool(shift),
+        "shifts": shift * (np.arange(H) == Action.SHARE).astype(np.float32),
+        "is_calibrated": (np.arange(H) == Action.SHARE).astype(np.uint8) * bool(shift),
         "fast_gates": (np.arange(H) == Action.LIKE).astype(np.float32),
         "slots": slots[:, FIELDS.index("post")],
         "weights": weights,
@@ -77,7 +77,7 @@ def test_a_post_that_has_become_the_talk_of_the_town_comes_first(a_world: MakeWo
     row = result.ranked[POST_ID].tolist().index(hash_id(IdKind.POST, "1105"))
     probs, deep = result.ranked[ACTION_PROBS], result.ranked[DEEP_PROBS]
     assert np.isclose(probs[row, Action.LIKE], 1 / (1 + 9 * np.exp(-2)), atol=1e-5)
-    assert np.isclose(probs[row, Action.DWELL], 1 / (1 + 9 * np.exp(-0.5)), atol=1e-5)
+    assert np.isclose(probs[row, Action.SHARE], 1 / (1 + 9 * np.exp(-0.5)), atol=1e-5)
     assert (deep == np.float32(0.1)).all()
     assert (probs[:, Action.REPLY] == np.float32(0.1)).all()
 
@@ -94,7 +94,7 @@ def test_why_tells_what_it_did_and_so_does_the_trace(a_world: MakeWorld) -> None
     explained = TraceReading(trace, pipeline).why(trace.row_of(hash_id(IdKind.POST, "1105")), "1105")
     parts = {part.name: part for part in explained.actions}
     assert parts["like"].fast_shift == pytest.approx(2.0)
-    assert parts["dwell"].calibration_shift == pytest.approx(0.5, abs=1e-4)
+    assert parts["share"].calibration_shift == pytest.approx(0.5, abs=1e-4)
     assert parts["reply"].calibration_shift == parts["reply"].fast_shift == 0
 
 
