@@ -29,10 +29,10 @@ from millrace.events.envelope import AnyEvent
 from millrace.events.packed import pack_arrays, unpack_arrays
 from millrace.features.encoding.encoders import Encoders
 from millrace.features.encoding.logged import viewer_arrays
-from millrace.flywheel.join_status import join_status
 from millrace.flywheel.join import StreamJoin
 from millrace.flywheel.join_config import JoinConfig
 from millrace.flywheel.join_rows import JoinedRows
+from millrace.flywheel.join_status import join_status
 from millrace.flywheel.logged_samples import LoggedCandidates
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.warehouse import Warehouse

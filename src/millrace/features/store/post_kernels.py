@@ -1,7 +1,7 @@
 """Rows of features in one pass: counters of many posts and authors, copied to where they belong.
 
-What each number is, `millrace.stores.counters` and `millrace.stores.windows` say; tests hold these kernels against them,
-bit for bit.
+What each number is, `millrace.stores.counters` and `millrace.stores.windows` say; tests hold these kernels against
+them, bit for bit.
 """
 
 # Kernels: Numba knows one kind of 64-bit integer where NumPy's types know two.
