@@ -158,8 +158,8 @@ class FeatureSheets:
             content_id=post if content_id[0] == rows.ids[0] else self._posts(content_id)[0],  # type: ignore[arg-type]
             state_offset=tuple(self.replica.position),
             now_ms=self.now_ms,
-            created_ms=int(rows.columns["created_ms"][0]),  # type: ignore[call-overload]
-            language=codes.languages.name(int(rows.columns["language"][0])),  # type: ignore[call-overload]
+            created_ms=int(rows.columns["created_ms"][0]),
+            language=codes.languages.name(int(rows.columns["language"][0])),
             topics=_names(codes.topics.name, rows.columns["topics"][0]),
             numbers=numbers,
             counts=counts,

@@ -173,7 +173,7 @@ class PostFeatures:
             "topics": found.topics,
         }
         if self._codes_of is not None:
-            columns["semantic_id"] = self._codes_of(content_ids)  # type: ignore[assignment]
+            columns["semantic_id"] = self._codes_of(content_ids)
         return FeatureRows(self.table, post_ids, is_known, dense, dict(columns))
 
     def _write_counts(

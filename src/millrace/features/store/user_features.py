@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from millrace.base.actions import NEGATIVE, Action, ActionSpace
 from millrace.base.ids import Int64Array
@@ -61,7 +62,7 @@ class UserHistories(NamedTuple):
 def histories_of(history: History, now_ms: int) -> UserHistories:
     """Return the grains of a history as of ``now_ms``; all are parts of it, in its order (as entries were folded)."""
     return UserHistories(
-        History(*(column[max(len(column) - N_NEWEST, 0) :] for column in history)),
+        _part(history, np.arange(max(len(history.times_ms) - N_NEWEST, 0), len(history.times_ms))),
         _since(history, now_ms - 7 * _DAY_MS),
         _since(history, now_ms - 30 * _DAY_MS),
         history,
@@ -69,8 +70,12 @@ def histories_of(history: History, now_ms: int) -> UserHistories:
 
 
 def _since(history: History, since_ms: int) -> History:
-    is_in = history.times_ms > since_ms
-    return History(*(column[is_in] for column in history))
+    return _part(history, np.flatnonzero(history.times_ms > since_ms))
+
+
+def _part(history: History, places: npt.NDArray[np.intp]) -> History:
+    columns: list[Any] = [column[places] for column in history]
+    return History(*columns)
 
 
 def user_table(config: EngagementConfig, actions: ActionSpace) -> FeatureTable:
