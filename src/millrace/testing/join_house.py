@@ -181,7 +181,7 @@ def join_for_ever(said: Connection, folder: Path, window: int) -> None:
     Parameters
     ----------
     said
-        The other end hears the epoch that it begins after, and then each that it commits.
+        The other end hears the epoch that it begins after, then each that it commits, and -1 at the log's end.
     folder, window
         Of the house.
     """
@@ -189,8 +189,12 @@ def join_for_ever(said: Connection, folder: Path, window: int) -> None:
     process = house.process()
     said.send(process.epoch)
     told = process.epoch
+    is_at_end = False
     while True:
         if not process.turn():
+            if not is_at_end:
+                is_at_end = True
+                said.send(-1)
             time.sleep(0.002)
         if process.epoch != told:
             told = process.epoch
