@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from millrace.app import cli, wiring
 from millrace.app.commands.init import make_home
+from millrace.app.flywheel_parts import JoinFigures
 from millrace.app.flywheel_rounds import decision_log, round_folder
 from millrace.app.flywheel_status import flywheel_status
+from millrace.app.near_line import REPORT_FILE
 from millrace.app.settings import Settings
 from millrace.flywheel.decisions import Decision, HeadMetrics, RuleOutcome
+from millrace.flywheel.guards.readings import GuardReport, ModelReadings, Reading, State
+from millrace.flywheel.join_stats import JoinStats
+from millrace.flywheel.join_status import JoinStatus, keep_status
+from millrace.flywheel.join_watch import JoinRate
 from millrace.registry.manifest import Description
 
 HOUR_MS = 3_600_000
@@ -58,6 +65,7 @@ def test_a_home_without_rounds_says_so(settings: Settings) -> None:
     found = flywheel_status(settings)
     assert found.words == "flywheel: no ranker serves; no rounds yet"
     assert (found.hours, found.decisions, found.withdrawn, found.is_learning) == ((), (), (), False)
+    assert (found.join, found.guards) == (None, ())
 
 
 def test_versions_figures_and_reasons_are_told_the_newest_first(settings: Settings) -> None:
@@ -94,6 +102,76 @@ def test_what_was_rolled_back_since_is_told(settings: Settings, capsys: pytest.C
     assert cli.run(["flywheel", "history", "--home", str(settings.home)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"promoted, rolled back since (before → {b})" in shown
+
+
+def keep_parts(settings: Settings, model: str, alarm: str = "", state: State = "ok") -> None:
+    """Write down what the join and the guards would, had they looked."""
+    status = JoinStatus(
+        epoch=3,
+        position=(90,),
+        told_ms=9,
+        watermark_ms=8,
+        lag_ms=1_800_000,
+        lag_records=4,
+        records_per_s=1.0,
+        n_records=90,
+        n_pages=5,
+        n_samples=61,
+        n_corrections=2,
+        n_unreadable=0,
+        page_bytes=1,
+        mean_page_bytes=1.0,
+        negative_rate=1.0,
+        rate=JoinRate(
+            n_looks=80, n_deeds=9, looks_frac=0.75, deeds_frac=1.0, late_frac=0.25, before_frac=None, alarm=alarm
+        ),
+        stats=JoinStats(),
+    )
+    settings.samples_dir.mkdir(parents=True, exist_ok=True)
+    keep_status(settings.samples_dir, status)
+    readings = (
+        Reading(guard="calibration", of="like", value=3.2, low=2.9, high=3.5, threshold=2.5, state=state, n_rows=900),
+        Reading(
+            guard="feature_drift", of="age", value=0.3, low=0.3, high=0.3, threshold=None, state="warning", n_rows=9
+        ),
+        Reading(guard="auc", of="like", value=0.0, low=0.0, high=0.0, threshold=0.5, state="waiting", n_rows=7),
+    )
+    report = GuardReport(
+        at_ms=1,
+        event_ms=1,
+        models=tuple(ModelReadings(model=m, n_rows=9, n_pages=1, readings=readings) for m in ("an older one", model)),
+    )
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    (settings.run_dir / REPORT_FILE).write_bytes(msgspec.json.encode(report))
+
+
+def test_the_join_and_the_guards_of_what_serves_are_told(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = publish(settings, "a")
+    wiring.build_registry(settings).promote({"ranker": live}, now_ms=1)
+    keep_parts(settings, live)
+    found = flywheel_status(settings)
+    assert found.join == JoinFigures(
+        join_rate=0.75, n_samples=61, late_share=0.25, lag_ms=1_800_000, lag_records=4, alarm=""
+    )
+    assert [(guard.state, guard.is_alarmed, guard.words) for guard in found.guards] == [
+        ("ok", False, "calibration of like is 3.2 (threshold 2.5), ok"),
+        ("warning", False, "feature drift of age is 0.3 (only warns), warning"),
+        ("waiting", False, "auc of like: too few rows to tell (7)"),
+    ]
+    argv = ["flywheel", "status", "--home", str(settings.home)]
+    assert cli.run(argv) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "join: 75.0% of the newest looks found their page; 61 samples, 25.0% of the actions late; 4 records" in shown
+    assert "guards: none of 3 alarmed (1 wait for more rows, 1 warn)" in shown
+    keep_parts(settings, live, alarm="of the newest 80 looks 75.0% found their page", state="confirming")
+    assert cli.run(argv) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "ALARM: of the newest 80 looks" in shown
+    assert "guards: ALARM: calibration of like is 3.2 (threshold 2.5), confirming" in shown
+    (settings.run_dir / REPORT_FILE).write_text("{")
+    assert flywheel_status(settings).guards == ()
 
 
 def test_status_and_history_are_shown_and_printed_as_json(

@@ -28,6 +28,7 @@ from millrace.flywheel.train_ranker import RankerTraining, load_ranker, predicte
 from millrace.models.config import TableConfig, TrunkConfig
 from millrace.registry.manifest import Description
 from millrace.registry.registry import Registry
+from millrace.registry.withdrawals import WITHDRAWN_FILE
 from millrace.testing.progress import SilentStep, in_silence
 from millrace.testing.sample_builders import HOUR_MS, planted_samples
 
@@ -260,6 +261,39 @@ def test_after_a_rollback_it_learns_on_from_what_serves_and_trusts_no_hour_of_wh
     assert decision.to_version not in {"", bad}
     assert decision.from_ms == (N_SEED + 150) * HOUR_MS
     assert (decision.n_replayed, decision.n_trusted) == (250, 0)
+
+
+def test_after_a_guard_has_withdrawn_a_ranker_rounds_begin_from_what_serves_and_never_publish_it_again(
+    house: House,
+) -> None:
+    good = house.serving
+    bad = house.decide().to_version
+    reason = "guard calibration: predicted over happened of like is 3.20"
+    assert list(house.registry.withdraw("ranker", bad, now_ms=5, reason=reason)) == ["default"]
+    assert house.serving == good
+    house.pages.known_until_ms += 150 * HOUR_MS
+    decision = house.decide()
+    assert decision.from_version == good
+    assert decision.to_version not in {"", bad}
+    assert (decision.n_replayed, decision.n_trusted) == (250, 0)  # none of the hours that it learned from
+    # The very round that made it, asked for once more: the same bytes, and refused for that alone.
+    house.registry.withdraw("ranker", decision.to_version, now_ms=6, reason=reason)
+    house.decisions.path.unlink()
+    house.pages.known_until_ms -= 150 * HOUR_MS
+    again = house.decide()
+    assert (again.verdict, again.to_version, house.serving) == ("refused", "", good)
+    assert again.why == f"{bad} was withdrawn before"
+
+
+def test_what_serves_although_it_was_withdrawn_is_not_learned_on_from(house: House) -> None:
+    bad = house.serving
+    line = {"at_ms": 5, "serial": 1, "kind": "ranker", "version": bad, "reason": "killed before the pointer moved"}
+    (house.registry.root / WITHDRAWN_FILE).write_bytes(msgspec.json.encode(line) + b"\n")
+    waiting = house.run()
+    assert isinstance(waiting, Waiting)
+    assert waiting.why.startswith(f"ranker {bad} serves and was withdrawn")
+    house.registry.promote({"ranker": bad}, now_ms=6, note="it is good, I have looked")
+    assert house.decide().from_version == bad
 
 
 def test_a_rollback_while_a_round_is_at_work_makes_it_begin_anew(house: House) -> None:

@@ -47,7 +47,7 @@ def test_a_withdrawn_version_is_not_gone_back_to(registry: Registry, publish: Pu
     registry.promote({"ranker": newest}, now_ms=4)
     registry.withdraw("ranker", newest, now_ms=5, reason="bad too")
     assert registry.serving() == {"ranker": good}
-    assert set(registry.withdrawn()) == {("ranker", bad), ("ranker", newest)}
+    assert set(registry.withdrawn()) == {("ranker", newest)}  # whoever promotes one says that it is good
 
 
 def test_a_damaged_version_is_not_gone_back_to_and_other_kinds_stay(registry: Registry, publish: Publish) -> None:
@@ -67,7 +67,7 @@ def test_every_lane_that_names_it_is_changed_and_no_other(registry: Registry, pu
     registry.promote({"ranker": one}, "arm-2", now_ms=1)
     assert list(registry.withdraw("ranker", two, now_ms=2, reason="bad")) == ["arm-1"]
     assert registry.serving("arm-1") == {"ranker": one}  # what it does not name is the default lane's
-    assert registry.withdraw("ranker", "00000009", now_ms=3, reason="of nobody") == {}
+    assert registry.withdraw("ranker", "20260105T000000-00000009", now_ms=3, reason="of nobody") == {}
 
 
 def test_a_withdrawal_before_a_crash_is_made_good(registry: Registry, publish: Publish) -> None:
@@ -75,10 +75,69 @@ def test_a_withdrawal_before_a_crash_is_made_good(registry: Registry, publish: P
     registry.promote({"ranker": one}, now_ms=1)
     registry.promote({"ranker": two}, now_ms=1)
     line = registry.root / WITHDRAWN_FILE
-    line.write_text(f'{{"at_ms":2,"kind":"ranker","version":"{two}","reason":"killed here"}}\n{{"at_ms":3,"ki')
+    line.write_text(
+        f'{{"at_ms":2,"serial":2,"kind":"ranker","version":"{two}","reason":"killed here"}}\n{{"at_ms":3,"ki'
+    )
+    assert list(registry.withdrawn()) == [("ranker", two)]
     registry.withdraw("ranker", two, now_ms=4, reason="again")
     assert registry.serving() == {"ranker": one}
     assert len(line.read_text().splitlines()) >= 1
     line.write_text("nonsense\n")
     with pytest.raises(RegistryError, match="line 1"):
         registry.withdrawn()
+
+
+def test_what_is_rolled_back_or_taken_out_by_hand_is_withdrawn_until_it_is_promoted_again(
+    registry: Registry, publish: Publish
+) -> None:
+    a, b, c = (publish(f"weights {i}").version for i in range(3))
+
+    def found() -> dict[str, str]:
+        return {version: said.reason for (_, version), said in registry.withdrawn().items()}
+
+    for version in (a, b, c):
+        registry.promote({"ranker": version}, now_ms=1)
+    assert found() == {}  # what was followed by a better one is no worse for it
+    registry.rollback(now_ms=1, note="pages too slow")
+    assert found() == {c: "pages too slow"}
+    registry.rollback(now_ms=1)
+    assert found() == {b: "rolled back by hand", c: "pages too slow"}
+    registry.promote({"ranker": c}, now_ms=1)
+    registry.promote({"pre_ranker": publish("p", kind="pre_ranker").version}, now_ms=1)
+    assert list(found()) == [b]
+    registry.promote({"ranker": None}, now_ms=1)
+    assert found() == {b: "rolled back by hand", c: "taken out of service by hand"}
+
+
+def test_what_another_lane_still_names_is_not_withdrawn_by_a_rollback(registry: Registry, publish: Publish) -> None:
+    one, two, three = (publish(f"weights {i}").version for i in range(3))
+    registry.promote({"ranker": two}, now_ms=1)
+    for version in (one, two, three):
+        registry.promote({"ranker": version}, "arm", now_ms=1)
+    registry.rollback("arm", now_ms=2)
+    assert list(registry.withdrawn()) == [("ranker", three)]
+    registry.rollback("arm", now_ms=3)
+    assert registry.serving("arm") == {"ranker": one}
+    assert list(registry.withdrawn()) == [("ranker", three)]  # everybody else is served by two
+    registry.drop_lane("arm", now_ms=4)  # an experiment that ends says nothing
+    assert list(registry.withdrawn()) == [("ranker", three)]
+
+
+def test_who_is_promoted_although_it_serves_and_was_withdrawn_is_let_in(registry: Registry, publish: Publish) -> None:
+    two = publish("b").version
+    registry.promote({"ranker": two}, now_ms=1)
+    line = f'{{"at_ms":2,"serial":1,"kind":"ranker","version":"{two}","reason":"killed here"}}\n'
+    (registry.root / WITHDRAWN_FILE).write_text(line)
+    registry.promote({"pre_ranker": publish("p", kind="pre_ranker").version}, now_ms=3)
+    assert list(registry.withdrawn()) == [("ranker", two)]
+    registry.promote({"ranker": two}, now_ms=4)
+    assert registry.withdrawn() == {}
+
+
+def test_who_judged_beside_another_version_changes_nothing(registry: Registry, publish: Publish) -> None:
+    a, b, c = (publish(f"weights {i}").version for i in range(3))
+    registry.promote({"ranker": a}, now_ms=1)
+    registry.promote({"ranker": b}, now_ms=2, instead_of={"ranker": a})
+    with pytest.raises(RegistryError, match=f"serves in the place of {a}"):
+        registry.promote({"ranker": c}, now_ms=3, instead_of={"ranker": a})
+    assert registry.serving() == {"ranker": b}

@@ -8,16 +8,16 @@ from typing import Final
 import msgspec
 
 from millrace.app import wiring
+from millrace.app.flywheel_parts import GuardFigures, JoinFigures, guard_figures, join_figures
 from millrace.app.flywheel_rounds import decision_log, round_folder
 from millrace.app.human_time import clock_time
 from millrace.app.settings import Settings
 from millrace.base.errors import MillraceError
 from millrace.flywheel.decisions import Decision
-from millrace.flywheel.join_status import JoinStatus, join_status
 from millrace.flywheel.learning_round import RoundFolder
 from millrace.flywheel.prequential import mean_figures
-from millrace.registry.pointer import Change
-from millrace.registry.rollbacks import taken_back
+from millrace.registry.manifest import Kind
+from millrace.registry.withdrawals import Withdrawal
 
 N_TOLD: Final = 10
 N_HOURS: Final = 24
@@ -69,6 +69,8 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
         Rankers that were rolled back, or taken out of service.
     join
         How the streaming join is doing; None: it has not committed anything yet.
+    guards
+        What the guards say of the ranker that serves; none: they have not looked at it yet.
     """
 
     words: str
@@ -78,7 +80,8 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
     hours: tuple[HourFigures, ...]
     decisions: tuple[Decision, ...]
     withdrawn: tuple[str, ...]
-    join: JoinStatus | None = None
+    join: JoinFigures | None = None
+    guards: tuple[GuardFigures, ...] = ()
 
 
 def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int = N_HOURS) -> FlywheelStatus:
@@ -91,11 +94,11 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
     """
     registry = wiring.build_registry(settings)
     try:
-        live, changes = registry.serving().get("ranker", ""), registry.history()
+        live, back = registry.serving().get("ranker", ""), registry.withdrawn()
     except MillraceError:  # doctor tells what is wrong with it
-        live, changes = "", list[Change]()
+        live, back = "", dict[tuple[Kind, str], Withdrawal]()
     decisions = decision_log(settings).all()
-    withdrawn = tuple(sorted(taken_back(changes, "ranker")))
+    withdrawn = tuple(sorted(version for kind, version in back if kind == "ranker"))
     return FlywheelStatus(
         words=_words(live, decisions, withdrawn),
         learns=settings.config.flywheel.learns,
@@ -104,7 +107,8 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
         hours=tuple(_hour(each) for each in decisions[-n_hours:]),
         decisions=tuple(reversed(decisions[-n_decisions:] if n_decisions else ())),
         withdrawn=withdrawn,
-        join=join_status(settings.samples_dir),
+        join=join_figures(settings),
+        guards=guard_figures(settings, live),
     )
 
 

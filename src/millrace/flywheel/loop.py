@@ -11,9 +11,10 @@ A round takes the pages of the hours since the last one, with what the model saw
 4. **lets it serve**, or not: published and promoted by the registry's pointer, which running servers follow;
 5. **says why** (`decisions`).
 
-Learning always goes on from what serves: after a rollback that is the version that was rolled back to, and what was
-rolled back is neither learned on from nor promoted again, nor are the hours that it learned from replayed. A round that
-is killed goes on where it was, and ends with the same bytes; what it decided is carried out once.
+Learning always goes on from what serves: after a rollback, by hand or by a guard, that is the version that was gone
+back to. What was withdrawn (`Registry.withdrawn`) is neither learned on from nor promoted again, nor are the hours that
+it learned from replayed. A round that is killed goes on where it was, and ends with the same bytes; what it decided is
+carried out once.
 """
 
 from __future__ import annotations
@@ -53,7 +54,6 @@ from millrace.models.learned_ranker import LearnedRanker
 from millrace.registry.errors import RegistryError
 from millrace.registry.manifest import Description
 from millrace.registry.registry import Registry
-from millrace.registry.rollbacks import taken_back
 
 _AUC: Final = "auc/"
 
@@ -183,6 +183,11 @@ class LearningLoop:
         version = self._registry.serving().get("ranker")
         if version is None:
             return Waiting(until_ms=0, why="no ranker serves to learn on from; millrace train --promote lets one")
+        if version in self._withdrawn():  # whoever withdrew it was killed before the pointer moved
+            why = (
+                f"ranker {version} serves and was withdrawn: millrace models promote ranker=VERSION lets another serve"
+            )
+            return Waiting(until_ms=0, why=why)
         begin_ms, known_ms = self._begin_ms(version), self._source.known_until_ms
         n_rounds = max(known_ms - begin_ms, 0) // self._round_ms
         if not n_rounds:
@@ -227,6 +232,8 @@ class LearningLoop:
         this = self._folder.begun()
         if this is None or this.settings != self._settings:
             return None
+        if this.from_version in self._withdrawn():
+            return None
         return this if this.from_version == self._registry.serving().get("ranker") else None
 
     @property
@@ -252,7 +259,7 @@ class LearningLoop:
         against = [rule.words for rule in rules if not rule.is_kept]
         version = "" if against or not self._folder.is_there else self._published(this, report, told, rules)
         if version in self._withdrawn():
-            against, version = [f"{version} was rolled back before"], ""
+            against, version = [f"{version} was withdrawn before"], ""
         why = "; ".join(against) or reason_for(rules)
         if this.skipped_ms:
             why += f" ({this.skipped_ms / HOUR_MS:.1f} h before were skipped: more had gathered than a round takes)"
@@ -328,7 +335,7 @@ class LearningLoop:
         return self._registry.serving().get("ranker") == decision.to_version or decision.to_version in self._withdrawn()
 
     def _withdrawn(self) -> frozenset[str]:
-        return taken_back(self._registry.history(), "ranker")
+        return frozenset(version for kind, version in self._registry.withdrawn() if kind == "ranker")
 
     def _timed(self, what: str) -> AbstractContextManager[Shown]:
         return _Timed(what, self._show, self._clock, self._seconds)

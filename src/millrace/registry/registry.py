@@ -5,7 +5,7 @@
     models/
       live.json                                  the only pointer: which versions serve, lane by lane
       history.jsonl                              promotions, rollbacks and refusals, with reasons and times
-      withdrawn.jsonl                            versions that failed in service, with reasons
+      withdrawn.jsonl                            versions that were rolled back or failed in service, with reasons
       ranker/20260105T000000-3f9a2c1b/
         manifest.json                            what it is, and the sums of its files
         ranker.onnx ...
@@ -42,7 +42,14 @@ from millrace.registry.pointer import (
     encode_pointer,
     read_changes,
 )
-from millrace.registry.withdrawals import WITHDRAWN_FILE, Withdrawal, append_withdrawal, read_withdrawals
+from millrace.registry.withdrawals import (
+    WITHDRAWN_FILE,
+    Withdrawal,
+    append_withdrawal,
+    left_by,
+    read_withdrawals,
+    standing,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +108,7 @@ class Registry(ArtefactStore):
         """Let versions serve a lane, all of them from the same moment; servers follow by themselves.
 
         Promoting what serves already changes nothing that could be rolled back, and lets servers that refused it
-        try again.
+        try again. A version that was withdrawn is so no more; one whose kind is taken out is, if no lane names it then.
 
         Parameters
         ----------
@@ -130,12 +137,16 @@ class Registry(ArtefactStore):
             pointer = self.pointer()
             state = pointer.lanes.get(lane, LaneState()) if pointer else LaneState()
             versions = changed_to(state.versions, changes.items())
+            out = [kind for kind, version in changes.items() if version is None]
+            self._withdraw_left(pointer, lane, versions, out, now_ms, note or "taken out of service by hand")
             previous = state.previous if versions == state.versions else (state.versions, *state.previous)
             state = LaneState(versions=versions, previous=previous[:MAX_PREVIOUS])
             return self._point(pointer, lane, state, "promoted", now_ms, note)
 
     def rollback(self, lane: str = DEFAULT_LANE, *, now_ms: int, note: str = "") -> Pointer:
         """Let a lane name what it named before its last promotion; called again, what it named before that.
+
+        What no lane names any more then is withdrawn: by whoever calls, it has failed.
 
         Raises
         ------
@@ -157,6 +168,7 @@ class Registry(ArtefactStore):
             versions, *older = state.previous
             for kind, version in versions.items():
                 self.verify(kind, version)
+            self._withdraw_left(pointer, lane, versions, KINDS, now_ms, note or "rolled back by hand")
             return self._point(
                 pointer, lane, LaneState(versions=versions, previous=tuple(older)), "rolled back", now_ms, note
             )
@@ -164,9 +176,9 @@ class Registry(ArtefactStore):
     def withdraw(self, kind: Kind, version: str, *, now_ms: int, reason: str) -> dict[str, Pointer]:
         """Take a version that failed in service out of every lane that names it, and remember it as bad.
 
-        Each lane goes back to what it named last with another version of the kind that is neither damaged nor withdrawn
-        itself; where there is none, the kind is taken out of the lane: without a ranker, counters rank what the
-        pre-ranker lets through.
+        Each lane goes back to what it named last with another version of the kind that is neither damaged nor was ever
+        withdrawn itself; where there is none, the kind is taken out of the lane: without a ranker, counters rank what
+        the pre-ranker lets through.
 
         Parameters
         ----------
@@ -187,12 +199,10 @@ class Registry(ArtefactStore):
         """
         made = {}
         with self.alone():
-            withdrawn = self.withdrawn()
-            if (kind, version) not in withdrawn:
-                said = Withdrawal(at_ms=now_ms, kind=kind, version=version, reason=reason)
-                append_withdrawal(self.root / WITHDRAWN_FILE, said)
-            bad = {*withdrawn, (kind, version)}
             pointer = self.pointer()
+            self._withdraw_each(pointer, [(kind, version)], now_ms, reason)
+            # Even what a person has let in again since: it is not gone back to unasked.
+            bad = {(said.kind, said.version) for said in read_withdrawals(self.root / WITHDRAWN_FILE)}
             lanes = pointer.lanes if pointer else {}
             for lane in [lane for lane, state in lanes.items() if state.versions.get(kind) == version]:
                 state, what = self._without(lanes[lane], kind, bad)
@@ -200,14 +210,18 @@ class Registry(ArtefactStore):
         return made
 
     def withdrawn(self) -> dict[tuple[Kind, str], Withdrawal]:
-        """Return the versions that failed in service, each as it was withdrawn last.
+        """Return the versions that failed in service, each as it was withdrawn last; not what was promoted again since.
+
+        By a guard (`withdraw`), or by hand: rolled back, or taken out. Nothing promotes them by itself, learns on from
+        them, or trusts what they had learned from.
 
         Raises
         ------
         RegistryError
-            If a line of their file is damaged.
+            If a line of their file or of the history, or the pointer, is damaged.
         """
-        return {(said.kind, said.version): said for said in read_withdrawals(self.root / WITHDRAWN_FILE)}
+        withdrawals = list(read_withdrawals(self.root / WITHDRAWN_FILE))
+        return standing(withdrawals, self.history()) if withdrawals else {}
 
     def drop_lane(self, lane: str, *, now_ms: int, note: str = "") -> Pointer:
         """Remove a lane: whoever asks for it gets the default lane's versions from then on.
@@ -291,6 +305,31 @@ class Registry(ArtefactStore):
                     problem=f"serves in the place of {version}, beside which the new version was judged",
                     remedy="judge it beside what serves now",
                 )
+
+    def _withdraw_left(
+        self,
+        pointer: Pointer | None,
+        lane: str,
+        versions: Versions,
+        kinds: Iterable[Kind],
+        now_ms: int,
+        reason: str,
+    ) -> None:
+        """Withdraw what a lane leaves and no other names; before the pointer moves."""
+        left = left_by(pointer, lane, versions) if pointer else {}
+        self._withdraw_each(pointer, [(kind, left[kind]) for kind in kinds if kind in left], now_ms, reason)
+
+    def _withdraw_each(self, pointer: Pointer | None, items: list[tuple[Kind, str]], now_ms: int, reason: str) -> None:
+        try:
+            known = self.withdrawn() if items else {}
+        except RegistryError as error:  # to say it twice is no harm
+            logger.warning("%s", error)
+            known = {}
+        for kind, version in items:
+            if (kind, version) not in known:
+                serial = pointer.change.serial if pointer else self._last_recorded()
+                said = Withdrawal(at_ms=now_ms, serial=serial, kind=kind, version=version, reason=reason)
+                append_withdrawal(self.root / WITHDRAWN_FILE, said)
 
     def _without(self, state: LaneState, kind: Kind, bad: AbstractSet[tuple[Kind, str]]) -> tuple[LaneState, str]:
         """Return what a lane goes back to, and whether that is a rollback or, without the kind, a promotion."""

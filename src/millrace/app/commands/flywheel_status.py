@@ -12,9 +12,12 @@ from millrace.app.commands.options import HomeOption, JsonOption, SetOption, ope
 def status(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Show what serves, how well it predicted the last hours before learning from them, and the last decisions.
 
+    It also says how the streaming join and the guards stand; more of them: millrace flywheel join, and guards.
+
     Example: millrace flywheel status
     """
     from millrace.app.commands.printing import notes, out, print_json, print_table
+    from millrace.app.flywheel_parts import guard_words, join_words
     from millrace.app.flywheel_status import flywheel_status, verdict_words
     from millrace.app.human_time import clock_time
 
@@ -22,7 +25,8 @@ def status(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
     if as_json:
         print_json(found)
         return
-    out().print(found.words, soft_wrap=True, markup=False)
+    for words in (found.words, join_words(found.join), guard_words(found.guards)):
+        out().print(words, soft_wrap=True, markup=False)
     if found.hours:
         print_table(
             "predicted before anything was learned from them, mean over actions",

@@ -39,7 +39,7 @@ function renderJoin(join) {
   if (!join) return [];
   const chips = [
     ["join rate", percent(join.join_rate)], ["samples", count(join.n_samples)],
-    ["late", percent(join.late_share)], ["behind the log", lasting(join.lag_ms)],
+    ["late", percent(join.late_share)], ["sure up to", `${lasting(join.lag_ms)} ago`], ["records not heard", count(join.lag_records)],
   ].map(([name, shown]) => el("span", { class: "chip" }, `${name} ${shown}`));
   if (join.alarm) chips.push(el("span", { class: "chip bad" }, join.alarm));
   return [el("h3", {}, "From impressions to samples"), el("div", { class: "chips", id: "join" }, ...chips)];
@@ -51,7 +51,11 @@ function renderGuards(guards) {
   const chips = bad.length
     ? bad.map((guard) => el("span", { class: "chip bad" }, guard.words))
     : [el("span", { class: "chip" }, `${guards.length} guards, none alarmed`)];
-  return [el("h3", {}, "Guards"), el("div", { class: "chips" }, ...chips)];
+  for (const [state, says] of [["warning", "worth a look"], ["waiting", "waiting for more rows"]]) {
+    const those = guards.filter((guard) => guard.state === state);
+    if (those.length) chips.push(el("span", { class: "chip", title: those.map((guard) => guard.words).join("\n") }, `${those.length} ${says}`));
+  }
+  return [el("h3", {}, "Guards"), el("div", { class: "chips", id: "guards" }, ...chips)];
 }
 
 function renderHours(hours) {
