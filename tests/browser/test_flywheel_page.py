@@ -8,12 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from millrace.app import wiring
 from millrace.app.commands.init import make_home
 from millrace.app.flywheel_rounds import decision_log
+from millrace.app.near_line import REPORT_FILE
 from millrace.app.settings import Settings
+from millrace.base.atomic_file import replacing
 from millrace.flywheel.decisions import Decision, HeadMetrics, RuleOutcome
+from millrace.flywheel.guards.readings import GuardReport, ModelReadings, Reading, State
+from millrace.flywheel.join_stats import JoinStats
+from millrace.flywheel.join_status import JoinStatus, keep_status
+from millrace.flywheel.join_watch import JoinRate
+from millrace.registry.manifest import Description
 from millrace.testing.server_process import ServerProcess, until
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -47,6 +56,45 @@ def a_decision(number: int, verdict: Any, why: str, auc: float) -> Decision:
     )
 
 
+def keep_join(settings: Settings, looks_frac: float, alarm: str = "") -> None:
+    """Write down what the join would at a commit."""
+    status = JoinStatus(
+        epoch=3,
+        position=(90,),
+        told_ms=9,
+        watermark_ms=8,
+        lag_ms=1_800_000,
+        lag_records=4,
+        records_per_s=1.0,
+        n_records=90,
+        n_pages=5,
+        n_samples=4_321,
+        n_corrections=2,
+        n_unreadable=0,
+        page_bytes=1,
+        mean_page_bytes=1.0,
+        negative_rate=1.0,
+        rate=JoinRate(
+            n_looks=80, n_deeds=9, looks_frac=looks_frac, deeds_frac=1.0, late_frac=0.02, before_frac=None, alarm=alarm
+        ),
+        stats=JoinStats(),
+    )
+    settings.samples_dir.mkdir(parents=True, exist_ok=True)
+    keep_status(settings.samples_dir, status)
+
+
+def keep_guards(settings: Settings, model: str, state: State) -> None:
+    """Write down what the guards would after a look."""
+    readings = (
+        Reading(guard="calibration", of="like", value=3.2, low=2.9, high=3.5, threshold=2.5, state=state, n_rows=900),
+        Reading(guard="auc", of="like", value=0.0, low=0.0, high=0.0, threshold=0.5, state="waiting", n_rows=7),
+    )
+    model_readings = ModelReadings(model=model, n_rows=900, n_pages=30, readings=readings)
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    with replacing(settings.run_dir / REPORT_FILE) as file:
+        file.write(msgspec.json.encode(GuardReport(at_ms=1, event_ms=1, models=(model_readings,))))
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     settings = make_home(tmp_path / "home")[0]
@@ -58,7 +106,9 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def server(settings: Settings) -> Iterator[ServerProcess]:
-    server = ServerProcess(settings.home, n_workers=1, overrides=("home.deadline_ms=30000",))
+    # The test writes down itself what the join and the guards say.
+    quiet = ("flywheel.joins=false", "near_line.is_on=false", "guards.is_on=false")
+    server = ServerProcess(settings.home, n_workers=1, overrides=("home.deadline_ms=30000", *quiet))
     try:
         server.wait_ready()
         follow = {"type": "FollowChanged", "follower_id": "vera", "followee_id": "ada"}
@@ -100,3 +150,36 @@ def test_the_last_rounds_are_told_with_their_reasons_and_new_ones_come_in(page: 
     playwright.expect(page.locator("#decisions details")).to_have_count(3, timeout=20_000)
     assert page.locator("#decisions details[open]").count() == 1
     assert "AUC 0.74" in page.inner_text(".sparks")
+
+
+def test_the_join_and_the_guards_of_what_serves_are_told_and_their_alarms(page: Any, settings: Settings) -> None:
+    expect = playwright.expect
+    page.click("#flywheel")
+    page.wait_for_selector("#decisions")
+    assert page.locator("#join").count() == page.locator("#guards").count() == 0  # neither has told anything yet
+    keep_join(settings, 0.987)
+    expect(page.locator("#join")).to_contain_text("join rate 98.7 %", timeout=20_000)
+    told = page.inner_text("#join")
+    assert "samples 4,321" in told
+    assert "late 2.0 %" in told
+    assert "sure up to 30 min ago" in told
+    assert "records not heard 4" in told
+    assert page.locator("#join .bad").count() == 0
+    (settings.home / "trained").mkdir()
+    (settings.home / "trained" / "net").write_text("a")
+    registry = wiring.build_registry(settings)
+    said = Description(kind="ranker", feature_schema_hash="f", from_ms=0, until_ms=1)
+    live = registry.publish(settings.home / "trained", said, now_ms=1_000).version
+    registry.promote({"ranker": live}, now_ms=1_000)
+    keep_guards(settings, live, "ok")
+    expect(page.locator("#guards")).to_contain_text("2 guards, none alarmed", timeout=20_000)
+    assert "1 waiting for more rows" in page.inner_text("#guards")
+    keep_join(settings, 0.4, alarm="of the newest 80 looks 40.0% found their page, less than 90%")
+    keep_guards(settings, live, "tripped")
+    expect(page.locator("#join .bad")).to_have_text(
+        "of the newest 80 looks 40.0% found their page, less than 90%", timeout=20_000
+    )
+    expect(page.locator("#guards .bad")).to_have_text("calibration of like is 3.2 (threshold 2.5), tripped")
+    registry.withdraw("ranker", live, now_ms=2_000, reason="guard calibration")
+    expect(page.locator("#live-version")).to_have_text("no ranker: counters rank", timeout=20_000)
+    expect(page.locator("#guards")).to_have_count(0)
