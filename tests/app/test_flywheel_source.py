@@ -6,14 +6,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
 from millrace.app import wiring
 from millrace.app.commands.init import make_home
+from millrace.app.flagged_pages import Flags, UnflaggedSource, is_flagged, read_flags
 from millrace.app.flywheel_source import LoggedSource, StoredSource, sample_source
 from millrace.app.settings import Settings, load_settings
 from millrace.base.clock import ManualClock
+from millrace.base.errors import StoreError
+from millrace.base.ids import IdHasher, IdKind
+from millrace.stream.log import Message
+from millrace.testing.builders import a_traffic_flag, an_event
 from millrace.testing.progress import in_silence
+from millrace.testing.sample_builders import planted_samples
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -31,7 +39,8 @@ def given(settings: Settings, monkeypatch: pytest.MonkeyPatch, *, behind_ms: int
     monkeypatch.setattr(wiring, "build_sample_store", lambda _settings: store)
     monkeypatch.setattr(wiring, "build_event_clock", lambda _settings: ManualClock(NOW_MS))
     with sample_source(settings, in_silence, hours=1) as source:
-        return source
+        assert isinstance(source, UnflaggedSource)
+        return source.source
 
 
 def test_a_join_that_keeps_up_gives_what_its_windows_have_let_out(
@@ -55,3 +64,41 @@ def test_a_join_that_is_off_or_behind_or_thins_out_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: tuple[tuple[str, str], ...], behind_ms: int
 ) -> None:
     assert isinstance(given(a_home(tmp_path, *pairs), monkeypatch, behind_ms=behind_ms), LoggedSource)
+
+
+def test_pages_of_flagged_viewers_are_left_out_within_an_hour_of_the_flag(tmp_path: Path) -> None:
+    settings = a_home(tmp_path)
+    log, codec = wiring.build_log(settings), wiring.build_codec(settings)
+    flags = [a_traffic_flag(21, at_ms=9 * HOUR_MS), a_traffic_flag(20, at_ms=5 * HOUR_MS), a_traffic_flag(20, at_ms=1)]
+    clock = msgspec.structs.replace(a_traffic_flag(22).payload, reason="clock")
+    flags.append(an_event(clock, at_ms=5 * HOUR_MS))
+    log.append(
+        [Message("events.traffic", "", e.event_id, e.event_time_ms, codec.encode(e)) for e in flags],
+    )
+    log.close()
+    found = read_flags(settings)
+    viewer = {name: IdHasher().one(IdKind.USER, str(name)) for name in (20, 21, 22)}
+    assert sorted(zip(found.viewers.tolist(), found.at_ms.tolist(), strict=True)) == sorted(
+        [(viewer[20], 1), (viewer[20], 5 * HOUR_MS), (viewer[21], 9 * HOUR_MS)]
+    )
+    pages = [(20, 4), (20, 5), (20, 6), (20, 7), (21, 5), (21, 9), (22, 5)]
+    viewers = np.array([viewer[name] for name, _ in pages])
+    at_ms = np.array([hour * HOUR_MS for _, hour in pages])
+    assert is_flagged(viewers, at_ms, found).tolist() == [True, True, True, False, False, True, False]
+
+
+def test_a_source_gives_what_is_left_and_says_so_where_nothing_is() -> None:
+    pages = planted_samples(6)
+    source = SimpleNamespace(known_until_ms=5, samples=lambda _from, _until: pages)
+    out = pages.viewers == pages.viewers[0]
+    assert 0 < out.sum() < len(pages)
+    flags = Flags(np.full(out.sum(), pages.viewers[0]), np.sort(pages.now_ms[out]))
+    left = UnflaggedSource(source, flags)  # type: ignore[arg-type] # as far as it is asked
+    assert left.known_until_ms == 5
+    assert left.samples(0, 9).viewers.tolist() == pages.viewers[~out].tolist()
+    nobody = Flags(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+    assert UnflaggedSource(source, nobody).samples(0, 9) is pages  # type: ignore[arg-type]
+    viewers, order = np.unique(pages.viewers, return_inverse=True)
+    times = np.concatenate([np.sort(pages.now_ms[order == i]) for i in range(len(viewers))])
+    with pytest.raises(StoreError, match="all of flagged viewers"):
+        UnflaggedSource(source, Flags(np.sort(pages.viewers), times)).samples(0, 9)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from millrace.app import wiring
+from millrace.app.flagged_pages import UnflaggedSource, read_flags
 from millrace.app.sampling import export_log, nothing_seen
 from millrace.app.settings import Settings
 from millrace.base.ids import IdHasher
@@ -106,7 +107,7 @@ def sample_source(settings: Settings, show_progress: ShowProgress, *, hours: flo
     """Give what reads a home's newest pages for learning, as they are now.
 
     Of the streaming join, if it is on and has come almost as far as event time, and keeps every sample: figures of what
-    it has thinned out would have to be weighed.
+    it has thinned out would have to be weighed. Pages of viewers whose traffic was flagged are left out.
 
     Parameters
     ----------
@@ -117,15 +118,16 @@ def sample_source(settings: Settings, show_progress: ShowProgress, *, hours: flo
     hours
         How far back pages may be asked for.
     """
+    flags = read_flags(settings)
     store = _store_at_work(settings)
     if store is not None:
-        yield StoredSource(store, _longest_window_ms(settings.config.flywheel.join))
+        yield UnflaggedSource(StoredSource(store, _longest_window_ms(settings.config.flywheel.join)), flags)
         return
     export_log(settings, show_progress)
     with show_progress("joining what was seen with what was done"):
         reader = wiring.build_logged_samples(settings, IdHasher(), window_ms=_WINDOW_MS, hours=hours)
     try:
-        yield LoggedSource(reader)
+        yield UnflaggedSource(LoggedSource(reader), flags)
     finally:
         reader.close()
 

@@ -1,0 +1,112 @@
+"""Pages of viewers whose traffic was flagged: nobody learns from them, and nobody is judged by them.
+
+The door flags what no person does (`TrafficFlagged`), and drops nothing. A model that learned from it could be steered
+by whoever acts for many. What a viewer was served within an hour of a flag is left out; all of the viewer's other pages
+stay: a person may have lent a script a finger for a minute. A wrong clock alone is no reason: times are mended.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from millrace.app import wiring
+from millrace.app.settings import Settings
+from millrace.base.errors import StoreError
+from millrace.base.ids import IdHasher, IdKind, Int64Array
+from millrace.events.traffic_events import TrafficFlagged
+from millrace.flywheel.sample_set import SampleSet
+from millrace.stores.applier import decode_records
+
+if TYPE_CHECKING:
+    from millrace.flywheel.learning_round import SampleSource
+
+REACH_MS: Final = 3_600_000
+"""How long before and after a flag its viewer's pages are left out."""
+_POLL_RECORDS: Final = 1_000
+
+logger = logging.getLogger(__name__)
+
+
+class Flags(NamedTuple):
+    """Flags of viewers: whose, and event time; shape (n,) each, by viewer and time."""
+
+    viewers: Int64Array
+    at_ms: Int64Array
+
+
+class UnflaggedSource:
+    """Another source's pages without those of flagged viewers; a `SampleSource`.
+
+    Parameters
+    ----------
+    source
+        Of all pages; an attribute, too.
+    flags
+        Whose are left out.
+    """
+
+    def __init__(self, source: SampleSource, flags: Flags) -> None:
+        self.source = source
+        self._flags = flags
+
+    @property
+    def known_until_ms(self) -> int:
+        """As of the source."""
+        return self.source.known_until_ms
+
+    def samples(self, from_ms: int, until_ms: int) -> SampleSet:
+        """Return the pages of a span.
+
+        Raises
+        ------
+        StoreError
+            If there are none.
+        """
+        found = self.source.samples(from_ms, until_ms)
+        is_out = is_flagged(found.viewers, found.now_ms, self._flags)
+        if not is_out.any():
+            return found
+        logger.info("%d of %d pages are left out: their viewers' traffic was flagged", is_out.sum(), len(found))
+        if is_out.all():
+            raise StoreError(
+                "pages", problem="are all of flagged viewers", remedy="see millrace_traffic_flagged_total at /metrics"
+            )
+        return found.take(np.flatnonzero(~is_out))
+
+
+def is_flagged(viewers: Int64Array, at_ms: Int64Array, flags: Flags) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Tell which pages were made for a viewer within an hour of one of that viewer's flags, shape (n,).
+
+    Parameters
+    ----------
+    viewers, at_ms
+        Of the pages: for whom, and when. Shape (n,).
+    flags
+        By viewer and time.
+    """
+    found = np.zeros(len(viewers), dtype=np.bool_)
+    for row in np.flatnonzero(np.isin(viewers, flags.viewers)).tolist():
+        first, end = (int(np.searchsorted(flags.viewers, viewers[row], side)) for side in ("left", "right"))
+        found[row] = (np.abs(flags.at_ms[first:end] - at_ms[row]) <= REACH_MS).any()
+    return found
+
+
+def read_flags(settings: Settings) -> Flags:
+    """Return all flags that the log of a home still holds, but those of clocks."""
+    codec, hasher = wiring.build_codec(settings), IdHasher()
+    viewers: list[int] = []
+    times: list[int] = []
+    log = wiring.build_log(settings)
+    with closing(log), closing(log.subscribe("flags", topics=("events.traffic",), start=log.begin())) as consumer:
+        while len(records := consumer.poll(_POLL_RECORDS)):
+            for event in decode_records(records, codec.decode)[0].events:
+                if isinstance(event.payload, TrafficFlagged) and event.payload.reason != "clock":
+                    viewers.append(hasher.one(IdKind.USER, event.payload.viewer_id))
+                    times.append(event.event_time_ms)
+    found, at_ms = np.array(viewers, dtype=np.int64), np.array(times, dtype=np.int64)
+    order = np.lexsort((at_ms, found))
+    return Flags(found[order], at_ms[order])
