@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from millrace.testing.join_house import JoinHouse, differences, join_for_ever
+from millrace.testing.join_house import JoinHouse, differences
 from millrace.testing.join_traffic import Traffic, traffic
+from millrace.testing.join_victim import join_for_ever
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
@@ -19,7 +20,7 @@ N_KILLS = 100
 WINDOW = 256
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["millrace.testing.join_house"])
+FORKS.set_forkserver_preload(["millrace.testing.join_victim"])
 
 
 def test_a_hundred_kills_lose_double_and_mislabel_nothing(tmp_path: Path) -> None:
