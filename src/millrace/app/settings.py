@@ -139,6 +139,7 @@ class Settings:
         """Tables made of the warehouse; may be removed, they can be made again."""
         return self.data_dir / "tables"
 
+    @property
     def samples_dir(self) -> Path:
         """What the join has let out, as Parquet, and its state."""
         return self.data_dir / "samples"
