@@ -5,6 +5,11 @@ Both take the same encoded events in batches of 1,000, with ``synchronous=FULL``
 event, a unique index on the event id, ``executemany`` with ``INSERT OR IGNORE``, and ``fetchmany`` by offset. Before
 anything is measured, both must give back the same bytes in the same order.
 
+With a ``redis-server`` beside it, `RedisLog` (append-only file, synced before every answer) stands beside one
+``XADD`` per event, a thousand in a pipeline, on the same server and without duplicate detection. ``kafka_mock_…`` are
+of librdkafka's mock cluster in this process, over fewer events (it keeps few): the client's side of the work, no
+broker's.
+
 Run with the log on a real disk: files go to the folder that ``TMPDIR`` names.
 """
 
@@ -19,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 import harness
+import log_servers
 from millrace.base.clock import SystemClock
 from millrace.events.codec import EventCodec
 from millrace.events.envelope import Context, Event
@@ -155,15 +161,17 @@ def main() -> None:
             n_warmup=1,
         )
         full_window_per_s = with_a_full_window(folder, batches)
+        servers = log_servers.measure(folder, batches, ours)
         bytes_per_event = (folder / "ours.db").stat().st_size / len(ours)
         rows_bytes_per_event = (folder / "rows.db").stat().st_size / len(ours)
     median_s = {name: float(np.median(times)) for name, times in seconds.items()}
     harness.emit(
         "log",
-        equal=is_equal,
+        equal=is_equal and servers.is_equal,
         ratio={
             "sqlite_rows": median_s["append_rows"] / median_s["append_ours"],
             "sqlite_rows_poll": median_s["poll_rows"] / median_s["poll_ours"],
+            **servers.ratios,
         },
         append_per_s=N_EVENTS / median_s["append_ours"],
         poll_per_s=len(ours) / median_s["poll_ours"],
@@ -172,6 +180,7 @@ def main() -> None:
         sqlite_rows_poll_per_s=len(ours) / median_s["poll_rows"],
         bytes_per_event=bytes_per_event,
         sqlite_rows_bytes_per_event=rows_bytes_per_event,
+        **servers.figures,
         n_events=N_EVENTS,
         batch=BATCH,
     )

@@ -28,7 +28,6 @@ from millrace.pipeline.query import Query
 from millrace.stores.claims import MemoryClaims
 from millrace.stores.config import StoresConfig
 from millrace.stores.engagement_arrays import N_OP_FIELDS, OP_ANNOTATE, OP_CREATE, OP_ENGAGE
-from millrace.stores.engagement_kernels import fold_ops
 from millrace.stores.follow_walks import friends_of_friends, friends_of_friends_reference
 from millrace.stores.post_store import PostColumns
 from millrace.stores.taste_references import co_engaged_reference, like_minded_reference
@@ -94,9 +93,7 @@ def a_state(rng: np.random.Generator) -> tuple[FeedState, np.ndarray]:
     annotated = created.copy()
     annotated[:, 0], annotated[:, 2], annotated[:, 4] = OP_ANNOTATE, 0, topics[:, 0]
     ops = np.concatenate([created, annotated, engaged[order]])
-    kernel_state, done = state.engagements._state, 0
-    while (done := fold_ops(kernel_state.kernel, ops, done)) < len(ops):
-        kernel_state.make_room(N_COMMUNITIES + 2)
+    state.engagements.apply_operations(ops)
     active = np.argsort(-np.bincount(viewer, minlength=N_USERS))[: 20 * N_VIEWERS]
     return state, users[rng.choice(active, N_VIEWERS, replace=False)]
 

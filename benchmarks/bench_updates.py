@@ -91,8 +91,9 @@ def main() -> None:
         hours=options.hours,
         regret_frac=0.0,
     )
-    with _timed("the world and its counters-based feed"):
-        run(spec, 1, Hooks())
+    if not (options.out / "samples").exists():  # else it has run to its end
+        with _timed("the world and its counters-based feed"):
+            run(spec, 1, Hooks())
     samples = _samples(options.out, spec)
     base = _trained(options, samples, "base", options.until_hour)
     everything = _trained(options, samples, EVERYTHING, options.hours - options.judged_hours)

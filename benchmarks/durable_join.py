@@ -9,7 +9,9 @@ rows fall due.
 
 from __future__ import annotations
 
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +34,12 @@ from millrace.flywheel.join_checkpoint import JoinCheckpoints
 from millrace.flywheel.join_config import JoinConfig
 from millrace.flywheel.join_process import JoinProcess
 from millrace.flywheel.join_records import JoinRecords
+from millrace.flywheel.join_rows import JoinedRows
 from millrace.flywheel.sample_config import SampleConfig
 from millrace.flywheel.sample_files import SampleFiles
+from millrace.flywheel.sample_store import SampleStore
+from millrace.flywheel.sample_tables import newest
+from millrace.flywheel.warehouse import Warehouse
 from millrace.stream.log import Log, Message
 from millrace.stream.sqlite_log import SqliteLog
 
@@ -147,8 +153,8 @@ def _features(
     rows = LoggedRows(
         posts,
         inputs,
-        rng.random((n, n_actions)).astype(np.float32) / 10,
-        rng.random((n, n_actions)).astype(np.float32) / 10,
+        rng.random((n, n_actions), dtype=np.float32) / np.float32(10),
+        rng.random((n, n_actions), dtype=np.float32) / np.float32(10),
         rng.random(n).astype(np.float32),
         np.ones(n, dtype=np.float32),
         np.full(n, SERVED, dtype=np.uint8),
@@ -182,3 +188,41 @@ def _message(number: int, at_ms: int, payload: Payload) -> Message:
     event = Event(event_id=f"e{number:016x}", event_time_ms=at_ms, source="web", payload=payload)
     topic = CODEC.registry.of(payload).topic
     return Message(topic, "k", event.event_id, at_ms, CODEC.encode(event))
+
+
+def measured(n_pages: int = 6_000, n_rounds: int = 3, make_log: Callable[[Path], Log] = open_log) -> tuple[float, bool]:
+    """Return how many events a second the durable join takes, and whether its samples are those of the join in memory.
+
+    The first round is not counted: kernels are loaded, files are cached.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        log = make_log(folder)
+        fill(log, make_messages(n_pages))
+        seconds = [joined(log, folder / f"samples-{number}")[0] for number in range(n_rounds + 1)][1:]
+        found = SampleStore(SampleFiles(folder / "samples-0"), Warehouse(folder / "none", CODEC), CODEC, IdHasher())
+        is_equal = _same(found.rows(), _in_memory(log))
+        log.close()
+    return n_pages * EVENTS_PER_PAGE / float(np.median(seconds)), is_equal
+
+
+def _in_memory(log: Log) -> JoinedRows:
+    """Return what the join makes of whole events, one by one, without files."""
+    join = StreamJoin(IdHasher(), CODEC.actions, config=JoinConfig())
+    without = set(CODEC.registry.unfolded_topics) - {CODEC.registry.by_name(FeaturesLogged.__name__).topic}
+    consumer = log.subscribe("check", without=without, start=(0,))
+    while len(records := consumer.poll(4_096)):
+        for offset, data in zip(records.offsets.tolist(), records.data, strict=True):
+            event = CODEC.decode(data)
+            join.hear(offset, event.event_time_ms, event)
+    consumer.close()
+    return join.let_out()
+
+
+def _same(one: JoinedRows, other: JoinedRows) -> bool:
+    """Whether the newest revisions are the same."""
+    other = other.take(np.flatnonzero(newest(other, np.zeros(len(other), dtype=np.int64))))
+    first, second = (rows.take(np.lexsort((rows.posts, rows.requests))) for rows in (one, other))
+    return len(first) > 0 and all(
+        np.array_equal(getattr(first, name), getattr(second, name)) for name in JoinedRows.__slots__
+    )

@@ -22,7 +22,10 @@ import millrace
 from millrace.app import wiring
 from millrace.app.commands.init import make_home
 from millrace.app.warm_up import rehearsed_events, warm_up
+from millrace.base.actions import ActionSpace
+from millrace.base.ids import IdHasher
 from millrace.base.kernels import source_stamp
+from millrace.flywheel.join import StreamJoin
 from millrace.simulator.config import WorldConfig
 from millrace.simulator.world import simulate_history
 from millrace.stores.fold import EventBatch
@@ -49,6 +52,10 @@ def backwards() -> None:
         fold.tick(NOW_MS)
     for _ in simulate_history(WorldConfig(size="tiny"), NOW_MS):
         pass
+    join = StreamJoin(IdHasher(), ActionSpace())
+    for offset, event in enumerate(events):
+        join.hear(offset, event.event_time_ms, event)
+    join.restore(join.state())
     for module in pkgutil.walk_packages(millrace.__path__, "millrace."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)  # some kernels are compiled where they are imported

@@ -32,6 +32,7 @@ COMMANDS = [
     ["dead-letters", "list"],
     ["dead-letters", "replay"],
     ["warehouse", "export"],
+    ["flywheel", "join"],
     ["token"],
     ["keys", "add"],
     ["keys", "list"],

@@ -29,11 +29,16 @@ from millrace.events.envelope import AnyEvent
 from millrace.events.packed import pack_arrays, unpack_arrays
 from millrace.features.encoding.encoders import Encoders
 from millrace.features.encoding.logged import viewer_arrays
+from millrace.flywheel.join import StreamJoin
+from millrace.flywheel.join_config import JoinConfig
+from millrace.flywheel.join_rows import JoinedRows
 from millrace.flywheel.join_status import join_status
 from millrace.flywheel.logged_samples import LoggedCandidates
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.warehouse import Warehouse
 from millrace.mixer.feed import FeedRequest
+from millrace.stores.applier import decode_records
+from millrace.stores.fold import effective_time_ms
 from millrace.testing.builders import (
     NOW_MS,
     a_clock_tick,
@@ -559,3 +564,55 @@ def test_of_a_long_log_the_wanted_hours_are_read_and_no_others(make: Callable[..
     reader = wiring.build_logged_samples(home.settings, IdHasher(), window_ms=24 * HOUR_MS, hours=1.0)
     assert len(reader.slates) == 1
     reader.close()
+
+
+def streamed(home: LiveHome) -> JoinedRows:
+    """Return what the streaming join lets out of the home's log, its windows over."""
+    join = StreamJoin(IdHasher(), home.codec.actions, config=JoinConfig(n_witnesses=1))
+    consumer = home.log.subscribe("join", start=home.log.begin())
+    while len(records := consumer.poll(100)):
+        batch, _ = decode_records(records, home.codec.decode)
+        times = effective_time_ms(np.array([event.event_time_ms for event in batch.events]), batch.appended_ms)
+        for offset, time_ms, event in zip(batch.offsets.tolist(), times.tolist(), batch.events, strict=True):
+            join.hear(offset, time_ms, event)
+    consumer.close()
+    end_ms = home.clock.now_ms() + 2 * HOUR_MS
+    join.hear(1 << 40, end_ms, a_clock_tick(end_ms))
+    return join.let_out()
+
+
+def test_the_newest_revisions_of_the_streaming_join_are_the_logged_samples(make: Callable[..., LiveHome]) -> None:
+    home = make()
+    serve_three(home)
+    posts = home.page(20, "r4")
+    now_ms = home.clock.now_ms()
+    like = an_engagement(20, posts[0], at_ms=now_ms + 100, event_id="like")
+    undo = an_engagement(20, posts[0], is_undo=True, at_ms=now_ms + 50, request_id="r4", event_id="undo")
+    home.clock.set_ms(now_ms + 200)
+    long_look = an_impression(20, posts[0], request_id="r4", dwell_ms=9_000, at_ms=now_ms + 190, event_id="long look")
+    home.take([like, undo, long_look])
+    samples, rows = home.logged(), streamed(home)
+    newest = {
+        (request, post): (row, rows.labels[i].tolist())
+        for i, (request, post, *row) in enumerate(
+            zip(
+                rows.requests.tolist(),
+                rows.posts.tolist(),
+                rows.viewers.tolist(),
+                rows.page_ms.tolist(),
+                rows.positions.tolist(),
+                strict=True,
+            )
+        )
+    }
+    slates = samples.slate_of
+    expected = {
+        (int(samples.requests[slate]), int(samples.post_ids[i])): (
+            [int(samples.viewers[slate]), int(samples.now_ms[slate]), int(samples.positions[i])],
+            samples.labels[i].tolist(),
+        )
+        for i, slate in enumerate(slates.tolist())
+    }
+    assert len(expected) == samples.n_rows >= 12
+    assert newest == expected
+    assert rows.labels[:, Action.LIKE].sum() >= 5

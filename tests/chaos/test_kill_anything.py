@@ -142,7 +142,7 @@ def test_processes_are_killed_one_after_the_other_under_load(
         time.sleep(rng.uniform(0.2, 0.9))
         victim = rng.choice(server.children())
         victim.kill()
-        until(lambda: len(server.children()) == 1 + n_workers, 20)
+        until(lambda: len(server.children()) == 2 + n_workers, 20)
     until(server.is_ready, 30)
     n_before = [reader.n_pages for reader in readers]
     # Two pages more, of each: the first may have been made before the last kill.

@@ -17,6 +17,7 @@ import pytest
 
 from millrace.app import wiring
 from millrace.app.demo_world import read_note, state_path, world_of
+from millrace.app.join_role import running_joiner
 from millrace.app.keeper import running_keeper
 from millrace.app.settings import load_settings
 from millrace.simulator.snapshot import read_snapshot
@@ -41,6 +42,7 @@ class Demo:
 
     def _start(self) -> subprocess.Popen[bytes]:
         options = ("--speed", str(SPEED), "--set", "world.size=tiny", "--set", "server.port=0", "--viewer", "u5")
+        options += ("--set", "near_line.is_on=false", "--set", "guards.is_on=false")
         with (self.home / "out.txt").open("w") as out, (self.home / "err.txt").open("a") as err:
             return subprocess.Popen(
                 [*COMMAND, "demo", "--home", str(self.home), "--no-learn", *options],
@@ -81,9 +83,10 @@ class Demo:
 
     def child(self, name: str) -> psutil.Process:
         """Return the keeper, the only worker, or the life, which is the one that lets all others go first."""
-        keeper = running_keeper(load_settings(self.home).data_dir)
-        life = next(child.pid for child in self.children() if child.nice() > 0)
-        others = [child for child in self.children() if child.pid not in (keeper, life)]
+        settings = load_settings(self.home)
+        keeper, joiner = running_keeper(settings.data_dir), running_joiner(settings)
+        life = next(child.pid for child in self.children() if child.nice() > 0 and child.pid != joiner)
+        others = [child for child in self.children() if child.pid not in (keeper, joiner, life)]
         assert len(others) == 1
         pid = {"keeper": keeper, "life": life, "worker": others[0].pid}[name]
         return psutil.Process(pid)
@@ -164,7 +167,7 @@ def test_whoever_is_killed_the_world_goes_on(demo: Demo) -> None:
         assert now_ms >= seen_ms
         seen_ms = now_ms
         demo.child(name).kill()
-        until(lambda: len(demo.children()) == 3, PATIENCE_S)
+        until(lambda: len(demo.children()) == 4, PATIENCE_S)
     seen_ms = max(seen_ms, demo.goes_on())
     demo.kill_supervisor()
     demo.restart()

@@ -101,7 +101,7 @@ def test_a_kill_of_everything_does_not_move_virtual_time(
     seen = set(a_page(client, "before").post_ids)
     for child in server.children():
         child.kill()
-    until(lambda: len(server.children()) == 3, 30)
+    until(lambda: len(server.children()) == 4, 30)
     server.wait_ready()
     found, _ = as_json(server, "/readyz")
     assert (found["now_ms"], found["is_time_virtual"]) == (now_ms, True)

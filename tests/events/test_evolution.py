@@ -28,9 +28,10 @@ from millrace.events.content_events import (
 from millrace.events.envelope import AnyEvent, Context, Event, Payload
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import ClockTick, ComponentOutcome, Engagement, Impression, Served, ServedItem
+from millrace.events.near_line_events import NearLineUpdated
 from millrace.events.registry import BUILT_IN, EventRegistry
-from millrace.events.traffic_events import TrafficFlagged
 from millrace.events.sample_events import SamplesJoined
+from millrace.events.traffic_events import TrafficFlagged
 from millrace.events.user_events import (
     BlockChanged,
     FollowChanged,
@@ -154,6 +155,7 @@ PAYLOADS: tuple[Payload, ...] = (
     SamplesJoined(
         request=-7, viewer=8, epoch=9, page_offset=10, page_ms=1_700_000_000_003, rows=b"\x01\x00", labels=b"\xff"
     ),
+    NearLineUpdated(model="v3", n_slots=64, is_reset=True, arrays=b"\x01\x00\xff"),
 )
 EVENTS: tuple[AnyEvent, ...] = tuple(
     Event(event_id=f"e{i}", event_time_ms=1_700_000_000_000 + i, source="web", payload=payload, schema_version=1)

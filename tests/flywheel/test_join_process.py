@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from millrace.base.errors import CheckpointError
-from millrace.flywheel.join_checkpoint import JoinCheckpoints
+from millrace.flywheel.join_checkpoint import FORMAT_VERSION, JoinCheckpoint, JoinCheckpoints, JoinHead
 from millrace.flywheel.sample_config import SampleConfig
 from millrace.testing.join_house import JoinHouse, differences
 from millrace.testing.join_traffic import Traffic, traffic
@@ -114,3 +115,30 @@ def test_a_checkpoint_of_another_log_is_refused(house: JoinHouse) -> None:
     other = JoinHouse(house.folder)
     with pytest.raises(CheckpointError, match="another log"):
         other.process()
+
+
+def test_a_checkpoint_gives_back_what_it_was_given(tmp_path: Path) -> None:
+    rows = np.zeros(3, dtype=[("key", "<i8"), ("flags", "u1"), ("pair", "<f4", (2,))])
+    rows["key"], rows["pair"] = [1, -2, 3], [[0.5, 1.5]] * 3
+    arrays = {"rows": rows, "none": np.zeros((0, 4), dtype=np.float32), "one": np.array(7, dtype=np.uint64)}
+    head = JoinHead(
+        format_version=FORMAT_VERSION,
+        fingerprint="",
+        log_id="log",
+        position=(5,),
+        epoch=3,
+        watermark_ms=1,
+        written_ms=2,
+        actions=("like",),
+        counts={"rows": 4},
+    )
+    JoinCheckpoints(tmp_path, "f").write(JoinCheckpoint(head, arrays))
+    found = JoinCheckpoints(tmp_path, "f").load(log_id="log", end=(5,), actions=("like",))
+    assert found is not None
+    assert (found.head.epoch, found.head.position, found.head.counts) == (3, (5,), {"rows": 4})
+    for name, array in arrays.items():
+        assert found.arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(found.arrays[name], array)
+    assert JoinCheckpoints(tmp_path, "other").load(log_id="log", end=(5,), actions=("like",)) is None
+    with pytest.raises(CheckpointError, match="the log ends at"):
+        JoinCheckpoints(tmp_path, "f").load(log_id="log", end=(4,), actions=("like",))

@@ -207,3 +207,46 @@ def test_some_slates_are_taken_with_their_rows() -> None:
     assert rows_of(some) == [rows_of(slates)[2], rows_of(slates)[0]]
     assert some.viewers.tolist() == slates.viewers[[2, 0]].tolist()
     assert np.array_equal(some.labels, slates.labels[[4, 5, 0, 1]])
+
+
+def test_an_actions_last_word_is_the_last_in_time_not_in_the_log() -> None:
+    like = an_engagement("a", "p1", "like", request_id="r", at_ms=NOW_MS + S)
+    undo = an_engagement("a", "p1", "like", request_id="r", is_undo=True, at_ms=NOW_MS + 2 * S)
+    look = an_impression("a", "p1", request_id="r")
+    for events in ([look, like, undo], [undo, look, like], [undo, like, look, like]):
+        assert joined(events).labels[0, Action.LIKE] == 0
+    at_once = an_engagement("a", "p1", "like", request_id="r", is_undo=True, at_ms=NOW_MS + S)
+    assert [joined([look, *two]).labels[0, Action.LIKE] for two in ([like, at_once], [at_once, like])] == [0, 0]
+
+
+def test_of_looks_that_name_no_page_each_is_one_that_actions_may_belong_to() -> None:
+    events = [
+        an_impression("a", "p1", position=0, dwell_ms=0),
+        an_impression("a", "p1", request_id="r", dwell_ms=0, at_ms=NOW_MS + 10 * S),
+        an_impression("a", "p1", position=1, dwell_ms=0, at_ms=NOW_MS + 20 * S),
+        an_engagement("a", "p1", "like", at_ms=NOW_MS + 15 * S),
+        an_engagement("a", "p1", "reply", at_ms=NOW_MS + 25 * S),
+    ]
+    for order in (events, events[::-1]):
+        slates = joined(order)
+        by_request = dict(
+            zip(slates.requests.tolist(), slates.labels[:, [Action.LIKE, Action.REPLY]].tolist(), strict=False)
+        )
+        assert by_request[HASHER.one(IdKind.REQUEST, "r")] == [1, 0]
+
+
+def test_a_look_far_from_its_logged_page_is_of_no_page() -> None:
+    join = SlateJoin(HASHER, ActionSpace())
+    viewer, request = HASHER.one(IdKind.USER, "a"), HASHER.one(IdKind.REQUEST, "r")
+    join.hear_logged(7, NOW_MS, viewer, request)
+    join.hear_logged(9, NOW_MS + HOUR_MS, viewer, request)
+    for offset, hours in enumerate((1, 23, 26)):
+        at_ms = NOW_MS + hours * HOUR_MS
+        join.hear(
+            offset, at_ms, an_impression("a", "p1", request_id="r", position=hours, dwell_ms=hours * S, at_ms=at_ms)
+        )
+    slates = join.join()
+    assert join.first_logged(viewer, request) == 7
+    assert slates.requests.tolist() == [request, 0]
+    assert slates.labels[:, Action.DWELL_TIME].tolist() == [23, 26]
+    assert slates.positions.tolist() == [1, 26]

@@ -55,7 +55,7 @@ def bytes_of(replica: Replica[FeedState]) -> dict[str, bytes]:
 
 def test_it_has_every_store_and_the_texts_once() -> None:
     names = [fold.name for fold in a_state().folds()]
-    assert names == [*(fold.name for fold in State(StoresConfig()).folds()), "texts", "profile_texts"]
+    assert names == [*(fold.name for fold in State(StoresConfig()).folds()), "texts", "profile_texts", "near_line"]
     assert len(set(names)) == len(names)
 
 

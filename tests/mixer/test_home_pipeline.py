@@ -81,6 +81,7 @@ def test_the_value_model_goes_from_predictions_to_score_in_the_documented_order(
     assert [stage.name for stage in rankers] == [
         "counters",
         "model",  # where one serves
+        "near_line",  # where it has learned something
         "ranked_inputs",  # for the log; gives no scores
         "weighted_sum",
         "recency",

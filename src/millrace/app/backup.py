@@ -3,8 +3,9 @@
 A backup is a folder: the settings, the newest good checkpoint, the content store, the warehouse, the samples, the log
 and the claims, with a list of their sums. They are copied in this order, so that the log is never behind the content
 and the content never behind the checkpoint; SQLite's own backup gives consistent copies of files that are being
-written. Claims in Redis are the server's to back up. Not kept are pages that were kept to be sent again, which live
-for minutes, and the secret: a copy of it could sign tokens.
+written. Claims in Redis are the server's to back up, and so is a log on Redis or Kafka: a backup of such a home holds
+all but the log, and is restored beside the same log. Not kept are pages that were kept to be sent again, which live for
+minutes, and the secret: a copy of it could sign tokens.
 """
 
 from __future__ import annotations
@@ -128,7 +129,8 @@ def restore_backup(
         If the backup is damaged, the home has data, or a server runs there.
     """
     manifest = verify(source, on_file)
-    has_data = settings.log_path.exists()
+    is_embedded = settings.config.log.backend == "sqlite"
+    has_data = settings.log_path.exists() if is_embedded else settings.checkpoints_dir.exists()
     if has_data and not replaces:
         raise StoreError(
             "home",
@@ -218,18 +220,21 @@ def _copy_home(settings: Settings, target: Path, on_file: OnFile) -> tuple[int, 
     if settings.warehouse_dir.exists():
         _copy_warehouse(settings.warehouse_dir, data / settings.warehouse_dir.name, on_file)
     joined = copy_samples(settings.samples_dir, data / settings.samples_dir.name, on_file)
-    if not settings.log_path.exists():
+    is_embedded = settings.config.log.backend == "sqlite"
+    if not wiring.has_log(settings):
         raise StoreError(
             "home", value=str(settings.home), problem="has no log yet", remedy="take events in before backing up"
         )
-    on_file(settings.log_path.name)
-    _copy_database(settings.log_path, data / settings.log_path.name)
+    if is_embedded:
+        on_file(settings.log_path.name)
+        _copy_database(settings.log_path, data / settings.log_path.name)
     if settings.claims_path.exists():
         on_file(settings.claims_path.name)
         _copy_database(settings.claims_path, data / settings.claims_path.name)
     has_models = _copy_models(settings, data / settings.models_dir.name, on_file)
     begin, end = _range_of_log(settings, target)
-    _forget_wal(data / settings.log_path.name)
+    if is_embedded:
+        _forget_wal(data / settings.log_path.name)
     is_whole = begin <= (position or 0) <= end and content <= end and has_models
     if settings.config.flywheel.joins:  # else nobody keeps the log for it
         is_whole = is_whole and (joined is None or begin <= joined <= end)

@@ -143,8 +143,15 @@ def clear_world(settings: Settings) -> None:
     Raises
     ------
     ConfigError
-        If the data is not a demo world's, or a server is running on it.
+        If the data is not a demo world's, a server is running on it, or its log is on a server.
     """
+    if settings.config.log.backend != "sqlite":
+        raise ConfigError(
+            "config key log.backend",
+            value=settings.config.log.backend,
+            problem="a demo world begins with an empty log, and nothing here empties one on servers",
+            remedy="make the demo in a home with the sqlite backend",
+        )
     if running_keeper(settings.data_dir) is not None:
         raise ConfigError(
             "demo home", value=str(settings.home), problem="a server is running on it", remedy="stop the server first"

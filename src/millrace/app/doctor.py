@@ -168,10 +168,11 @@ def _rejected(settings: Settings) -> Iterator[Finding]:
 
 
 def _log(settings: Settings, clock: Clock) -> Iterator[Finding]:
-    if not settings.log_path.exists():
+    if not wiring.has_log(settings):
         yield Finding("log", "warning", "empty: nothing was taken in yet", "try `millrace demo` or `millrace import`")
         return
-    if damage := _damage_of(settings.log_path):
+    is_embedded = settings.config.log.backend == "sqlite"
+    if is_embedded and (damage := _damage_of(settings.log_path)):
         yield Finding("log", "problem", f"damaged: {damage}", "restore a backup: `millrace restore`")
         return
     log = wiring.build_log(settings)
@@ -180,7 +181,8 @@ def _log(settings: Settings, clock: Clock) -> Iterator[Finding]:
     newest = consumer.poll(1)
     consumer.close()
     log.close()
-    detail = f"{count(end - begin, 'record')} kept of {end:,}, {size(settings.log_path.stat().st_size)}"
+    place = size(settings.log_path.stat().st_size) if is_embedded else f"on {settings.config.log.backend}"
+    detail = f"{count(end - begin, 'record')} kept of {end:,}, {place}"
     if not len(newest):
         yield Finding("log", "warning", detail, "take something in: `millrace demo`, `millrace import`")
         return
@@ -203,7 +205,7 @@ def _damage_of(path: Path) -> str:
 
 
 def _dead_letters(settings: Settings, _clock: Clock) -> Iterator[Finding]:
-    if not settings.log_path.exists():
+    if not wiring.has_log(settings):
         return
     log = wiring.build_log(settings)
     n_letters = sum(1 for _ in log.dead_letters())
@@ -217,12 +219,12 @@ def _dead_letters(settings: Settings, _clock: Clock) -> Iterator[Finding]:
 
 def _checkpoints(settings: Settings, clock: Clock) -> Iterator[Finding]:
     checkpoints = wiring.build_checkpoints(settings)
-    if checkpoints.paths() and not settings.log_path.exists():
+    if checkpoints.paths() and not wiring.has_log(settings):
         detail = f"there are checkpoints, but the log {settings.log_path.name} is gone"
         yield Finding("checkpoints", "problem", detail, "restore a backup")
         return
     log_id = ""
-    if settings.log_path.exists():
+    if wiring.has_log(settings):
         log = wiring.build_log(settings)
         log_id = log.log_id
         log.close()
@@ -264,7 +266,7 @@ def _content(settings: Settings, _clock: Clock) -> Iterator[Finding]:
 
 
 def _missing_content(settings: Settings) -> Finding:
-    if not settings.log_path.exists():
+    if not wiring.has_log(settings):
         return Finding("content", "ok", "no file yet; the server's keeper writes it")
     log = wiring.build_log(settings)
     begin, end = total(log.begin()), total(log.end())

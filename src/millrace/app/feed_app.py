@@ -13,6 +13,7 @@ from litestar import Litestar
 
 from millrace.app.access import Caller, Gate
 from millrace.app.api.events import event_routes
+from millrace.app.api.features import feature_routes
 from millrace.app.api.flywheel import TellFlywheel, flywheel_routes
 from millrace.app.api.health import Readiness, health_routes
 from millrace.app.api.models import TellModels, model_routes
@@ -41,6 +42,7 @@ from millrace.stream.collector import Receipt
 from millrace.stream.log import total
 
 if TYPE_CHECKING:
+    from millrace.app.feature_sheets import FeatureSheets
     from millrace.app.home_retrieval import HomeRetrieval
     from millrace.app.social_refresh import SocialFollowers
     from millrace.inference.live_models import LiveModels
@@ -102,6 +104,8 @@ class FeedApp:
         Tells what serves and what is being trained, to people.
     flywheel_told
         Tells how the feed learns on.
+    sheets_of
+        Gives the feature sheets of the replica's state as of a moment.
     server_id
         The server's name, under ``/healthz``.
     """
@@ -125,6 +129,7 @@ class FeedApp:
         followers: SocialFollowers,
         models_told: TellModels,
         flywheel_told: TellFlywheel,
+        sheets_of: Callable[[int], FeatureSheets],
         server_id: str = "",
     ) -> None:
         self._replica = replica
@@ -142,6 +147,7 @@ class FeedApp:
         self._clock = clock
         self._models = models
         self._retrieval = retrieval
+        self._sheets_of = sheets_of
         self._followers = followers
         self._writer = ServedWriter(door.append, metrics, config.server.served_batch_ms)
         self._features = FeaturesWriter(door.append, metrics)
@@ -160,6 +166,7 @@ class FeedApp:
             *health_routes(self.readiness, metrics, gate, server_id),
             *model_routes(models_told, gate),
             *flywheel_routes(flywheel_told, gate),
+            *feature_routes(self.read_features, gate),
             *web_routes(gate.mode),
         ]
         self.asgi: Litestar = make_app(
@@ -206,6 +213,18 @@ class FeedApp:
         self._ready_service()
         async with self._replica.read():
             return active_viewers(self._replica, n)
+
+    async def read_features(self, read: Callable[[FeatureSheets], Any]) -> Any:
+        """Return what is read from the feature sheets, all stores at one log position.
+
+        Raises
+        ------
+        NotReadyError
+            As long as the state has not caught up.
+        """
+        self._ready_service()
+        async with self._replica.read():
+            return read(self._sheets_of(self._clock.now_ms()))
 
     async def submit(self, lines: Sequence[bytes], caller: Caller, sent_ms: int | None) -> Receipt:
         """Take a caller's events in, off the event loop: of a viewer only their own.

@@ -159,7 +159,20 @@ def join_lock(settings: Settings, should_stop: Callable[[], bool]) -> Iterator[b
                 if should_stop():
                     break
                 time.sleep(_POLL_S)  # the joiner before us is about to end
+        if is_mine:
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
         yield is_mine
+
+
+def running_joiner(settings: Settings) -> int | None:
+    """Return the process id of who joined a home last; None if nobody ever did."""
+    try:
+        text = (settings.data_dir / _LOCK_FILE).read_text()
+    except FileNotFoundError:
+        return None
+    return int(text) if text.isdigit() else None
 
 
 def follow_by_hand(settings: Settings, *, once: bool) -> None:

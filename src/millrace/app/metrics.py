@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -30,6 +30,8 @@ from millrace.pipeline.outcome import ComponentReport, Fate, Outcome, PipelineRe
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+MetricT = TypeVar("MetricT", Counter, Histogram, Gauge)
 
 _MAKING: Final = threading.Lock()
 
@@ -318,6 +320,16 @@ class Metrics:
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry, path=str(self._shared_dir))  # type: ignore[no-untyped-call]
         return generate_latest(registry)
+
+    def add(self, make: Callable[[CollectorRegistry], None]) -> None:
+        """Make further metrics, which are kept and shown with these."""
+        with values_of(self._value_class):
+            make(self._registry)
+
+    def labelled(self, metric: MetricT, *labels: str) -> MetricT:
+        """Return the child of a metric for some labels."""
+        found = self._children.get((id(metric), *labels))
+        return found if found is not None else self._child(metric, *labels)  # type: ignore[return-value]
 
     def _counter(self, metric: Counter, *labels: str) -> Counter:
         found = self._children.get((id(metric), *labels))

@@ -22,6 +22,7 @@ from millrace.features.encoding.encoders import Encoders
 from millrace.features.encoding.history import N_HISTORY_DENSE
 from millrace.features.encoding.languages import N_LANGUAGE_ROWS
 from millrace.inference.content_cache import load_kernels as load_content_cache
+from millrace.inference.near_line_layer import load_kernels as load_near_line
 from millrace.inference.post_vectors import KeptVectors
 from millrace.inference.pre_ranker_kernels import add_deeds, add_rest
 from millrace.inference.tables import EmbeddingTables
@@ -54,6 +55,7 @@ def load_model_kernels(state: FeedState, actions: ActionSpace) -> None:
     _pre_rank(state, actions, candidates, tables)
     load_content_cache(candidates)
     _search(post_ids)
+    load_near_line(len(actions.names))
     codebooks = Codebooks(
         SemanticIdSettings(n_levels=1, n_codes=2, n_dims=N_DIMS), np.zeros((1, 2, N_DIMS), dtype=np.float32)
     )

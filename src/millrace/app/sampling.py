@@ -82,7 +82,7 @@ def replayed(
     return samplers[0].builder.finished(), np.array(samplers[0].taken, dtype=np.int64)
 
 
-def _to_sample(stages: Stages) -> Stages:
+def to_sample(stages: Stages) -> Stages:
     """Leave of the pipeline what says something of a given post (hydrators, counters), and what those read."""
     counters = tuple(stage for stage in stages.rankers if isinstance(stage, CountersRanker))
     return replace(
@@ -136,7 +136,7 @@ class _Sampler:
     def __init__(self, settings: Settings, state: FeedState, slates: Slates, source: str) -> None:
         self._state = state
         self._slates = slates
-        self._pipeline = wiring.build_home_pipeline(settings, state, revise=_to_sample)
+        self._pipeline = wiring.build_home_pipeline(settings, state, revise=to_sample)
         # Of all stages: the config may set params of some that take no part here.
         self._params = wiring.config_params(settings, wiring.declared_params(settings))
         self._encoders = Encoders.of(state, state.texts, state.profile_texts)

@@ -19,6 +19,8 @@ from millrace.base.config import Layer, from_pairs, load, read_toml
 from millrace.base.errors import ConfigError
 from millrace.content.config import ContentConfig
 from millrace.flywheel.config import FlywheelConfig
+from millrace.flywheel.guards.config import GuardsConfig
+from millrace.flywheel.near_line.config import NearLineConfig
 from millrace.flywheel.warehouse_config import WarehouseConfig
 from millrace.mixer.config import HomeConfig
 from millrace.simulator.config import WorldConfig
@@ -53,6 +55,8 @@ class MillraceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     traces: TracesConfig = TracesConfig()
     flywheel: FlywheelConfig = FlywheelConfig()
     warehouse: WarehouseConfig = WarehouseConfig()
+    near_line: NearLineConfig = NearLineConfig()
+    guards: GuardsConfig = GuardsConfig()
     world: WorldConfig = WorldConfig()
     profiles: Annotated[
         dict[str, dict[str, ParamValue]],

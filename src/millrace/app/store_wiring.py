@@ -14,6 +14,7 @@ import msgspec
 from millrace.app.settings import Settings
 from millrace.base.actions import ActionSpace
 from millrace.base.clock import Clock, SystemClock, VirtualClock
+from millrace.base.errors import ConfigError
 from millrace.base.ids import IdHasher
 from millrace.events.codec import EventCodec
 from millrace.events.registry import EventRegistry
@@ -49,7 +50,7 @@ def build_event_clock(settings: Settings) -> Clock:
 
     if not has_virtual_time(settings):
         return SystemClock()
-    if not settings.log_path.exists():
+    if not has_log(settings):
         return VirtualClock()
     log = build_log(settings, SystemClock())
     try:
@@ -70,13 +71,41 @@ def build_actions(settings: Settings) -> ActionSpace:
 
 
 def build_log(settings: Settings, clock: Clock | None = None) -> Log:
-    """Return the log of the home folder; any number of processes may open it."""
+    """Return the home's log, a file of its own or on servers; any number of processes may open it.
+
+    Raises
+    ------
+    ConfigError
+        If the log is on Kafka with several partitions: a home's state is folded in one order.
+    """
+    config = settings.config.log
+    clock = clock or build_event_clock(settings)
+    stamps = clock.stamps if isinstance(clock, VirtualClock) else clock
+    if config.backend == "redis":
+        from millrace.stream.redis_log import RedisLog
+
+        return RedisLog.from_config(stamps, config)
+    if config.backend == "kafka":
+        from millrace.stream.kafka_log import KafkaLog
+
+        if config.n_partitions != 1:
+            raise ConfigError(
+                "config key log.n_partitions",
+                value=config.n_partitions,
+                problem="a home's state is folded in one order, and Kafka keeps one within a partition only",
+                remedy="set log.n_partitions = 1 for a home on Kafka, or use the redis backend, which has one order "
+                "over all partitions",
+            )
+        return KafkaLog.from_config(stamps, config)
     from millrace.stream.sqlite_log import SqliteLog
 
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    clock = clock or build_event_clock(settings)
-    stamps = clock.stamps if isinstance(clock, VirtualClock) else clock
-    return SqliteLog.from_config(settings.log_path, stamps, settings.config.log)
+    return SqliteLog.from_config(settings.log_path, stamps, config)
+
+
+def has_log(settings: Settings) -> bool:
+    """Whether the home has a log already; one on servers is made where it is first opened."""
+    return settings.config.log.backend != "sqlite" or settings.log_path.exists()
 
 
 def build_collector(

@@ -21,6 +21,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -351,15 +352,9 @@ def serve(
     def work(lifeline: Lifeline) -> None:
         run_worker(settings, listening, lifeline, serves_early=not have_all_been_ready)
 
-    def go_on(lifeline: Lifeline) -> None:
+    def aside(run: Callable[[Lifeline], None], lifeline: Lifeline) -> None:
         listening.close()
-        if life is not None:
-            life(Address(host, port), lifeline)
-
-    def teach(lifeline: Lifeline) -> None:
-        listening.close()
-        if learner is not None:
-            learner(lifeline)
+        run(lifeline)
 
     def announce() -> None:
         nonlocal have_all_been_ready
@@ -370,10 +365,12 @@ def serve(
     _add_joiner(supervisor, settings, listening)
     for number in range(n_workers or settings.config.server.n_workers):
         supervisor.add(f"worker {number + 1}", work, _WORKER_GRACE_S)
+    for name, run in _side_roles(settings).items():
+        supervisor.add(name, partial(aside, run), _WORKER_GRACE_S)
     if life is not None:
-        supervisor.add("life", go_on, _LIFE_GRACE_S)
+        supervisor.add("life", partial(aside, partial(life, Address(host, port))), _LIFE_GRACE_S)
     if learner is not None:
-        supervisor.add("learner", teach, _LIFE_GRACE_S, may_end=True)
+        supervisor.add("learner", partial(aside, learner), _LIFE_GRACE_S, may_end=True)
     try:
         return supervisor.run(announce)
     finally:
@@ -391,6 +388,18 @@ def _add_joiner(supervisor: Supervisor, settings: Settings, listening: socket.so
         run_joiner(settings, lifeline)
 
     supervisor.add("joiner", join, _JOINER_GRACE_S)
+
+
+def _side_roles(settings: Settings) -> dict[str, Callable[[Lifeline], None]]:
+    """Return what else the config wants to run beside keeper and workers, by name."""
+    from millrace.app import near_line
+
+    roles: dict[str, Callable[[Lifeline], None]] = {}
+    if near_line.is_wanted(settings):
+        roles["near-line"] = lambda lifeline: near_line.run_near_line(
+            settings, should_stop=lifeline.should_stop, wait=lifeline.wait, on_ready=lifeline.say_ready
+        )
+    return roles
 
 
 def bind(host: str, port: int) -> socket.socket:

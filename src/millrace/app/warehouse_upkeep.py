@@ -116,7 +116,7 @@ def run_postgres(settings: Settings, *, once: bool, wait: Callable[[float], bool
 
     config, clock = settings.config.warehouse, build_clock()
     interactions, warehouse, log = build_postgres_interactions(settings), build_warehouse(settings), build_log(settings)
-    wait = wait or _until_told()
+    goes_on = (lambda _seconds: False) if once else wait or _until_told()
     report, refreshed_s = LoadReport(), float("-inf")
     try:
         while True:
@@ -130,7 +130,7 @@ def run_postgres(settings: Settings, *, once: bool, wait: Callable[[float], bool
                 if once:
                     raise
                 logger.error("%s", error)  # it is tried again; nothing is lost
-            if once or not wait(config.load_every_s):
+            if not goes_on(config.load_every_s):
                 return report
     finally:
         log.close()

@@ -82,7 +82,7 @@ def build_postgres_interactions(settings: Settings) -> PostgresInteractions:
         raise ConfigError(
             "config key warehouse.postgres_url",
             problem="is empty",
-            remedy="set it to postgresql://user:password@host/database (docs/howto/postgres.md)",
+            remedy="set it to postgresql://user:password@host/database (docs/howto/postgres-interactions.md)",
         )
     return PostgresInteractions(
         config.postgres_url,

@@ -45,6 +45,7 @@ def warm_up(settings: Settings) -> None:
     """Import what serving needs, and load every kernel of folding, of the feed, and of the models that may come."""
     import millrace.app.feed_app
     import millrace.app.keeper
+    import millrace.app.near_line
     import millrace.app.worker  # noqa: F401
     from millrace.app.model_kernels import load_model_kernels
     from millrace.stores.checkpoint import Checkpoints

@@ -40,6 +40,7 @@ from millrace.app.store_wiring import (
     build_replica,
     build_state,
     build_traces,
+    has_log,
     state_fingerprint,
 )
 from millrace.base.clock import Clock
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from millrace.events.importers.mapped import FileKind
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
+    from millrace.features.store.feature_store import FeatureStore
     from millrace.flywheel.logged_samples import LoggedSamples
     from millrace.flywheel.slate_join import SlateJoin
     from millrace.mixer.feed_state import FeedState
@@ -121,6 +123,7 @@ __all__ = [
     "config_params",
     "declared_params",
     "everybodys_ranker",
+    "has_log",
     "metrics_dir",
     "model_folders",
     "state_fingerprint",
@@ -241,6 +244,13 @@ def build_home_pipeline(
     return home_pipeline(parts, settings.config.home)
 
 
+def build_feature_store(settings: Settings, state: FeedState) -> FeatureStore:
+    """Return what reads post and user features from a state."""
+    from millrace.features.store.feature_store import FeatureStore
+
+    return FeatureStore(state, state.texts, settings.config.stores.engagements, build_actions(settings))
+
+
 def build_slate_join(settings: Settings, hasher: IdHasher, *, window_ms: int, takes_all: bool) -> SlateJoin:
     """Return what joins a log's impressions with what was done, by the thresholds of the home."""
     from millrace.flywheel.slate_join import SlateJoin
@@ -311,6 +321,7 @@ def build_http_app(
     """
     from millrace.app.door import DoorThread
     from millrace.app.event_limits import EventLimits
+    from millrace.app.feature_sheets import FeatureSheets
     from millrace.app.feed_app import FeedApp
     from millrace.app.flywheel_status import flywheel_status
     from millrace.app.home_retrieval import HomeRetrieval
@@ -363,6 +374,7 @@ def build_http_app(
         followers,
         partial(model_status, settings),
         partial(flywheel_status, settings),
+        partial(FeatureSheets.of, settings, replica),
         "" if note is None else note.server_id,
     ).asgi
 

@@ -42,6 +42,8 @@ class InputsLogged(Payload, frozen=True, kw_only=True):
         Who predicted: role to version, as far as it is known.
     share
         The probability with which requests are logged like this.
+    surface
+        Where the page was asked for, as the request said.
     arrays
         `millrace.events.packed`.
     """
@@ -53,6 +55,7 @@ class InputsLogged(Payload, frozen=True, kw_only=True):
     state_offset: tuple[int, ...] = ()
     models: dict[str, str] = {}
     share: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    surface: Annotated[str, Meta(max_length=64)] = ""
     arrays: bytes
 
 

@@ -28,6 +28,7 @@ from millrace.events.content_events import (
 from millrace.events.envelope import Payload
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import ClockTick, Engagement, Impression, Served
+from millrace.events.near_line_events import NearLineUpdated
 from millrace.events.sample_events import SAMPLES_TOPIC, SamplesJoined
 from millrace.events.traffic_events import TrafficFlagged
 from millrace.events.user_events import (
@@ -95,6 +96,7 @@ BUILT_IN: Final = (
     EventType(CandidatesLogged, "events.features", key="viewer_id", is_internal=True, is_folded=False),
     EventType(TrafficFlagged, "events.traffic", key="viewer_id", is_internal=True, is_folded=False),
     EventType(SamplesJoined, SAMPLES_TOPIC, key="viewer", is_internal=True, is_folded=False),
+    EventType(NearLineUpdated, "events.near_line", key="model", is_internal=True),
 )
 
 

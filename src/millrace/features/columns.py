@@ -117,6 +117,20 @@ COUNTED_PROBS: Final = Column(
     (N_ACTIONS_DIM,),
     doc="what the counters-based ranker predicted, where a model took its place; zeros where none did",
 )
+DEEP_PROBS: Final = Column(
+    "deep_probs",
+    _SCORE,
+    0.0,
+    (N_ACTIONS_DIM,),
+    doc="what the learned ranker predicted, where the near-line layer changed it; zeros where nothing did",
+)
+FAST_SHIFTS: Final = Column(
+    "fast_shifts",
+    _SCORE,
+    0.0,
+    (N_ACTIONS_DIM,),
+    doc="what the fast layer added to the log-odds of each action; the rest of the change is calibration",
+)
 INPUT_DENSE: Final = Column(
     "input_dense",
     np.dtype(np.uint8),

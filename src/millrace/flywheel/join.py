@@ -28,6 +28,7 @@ on the order of the log, so that records may come late, twice, or in another ord
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -41,9 +42,9 @@ from millrace.events.feature_events import POSTS, FeaturesLogged
 from millrace.events.feed_events import Engagement, Impression
 from millrace.events.packed import unpack_arrays
 from millrace.flywheel.join_columns import JoinBuffer, JoinColumns
+from millrace.flywheel.join_compiled import CompiledJoin
 from millrace.flywheel.join_config import JoinConfig
 from millrace.flywheel.join_parts import JoinForm, JoinShape, rows_of
-from millrace.flywheel.join_reference import ReferenceJoin
 from millrace.flywheel.join_rows import JoinedRows
 from millrace.flywheel.join_stats import JoinStats
 from millrace.stores.engagement_config import DwellThresholds
@@ -65,6 +66,8 @@ class StreamJoin:
         Where the dwell family begins.
     config
         Windows, bounds, sampling.
+    form
+        What joins: compiled, or the plain form that it equals.
 
     Raises
     ------
@@ -78,11 +81,12 @@ class StreamJoin:
         actions: ActionSpace,
         dwell: DwellThresholds | None = None,
         config: JoinConfig | None = None,
+        form: Callable[[JoinShape, JoinConfig], JoinForm] = CompiledJoin,
     ) -> None:
         self._hasher = hasher
         self._actions = actions
         config = config or JoinConfig()
-        self._form: JoinForm = ReferenceJoin(JoinShape.of(actions, dwell or DwellThresholds(), config), config)
+        self._form = form(JoinShape.of(actions, dwell or DwellThresholds(), config), config)
         self._buffer = JoinBuffer()
 
     def hear(self, offset: int, time_ms: int, event: AnyEvent) -> None:

@@ -112,7 +112,9 @@ class JoinCheckpoints:
         """
         head = checkpoint.head
         arrays = {name: np.ascontiguousarray(array) for name, array in checkpoint.arrays.items()}
-        entries = {name: (array.dtype.str, array.shape, zlib.crc32(_flat(array))) for name, array in arrays.items()}
+        entries = {
+            name: (_description(array.dtype), array.shape, zlib.crc32(_flat(array))) for name, array in arrays.items()
+        }
         line = msgspec.json.encode(msgspec.structs.replace(head, fingerprint=self._fingerprint, arrays=entries))
         path = self.folder / f"{_PREFIX}{head.epoch:010d}{_SUFFIX}"
         try:
@@ -177,7 +179,7 @@ class JoinCheckpoints:
         at = start
         for name, (dtype, shape, crc32) in head.arrays.items():
             at += -at % _ALIGNMENT
-            kind = np.dtype(dtype)
+            kind = _dtype(dtype)
             n_bytes = kind.itemsize * int(np.prod(shape, dtype=np.int64))
             part = data[at : at + n_bytes]
             if len(part) != n_bytes or zlib.crc32(part) != crc32:
@@ -185,6 +187,19 @@ class JoinCheckpoints:
             arrays[name] = np.frombuffer(bytearray(part), dtype=kind).reshape(shape)
             at += n_bytes
         return JoinCheckpoint(head, arrays)
+
+
+def _description(dtype: np.dtype[Any]) -> str:
+    """Return a dtype as text; of one with fields, all of them."""
+    return msgspec.json.encode(np.lib.format.dtype_to_descr(dtype)).decode()
+
+
+def _dtype(text: str) -> np.dtype[Any]:
+    """Return the dtype of a text of `_description`."""
+    found = msgspec.json.decode(text)
+    if isinstance(found, list):
+        found = [(name, kind, *(tuple(shape) for shape in more)) for name, kind, *more in found]
+    return np.lib.format.descr_to_dtype(found)
 
 
 def _flat(array: np.ndarray[Any, Any]) -> Any:

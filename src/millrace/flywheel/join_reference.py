@@ -177,9 +177,9 @@ class ReferenceJoin:
             return
         self._n["pages"] += 1
         is_new = page is None
-        if page is None:
-            page = self._new_page(viewer, request, time_ms)
-        page.time_ms, page.offset = time_ms, offset
+        self._pages.pop((viewer, request), None)  # its place among the pages is the last now
+        page = self._new_page(viewer, request, time_ms)
+        page.offset = offset
         for row, post in enumerate(posts):
             page.posts.setdefault(post, row)
         if is_new:
@@ -187,7 +187,7 @@ class ReferenceJoin:
         for post in page.posts:
             group = self._groups.get((viewer, post))
             look = _of_request(group, request) if group else None
-            if group and look is not None and abs(look.began_ms - time_ms) <= self._config.late_ms:
+            if group and look and look.page_row < 0 and abs(look.began_ms - time_ms) <= self._config.late_ms:
                 self._attach(look, page)
                 self._tell(group)
 
@@ -198,7 +198,9 @@ class ReferenceJoin:
             self._n["dropped_for_age"] += 1
             return
         page = self._pages.get((viewer, request)) if request != NO_ID else None
-        if page is not None and page.offset >= 0:
+        if page is not None and page.offset < 0:
+            page.time_ms = max(page.time_ms, began_ms)  # it is waited for as long as for its last look
+        elif page is not None:
             if self._is_dead(page.time_ms):
                 self._n["dropped_for_age"] += 1
                 return
@@ -216,23 +218,25 @@ class ReferenceJoin:
             if len(group.looks) >= self._config.max_looks_of_post:
                 self._n["dropped_for_bounds"] += 1
                 return
+        due = (began_ms + self._window_ms) // GRAIN_MS + 1
+        self._add_look(_Look(self._next(), viewer, request, post, began_ms, dwell_ms, is_complete, position, due), page)
+
+    def _add_look(self, look: _Look, page: _Page | None) -> None:
         self._n["looks"] += 1
         if len(self._looks) >= self._config.max_looks:
             self._drop_look(is_for_room=True)
-        due = (began_ms + self._window_ms) // GRAIN_MS + 1
-        look = _Look(self._next(), viewer, request, post, began_ms, dwell_ms, is_complete, position, due)
         self._looks[look.seq] = look
-        group = self._groups.setdefault((viewer, post), _Group([], []))
+        group = self._groups.setdefault((look.viewer, look.post), _Group([], []))
         group.looks.append(look)
-        if request != NO_ID:
+        if look.request != NO_ID:
             self._n["looks_of_pages"] += 1
-            if page is None and (viewer, request) not in self._pages:
-                self._new_page(viewer, request, began_ms)
-            elif page is not None and page.offset >= 0 and post in page.posts:
+            if page is None and (look.viewer, look.request) not in self._pages:
+                self._new_page(look.viewer, look.request, look.began_ms)
+            elif page is not None and page.offset >= 0 and look.post in page.posts:
                 self._attach(look, page)
-            look.is_out = due <= self._cursor
+            look.is_out = look.due <= self._cursor
             if not look.is_out:
-                self._waiting[due][look.seq] = None
+                self._waiting[look.due][look.seq] = None
         self._place(group)
         self._tell(group)
 

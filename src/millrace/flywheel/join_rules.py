@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -22,8 +23,18 @@ PLAIN: Final = 1 << int(Action.NOT_DWELLED)
 MAX_ACTIONS: Final = 63
 """Labels are kept as the bits of one int64."""
 
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
-@njit(cache=True, inline="never")
+_INNER: Final[dict[str, Any]] = {"cache": True, "_nrt": False, "no_cpython_wrapper": True}
+
+
+def kernel(function: FunctionT) -> FunctionT:
+    """Compile what only kernels call, without counting references of the arrays that it is given."""
+    compiled: FunctionT = njit(**_INNER)(function)
+    return compiled
+
+
+@njit(cache=True)
 def delay_bucket(delay_ms: int) -> int:
     """Return the bucket of a delay; negative ones count as none."""
     delay = max(delay_ms, 0)
@@ -47,7 +58,7 @@ def bucket_end_ms(bucket: int) -> int:
 BUCKET_ENDS_MS: Final = np.array([bucket_end_ms(bucket) for bucket in range(N_DELAYS)], dtype=np.int64)
 
 
-@njit(cache=True, inline="never")
+@njit(cache=True)
 def delay_quantile_ms(counts: Int64Array, ends_ms: Int64Array, quantile: float) -> int:
     """Return the end of the bucket below which a share of the counted delays lies; 0 where there are none."""
     total = 0
@@ -63,7 +74,7 @@ def delay_quantile_ms(counts: Int64Array, ends_ms: Int64Array, quantile: float) 
     return found
 
 
-@njit(cache=True, inline="never")
+@njit(cache=True)
 def longest_window_ms(
     windows_ms: Int64Array,
     delays: Int64Array,
@@ -82,22 +93,37 @@ def longest_window_ms(
     delays
         Shape (n_actions, `N_DELAYS`), int64: counts by `delay_bucket`.
     """
-    longest = 0
+    longest, longest_configured = 0, 0
     for action in range(len(windows_ms)):
-        if delays[action].sum() >= min_delays:
+        longest_configured = max(longest_configured, windows_ms[action])
+        n_seen = 0
+        for bucket in range(delays.shape[1]):
+            n_seen += delays[action, bucket]
+        if n_seen >= min_delays:
             window = min(max(delay_quantile_ms(delays[action], ends_ms, quantile), min_ms), max_ms)
             longest = max(longest, window)
-    return longest if longest > 0 else windows_ms.max()
+    return longest if longest > 0 else longest_configured
 
 
-@njit(cache=True, inline="never")
-def draw(request: int, post: int) -> float:
-    """Return a number in [0, 1) that belongs to a row: the same in every process and every replay.
+@njit(cache=True)
+def _mixed(one: int, other: int) -> np.uint64:
+    """Return 64 well mixed bits of two ids.
 
-    SplitMix64's finaliser (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014) over both ids.
+    SplitMix64's finaliser (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
     """
-    x = np.uint64(request) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(post)
+    x = np.uint64(one) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(other)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x = x ^ (x >> np.uint64(31))
-    return float(x >> np.uint64(11)) / 9007199254740992.0
+    return x ^ (x >> np.uint64(31))
+
+
+@njit(cache=True)
+def mix(one: int, other: int) -> int:
+    """Return a hash of two ids that is not negative."""
+    return int(np.int64(_mixed(one, other) >> np.uint64(1)))
+
+
+@njit(cache=True)
+def draw(request: int, post: int) -> float:
+    """Return a number in [0, 1) that belongs to a row: the same in every process and every replay."""
+    return float(_mixed(request, post) >> np.uint64(11)) / 9007199254740992.0

@@ -143,6 +143,10 @@ class LoggedSamples:
         span = (max(self.from_ms - _MARGIN_MS, 0), MAX_TIME_MS + 1)
         for found in events_of(self._connection, self._codec, _FEEDBACK, span=span, until=self._until):
             join.hear_untimed(found.offset, found.time_ms, found.event)
+        for offset, time_ms, viewer_id, request_id in _logged(self._connection, self._codec, span, self._until):
+            viewer, request = hasher.one(IdKind.USER, viewer_id), hasher.one(IdKind.REQUEST, request_id)
+            join.hear_logged(offset, time_ms, viewer, request)
+        self._join = join
         self._slates = join.join()
         keys = zip(self._slates.viewers.tolist(), self._slates.requests.tolist(), strict=True)
         self._slate_of = {key: slate for slate, key in enumerate(keys) if key[1] != NO_ID}
@@ -202,6 +206,8 @@ class LoggedSamples:
         texts = self._texts()
         for page in self._pages(FeaturesLogged, from_ms, until_ms):
             if page.slate < 0 or not is_wanted[page.slate]:
+                continue
+            if page.offset != self._join.first_logged(page.inputs.viewer.viewer_id, page.request):
                 continue
             seen = np.arange(slates.starts[page.slate], slates.starts[page.slate + 1])
             rows = places(page.inputs.rows.post_ids, slates.post_ids[seen])
@@ -332,6 +338,24 @@ class _Page:
     request: int
     slate: int
     inputs: LoggedInputs
+
+
+def _logged(
+    connection: duckdb.DuckDBPyConnection, codec: EventCodec, span: tuple[int, int], until: int
+) -> list[tuple[int, int, str, str]]:
+    """Return of which pages features were logged, in log order: offset, effective time, viewer and request."""
+    topic = codec.registry.by_name(FeaturesLogged.__name__).topic
+    found: list[tuple[int, int, str, str]] = (
+        connection.cursor()
+        .execute(
+            "SELECT log_offset, least(event_time_ms, appended_ms) AS time_ms, payload ->> '$.viewer_id', "  # noqa: S608 - our own names
+            f"payload ->> '$.request_id' FROM events WHERE topic = '{topic}' AND type = '{FeaturesLogged.__name__}' "
+            "AND time_ms BETWEEN ? AND ? AND log_offset < ? ORDER BY log_offset",
+            (span[0], span[1] - 1, until),
+        )
+        .fetchall()
+    )
+    return found
 
 
 def _times(connection: duckdb.DuckDBPyConnection, codec: EventCodec, until: int) -> tuple[IntArray, IntArray]:

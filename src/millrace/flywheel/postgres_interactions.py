@@ -68,7 +68,7 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS trending AS
         AND happened_at <= (SELECT trending_until FROM progress) AND NOT is_undo
     GROUP BY post_id HAVING count(*) > {TRENDING_OVER};
 CREATE UNIQUE INDEX IF NOT EXISTS trending_by_post ON trending (post_id);
-"""
+"""  # noqa: S608 - our own number
 
 _ROWS: Final = """
 SELECT log_offset, time_ms, p.viewer_id, p.post_id, 'impression' AS action, false AS is_undo,
@@ -81,8 +81,8 @@ FROM read_deeds
 ORDER BY log_offset
 """
 _COPY: Final = (
-    "COPY interactions (log_offset, happened_at, user_id, post_id, action, is_undo, watch_s, amount, request_id, surface)"
-    " FROM STDIN"
+    "COPY interactions (log_offset, happened_at, user_id, post_id, action, is_undo, watch_s, amount, "
+    "request_id, surface) FROM STDIN"
 )
 
 
@@ -247,6 +247,7 @@ class PostgresInteractions:
         snapshot, paths = self._warehouse.snapshot(first)
         try:
             with duckdb.connect() as db:
+                db.execute("SET enable_progress_bar = false")
                 db.execute(events_view(paths, "raw"))
                 self._facts.read(db, first, end, (Impression, Engagement))
                 yield db

@@ -2,8 +2,8 @@
 
 A raw file's name is the range of log offsets that it was made from. In one folder ranges do not overlap, except for a
 moment while files are merged: the merged file has its name before its parts lose theirs. A file whose range lies within
-another one's therefore does not count. Files that begin at or beyond the exported position are of an export that has not
-ended, and do not count either.
+another one's therefore does not count. Files that begin at or beyond the exported position are of an export that
+has not ended, and do not count either.
 """
 
 from __future__ import annotations

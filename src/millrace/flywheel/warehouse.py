@@ -204,6 +204,7 @@ class Warehouse:
 
         snapshot, paths = self.snapshot()
         connection = duckdb.connect()
+        connection.execute("SET enable_progress_bar = false")
         connection.execute(events_view(paths))
         snapshot.hold_for(connection)
         return connection
@@ -402,7 +403,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def events_view(paths: list[Path], name: str = "events") -> str:
-    """Return the SQL that makes raw files a view in DuckDB: one row an event, ``topic`` and ``dt`` from their folders."""
+    """Return the SQL that makes raw files a view in DuckDB: a row an event, ``topic`` and ``dt`` from their folders."""
     if not paths:
         columns = ", ".join([f"{c} BIGINT" for c in _INT_COLUMNS] + [f"{c} VARCHAR" for c in _TEXT_COLUMNS])
         return f"CREATE TABLE {name} ({columns}, topic VARCHAR, dt DATE)"

@@ -1,4 +1,4 @@
-"""`WarehouseConfig`: the tables made of the warehouse's events, and how long they are kept (section ``[warehouse]``)."""
+"""`WarehouseConfig`: tables made of the warehouse's events, and how long they are kept (section ``[warehouse]``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROFILE_DAYS: Final = 28
 
 
 class TierThresholds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[warehouse.tiers]``: from where on a creator belongs to ``micro``, ``macro`` and ``mega``; below is ``nano``."""
+    """``[warehouse.tiers]``: where creators begin to be ``micro``, ``macro``, ``mega``; below is ``nano``."""
 
     followers: Annotated[
         tuple[int, int, int], Meta(description="Followers from which a creator is micro, macro, mega")

@@ -71,12 +71,21 @@ class FeedParent(Struct, frozen=True, kw_only=True):
     media: tuple[Media, ...] = ()
 
 
-class WhyAction(Struct, frozen=True, kw_only=True, gc=False):
-    """One head's part in the value: ``probability`` x ``weight``. ``dwell_time`` is in seconds, not a probability."""
+class WhyAction(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """One head's part in the value: ``probability`` x ``weight``. ``dwell_time`` is in seconds, not a probability.
+
+    Attributes
+    ----------
+    calibration_shift, fast_shift
+        What near-line calibration and the fast layer added to the log-odds of the learned ranker's own prediction;
+        both are in ``probability``, and left out where they are 0.
+    """
 
     probability: float
     weight: float
     contribution: float
+    calibration_shift: float = 0.0
+    fast_shift: float = 0.0
 
 
 class WhyStep(Struct, frozen=True, kw_only=True, gc=False):

@@ -9,6 +9,7 @@ from millrace.base.ids import IdHasher
 from millrace.content.config import ContentConfig
 from millrace.content.profile_texts import ProfileTexts
 from millrace.content.text_index import TextIndex
+from millrace.inference.near_line_store import NearLineStore
 from millrace.stores.config import StoresConfig
 from millrace.stores.fold import Fold
 from millrace.stores.state import State
@@ -39,7 +40,8 @@ class FeedState(State):
         super().__init__(config, hasher, actions)
         self.texts = TextIndex(content or ContentConfig(), self.hasher)
         self.profile_texts = ProfileTexts(self.hasher)
+        self.near_line = NearLineStore(len(actions or ActionSpace()))
 
     def folds(self) -> Sequence[Fold]:
         """Return every store, in the order of application."""
-        return (*super().folds(), self.texts, self.profile_texts)
+        return (*super().folds(), self.texts, self.profile_texts, self.near_line)

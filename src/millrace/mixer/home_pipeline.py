@@ -64,6 +64,7 @@ from millrace.mixer.query_hydrators.seen import SeenQueryHydrator, ServedQueryHy
 from millrace.mixer.ranked_memory import RankedMemory
 from millrace.mixer.rankers.counters_ranker import CountersRanker
 from millrace.mixer.rankers.model_ranker import ModelRanker
+from millrace.mixer.rankers.near_line import NearLineRanker
 from millrace.mixer.rerankers.diversity import DiversityReRanker
 from millrace.mixer.selectors.page import PageSelector
 from millrace.mixer.side_effects.features_log import LogCandidates, LogFeatures
@@ -237,6 +238,7 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         rankers=(
             counters_ranker,  # what holds where no model has learned yet, or the model fails
             ModelRanker(encoders, state.texts, parts.vectors_for),
+            NearLineRanker(state.near_line),
             RankedInputs(encoders.candidates, is_wanted=logs_inputs),
             weighted_sum,
             RecencyMultiplier(),

@@ -21,6 +21,7 @@ from millrace.base.params import ParamValue
 from millrace.features.columns import ACTION_PROBS, OFFSET_VALUE, SCORE, VALUE
 from millrace.features.query_fields import VIEWER
 from millrace.mixer.home_models import versions_of
+from millrace.mixer.near_line_shifts import near_line_shifts
 from millrace.mixer.trace_codes import from_codes, to_codes
 from millrace.mixer.value_model.steps import Operation, steps_of
 from millrace.mixer.value_model.weighted_sum import WeightedSum
@@ -38,6 +39,7 @@ FORMAT_VERSION: Final = 1
 AnyArray = npt.NDArray[Any]
 
 _SCORES: Final = (VALUE, OFFSET_VALUE, SCORE)
+_SHIFTS: Final = ("calibration_shifts", "fast_shifts")
 _LENGTH_BYTES: Final = 4
 
 
@@ -205,6 +207,10 @@ class TracePacker:
         arrays["exact_rows"] = _narrow(exact, ranked.n)
         arrays["exact_probs"] = probs.take(exact, axis=0).take(columns, axis=1)
         arrays["rest_probs"], arrays["rest_bases"] = to_codes(probs, rest, columns)
+        for name, shifts in zip(_SHIFTS, near_line_shifts(ranked), strict=True):
+            some = shifts.take(exact, axis=0).take(columns, axis=1)
+            if some.any():
+                arrays[name] = some
         return tuple((self._names[column], float(weights[column])) for column in columns.tolist())
 
     def _exact_rows(self, result: PipelineResult) -> IntArray:
@@ -290,6 +296,16 @@ class Trace:
             return self["exact_probs"][place], True
         place = ranked_row - int(np.count_nonzero(self["exact_rows"] < ranked_row))
         return from_codes(self["rest_probs"][place], self["rest_bases"]), False
+
+    def shifts(self, ranked_row: int) -> tuple[Float32Array, Float32Array]:
+        """Return what near-line calibration and the fast layer added to the log-odds of a ranked candidate's heads.
+
+        Each of the shape of ``head.heads``; zeros where they did nothing, or the predictions are not exact.
+        """
+        place = _first(self["exact_rows"] == ranked_row)
+        nothing = np.zeros(len(self.head.heads), dtype=np.float32)
+        calibration, fast = (self[name][place] if place >= 0 and name in self else nothing for name in _SHIFTS)
+        return calibration, fast
 
     def weight(self, head: str, weight: float, ranked_row: int) -> float:
         """Return the weight that a head had for a ranked candidate: ``weight``, or what it weighs by exception."""

@@ -124,13 +124,22 @@ class RequestTrace(Struct, frozen=True, kw_only=True, omit_defaults=True):
     stages: tuple[StagePosts, ...] | None = None
 
 
-class ActionPart(Struct, frozen=True, kw_only=True):
-    """One head's part in the value: ``probability`` x ``weight``. ``dwell_time`` is in seconds, not a probability."""
+class ActionPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One head's part in the value: ``probability`` x ``weight``. ``dwell_time`` is in seconds, not a probability.
+
+    Attributes
+    ----------
+    calibration_shift, fast_shift
+        What near-line calibration and the fast layer added to the log-odds of the learned ranker's own prediction; left
+        out where they are 0, and where predictions are approximate.
+    """
 
     name: str
     probability: float
     weight: float
     contribution: float
+    calibration_shift: float = 0.0
+    fast_shift: float = 0.0
 
 
 class StepInfo(Struct, frozen=True, kw_only=True):

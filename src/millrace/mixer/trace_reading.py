@@ -117,11 +117,21 @@ class TraceReading:
             return (), True
         predictions, is_exact = trace.predictions(ranked_row)
         parts = []
-        for (name, weight), predicted in zip(trace.head.heads, predictions, strict=True):
+        calibration, fast = (shifts.tolist() for shifts in trace.shifts(ranked_row))
+        for (name, weight), predicted, calibrated, shift in zip(
+            trace.head.heads, predictions, calibration, fast, strict=True
+        ):
             applied = shortest(trace.weight(name, weight, ranked_row))
             probability = shortest(predicted)
             parts.append(
-                ActionPart(name=name, probability=probability, weight=applied, contribution=probability * applied)
+                ActionPart(
+                    name=name,
+                    probability=probability,
+                    weight=applied,
+                    contribution=probability * applied,
+                    calibration_shift=calibrated,
+                    fast_shift=shift,
+                )
             )
         return tuple(sorted(parts, key=lambda part: -abs(part.contribution))), is_exact
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from millrace.features.columns import ACTION_PROBS, OFFSET_VALUE, SCORE, VALUE
 from millrace.mixer.feed import Why, WhyAction, WhyStep
+from millrace.mixer.near_line_shifts import near_line_shifts
 from millrace.mixer.value_model.steps import value_steps
 from millrace.mixer.value_model.weighted_sum import WeightedSum
 from millrace.pipeline.batch import CandidateBatch
@@ -52,7 +53,8 @@ class WhyReader:
         places = told + np.arange(0, probs.size, probs.shape[1])[:, np.newaxis]
         told_parts = parts.take(places)
         others = parts.sum(axis=1) - told_parts.sum(axis=1) if told.shape[1] < len(heads) else np.zeros(batch.n)
-        arrays = (told, probs.take(places), applied.take(places), told_parts, others)
+        calibration, fast = (shifts.take(places) for shifts in near_line_shifts(batch))
+        arrays = (told, probs.take(places), applied.take(places), told_parts, calibration, fast, others)
         columns = (batch[VALUE], batch[OFFSET_VALUE], batch[SCORE])
         rows = zip(*(array.tolist() for array in (*arrays, *columns)), self._steps_of(batch), strict=True)
         return [self._why(*row) for row in rows]
@@ -63,6 +65,8 @@ class WhyReader:
         probs: list[float],
         weights: list[float],
         parts: list[float],
+        calibration: list[float],
+        fast: list[float],
         others: float,
         value: float,
         offset_value: float,
@@ -71,8 +75,12 @@ class WhyReader:
     ) -> Why:
         return Why(
             actions={
-                self._names[head]: WhyAction(probability=prob, weight=weight, contribution=part)
-                for head, prob, weight, part in zip(heads, probs, weights, parts, strict=True)
+                self._names[head]: WhyAction(
+                    probability=prob, weight=weight, contribution=part, calibration_shift=calibrated, fast_shift=shift
+                )
+                for head, prob, weight, part, calibrated, shift in zip(
+                    heads, probs, weights, parts, calibration, fast, strict=True
+                )
             },
             other_actions=others,
             value=value,

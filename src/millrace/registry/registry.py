@@ -5,6 +5,7 @@
     models/
       live.json                                  the only pointer: which versions serve, lane by lane
       history.jsonl                              promotions, rollbacks and refusals, with reasons and times
+      withdrawn.jsonl                            versions that failed in service, with reasons
       ranker/20260105T000000-3f9a2c1b/
         manifest.json                            what it is, and the sums of its files
         ranker.onnx ...
@@ -17,11 +18,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
 from millrace.registry.artefacts import ArtefactStore
-from millrace.registry.errors import RegistryError
+from millrace.registry.errors import ArtefactError, RegistryError
 from millrace.registry.files import replace_durably
 from millrace.registry.manifest import KINDS, Kind
 from millrace.registry.pointer import (
@@ -40,6 +42,7 @@ from millrace.registry.pointer import (
     encode_pointer,
     read_changes,
 )
+from millrace.registry.withdrawals import WITHDRAWN_FILE, Withdrawal, append_withdrawal, read_withdrawals
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +161,54 @@ class Registry(ArtefactStore):
                 pointer, lane, LaneState(versions=versions, previous=tuple(older)), "rolled back", now_ms, note
             )
 
+    def withdraw(self, kind: Kind, version: str, *, now_ms: int, reason: str) -> dict[str, Pointer]:
+        """Take a version that failed in service out of every lane that names it, and remember it as bad.
+
+        Each lane goes back to what it named last with another version of the kind that is neither damaged nor withdrawn
+        itself; where there is none, the kind is taken out of the lane: without a ranker, counters rank what the
+        pre-ranker lets through.
+
+        Parameters
+        ----------
+        kind, version
+            What failed.
+        now_ms, reason
+            For the history.
+
+        Returns
+        -------
+        dict
+            Lane to the pointer after its change; empty where no lane named the version any more.
+
+        Raises
+        ------
+        RegistryError
+            If the pointer is damaged.
+        """
+        made = {}
+        with self.alone():
+            withdrawn = self.withdrawn()
+            if (kind, version) not in withdrawn:
+                said = Withdrawal(at_ms=now_ms, kind=kind, version=version, reason=reason)
+                append_withdrawal(self.root / WITHDRAWN_FILE, said)
+            bad = {*withdrawn, (kind, version)}
+            pointer = self.pointer()
+            lanes = pointer.lanes if pointer else {}
+            for lane in [lane for lane, state in lanes.items() if state.versions.get(kind) == version]:
+                state, what = self._without(lanes[lane], kind, bad)
+                pointer = made[lane] = self._point(pointer, lane, state, what, now_ms, reason)
+        return made
+
+    def withdrawn(self) -> dict[tuple[Kind, str], Withdrawal]:
+        """Return the versions that failed in service, each as it was withdrawn last.
+
+        Raises
+        ------
+        RegistryError
+            If a line of their file is damaged.
+        """
+        return {(said.kind, said.version): said for said in read_withdrawals(self.root / WITHDRAWN_FILE)}
+
     def drop_lane(self, lane: str, *, now_ms: int, note: str = "") -> Pointer:
         """Remove a lane: whoever asks for it gets the default lane's versions from then on.
 
@@ -240,6 +291,20 @@ class Registry(ArtefactStore):
                     problem=f"serves in the place of {version}, beside which the new version was judged",
                     remedy="judge it beside what serves now",
                 )
+
+    def _without(self, state: LaneState, kind: Kind, bad: AbstractSet[tuple[Kind, str]]) -> tuple[LaneState, str]:
+        """Return what a lane goes back to, and whether that is a rollback or, without the kind, a promotion."""
+        for place, versions in enumerate(state.previous):
+            if kind not in versions or not bad.isdisjoint(versions.items()):
+                continue
+            try:
+                for other, version in versions.items():
+                    self.verify(other, version)
+            except ArtefactError as error:
+                logger.warning("%s", error)
+                continue
+            return LaneState(versions=versions, previous=state.previous[place + 1 :]), "rolled back"
+        return LaneState(versions=changed_to(state.versions, [(kind, None)]), previous=()), "promoted"
 
     def _point(
         self, pointer: Pointer | None, lane: str, state: LaneState | None, what: str, now_ms: int, note: str

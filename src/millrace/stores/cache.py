@@ -97,6 +97,8 @@ class MultiLevelCache(Generic[ValueT]):
         A value is at most so old, whichever levels it went through, beside the difference of machines' clocks.
     negative_ttl_s
         The same for "there is nothing".
+    shared_ttl_s
+        Bounds both in the shared level, where that is shorter; None: it is not.
     """
 
     def __init__(
@@ -107,12 +109,14 @@ class MultiLevelCache(Generic[ValueT]):
         size: Callable[[ValueT], int],
         ttl_s: float,
         negative_ttl_s: float,
+        shared_ttl_s: float | None = None,
     ) -> None:
         self._memory = memory
         self._shared = shared
         self._size = size
         self._ttl_ms = max(1, round(ttl_s * 1_000))
         self._negative_ttl_ms = max(1, round(negative_ttl_s * 1_000))
+        self._shared_ttl_ms = self._ttl_ms if shared_ttl_s is None else max(1, round(shared_ttl_s * 1_000))
         self._flights: dict[bytes, _Flight[ValueT]] = {}
         self._lock = threading.Lock()
         self._counts: dict[str, int] = dict.fromkeys(CacheCounts.__struct_fields__, 0)
@@ -324,7 +328,7 @@ class MultiLevelCache(Generic[ValueT]):
                 n_bytes = 0 if isinstance(value, Absent) else self._size(value)
                 self._remember(key, own[key], value, n_bytes, ttl_ms / 1_000)
             if self._shared is not None and before is not None:
-                self._shared.fill(some, before, ttl_ms)
+                self._shared.fill(some, before, min(ttl_ms, self._shared_ttl_ms))
 
     def _remember(
         self, key: bytes, flight: _Flight[ValueT], value: ValueT | Absent, n_bytes: int, life_s: float

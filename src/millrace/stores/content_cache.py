@@ -21,7 +21,7 @@ import numpy as np
 
 from millrace.base.clock import Clock
 from millrace.base.errors import StoreError
-from millrace.stores.cache import Accept, CacheCounts, MultiLevelCache
+from millrace.stores.cache import Accept, CacheCounts, Load, MultiLevelCache
 from millrace.stores.content import PostContent, UserContent
 from millrace.stores.content_database import DELETED, ContentReads, decode_post, read_users
 from millrace.stores.key_value import KeyValueStore
@@ -37,6 +37,8 @@ _OBJECT_BYTES: Final = 700
 """What a post or user takes beside its texts: the object, and a head for each of its texts."""
 _CHAR_BYTES: Final = 2
 """What a character takes, in most scripts at most."""
+
+_MEMORY_S: Final = 3_600.0
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +94,12 @@ class KeptContents(ABC, Generic[ContentT]):
         prefix: bytes = b"",
     ) -> None:
         level = None if shared is None else SharedLevel(shared, _encode, self._decode, clock, prefix)
-        # Nothing is of use for longer than two turns of the overlay, unless it is renewed.
-        self._cache = MultiLevelCache(memory, level, size=_size, ttl_s=2 * keep_s, negative_ttl_s=2 * keep_s)
+        # Nothing is of use for longer than two turns of the overlay. In memory it may be renewed; and while the
+        # server is away the overlay does not turn, and what is in memory is all that there is.
+        self._cache = MultiLevelCache(
+            memory, level, size=_size, ttl_s=_MEMORY_S, negative_ttl_s=_MEMORY_S, shared_ttl_s=2 * keep_s
+        )
+        self._last_erasure = -1
         self.n_unread = 0
 
     @property
@@ -105,8 +111,7 @@ class KeptContents(ABC, Generic[ContentT]):
         self, database: ContentReads, overlay: ContentOverlay, ids: Sequence[int], stop: int
     ) -> list[ContentT | None]:
         """Return contents as of log offset ``stop``, in the order of their inside ids."""
-        keys, load = self._keys(ids), self._loader(database, stop)
-        accept: Accept[Kept[ContentT]] = _acceptance(overlay, stop)
+        keys, load, accept = self._asked(database, overlay, ids, stop)
         try:
             kept: Sequence[Kept[ContentT] | None] = self._cache.get_many(keys, load, accept)
         except StoreError as error:
@@ -117,8 +122,7 @@ class KeptContents(ABC, Generic[ContentT]):
         self, database: ContentReads, overlay: ContentOverlay, ids: Sequence[int], stop: int, timeout_s: float
     ) -> list[ContentT | None]:
         """Return the same without holding up the event loop; what does not come in time is left out."""
-        keys, load = self._keys(ids), self._loader(database, stop)
-        accept: Accept[Kept[ContentT]] = _acceptance(overlay, stop)
+        keys, load, accept = self._asked(database, overlay, ids, stop)
         try:
             asking = self._cache.get_many_async(keys, load, accept)
             kept: Sequence[Kept[ContentT] | None] = await asyncio.wait_for(asking, timeout_s)
@@ -148,17 +152,23 @@ class KeptContents(ABC, Generic[ContentT]):
     @abstractmethod
     def _now(overlay: ContentOverlay, key: int, kept: Kept[ContentT], stop: int) -> ContentT | None: ...
 
-    def _keys(self, ids: Sequence[int]) -> list[bytes]:
-        return [self.kind + value.to_bytes(8, "big", signed=True) for value in ids]
+    def _asked(
+        self, database: ContentReads, overlay: ContentOverlay, ids: Sequence[int], stop: int
+    ) -> tuple[list[bytes], Load[Kept[ContentT]], Accept[Kept[ContentT]]]:
+        """Return the keys, how they are loaded, and which entries a read at ``stop`` may use."""
+        if overlay.last_erasure > self._last_erasure:  # refused below; and the texts must not stay either
+            self._last_erasure = overlay.last_erasure
+            self._cache.clear_memory()
+        first = max(overlay.base, overlay.last_erasure + 1)  # of now, for whichever thread asks
 
-    def _loader(self, database: ContentReads, stop: int) -> Callable[[Sequence[bytes]], list[Kept[ContentT]]]:
         def load(keys: Sequence[bytes]) -> list[Kept[ContentT]]:
             ids = [int.from_bytes(key[1:], "big", signed=True) for key in keys]
             start, found = self._read(database, ids, stop)
             # Rows from ``stop`` on were left out, so it is no newer than that.
             return [Kept(min(start, stop), found.get(value), is_known=value in found) for value in ids]
 
-        return load
+        keys = [self.kind + value.to_bytes(8, "big", signed=True) for value in ids]
+        return keys, load, lambda kept: first <= kept.at <= stop
 
     def _answers(
         self,
@@ -290,12 +300,6 @@ class ContentCache:
 _encode = msgspec.msgpack.Encoder().encode
 _decode_post = msgspec.msgpack.Decoder(Kept[PostContent]).decode
 _decode_user = msgspec.msgpack.Decoder(Kept[UserContent]).decode
-
-
-def _acceptance(overlay: ContentOverlay, stop: int) -> Accept[Kept[ContentT]]:
-    """Return which entries a read at ``stop`` may use; decided now, for whichever thread asks."""
-    first = max(overlay.base, overlay.last_erasure + 1)
-    return lambda kept: first <= kept.at <= stop
 
 
 def _size(kept: Kept[ContentT]) -> int:

@@ -97,6 +97,15 @@ class Counters:
             state.topic_counts.read_last(self._topic_rows(codes), now_ms),
         )
 
+    def post_rows(self, post_ids: Int64Array) -> tuple[DecayedArrays, Int32Array]:
+        """Return the counters of posts as kernels take them, and the posts' rows in them (-1: none): read only."""
+        return self._state.post_counts.arrays_for_kernels, self._stat_rows(post_ids)
+
+    def author_rows(self, author_ids: Int64Array) -> tuple[DecayedArrays, Int32Array]:
+        """Return the same of authors."""
+        rows = self._state.authors.table.get_many(author_ids)
+        return self._state.author_counts.arrays_for_kernels, rows
+
     def observed_counts(self, post_ids: Int64Array) -> Float32Array:
         """Return totals known from elsewhere (`CountsObserved`), shape (n, n_columns), float32; else zeros."""
         places = self._through(post_ids, "observed")

@@ -91,6 +91,14 @@ class EngagementConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     affinity_half_life_ms: Annotated[
         int, Meta(ge=60_000, description="half-life of a viewer's affinity to an author")
     ] = 7 * 24 * HOUR_MS
+    windows_ms: Annotated[
+        tuple[Annotated[int, Meta(ge=60_000, le=31 * 24 * HOUR_MS, multiple_of=60_000)], ...],
+        Meta(
+            max_length=8,
+            description="sliding windows of the feature store, whole minutes, shortest first; some 60 bytes an "
+            "impression of the longest; [] keeps none",
+        ),
+    ] = (HOUR_MS, 24 * HOUR_MS, 7 * 24 * HOUR_MS)
     dwell: DwellThresholds = DwellThresholds()
 
 

@@ -74,6 +74,16 @@ from millrace.stores.hot_posts import heat_change
 from millrace.stores.marks import mark_key, marks_have_room
 from millrace.stores.rings import ring_find_pair, ring_push, rings_have_room
 from millrace.stores.slab_lists import COUNT, Slab, slab_clear, slab_remove, slab_slot
+from millrace.stores.window_kernels import (
+    EFFECT_AT_MS,
+    EFFECT_AUTHOR,
+    EFFECT_COLUMN,
+    EFFECT_MILLIS,
+    EFFECT_POST,
+    EFFECT_USER,
+    FORGET_POST,
+    IS_WITNESS,
+)
 
 _DWELL: Final = int(Action.DWELL)
 _DWELL_TIME: Final = int(Action.DWELL_TIME)
@@ -81,8 +91,8 @@ _COMPLETE: Final = int(Action.COMPLETE)
 _NOT_DWELLED: Final = int(Action.NOT_DWELLED)
 
 
-@njit(cache=True)
-def fold_ops(s: EngagementArrays, ops: Int64Array, start: int) -> int:  # noqa: C901 - see below
+@njit(cache=True, nogil=True)
+def fold_ops(s: EngagementArrays, ops: Int64Array, start: int, told: Int64Array, n_told: Int64Array) -> int:  # noqa: C901 - see below
     """Apply operations from ``start`` on; return how far it came, ``len(ops)`` when done.
 
     It stops before an operation for which there is no room, and before an erasure, which is `erase_user`'s (rare, and a
@@ -96,6 +106,11 @@ def fold_ops(s: EngagementArrays, ops: Int64Array, start: int) -> int:  # noqa: 
         Shape (n, 7), int64: kind, post, user, time, two numbers whose meaning is the kind's, and the surface.
     start
         The first one to apply.
+    told
+        Shape (m, 7), int64: filled with the effects, as `millrace.stores.window_kernels` takes them, from ``n_told``
+        on, room for `MAX_EFFECTS` an operation; of shape (0, 7) where nobody wants to know.
+    n_told
+        Shape (1,), int64: how many there are. Changed in place.
 
     Notes
     -----
@@ -169,6 +184,9 @@ def fold_ops(s: EngagementArrays, ops: Int64Array, start: int) -> int:  # noqa: 
             posts.flags[row] |= np.uint8(IS_DELETED)
             posts.topics[row] = 0
             posts.credit[row] = 0
+            if len(told) > 0:
+                told[n_told[0], EFFECT_POST], told[n_told[0], EFFECT_COLUMN] = post_id, FORGET_POST
+                n_told[0] += 1
         if n_effects == 0:
             continue
 
@@ -188,8 +206,16 @@ def fold_ops(s: EngagementArrays, ops: Int64Array, start: int) -> int:  # noqa: 
             if not is_now:
                 now = credit_of(posts.author_id, posts.topics, row)
                 credit = credit_by_number(credit_lists, row, effects[e, CREDIT], now)
-            if author >= 0 and (is_now or credit_has_author(credit)):
+            is_authors = author >= 0 and (is_now or credit_has_author(credit))
+            if is_authors:
                 decayed_add(author_counts, author, column, amount, effect_ms)
+            if len(told) > 0:
+                at = n_told[0]
+                told[at, EFFECT_POST], told[at, EFFECT_AUTHOR] = post_id, author_id if is_authors else 0
+                told[at, EFFECT_USER], told[at, EFFECT_COLUMN] = user_id, column if column != impression else -1
+                told[at, EFFECT_MILLIS], told[at, EFFECT_AT_MS] = effects[e, MILLIS], effect_ms
+                told[at, IS_WITNESS] = e == 0
+                n_told[0] = at + 1
             for k in range(N_TOPICS):
                 topic = np.int64(posts.topics[row, k]) if is_now else credit_topic(credit, k)
                 if topic > 0:

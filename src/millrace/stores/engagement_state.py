@@ -28,12 +28,14 @@ from millrace.stores.hot_posts import HeatArrays
 from millrace.stores.marks import Marks
 from millrace.stores.rings import make_room
 from millrace.stores.slab_lists import SlabLists, doubled
+from millrace.stores.windows import Windows
 
 N_INDEX_WORDS: Final = 2
 N_HISTORY_WORDS: Final = 4
 
 _POST_COLUMNS: Final = ("post_id", "author_id", "last_ms", "topics", "stat", "observed", "flags", "credit")
 _ACTION_ARRAYS: Final = ("post_counts.values", "author_counts.values", "topic_counts.values", "observed.totals")
+_WINDOW_SUMS: Final = ("windows.posts.sums", "windows.authors.sums", "windows.users.sums")
 _HEAT_COLUMNS: Final = ("heat", "place", "is_warm")
 
 
@@ -61,6 +63,7 @@ class EngagementState:
         self.engagers = SlabLists(N_INDEX_WORDS)
         self.engaged = SlabLists(N_INDEX_WORDS)
         self.histories = SlabLists(N_HISTORY_WORDS)
+        self.windows = Windows(config.windows_ms, n_columns)
         self.post_n = np.zeros(3, dtype=np.int64)
         self.post_columns: Arrays = {
             "post_id": np.zeros(512, dtype=np.int64),
@@ -142,12 +145,14 @@ class EngagementState:
             **self.engaged.arrays("engaged"),
             **self.histories.arrays("histories"),
             **self.credits.arrays("credits"),
+            **self.windows.arrays("windows"),
         }
 
     def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take over a state written by `arrays`, perhaps before further business actions were declared."""
         n_columns = len(self.settings.log2_heat)
-        arrays = {**arrays, **{name: _widened(arrays[name], n_columns) for name in _ACTION_ARRAYS}}
+        by_action = (*_ACTION_ARRAYS, *(_WINDOW_SUMS if self.windows.windows_ms else ()))
+        arrays = {**arrays, **{name: _widened(arrays[name], n_columns) for name in by_action}}
         self.posts.load("posts", arrays)
         self.post_columns = {name: arrays[f"posts.{name}"] for name in _POST_COLUMNS}
         self.post_n = arrays["posts.rows_n"]
@@ -169,6 +174,7 @@ class EngagementState:
         self.engaged.load("engaged", arrays)
         self.histories.load("histories", arrays)
         self.credits.load("credits", arrays)
+        self.windows.load("windows", arrays)
         self.kernel = self._assemble()
 
     def _assemble(self) -> EngagementArrays:

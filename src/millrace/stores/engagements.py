@@ -54,6 +54,7 @@ from millrace.stores.engagement_arrays import (
     X,
 )
 from millrace.stores.engagement_config import EngagementConfig
+from millrace.stores.engagement_decisions import MAX_EFFECTS
 from millrace.stores.engagement_index import EngagementIndex
 from millrace.stores.engagement_kernels import fold_ops
 from millrace.stores.engagement_state import EngagementState
@@ -62,9 +63,13 @@ from millrace.stores.fold import Arrays, EventBatch
 from millrace.stores.histories import Histories
 from millrace.stores.marks import N_SWEEP_SLICES
 from millrace.stores.tastes import Tastes
+from millrace.stores.window_kernels import N_FIELDS
 
 _MAX_ACTIONS: Final = IMPRESSION_MARK
 """An action's code is kept in one byte."""
+
+_PIECE: Final = 16_384
+"""Operations whose effects are told to the windows at a time: bounds the room for them, and nothing else."""
 
 _MAX_INT63: Final = (1 << 62) - 1
 
@@ -85,7 +90,7 @@ class EngagementStore:
 
     Attributes
     ----------
-    counters, index, histories, tastes
+    counters, index, histories, tastes, windows
         The read side.
     """
 
@@ -118,20 +123,43 @@ class EngagementStore:
         self.index = EngagementIndex(self._state)
         self.histories = Histories(self._state, config.affinity_half_life_ms)
         self.tastes = Tastes(self._state)
+        self.windows = self._state.windows
 
     def apply(self, batch: EventBatch) -> None:
         """Apply the events it handles, in log order."""
-        ops = self._operations(batch)
+        self.apply_operations(self.operations(batch))
+
+    def apply_operations(self, ops: Int64Array) -> None:
+        """Apply what `operations` made of events, in log order."""
+        for start in range(0, len(ops), _PIECE):
+            self._apply_piece(ops[start : start + _PIECE])
+
+    def _apply_piece(self, ops: Int64Array) -> None:
+        has_windows = bool(self.windows.windows_ms)
+        told = np.empty((len(ops) * MAX_EFFECTS if has_windows else 0, N_FIELDS), dtype=np.int64)
+        n_told = np.zeros(1, dtype=np.int64)
+        n_counted = 0
         done = 0
         while done < len(ops):
-            done = fold_ops(self._state.kernel, ops, done)
+            done = fold_ops(self._state.kernel, ops, done, told, n_told)
+            if has_windows:
+                self.windows.add(told[n_counted : int(n_told[0])])
+                n_counted = int(n_told[0])
             if done == len(ops):
                 break
             if ops[done, KIND] == OP_ERASE:
-                erase_user(self._state.kernel, ops[done, USER], ops[done, AT_MS])
+                self._erase(int(ops[done, USER]), int(ops[done, AT_MS]))
                 done += 1
             else:
                 self._state.make_room(_highest_topic(ops[done]) + 1)
+
+    def _erase(self, user_id: int, at_ms: int) -> None:
+        if self.windows.windows_ms:
+            columns = self._state.post_columns
+            self.windows.forget("posts", columns["post_id"][columns["author_id"] == user_id])
+            for kind in ("authors", "users"):
+                self.windows.forget(kind, np.array([user_id], dtype=np.int64))
+        erase_user(self._state.kernel, user_id, at_ms)
 
     def tick(self, watermark_ms: int) -> None:
         """Forget, in slices, posts and marks that the retention has left behind."""
@@ -148,7 +176,7 @@ class EngagementStore:
         """Take over a state written by `arrays`."""
         self._state.load(arrays)
 
-    def _operations(self, batch: EventBatch) -> Int64Array:
+    def operations(self, batch: EventBatch) -> Int64Array:
         """Return the batch as operations, shape (n, 7), int64, in log order."""
         ops = array("q")
         add = ops.extend
@@ -210,6 +238,13 @@ def fold_settings(config: EngagementConfig, actions: ActionSpace) -> FoldSetting
         Naming the setting that does not fit the known actions.
     """
     config.dwell.check()
+    if list(config.windows_ms) != sorted(set(config.windows_ms)):
+        raise ConfigError(
+            "config key stores.engagements.windows_ms",
+            value=config.windows_ms,
+            problem="not in order, or not all different",
+            remedy="give the shortest first, each once",
+        )
     if len(actions) > _MAX_ACTIONS:
         raise ConfigError(
             "business actions", value=len(actions), problem=f"more than {_MAX_ACTIONS} actions", remedy="declare fewer"

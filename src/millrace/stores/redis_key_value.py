@@ -7,6 +7,7 @@ when it returns is the server's setting (``appendfsync``). Needs the ``redis`` e
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -35,6 +36,7 @@ elseif ARGV[4] == '' then redis.call('SET', KEYS[1], ARGV[3])
 else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
 return 1
 """
+_SHA: Final = hashlib.sha1(_COMPARE_AND_SET.encode(), usedforsecurity=False).hexdigest()
 
 
 class RedisKeyValue:
@@ -84,7 +86,7 @@ class RedisKeyValue:
                 remedy="write redis://user:password@host:port/db, with the password percent-encoded",
             ) from None
         self._redis = client
-        self._compare_and_set = client.register_script(_COMPARE_AND_SET)
+        self._is_unknown: type[Exception] = redis.exceptions.NoScriptError
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """See `KeyValueStore.get_many`."""
@@ -119,13 +121,29 @@ class RedisKeyValue:
         now_ms = self._clock.now_ms()
         end, now = _end(now_ms, ttl_ms), _word(now_ms)
         kept = "" if ttl_ms is None else str(ttl_ms + _GRACE_MS)
+        calls: list[tuple[bytes | str, ...]] = []
+        for change in changes:
+            expected = b"0" if change.expected is None else b"1" + change.expected
+            value = b"" if change.value is None else end + change.value
+            calls.append((self._prefix + change.key, now, expected, value, kept))
         with self._errors():
-            pipe = self._redis.pipeline(transaction=False)
-            for change in changes:
-                expected = b"0" if change.expected is None else b"1" + change.expected
-                value = b"" if change.value is None else end + change.value
-                self._compare_and_set(keys=[self._prefix + change.key], args=[now, expected, value, kept], client=pipe)
-            return [bool(answer) for answer in pipe.execute()]
+            answers = self._run(calls)
+            unknown = [row for row, answer in enumerate(answers) if isinstance(answer, self._is_unknown)]
+            if unknown:  # a server that was just started; asking it first each time would be a round trip more
+                self._redis.script_load(_COMPARE_AND_SET)
+                for row, answer in zip(unknown, self._run([calls[row] for row in unknown]), strict=True):
+                    answers[row] = answer
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+        return [bool(answer) for answer in answers]
+
+    def _run(self, calls: Sequence[tuple[bytes | str, ...]]) -> list[Any]:
+        pipe = self._redis.pipeline(transaction=False)
+        for call in calls:
+            pipe.evalsha(_SHA, 1, *call)
+        answers: list[Any] = pipe.execute(raise_on_error=False)
+        return answers
 
     def scan(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `KeyValueStore.scan`."""

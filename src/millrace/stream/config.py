@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from millrace.stream.log import DUPLICATE_WINDOW
+from millrace.stream.server_config import KafkaLogConfig, RedisLogConfig
 
 
 class LogConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the embedded log is kept and what the door lets in.
+    """Where the log is, how it is kept, and what the door lets in.
 
-    ``n_partitions`` and ``duplicate_window`` belong to the log file: they are written into it when it is made,
-    and opening it with others is refused.
+    ``n_partitions`` and ``duplicate_window`` belong to the log: they are written into it when it is made, and
+    opening it with others is refused. ``busy_timeout_ms`` and ``min_free_bytes`` are the embedded log's alone.
     """
+
+    backend: Annotated[
+        Literal["sqlite", "redis", "kafka"],
+        Meta(description="sqlite (a file of the home, one machine), redis or kafka (servers, several machines)"),
+    ] = "sqlite"
+    redis: RedisLogConfig = RedisLogConfig()
+    kafka: KafkaLogConfig = KafkaLogConfig()
 
     n_partitions: Annotated[
         int, Meta(ge=1, le=4096, description="Partitions that keys are spread over; fixed when the log is made")

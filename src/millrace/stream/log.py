@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from millrace.base.errors import LogError
 from millrace.base.ids import Int64Array
 
 DUPLICATE_WINDOW: Final = 1 << 20
@@ -143,6 +144,24 @@ class Consumer(Protocol):
         """Release what the consumer holds; its commits stay."""
 
 
+class PartitionsMovedError(LogError):
+    """A member's partitions were given to others: what it read since its last commit comes again, perhaps elsewhere."""
+
+
+class Member(Consumer, Protocol):
+    """A consumer that shares the partitions of a log with the other members of its group.
+
+    Each partition has one reader at a time, so a key's events stay in order. Shares change at polls, as members come,
+    leave or die; who is given a partition begins where the group has committed it, so that what a member had read
+    and not committed comes again elsewhere. A member commits the end of its newest batch once all it was given is
+    applied; a commit that comes too late raises `PartitionsMovedError`, and the member polls on.
+    """
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """The partitions that were this member's at its newest poll."""
+
+
 class Log(Protocol):
     """An ordered, durable, replayable stream of encoded events. Any process may append."""
 
@@ -210,6 +229,13 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Close files and connections."""
+
+
+class SharedLog(Log, Protocol):
+    """A log on servers, whose groups may have members in several processes."""
+
+    def join(self, group: str, *, topics: Collection[str] | None = None, without: Collection[str] = ()) -> Member:
+        """Return a new member of a group; its first polls give it a share of the partitions."""
 
 
 def total(position: Position) -> int:

@@ -36,7 +36,9 @@ from millrace.events.feature_events import (
     InputsLogged,
 )
 from millrace.events.feed_events import ClockTick, Engagement, Impression, Served, ServedItem
+from millrace.events.near_line_events import NearLineUpdated
 from millrace.events.packed import pack_arrays
+from millrace.events.sample_events import SamplesJoined
 from millrace.events.traffic_events import TrafficFlagged
 from millrace.events.user_events import (
     BlockChanged,
@@ -382,6 +384,19 @@ def a_traffic_flag(
         viewer_id=str(viewer_id), client="viewer/20", reason="burst", events=events, value=6.0, limit=5.0
     )
     return an_event(payload, at_ms=at_ms, event_id=event_id)
+
+
+def a_samples_joined(
+    viewer: int = 20, request: int = 7, *, at_ms: int = NOW_MS, event_id: str | None = None
+) -> AnyEvent:
+    """Return a `SamplesJoined` without rows."""
+    payload = SamplesJoined(request=request, viewer=viewer, epoch=0, page_offset=0, page_ms=at_ms, rows=b"")
+    return an_event(payload, at_ms=at_ms, event_id=event_id)
+
+
+def a_near_line_update(model: str = "v1", *, at_ms: int = NOW_MS, event_id: str | None = None) -> AnyEvent:
+    """Return a `NearLineUpdated` without arrays."""
+    return an_event(NearLineUpdated(model=model, n_slots=64, arrays=b""), at_ms=at_ms, event_id=event_id)
 
 
 def _text(raw: Id | None) -> str | None:

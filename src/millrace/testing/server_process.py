@@ -44,7 +44,7 @@ class ServerProcess:
     n_workers
         Worker processes.
     overrides
-        Further ``--set`` options.
+        Further ``--set`` options. The near-line process is only there if they ask for it.
     flags
         Further options of ``millrace serve``, such as ``--virtual-time``.
     """
@@ -58,7 +58,9 @@ class ServerProcess:
         self.url = f"http://127.0.0.1:{self._port}"
         self.home = home
         self._n_workers = n_workers
-        self._overrides = (f"server.port={self._port}", *overrides)
+        named = {override.partition("=")[0] for override in overrides}
+        alone = (f"{key}=false" for key in ("near_line.is_on", "guards.is_on") if key not in named)
+        self._overrides = (f"server.port={self._port}", *alone, *overrides)
         self._flags = tuple(flags)
         self.process = self._start()
 

@@ -66,6 +66,7 @@ def test_the_last_word_of_an_action_counts(small: SmallTables) -> None:
     assert small.rows("SELECT likes, reposts, n_undone FROM user_post_day") == [(0, 1, 1)]
 
 
+@pytest.mark.slow
 def test_an_action_without_a_request_belongs_to_the_latest_look_before_it(small: SmallTables) -> None:
     small.put(
         an_impression("ann", 1, request_id="r1", dwell_ms=0, at_ms=NOW_MS - 5 * HOUR_MS),
@@ -82,6 +83,7 @@ def test_an_action_without_a_request_belongs_to_the_latest_look_before_it(small:
     ]
 
 
+@pytest.mark.slow
 def test_whose_request_it_was_is_not_for_clients_to_say(small: SmallTables) -> None:
     small.put(a_served("ann", (1,), request_id="r1"), an_impression("eve", 1, request_id="r1"))
     small.tables.build()
@@ -91,6 +93,7 @@ def test_whose_request_it_was_is_not_for_clients_to_say(small: SmallTables) -> N
     ]
 
 
+@pytest.mark.slow
 def test_a_look_long_after_its_page_and_an_act_long_after_its_look_stand_alone(small: SmallTables) -> None:
     small.put(
         a_served("ann", (1,), request_id="r1", at_ms=NOW_MS - 40 * HOUR_MS),
@@ -105,6 +108,7 @@ def test_a_look_long_after_its_page_and_an_act_long_after_its_look_stand_alone(s
     ]
 
 
+@pytest.mark.slow
 def test_user_post_day_has_a_row_for_each_day(small: SmallTables) -> None:
     small.put(
         an_impression("ann", 1, at_ms=NOW_MS - DAY_MS, dwell_ms=1_000),

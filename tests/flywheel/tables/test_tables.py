@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from millrace.base.errors import StoreError
@@ -31,6 +33,7 @@ from millrace.testing.builders import (
 )
 from millrace.testing.small_tables import DAY_MS, HOUR_MS, SmallTables
 
+pytestmark = pytest.mark.slow  # each builds tables several times
 USERS = ("ann", "bob", "eve", "ida")
 
 
@@ -39,60 +42,46 @@ def small(tmp_path: Path) -> SmallTables:
     return SmallTables(tmp_path)
 
 
-def some_events(n: int, seed: int, days: int = 3) -> list[AnyEvent]:
+def some_events(n: int, seed: int) -> list[AnyEvent]:
     """Return events of all kinds, many of them late by hours or days, few of them about anything sensible."""
-    draw = random.Random(seed)
-    made: list[AnyEvent] = []
-    requests = itertools.count(1)
-    for number in range(n):
-        at_ms = NOW_MS - draw.randrange(days * 2) * DAY_MS // 2 - draw.randrange(HOUR_MS)
-        user, post, request = draw.choice(USERS), draw.randrange(12), f"r{draw.randrange(1, 9)}"
-        made.append(
-            draw.choice(
-                (
-                    lambda: a_served(
-                        user,
-                        draw.sample(range(12), 3),
-                        author_id=draw.choice(USERS),
-                        request_id=f"r{next(requests)}",
-                        at_ms=at_ms,
-                    ),
-                    lambda: an_impression(
-                        user,
-                        post,
-                        request_id=draw.choice((request, None)),
-                        dwell_ms=draw.randrange(9_000),
-                        duration_ms=draw.choice((0, 4_000)),
-                        at_ms=at_ms,
-                    ),
-                    lambda: an_engagement(
-                        user,
-                        post,
-                        draw.choice(("like", "reply", "report")),
-                        is_undo=draw.random() < 0.3,
-                        request_id=draw.choice((request, None)),
-                        at_ms=at_ms,
-                    ),
-                    lambda: a_post_created(number % 12, user, text="x" * draw.randrange(9), at_ms=at_ms),
-                    lambda: a_post_edited(post, text="y" * draw.randrange(9), at_ms=at_ms),
-                    lambda: a_post_annotated(post, language=draw.choice(("en", "de")), at_ms=at_ms),
-                    lambda: a_label_changed(
-                        draw.choice(("nsfw", "spam")), post_id=post, is_set=draw.random() < 0.6, at_ms=at_ms
-                    ),
-                    lambda: a_post_deleted(post, at_ms=at_ms),
-                    lambda: a_profile_updated(user, name=f"n{number}", at_ms=at_ms),
-                    lambda: a_follow(user, draw.choice(USERS), is_following=draw.random() < 0.7, at_ms=at_ms),
-                )
-            )()
-        )
-    return made
+    draw, requests = random.Random(seed), itertools.count(1)
+    return [any_event(draw, number, f"r{next(requests)}") for number in range(n)]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_tables_built_bit_by_bit_are_those_built_anew(small: SmallTables, tmp_path: Path, seed: int) -> None:
-    for part in range(4):
-        small.put(*some_events(40, 10 * seed + part))
-        small.tables.build(step_records=1_000 if part % 2 else 17)
+def any_event(draw: random.Random, number: int, new_request: str) -> AnyEvent:
+    at_ms = NOW_MS - draw.choice((0, 1, 25, 31, 50)) * HOUR_MS - draw.randrange(HOUR_MS // 2)
+    user, other, post, request = draw.choice(USERS), draw.choice(USERS), draw.randrange(12), f"r{draw.randrange(1, 9)}"
+    is_so = draw.random() < 0.7
+    named = request if draw.random() < 0.5 else None
+    kinds: tuple[Callable[[], AnyEvent], ...] = (
+        lambda: a_served(user, draw.sample(range(12), 3), author_id=other, request_id=new_request, at_ms=at_ms),
+        lambda: an_impression(
+            user, post, request_id=named, dwell_ms=draw.randrange(9_000), duration_ms=4_000 * is_so, at_ms=at_ms
+        ),
+        lambda: an_engagement(
+            user, post, draw.choice(("like", "reply")), is_undo=not is_so, request_id=named, at_ms=at_ms
+        ),
+        lambda: a_post_created(post, user, text="x" * draw.randrange(9), at_ms=at_ms),
+        lambda: a_post_edited(post, text="y" * draw.randrange(9), at_ms=at_ms),
+        lambda: a_post_annotated(post, language=draw.choice(("en", "de")), at_ms=at_ms),
+        lambda: a_label_changed(draw.choice(("nsfw", "spam")), post_id=post, is_set=is_so, at_ms=at_ms),
+        lambda: a_post_deleted(post, at_ms=at_ms),
+        lambda: a_profile_updated(user, name=f"n{number}", at_ms=at_ms),
+        lambda: a_follow(user, other, is_following=is_so, at_ms=at_ms),
+    )
+    return draw.choice(kinds)()
+
+
+@pytest.mark.parametrize(
+    ("seed", "n_parts"),
+    [(1, 2), (2, 5)],
+)
+def test_tables_built_bit_by_bit_are_those_built_anew(
+    small: SmallTables, tmp_path: Path, seed: int, n_parts: int
+) -> None:
+    for part in range(n_parts):
+        small.put(*some_events(60, 10 * seed + part))
+        small.tables.build(step_records=1_000 if part % 2 else 35)
     at_once = small.tables_in(tmp_path / "at once")
     at_once.build(anew=True)
     built = small.all_rows()
@@ -242,3 +231,15 @@ def test_without_anything_the_tables_are_empty(small: SmallTables) -> None:
     small.tables.build()
     assert small.rows("SELECT (SELECT count(*) FROM interactions), (SELECT count(*) FROM samples)") == [(0, 0)]
     assert small.rows("FROM reaction_by_user_group") == []
+
+
+def test_samples_are_those_of_committed_epochs_in_their_newest_revision(small: SmallTables) -> None:
+    folder = small.folder / "samples"
+    hour = folder / "labels" / "dt=2027-01-15" / "hour=08"
+    hour.mkdir(parents=True)
+    (folder / "state").mkdir()
+    (folder / "state" / "epoch-0000000002.join").touch()
+    for epoch, like in ((1, 0), (2, 1), (3, 7)):  # the third was killed before it was committed
+        row = f"SELECT 5 AS request, 6 AS viewer, 7 AS post, {epoch} AS revision, {like} AS label_like"
+        duckdb.execute(f"COPY ({row}) TO '{hour}/epoch-{epoch:010d}.parquet'")
+    assert small.rows("SELECT request, revision, label_like, hour FROM samples") == [(5, 2, 1, 8)]

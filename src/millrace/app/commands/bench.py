@@ -27,7 +27,7 @@ def bench(
         typer.Argument(
             metavar="NAME",
             help="in-network, log, pipeline, sources, dpp, why, fan-out, restart, feed, world, loop, ann, rank, "
-            "pre-ranker, batcher, swap, learned (hours) or variants.",
+            "pre-ranker, batcher, swap, cache, join, features, learned (hours) or variants.",
         ),
     ],
     as_json: JsonOption = False,

@@ -25,16 +25,11 @@ def show(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOpti
     from millrace.app.commands.printing import out, print_json
     from millrace.app.config_template import toml_key, toml_value
     from millrace.base.config import DEFAULT_ORIGIN, entries
-    from millrace.base.urls import without_secrets
 
     settings = open_settings(home, overrides, checks_params=True)
     origins = settings.origin_by_key
     found = [
-        (
-            entry.key,
-            without_secrets(entry.value) if isinstance(entry.value, str) else entry.value,
-            origins.get(entry.key, DEFAULT_ORIGIN),
-        )
+        (entry.key, _shown(entry.key, entry.value), origins.get(entry.key, DEFAULT_ORIGIN))
         for entry in entries(settings.config)
     ]
     if as_json:
@@ -55,3 +50,12 @@ def show(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOpti
         line = f"# {name} is not set" if value is None else f"{name} = {toml_value(value)}"
         color = "dim" if origin == DEFAULT_ORIGIN else "yellow"
         console.print(f"{escape(line):<44} [{color}]# {escape(origin)}[/]", soft_wrap=True)
+
+
+def _shown(key: str, value: object) -> object:
+    """Return a value without its secrets: passwords, and what URLs say before and after the place."""
+    from millrace.base.urls import without_secrets
+
+    if key.endswith("password") and value:
+        return "***"
+    return without_secrets(value) if isinstance(value, str) else value

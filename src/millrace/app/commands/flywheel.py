@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from millrace.app.commands import flywheel_features, flywheel_guards, flywheel_skew
 from millrace.app.commands.flywheel_join import join
 from millrace.app.commands.flywheel_run import run
 from millrace.app.commands.flywheel_status import history, status
@@ -20,3 +21,6 @@ app.command("run")(run)
 app.command("status")(status)
 app.command("history")(history)
 app.command()(join)
+app.add_typer(flywheel_features.app, name="features")
+app.command("skew")(flywheel_skew.skew)
+app.command("guards")(flywheel_guards.guards)

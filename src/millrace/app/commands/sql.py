@@ -22,8 +22,8 @@ def sql(
 ) -> None:
     """Answer a SQL query (DuckDB's) over raw events, tables and views; without one, list them.
 
-    All of it is read as it was when the query began, and nothing can be changed. A running server builds the tables about
-    once an hour; `millrace warehouse build` does it at once. Columns and views: docs/warehouse.md.
+    All of it is read as it was when the query began, and nothing can be changed. A running server builds the tables
+    about once an hour; `millrace warehouse build` does it at once. Columns and views: docs/warehouse.md.
 
     Example: millrace sql "select user_group, count(*) from users group by 1"
     """
@@ -51,7 +51,7 @@ def _list(*, as_json: bool) -> None:
                     "name": name,
                     "kind": kind,
                     "what": what,
-                    "example": examples.get(name, f"SELECT * FROM {name} LIMIT 5"),
+                    "example": examples.get(name, f"FROM {name} LIMIT 5"),
                 }
                 for name, kind, what in contents()
             ]

@@ -51,6 +51,9 @@ class LoggedRows:
         Shape (n,), float32: the probability with which the row is here, given that its request is.
     stages
         Shape (n,), uint8: `SERVED`, `RANKED` or `CUT`.
+    deep
+        Shape (n, n_actions): what the learned ranker itself predicted, where the near-line layer changed that; None
+        where ``predictions`` are its own.
     """
 
     post_ids: Int64Array
@@ -60,6 +63,7 @@ class LoggedRows:
     scores: Float32Array
     propensities: Float32Array
     stages: npt.NDArray[np.uint8]
+    deep: Float32Array | None = None
 
     def __len__(self) -> int:
         return len(self.post_ids)
@@ -74,6 +78,7 @@ class LoggedRows:
             self.scores[rows],
             self.propensities[rows],
             self.stages[rows],
+            None if self.deep is None else self.deep[rows],
         )
 
 
@@ -114,6 +119,8 @@ def row_arrays(rows: LoggedRows) -> PackedArrays:
     }
     if rows.baseline is not None:
         arrays["baseline"] = to_bits(rows.baseline)
+    if rows.deep is not None:
+        arrays["deep"] = to_bits(rows.deep)
     if (rows.propensities != 1.0).any():
         arrays["propensities"] = rows.propensities
     if (rows.stages != SERVED).any():
@@ -179,6 +186,7 @@ def _rows(arrays: PackedArrays) -> LoggedRows:
         scores=arrays["scores"],
         propensities=arrays.get("propensities", ones),
         stages=arrays.get("stages", np.full(n, SERVED, dtype=np.uint8)),
+        deep=from_bits(arrays["deep"]) if "deep" in arrays else None,
     )
 
 

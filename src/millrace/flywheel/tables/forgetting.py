@@ -1,7 +1,7 @@
 """Erasure in the tables: a user's rows go, and what others' rows say of them.
 
-Facts are filtered as the raw events are (`millrace.events.subjects`): what a user did, and their posts on others' pages.
-What is made of facts is made anew; where the facts are not kept any more, rows are removed. Counts of others in
+Facts are filtered as the raw events are (`millrace.events.subjects`): what a user did, and their posts on others'
+pages. What is made of facts is made anew; where the facts are not kept any more, rows are removed. Counts of others in
 snapshots of earlier days stay what they were.
 """
 

@@ -2,12 +2,12 @@
 
 A look belongs to the page that it names, if that page showed the post to this viewer at most `LOOK_WITHIN_MS` before;
 an action belongs to the row of the request that it names, or else to the viewer's latest look at the post that began
-before it, at most `ACT_WITHIN_MS` earlier (the rule of `millrace.flywheel.slate_join`). What belongs to nothing has a row
-of its own, in the hour in which it happened. The last word of an action counts.
+before it, at most `ACT_WITHIN_MS` earlier (the rule of `millrace.flywheel.slate_join`). What belongs to nothing has a
+row of its own, in the hour in which it happened. The last word of an action counts.
 
 Rows of one viewer and one post depend on events about that viewer and post alone, and on none that is further away than
-`MARGIN_H` hours: so `touched_hours` tells which hours new events change, and `rows_of` makes an hour of the facts around
-it. Made anew, an hour is the same whatever came in which order.
+`MARGIN_H` hours: so `touched_hours` tells which hours new events change, and `rows_query` makes an hour of the facts
+around it. Made anew, an hour is the same whatever came in which order.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def build_interactions(bench: Workbench, hours: Collection[int], dwell: DwellThr
 
 def rows_query(dwell: DwellThresholds) -> str:
     """Return the query that makes interactions of the fact views."""
-    # A row's key: viewer, request ('' for none), post and the hour of the page, or else of the event itself. With the hour
-    # in it, clients that give many pages one request id make more rows, and no row depends on one far away.
+    # A row's key: viewer, request ('' for none), post and the hour of the page, or else of the event itself. With the
+    # hour in it, clients that give many pages one request id make more rows, and no row depends on one far away.
     return f"""
 WITH pages AS (
     SELECT viewer_id, request_id AS request, post_id, time_ms // {HOUR_MS} AS hour, min(time_ms) AS page_ms,

@@ -1,7 +1,8 @@
 """``post_metadata``: posts as they are now, in the partition of the day of their creation.
 
-A fold: the rows of posts of which new events tell are made of what the rows say and of the events, in log order. What the
-log says of a post before it says that it was created is left out; so the result does not depend on where builds ended.
+A fold: the rows of posts of which new events tell are made of what the rows say and of the events, in log order.
+What the log says of a post before it says that it was created is left out; so the result does not depend on where
+builds ended.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ _MEDIA: Final = '"media": [{"kind": "VARCHAR", "duration_ms": "BIGINT"}]'
 _SHAPES: Final[dict[type, tuple[str, str]]] = {
     PostCreated: (
         "read_posts",
-        '{"post_id": "VARCHAR", "author_id": "VARCHAR", "kind": "VARCHAR", "text": "VARCHAR", "parent_id": "VARCHAR", '
-        '"parent_author_id": "VARCHAR", "conversation_id": "VARCHAR", "is_sensitive": "BOOLEAN", "link": "VARCHAR", '
-        f'"created_at_ms": "BIGINT", {_MEDIA}}}',
+        (
+            '{"post_id": "VARCHAR", "author_id": "VARCHAR", "kind": "VARCHAR", "text": "VARCHAR", '
+            '"parent_id": "VARCHAR", "parent_author_id": "VARCHAR", "conversation_id": "VARCHAR", '
+            '"is_sensitive": "BOOLEAN", "link": "VARCHAR", '
+            f'"created_at_ms": "BIGINT", {_MEDIA}}}'
+        ),
     ),
     PostEdited: ("read_edits", f'{{"post_id": "VARCHAR", "text": "VARCHAR", "is_sensitive": "BOOLEAN", {_MEDIA}}}'),
     PostDeleted: ("read_deletes", '{"post_id": "VARCHAR"}'),
@@ -134,7 +138,7 @@ class PostFold:
 
 
 def forget_author(bench: Workbench, user: str, before: int) -> int:
-    """Remove a user's posts that were created before a log offset, and their name from answers; return how many rows."""
+    """Remove a user's posts of before a log offset, and their name from answers; return how many posts."""
     table = bench.view(POST_METADATA)
     is_theirs = "author_id = $user AND created_offset < $before"
     about = {"user": user, "before": before}

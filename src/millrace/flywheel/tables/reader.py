@@ -7,7 +7,7 @@ reach nothing else: other files, settings and statements that change anything ar
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from millrace.base.errors import MillraceError, StoreError
 from millrace.flywheel.file_snapshot import FileSnapshot, take
@@ -56,6 +56,7 @@ class TablesReader:
         self._snapshots: list[FileSnapshot] = [raw, derived]
         sample_paths = self._samples(samples_dir)
         self._db: duckdb.DuckDBPyConnection = duckdb.connect(config={"memory_limit": f"{memory_mb}MB"})
+        self._db.execute("SET enable_progress_bar = false")
         self._db.execute(events_view(raw_paths, RAW))
         for name, table in TABLES.items():
             self._db.execute(f"CREATE VIEW {name} AS {reading(table, paths_by_table[name])}")
@@ -99,7 +100,7 @@ class TablesReader:
         for snapshot in self._snapshots:
             snapshot.close()
 
-    def __enter__(self) -> TablesReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

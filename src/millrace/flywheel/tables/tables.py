@@ -131,7 +131,7 @@ class Tables:
             Make all of them from the first event on.
         """
         report = BuildReport()
-        while self._step(report, step_records, anew):
+        while self._step(report, step_records, anew=anew):
             anew = False
         return report
 
@@ -211,7 +211,7 @@ class Tables:
                 bench.commit()
         return n_rows
 
-    def _step(self, report: BuildReport, step_records: int, anew: bool) -> bool:
+    def _step(self, report: BuildReport, step_records: int, *, anew: bool) -> bool:
         """Take in the next raw events; return whether there were any."""
         with self._bench() as bench:
             end_of_raw = total(self._warehouse.position() or (0,))

@@ -1,4 +1,4 @@
-"""``user_post_day``: what a user did with a post on a day, whatever the requests. Days are UTC, of the events' times."""
+"""``user_post_day``: what a user did with a post on a day, whatever the requests. Days are UTC, by event time."""
 
 from __future__ import annotations
 

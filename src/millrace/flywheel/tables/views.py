@@ -70,7 +70,8 @@ WHERE is_seen GROUP BY ALL ORDER BY ALL""",
         "reaction_by_arm",
         "pages and reactions by each value of each param that somebody set, and who set it (config, experiment, "
         "degradation). No assignment is logged yet: only arms that differ in a param are told apart, without intervals",
-        """SELECT r.dt, e.entry.key AS param, e.entry.value AS value, coalesce(r.param_levels[e.entry.key], '') AS level,
+        """SELECT r.dt, e.entry.key AS param, e.entry.value AS value,
+    coalesce(r.param_levels[e.entry.key], '') AS level,
     count(DISTINCT r.request_id) AS n_requests, count(DISTINCT r.viewer_id) AS n_viewers,
     count(*) FILTER (i.is_seen) AS n_seen, avg(i.watch_s) FILTER (i.is_seen) AS watch_s_mean,
     avg(i.likes) FILTER (i.is_seen) AS likes_per_look, avg(i.negatives) FILTER (i.is_seen) AS negatives_per_look
@@ -81,7 +82,7 @@ GROUP BY ALL ORDER BY ALL""",
     ),
     View(
         "ctr_by_hour_source",
-        "of what a source found and was served, what was seen and clicked, by hour; a post of two sources counts for both",
+        "of what a source found and was served, what was seen and clicked, by hour; a post of two sources counts twice",
         """SELECT *, n_acted / nullif(n_seen, 0) AS action_frac, n_clicked / nullif(n_seen, 0) AS ctr FROM (
     SELECT dt, hour, source, count(*) AS n_served, count(*) FILTER (is_seen) AS n_seen,
         count(*) FILTER (is_seen AND clicks > 0) AS n_clicked, count(*) FILTER (

@@ -57,6 +57,7 @@ class Workbench:
                 "preserve_insertion_order": "false",
             }
         )
+        self.db.execute("SET enable_progress_bar = false")
 
     def close(self) -> None:
         """Let go of the connection and of what was not committed."""
@@ -76,10 +77,10 @@ class Workbench:
         return table.name
 
     def append(self, table: Table, query: str, time: str = "time_ms") -> int:
-        """Add a query's rows to a table; return how many. ``time`` is the column that says which partition is theirs."""
+        """Add a query's rows to a table; return how many. ``time`` is the column that says which partition."""
         floor = self.manifest.floors.get(table.name)
         where = f" WHERE dt >= '{floor}'" if floor else ""
-        files = self._write(table, f"SELECT * FROM ({_partitioned(table, query, time)}){where}")
+        files = self._write(table, f"FROM ({_partitioned(table, query, time)}){where}")
         self.manifest = self.manifest.with_partitions(table.name, (), files)
         return sum(file.n_rows for file in files)
 

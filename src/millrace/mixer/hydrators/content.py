@@ -115,7 +115,8 @@ class NamesHydrator(Hydrator):
 
     def _wanted_users(self, batch: CandidateBatch) -> Int64Array:
         ids: Int64Array = np.unique(np.concatenate([batch[column].reshape(-1) for column in self._columns]))
-        return ids[ids != 0]
+        users: Int64Array = ids[ids != 0]
+        return users
 
 
 class RemoteNamesHydrator(NamesHydrator):

@@ -24,6 +24,7 @@ from millrace.features.columns import (
     AUTHOR_ID,
     CONTENT_ID,
     COUNTED_PROBS,
+    DEEP_PROBS,
     INPUT_DENSE,
     INPUT_LANGUAGE,
     POST_ID,
@@ -39,7 +40,7 @@ from millrace.features.encoding.logged import (
     row_arrays,
     viewer_arrays,
 )
-from millrace.features.query_fields import VIEWER, VIEWER_INPUTS
+from millrace.features.query_fields import CONTEXT, VIEWER, VIEWER_INPUTS
 from millrace.mixer.inputs_log import (
     CANDIDATES_SHARE,
     FEATURES_SHARE,
@@ -75,7 +76,7 @@ def no_versions(_query: Query) -> Mapping[str, str]:
 class _LogInputs(SideEffect):
     """What both have."""
 
-    reads = (*_READS, VIEWER, VIEWER_INPUTS)
+    reads = (*_READS, CONTEXT, VIEWER, VIEWER_INPUTS)
 
     def __init__(
         self,
@@ -104,6 +105,7 @@ class _LogInputs(SideEffect):
             state_offset=query.state_offset,
             models=dict(self._versions_of(query)),
             share=query.params.get_float(share),
+            surface=query[CONTEXT].surface,
             arrays=pack_arrays(arrays),
         )
         event: AnyEvent = Event(
@@ -221,6 +223,7 @@ def logged_rows(batch: CandidateBatch, stages: npt.NDArray[np.uint8], propensity
         scores=batch[SCORE] if SCORE in batch else np.full(n, np.nan, dtype=np.float32),
         propensities=np.full(n, propensity, dtype=np.float32),
         stages=stages,
+        deep=batch[DEEP_PROBS] if DEEP_PROBS in batch and bool(batch[DEEP_PROBS].any()) else None,
     )
 
 
@@ -254,6 +257,7 @@ def _joined(ranked: LoggedRows, cut: LoggedRows) -> LoggedRows:
         scores=np.concatenate([ranked.scores, cut.scores]),
         propensities=np.concatenate([ranked.propensities, cut.propensities]),
         stages=np.concatenate([ranked.stages, cut.stages]),
+        deep=None if ranked.deep is None else with_nothing(ranked.deep),
     )
 
 

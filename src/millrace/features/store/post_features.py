@@ -1,0 +1,206 @@
+"""Post features: the forward index. What a post is, what was done to it and to its author's posts, lately and ever."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from millrace.base.actions import ActionSpace
+from millrace.base.ids import Int64Array
+from millrace.content.text_index import TextIndex
+from millrace.content.text_kernels import HAS_AUDIO, HAS_IMAGE, HAS_LINK
+from millrace.features.columns import MAX_TOPICS
+from millrace.features.store.counting import FLOAT, PRIOR_IMPRESSIONS, RATED, decayed, rates, span, windowed
+from millrace.features.store.feature import Feature, FeatureRows, FeatureTable
+from millrace.features.store.post_kernels import write_decayed, write_rates, write_windows
+from millrace.stores.engagement_config import EngagementConfig
+from millrace.stores.post_kernels import QUOTE, REPLY, REPOST
+
+if TYPE_CHECKING:
+    from millrace.features.encoding.vector_inputs import CodesOf
+    from millrace.stores.state import State
+
+_DAY_MS: Final = 86_400_000.0
+_ID: Final = np.dtype(np.int64)
+_CODE: Final = np.dtype(np.int32)
+
+SCALARS: Final = (
+    ("age_h", "request", "posts", "hours since it was published; of a repost, since what it carries was"),
+    ("share_age_h", "request", "posts", "hours since it came to be itself: of a repost, since it was reposted"),
+    ("is_reply", "event", "posts", "1: a reply"),
+    ("is_repost", "event", "posts", "1: a repost"),
+    ("is_quote", "event", "posts", "1: a quote"),
+    ("has_video", "event", "posts", "1: a video is attached"),
+    ("has_image", "event", "texts", "1: an image is attached"),
+    ("has_audio", "event", "texts", "1: an audio is attached"),
+    ("has_link", "event", "texts", "1: it has a link"),
+    ("duration_s", "event", "posts", "seconds of its longest video or audio"),
+    ("is_sensitive", "event", "posts", "1: marked as sensitive"),
+    ("is_deleted", "event", "posts", "1: deleted within the retention"),
+    ("n_topics", "event", "posts", "how many topics are known of it"),
+    ("text_hash_tokens", "event", "texts", "how many words and word pairs its text has, at most 64"),
+    ("author_followers", "event", "follow_graph", "how many follow its author"),
+    ("author_following", "event", "follow_graph", "how many its author follows"),
+    ("author_age_d", "request", "profiles", "days since its author was first heard of"),
+    ("author_is_verified", "event", "profiles", "1: its author's account is verified"),
+)
+"""Name, freshness, store, meaning; a float32 each."""
+
+IDS: Final = (
+    ("author_id", _ID, (), "posts", "inside id of who published it; of a repost, the reposter"),
+    ("content_id", _ID, (), "posts", "what a viewer would see: the reposted post, else the post itself"),
+    ("created_ms", _ID, (), "posts", "when it was published, epoch milliseconds"),
+    ("language", _CODE, (), "posts", "language code; 0 unknown"),
+    ("topics", _CODE, (MAX_TOPICS,), "posts", "topic codes, strongest first; 0 none"),
+)
+
+
+def post_table(config: EngagementConfig, actions: ActionSpace, n_levels: int = 0) -> FeatureTable:
+    """Return the declarations; ``n_levels``: of semantic ids, 0 where there are none."""
+    features = [
+        *windowed("post", "what was done to the content", config.windows_ms, actions),
+        *decayed("post", "what was done to the content", config.post_half_lives_ms, actions),
+        *windowed("author", "what was done to its author's posts", config.windows_ms, actions),
+        *decayed("author", "what was done to its author's posts", config.author_half_lives_ms, actions),
+        *(rates("post", basis) for basis in _bases(config)),
+    ]
+    for name, freshness, source, doc in SCALARS:
+        features.append(Feature(name, FLOAT, (), source, freshness, doc))  # type: ignore[arg-type]
+    features.extend(Feature(name, dtype, shape, source, "event", doc) for name, dtype, shape, source, doc in IDS)
+    if n_levels:
+        doc = "semantic id by the live model's codebooks, coarsest level first; -1 none"
+        features.append(Feature("semantic_id", np.dtype(np.int16), (n_levels,), "semantic_ids", "event", doc))
+    return FeatureTable(tuple(features))
+
+
+def _bases(config: EngagementConfig) -> tuple[str, ...]:
+    """Return the counters that rates are made of: the middle window, and the longest memory."""
+    windows = (span(config.windows_ms[len(config.windows_ms) // 2]),) if config.windows_ms else ()
+    last = config.post_half_lives_ms[-1]
+    return (*windows, f"decayed_{span(last)}" if last else "total")
+
+
+class PostFeatures:
+    """Reads post features from the stores of one process.
+
+    Parameters
+    ----------
+    state, texts
+        The stores, at whatever log offset they stand: what they hold is the point in time of the answer.
+    config, actions
+        What the stores were made with.
+    codes_of, n_levels
+        Semantic ids, where a live model has them.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        texts: TextIndex,
+        config: EngagementConfig,
+        actions: ActionSpace,
+        codes_of: CodesOf | None = None,
+        n_levels: int = 0,
+    ) -> None:
+        self._state = state
+        self._texts = texts
+        self._codes_of = codes_of
+        self.table = post_table(config, actions, n_levels if codes_of is not None else 0)
+        self._rated = np.array([int(action) for action in RATED], dtype=np.int64)
+        self._scalars = self.table.place(SCALARS[0][0]).start
+        self._rates = [
+            (self.table.place(f"post_rates_{basis}").start, self.table.place(f"post_counts_{basis}").start)
+            for basis in _bases(config)
+        ]
+
+    def read(self, post_ids: Int64Array, now_ms: int) -> FeatureRows:
+        """Return the features of posts as of ``now_ms``; never from events beyond the stores' log offset.
+
+        Parameters
+        ----------
+        post_ids
+            Shape (n,), int64.
+        now_ms
+            The moment as of which ages are told and counters fade.
+        """
+        state = self._state
+        post_ids = np.ascontiguousarray(post_ids, dtype=np.int64)
+        rows = state.posts.find(post_ids)
+        found = state.posts.gather(rows)
+        is_repost = found.kind == REPOST
+        content_ids = np.where(is_repost, found.parent_id, post_ids)
+        created_ms = found.created_ms.copy()
+        reposts = np.flatnonzero(is_repost)
+        if len(reposts):
+            created_ms[reposts] = state.posts.gather(state.posts.find(content_ids[reposts])).created_ms
+        dense = np.empty((len(post_ids), self.table.n_dense), dtype=np.float32)
+        self._write_counts(dense, content_ids, found.author_id, now_ms)
+        scalars = dense[:, self._scalars :]
+        is_known = rows >= 0
+        text_rows = self._texts.rows(content_ids)
+        index = self._texts.by_row()
+        traits = np.where(text_rows >= 0, index.traits.take(text_rows), 0)
+        authors = found.author_id
+        for place, values in enumerate(
+            (
+                np.where(created_ms > 0, np.maximum(now_ms - created_ms, 0) / 3_600_000.0, 0.0),
+                np.where(is_known, np.maximum(now_ms - found.created_ms, 0) / 3_600_000.0, 0.0),
+                is_known & (found.kind == REPLY),
+                is_repost,
+                is_known & (found.kind == QUOTE),
+                found.has_video,
+                traits & HAS_IMAGE != 0,
+                traits & HAS_AUDIO != 0,
+                traits & HAS_LINK != 0,
+                found.duration_ms / 1_000.0,
+                found.is_sensitive,
+                state.posts.is_deleted(post_ids),
+                (found.topics > 0).sum(axis=1),
+                np.where(text_rows >= 0, np.count_nonzero(index.tokens.take(text_rows, axis=0), axis=1), 0),
+                state.follow_graph.n_followers(authors),
+                state.follow_graph.n_following(authors),
+                _days_since(state.profiles.created_ms(authors), now_ms),
+                state.profiles.is_verified(authors),
+            )
+        ):
+            scalars[:, place] = values
+        columns = {
+            "author_id": authors,
+            "content_id": content_ids,
+            "created_ms": found.created_ms,
+            "language": found.language,
+            "topics": found.topics,
+        }
+        if self._codes_of is not None:
+            columns["semantic_id"] = self._codes_of(content_ids)
+        return FeatureRows(self.table, post_ids, is_known, dense, dict(columns))
+
+    def _write_counts(
+        self,
+        dense: np.ndarray[tuple[int, int], np.dtype[np.float32]],
+        posts: Int64Array,
+        authors: Int64Array,
+        now_ms: int,
+    ) -> None:
+        engagements = self._state.engagements
+        windows, counters = engagements.windows, engagements.counters
+        at = 0
+        for ids, kind, (decayed_rows, rows) in (
+            (posts, "posts", counters.post_rows(posts)),
+            (authors, "authors", counters.author_rows(authors)),
+        ):
+            width = len(windows.windows_ms) * counters.n_columns
+            if windows.is_stale(now_ms):
+                dense[:, at : at + width] = windows.read(kind, ids, now_ms).reshape(len(ids), -1)  # type: ignore[arg-type]
+            elif width:
+                write_windows(dense, at, windows.sums(kind), ids)  # type: ignore[arg-type]
+            at += width
+            write_decayed(dense, at, decayed_rows, rows, now_ms)
+            at += decayed_rows.values.shape[1] * counters.n_columns
+        for rates_at, counts_at in self._rates:
+            write_rates(dense, rates_at, counts_at, counters.n_columns, self._rated, PRIOR_IMPRESSIONS)
+
+
+def _days_since(at_ms: Int64Array, now_ms: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.where(at_ms > 0, np.maximum(now_ms - at_ms, 0) / _DAY_MS, 0.0)

@@ -1,0 +1,1 @@
+"""Learning within seconds: from each impression, over the ranker that serves."""
