@@ -16,7 +16,6 @@ from millrace.flywheel.decisions import Decision
 from millrace.flywheel.join_status import JoinStatus, join_status
 from millrace.flywheel.learning_round import RoundFolder
 from millrace.flywheel.prequential import mean_figures
-from millrace.registry.pointer import Change
 from millrace.registry.rollbacks import taken_back
 
 N_TOLD: Final = 10
@@ -91,11 +90,13 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
     """
     registry = wiring.build_registry(settings)
     try:
-        live, changes = registry.serving().get("ranker", ""), registry.history()
+        live = registry.serving().get("ranker", "")
+        ended = taken_back(registry.history(), "ranker")
+        ended |= {version for kind, version in registry.withdrawn() if kind == "ranker"}
     except MillraceError:  # doctor tells what is wrong with it
-        live, changes = "", list[Change]()
+        live, ended = "", frozenset()
     decisions = decision_log(settings).all()
-    withdrawn = tuple(sorted(taken_back(changes, "ranker")))
+    withdrawn = tuple(sorted(ended))
     return FlywheelStatus(
         words=_words(live, decisions, withdrawn),
         learns=settings.config.flywheel.learns,

@@ -328,7 +328,8 @@ class LearningLoop:
         return self._registry.serving().get("ranker") == decision.to_version or decision.to_version in self._withdrawn()
 
     def _withdrawn(self) -> frozenset[str]:
-        return taken_back(self._registry.history(), "ranker")
+        by_guards = {version for kind, version in self._registry.withdrawn() if kind == "ranker"}
+        return taken_back(self._registry.history(), "ranker") | by_guards
 
     def _timed(self, what: str) -> AbstractContextManager[Shown]:
         return _Timed(what, self._show, self._clock, self._seconds)
