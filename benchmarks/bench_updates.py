@@ -155,6 +155,11 @@ def _learning(hours: float) -> LearningConfig:
     return LearningConfig(hours_per_round=hours, min_pages=20)
 
 
+def _told(options: Any, name: str) -> list[tuple[int, str]]:
+    found = msgspec.json.decode((options.out / f"arm-{name}" / "served.json").read_bytes())
+    return [(from_ms, version) for from_ms, version in found["served"]]
+
+
 def _registry(folder: Path, base: Path, samples: SampleSet, until_ms: int) -> Registry:
     registry = Registry(folder)
     if not registry.serving():
@@ -195,8 +200,22 @@ def _served_over(options: Any, samples: SampleSet, base: Path, name: str, hours:
     served = [(until_ms, registry.serving()["ranker"])]
     verdicts: dict[str, int] = {}
     took_s = []
-    # The 24-hour cadence is in the middle of its day when it is judged: what it serves is twelve hours old in the mean.
-    moments = np.arange(options.until_hour + hours, options.hours + 1e-9, hours) if hours < 24 else [options.hours - 12]
+    # Every 24 hours: judged in the middle of a day, when what it serves is twelve hours old in the mean. Every ten
+    # minutes: that begins with the judged hours, from what learned on hourly until then.
+    judged_from = options.hours - options.judged_hours
+    if hours >= 24:
+        moments = np.array([options.hours - 12.0])
+    elif hours >= 1:
+        moments = np.arange(options.until_hour + hours, options.hours + 1e-9, hours)
+    else:
+        hourly = Registry(options.out / "arm-1h" / "models")
+        begun = [version for from_ms, version in _told(options, "1h") if from_ms <= _at(judged_from)][-1]
+        shutil.rmtree(folder)
+        ignored = shutil.ignore_patterns("manifest.json")
+        shutil.copytree(hourly.folder("ranker", begun), folder / "begun" / SERVED, ignore=ignored)
+        registry = _registry(folder / "models", folder / "begun", samples, _at(judged_from))
+        served = [(until_ms, registry.serving()["ranker"])]
+        moments = np.arange(judged_from + hours, options.hours + 1e-9, hours)
     with _timed(f"learning on every {name} ({len(moments)} rounds)"):
         for hour in moments:
             source.known_until_ms = _at(float(hour))

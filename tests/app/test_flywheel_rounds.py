@@ -24,6 +24,7 @@ def settings(tmp_path: Path) -> Settings:
     return made
 
 
+@pytest.mark.slow  # imports PyTorch
 def test_a_home_of_which_nothing_was_seen_waits_and_says_so_once(settings: Settings) -> None:
     told: list[Decision | Waiting] = []
     waits = iter([True, True, False])

@@ -253,7 +253,7 @@ def test_an_hour_in_which_a_few_clients_went_mad_is_refused(house: House) -> Non
 def test_after_a_rollback_it_learns_on_from_what_serves_and_trusts_no_hour_of_what_does_not(house: House) -> None:
     good = house.serving
     bad = house.decide().to_version
-    house.registry.rollback(now_ms=5, note="a guard: calibration")
+    house.registry.withdraw("ranker", bad, now_ms=5, reason="a guard: calibration")
     assert house.serving == good
     house.pages.known_until_ms += 150 * HOUR_MS
     decision = house.decide()

@@ -1,10 +1,10 @@
 """How a round's pages are parted, and which older ones are learned from again."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from millrace.flywheel.decisions import Decision
+from millrace.flywheel.decisions import Decision, RuleOutcome
 from millrace.flywheel.learning_config import LearningConfig
 from millrace.flywheel.round_pages import (
     HOUR_MS,
@@ -28,6 +28,7 @@ def test_pages_are_parted_by_time_and_the_newest_are_judged_on() -> None:
     assert now_ms[judged].tolist() == [80, 90, 100]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=50)
 @given(st.lists(st.integers(0, 30), min_size=5, max_size=60))
 def test_no_judged_page_is_as_old_as_one_that_is_learned_from(times: list[int]) -> None:
     now_ms = np.array(times)
@@ -61,7 +62,8 @@ def test_newer_pages_are_drawn_rather_than_older_ones() -> None:
 
 
 def test_hours_of_refused_and_rolled_back_rounds_are_not_trusted_and_judged_pages_are_known() -> None:
-    def a_round(number: int, verdict: str, version: str = "") -> Decision:
+    def a_round(number: int, verdict: str, version: str = "", broken: str = "surprise") -> Decision:
+        rule = RuleOutcome(name=broken, value=1.0, threshold=0.0, is_kept=verdict == "promoted", words="")
         return Decision(
             number=number,
             at_ms=0,
@@ -71,9 +73,11 @@ def test_hours_of_refused_and_rolled_back_rounds_are_not_trusted_and_judged_page
             verdict=verdict,  # type: ignore[arg-type]
             why="",
             to_version=version,
+            rules=(rule,),
         )
 
     decisions = [a_round(1, "promoted", "a"), a_round(2, "refused"), a_round(3, "promoted", "b"), a_round(4, "void")]
+    assert untrusted_spans([a_round(5, "refused", broken="entropy")], frozenset()) == []  # nothing was gained: no lie
     assert untrusted_spans(decisions, frozenset({"b"})) == [Span(20, 30), Span(30, 40)]
     assert judged_spans(decisions)[:2] == [Span(18, 20), Span(28, 30)]
     assert is_within(np.array([17, 18, 19, 20, 30]), judged_spans(decisions)).tolist() == [0, 1, 1, 0, 0]

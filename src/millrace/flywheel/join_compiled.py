@@ -26,8 +26,8 @@ from millrace.flywheel.join_parts import OUT, JoinShape
 from millrace.flywheel.join_stats import COUNTERS, JoinStats, delay_percentiles
 from millrace.flywheel.join_tables import (
     RecordArray,
+    copy_ring,
     fill_page_table,
-    grown_ring,
     move_groups,
     new_tables,
     regroup,
@@ -189,7 +189,9 @@ class CompiledJoin:
     def _grown(self, name: str, n_more: int = 1) -> npt.NDArray[Any]:
         ring = getattr(self._tables, name)
         head, tail = (int(self._tables.numbers[place]) for place in _HEADS[name])
-        return grown_ring(ring, head, tail, _size(max(2 * len(ring), tail - head + n_more)))
+        larger = np.zeros(_size(max(2 * len(ring), tail - head + n_more)), dtype=ring.dtype)
+        copy_ring(ring, larger, head, tail)
+        return larger
 
 
 def _size(n: int) -> int:

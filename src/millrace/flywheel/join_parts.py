@@ -127,7 +127,8 @@ class JoinForm(Protocol):
 
 def rows_of(out: npt.NDArray[Any], n_actions: int) -> JoinedRows:
     """Return `OUT` rows as columns with labels as numbers."""
-    labels = ((out["labels"][:, None] >> np.arange(n_actions)) & 1).astype(np.float32)
+    words = np.ascontiguousarray(out["labels"], dtype="<i8").view(np.uint8).reshape(-1, 8)
+    labels = np.unpackbits(words, axis=1, bitorder="little")[:, :n_actions].astype(np.float32)
     labels[:, Action.DWELL_TIME] = out["dwell_ms"] / 1000
     return JoinedRows(
         requests=out["request"].copy(),

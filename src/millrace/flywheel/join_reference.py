@@ -418,7 +418,7 @@ class ReferenceJoin:
         if is_for_room:
             self._n["dropped_for_bounds"] += 1
             page = self._pages.get((look.viewer, look.request))
-            if look.page_row >= 0 and page is not None:
+            if look.page_row >= 0 and page is not None and look.post in page.posts:
                 page.gone[look.post] = 1
         del self._looks[look.seq]
         group.looks.remove(look)

@@ -202,12 +202,16 @@ def new_tables(shape: JoinShape, config: JoinConfig, n_out: int) -> JoinTables:
     )
 
 
-def grown_ring(ring: npt.NDArray[Any], head: int, tail: int, size: int) -> npt.NDArray[Any]:
-    """Return a larger ring with the same records."""
-    larger = np.zeros(size, dtype=ring.dtype)
-    numbers = np.arange(head, tail)
-    larger[numbers & (size - 1)] = ring[numbers & (len(ring) - 1)]
-    return larger
+def copy_ring(source: npt.NDArray[Any], target: npt.NDArray[Any], head: int, tail: int) -> None:
+    """Copy the records of one ring to their places in another, whatever their sizes (powers of two)."""
+    least = min(len(source), len(target))
+    rows = [np.ascontiguousarray(ring).view(np.uint8).reshape(len(ring), -1) for ring in (source, target)]
+    number = head
+    while number < tail:
+        n = min(least - (number & (least - 1)), tail - number)
+        at, to = number & (len(source) - 1), number & (len(target) - 1)
+        rows[1][to : to + n] = rows[0][at : at + n]
+        number += n
 
 
 @kernel

@@ -6,7 +6,8 @@ judged on stays unlearned for ever: later rounds ask on the same pages what a ca
 Older pages are drawn newest first, half as often for every half-life of age, and not from a reservoir: that holds all
 of history alike, while the world drifts, so that what was true a month ago would weigh as much as yesterday. What
 old pages are there for (rare actions, viewers who come once a day, what a poisoned or quiet hour lacks) the last day
-gives as well. Rounds that were refused, or whose ranker was withdrawn, are not replayed: nobody trusts them.
+gives as well. Rounds whose ranker was withdrawn, or that were refused for more than having gained nothing, are not
+replayed: nobody trusts them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from millrace.flywheel.learning_config import LearningConfig
 from millrace.flywheel.sample_set import SampleSet
 
 HOUR_MS = 3_600_000
+_HARMLESS = frozenset({"entropy", "latency", "size"})
+"""Rules that an honest hour may break, when there was nothing to learn in it or the machine was busy."""
 
 
 class RoundPages(NamedTuple):
@@ -102,11 +105,12 @@ def is_within(now_ms: Int64Array, spans: Iterable[Span]) -> np.ndarray[tuple[int
 
 
 def untrusted_spans(decisions: Iterable[Decision], withdrawn: frozenset[str]) -> list[Span]:
-    """Return the hours of rounds that were refused, or whose ranker was withdrawn, whole."""
+    """Return the hours, whole, of rounds whose ranker was withdrawn, or refused for more than having gained nothing."""
     return [
         Span(each.from_ms, each.until_ms)
         for each in decisions
-        if each.verdict == "refused" or (each.verdict == "promoted" and each.to_version in withdrawn)
+        if (each.verdict == "refused" and not _HARMLESS.issuperset(rule.name for rule in each.broken))
+        or (each.verdict == "promoted" and each.to_version in withdrawn)
     ]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -173,29 +171,3 @@ def differences(found: Truth, truth: Truth) -> tuple[int, int, int]:
 
 def _same(one: tuple[int, tuple[float, ...]], other: tuple[int, tuple[float, ...]]) -> bool:
     return one[0] == other[0] and bool(np.array_equal(one[1], other[1]))
-
-
-def join_for_ever(said: Connection, folder: Path, window: int) -> None:
-    """Join what comes until killed: the target of a process.
-
-    Parameters
-    ----------
-    said
-        The other end hears the epoch that it begins after, then each that it commits, and -1 at the log's end.
-    folder, window
-        Of the house.
-    """
-    house = JoinHouse(folder, SampleConfig(epoch_records=40, epoch_every_s=0.2), duplicate_window=window)
-    process = house.process()
-    said.send(process.epoch)
-    told = process.epoch
-    is_at_end = False
-    while True:
-        if not process.turn():
-            if not is_at_end:
-                is_at_end = True
-                said.send(-1)
-            time.sleep(0.002)
-        if process.epoch != told:
-            told = process.epoch
-            said.send(told)
