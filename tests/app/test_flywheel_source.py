@@ -93,12 +93,12 @@ def test_a_source_gives_what_is_left_and_says_so_where_nothing_is() -> None:
     out = pages.viewers == pages.viewers[0]
     assert 0 < out.sum() < len(pages)
     flags = Flags(np.full(out.sum(), pages.viewers[0]), np.sort(pages.now_ms[out]))
-    left = UnflaggedSource(source, flags)  # type: ignore[arg-type] # as far as it is asked
+    left = UnflaggedSource(source, flags)
     assert left.known_until_ms == 5
     assert left.samples(0, 9).viewers.tolist() == pages.viewers[~out].tolist()
     nobody = Flags(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
-    assert UnflaggedSource(source, nobody).samples(0, 9) is pages  # type: ignore[arg-type]
+    assert UnflaggedSource(source, nobody).samples(0, 9) is pages
     viewers, order = np.unique(pages.viewers, return_inverse=True)
     times = np.concatenate([np.sort(pages.now_ms[order == i]) for i in range(len(viewers))])
     with pytest.raises(StoreError, match="all of flagged viewers"):
-        UnflaggedSource(source, Flags(np.sort(pages.viewers), times)).samples(0, 9)  # type: ignore[arg-type]
+        UnflaggedSource(source, Flags(np.sort(pages.viewers), times)).samples(0, 9)

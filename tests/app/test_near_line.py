@@ -97,6 +97,7 @@ def house(tmp_path: Path) -> House:
     return House(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [scrambled, threefold, blind])
 def test_a_planted_fault_is_rolled_back_with_its_reason(house: House, fault: Predict) -> None:
     old = house.promote("old")
@@ -117,6 +118,7 @@ def test_a_planted_fault_is_rolled_back_with_its_reason(house: House, fault: Pre
     assert list(report.withdrawn) == [f"ranker {new}"]
 
 
+@pytest.mark.slow
 def test_a_good_ranker_stays_whatever_the_seed(tmp_path: Path) -> None:
     for seed in range(2):
         folder = tmp_path / str(seed)
@@ -130,12 +132,14 @@ def test_a_good_ranker_stays_whatever_the_seed(tmp_path: Path) -> None:
         assert house.registry.withdrawn() == {}
 
 
+@pytest.mark.slow
 def test_where_there_is_no_good_one_before_counters_rank(house: House) -> None:
     first = house.promote("first")
     house.serve(scrambled, first, 500)
     assert house.registry.serving() == {}
 
 
+@pytest.mark.slow
 def test_guards_that_may_only_warn_leave_it_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     house = House(tmp_path, guards=GuardsConfig(n_confirm=2, rolls_back=False))
     first = house.promote("first")
@@ -195,6 +199,7 @@ def test_lag_is_told_by_what_is_kept(house: House) -> None:
     assert total(house.near_line.position) > 0
 
 
+@pytest.mark.slow
 def test_the_command_tells_what_the_guards_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings, _ = make_home(tmp_path / "home")
     told = ["flywheel", "guards", "--home", str(settings.home)]

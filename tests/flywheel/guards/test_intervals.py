@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from millrace.flywheel.guards.drift import DriftWatch, levels_of, stability_index
 from millrace.flywheel.guards.intervals import auc_difference, live_auc, live_calibration
@@ -28,6 +29,7 @@ def test_the_area_is_exact_with_ties() -> None:
     assert found.error > 0
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_many_worlds() -> None:
     aucs, differences, ratios = [], [], []
     for seed in range(80):

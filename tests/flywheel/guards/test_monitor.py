@@ -46,6 +46,7 @@ def run(
     return found
 
 
+@pytest.mark.slow
 def test_a_good_ranker_after_a_good_one_is_left_alone() -> None:
     tripped = [run(GuardMonitor(CONFIG, ACTIONS), seed, [("old", good), ("new", good)], n_looks=8) for seed in range(6)]
     assert tripped == [[]] * 6

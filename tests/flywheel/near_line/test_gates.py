@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from millrace.flywheel.metrics import cross_entropies
 from millrace.flywheel.near_line.calibrator import MAX_SHIFT, Calibrator
@@ -77,6 +78,7 @@ def test_a_gate_closes_when_the_gain_is_gone() -> None:
     assert gain.is_open.tolist() == [False, False]
 
 
+@pytest.mark.slow
 def test_noise_opens_no_gate() -> None:
     opened = 0
     for seed in range(40):

@@ -72,12 +72,14 @@ def tilted() -> tuple[LiveTraffic, Heard]:
     return traffic_of(1, 300, liked_posts)
 
 
+@pytest.mark.slow
 def test_a_world_that_has_moved_on_opens_the_fast_layer(tilted: tuple[LiveTraffic, Heard]) -> None:
     layer = heard(a_learner(tilted[0]), tilted[1]).layers["m1"]
     assert layer.fast_gain.is_open[HEADS].all()
     assert (layer.fast_gain.lower_bound()[HEADS] > 0).all()
 
 
+@pytest.mark.slow
 def test_a_world_that_the_ranker_knows_opens_nothing() -> None:
     traffic, events = traffic_of(2, 250, None)
     layer = heard(a_learner(traffic), events).layers["m1"]
@@ -90,6 +92,7 @@ def test_a_world_that_the_ranker_knows_opens_nothing() -> None:
     assert store.layer("m1").changes_nothing  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_three_times_too_much_is_calibrated_within_some_hundred_rows() -> None:
     traffic = LiveTraffic(3)
     learner, store = a_learner(traffic), NearLineStore(len(ACTIONS))
@@ -123,6 +126,7 @@ def test_servers_hold_what_the_learner_does_however_often_it_is_told(tilted: tup
     assert learner.updates() == []
 
 
+@pytest.mark.slow
 def test_the_same_log_gives_the_same_however_it_is_cut_and_kept(tilted: tuple[LiveTraffic, Heard]) -> None:
     whole = heard(a_learner(tilted[0]), tilted[1]).arrays()
     first = heard(a_learner(tilted[0]), tilted[1][:2_000])
@@ -218,6 +222,7 @@ def test_an_erased_viewer_is_not_learned_from() -> None:
     assert learner.n_rows == 0
 
 
+@pytest.mark.slow
 def test_every_action_of_the_traffic_finds_its_row(tilted: tuple[LiveTraffic, Heard]) -> None:
     watching = Kept()
     learner = heard(a_learner(tilted[0], watching), tilted[1])
@@ -228,6 +233,7 @@ def test_every_action_of_the_traffic_finds_its_row(tilted: tuple[LiveTraffic, He
     assert len(labels) == learner.n_rows == 3_000
 
 
+@pytest.mark.slow
 def test_where_learning_is_switched_off_servers_forget(tilted: tuple[LiveTraffic, Heard]) -> None:
     store = NearLineStore(len(ACTIONS))
     fold(store, heard(a_learner(tilted[0]), tilted[1]))

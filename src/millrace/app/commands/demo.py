@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.error import HTTPError
 from urllib.parse import quote
 
 import typer
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from millrace.app.supervisor import Address
 
 _HTTP_TIMEOUT_S = 20.0
+_NOT_NOW = 503
+_PATIENCE_S = 120.0
+_PAUSE_S = 0.5
 _SHOWN_POSTS = 12
 
 
@@ -205,6 +210,14 @@ def _show(address: Address, viewer: str | None, console: Console) -> None:
 
 
 def _get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=_HTTP_TIMEOUT_S) as answer:  # noqa: S310 - our own loopback address
-        body: Any = answer.read()
-    return bytes(body)
+    """Return what our own server answers; where it says "not now", as on a busy machine, ask again for a while."""
+    until_s = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=_HTTP_TIMEOUT_S) as answer:  # noqa: S310 - our own address
+                body: Any = answer.read()
+            return bytes(body)
+        except HTTPError as error:
+            if error.code != _NOT_NOW or time.monotonic() > until_s:
+                raise
+        time.sleep(_PAUSE_S)
