@@ -26,6 +26,8 @@ _FOLDER: Final = "unfinished-flywheel"
 """Within the trainings' folder, and named so that an erasure removes it with what else is unfinished."""
 _SHARE: Final = 0.25
 """Of a round: how far event time must have gone before what was not known yet is looked for again."""
+_SEED_AGAIN_MS: Final = 6 * 3_600_000
+"""Event time between first trainings whose ranker is refused: little new cannot change that, and all is read anew."""
 _LANGUAGES: Final = ("en", "de", "es", "fr", "ja", "pt", "ar", "hi", "zh", "ru", "tr", "ko", "it", "nl", "pl", "id")
 
 logger = logging.getLogger(__name__)
@@ -126,7 +128,8 @@ def _seeded(settings: Settings, registry: Registry, show_progress: ShowProgress)
     except SourceDataError as error:
         return Waiting(until_ms=0, why=f"too little to learn from: {error}")
     if "ranker" not in trained.promoted:
-        return Waiting(until_ms=0, why=trained.refused.get("ranker", "the first ranker does not serve"))
+        again_ms = wiring.build_event_clock(settings).now_ms() + _SEED_AGAIN_MS
+        return Waiting(until_ms=again_ms, why=trained.refused.get("ranker", "the first ranker does not serve"))
     decisions, version = decision_log(settings), trained.versions["ranker"]
     manifest = registry.manifest("ranker", version)
     last = decisions.newest(1)
