@@ -1,10 +1,10 @@
 """The durable join, end to end, for `bench_join`: read, decode, join, commit as Parquet.
 
-The log (SQLite, or Redis Streams) holds pages of 35 posts with features as a home logs them (`Served` and `FeaturesLogged`: one event of the mix),
-30 impressions and 3 engagements each: 34 events a page. What is timed is one process over all of it, from the opened
-log to the last commit, with epochs as by default: polling, decoding, hashing ids, joining, sample files and
-checkpoints flushed to disk, and the samples' topic appended to the log. Pages are made over hours, so that nearly all
-rows fall due.
+The log (SQLite, or Redis Streams) holds pages of 35 posts with features as a home logs them (`Served` and
+`FeaturesLogged`: one event of the mix), 30 impressions and 3 engagements each: 34 events a page. What is timed is one
+process over all of it, from the opened log to the last commit, with epochs as by default: polling, decoding, hashing
+ids, joining, sample files and checkpoints flushed to disk, and the samples' topic appended to the log. Pages are made
+over hours, so that nearly all rows fall due.
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ def fill(log: Log, messages: list[Message], batch: int = 1_000) -> None:
 @contextlib.contextmanager
 def open_log(folder: Path) -> Iterator[Log]:
     """Open an SQLite log whose appends are stamped long after all events."""
-    with contextlib.closing(
-        SqliteLog(folder / "log.db", ManualClock(NOW_MS + 10 * SPAN_MS), min_free_bytes=0)
-    ) as log:
+    with contextlib.closing(SqliteLog(folder / "log.db", ManualClock(NOW_MS + 10 * SPAN_MS), min_free_bytes=0)) as log:
         yield log
 
 

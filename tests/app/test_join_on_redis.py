@@ -1,4 +1,4 @@
-"""`millrace flywheel join --once` on a log of Redis Streams: the samples of the embedded log, and those of the truth."""
+"""`millrace flywheel join --once` on a log of Redis Streams: the samples are those of the embedded log, and the truth."""
 
 from __future__ import annotations
 
