@@ -1,4 +1,4 @@
-"""`millrace flywheel join --once` on a log of Redis Streams: the samples are those of the embedded log, and the truth."""
+"""`millrace flywheel join --once` on a log of Redis Streams: the samples of the embedded log, which are the truth."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_the_joiner_makes_the_same_samples_of_a_log_on_redis(
     assert len(truth) > 300
     assert found["redis"] == found["sqlite"]
     assert differences(found["redis"], truth) == (0, 0, 0)
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["lag_records"] == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert told[0]["n_samples"] == told[1]["n_samples"] >= len(truth)
 
 
 def test_a_second_join_goes_on_where_the_first_ended(

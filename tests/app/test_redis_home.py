@@ -19,7 +19,7 @@ from millrace.base.clock import SystemClock
 from millrace.stores.checkpoint import ForeignCheckpointError
 from millrace.testing.server_process import Connection, ServerProcess, until
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def settings(tmp_path: Path, redis_url: str) -> Settings:
 def server(settings: Settings) -> Iterator[ServerProcess]:
     server = ServerProcess(settings.home, n_workers=1)
     try:
-        server.wait_ready(90)
+        server.wait_ready(400)  # it may have to compile its kernels
         yield server
     finally:
         server.kill_all()
@@ -59,7 +59,8 @@ def test_a_server_takes_events_serves_a_page_and_goes_on_after_a_crash(
         offset = sum(receipt["state_offset"])
         until(lambda: sum(connection.get("/readyz")["state_offset"]) >= offset, 30)
         page = connection.get("/api/v1/timeline/home?viewer=bob")
-        assert {post["post_id"] for post in page["posts"]} == {f"p{i}" for i in range(5)}
+        first = {post["post_id"] for post in page["posts"]}
+        assert len(first) == 3  # of one author, no more (page.max_per_author)
         assert connection.get("/api/v1/events", EVENTS)["n_duplicates"] == 6
     log = wiring.build_log(settings)
     served = log.subscribe("test", topics=["events.served"], start=(0,))
@@ -70,7 +71,8 @@ def test_a_server_takes_events_serves_a_page_and_goes_on_after_a_crash(
     server.restart()
     with Connection(server) as connection:
         assert sum(connection.get("/readyz")["state_offset"]) >= offset
-        assert connection.get("/api/v1/timeline/home?viewer=bob")["posts"] is not None
+        page = connection.get("/api/v1/timeline/home?viewer=bob")
+        assert {post["post_id"] for post in page["posts"]} == {f"p{i}" for i in range(5)} - first
     log.close()
 
 
