@@ -1,17 +1,18 @@
-"""The durable join, end to end, for `bench_join`: an SQLite log is read, decoded, joined, and committed as Parquet.
+"""The durable join, end to end, for `bench_join`: read, decode, join, commit as Parquet.
 
-The log holds pages of 35 posts with features as a home logs them (`Served` and `FeaturesLogged`: one event of the mix),
-30 impressions and 3 engagements each: 34 events a page. What is timed is one process over all of it, from the opened
-log to the last commit, with epochs as by default: polling, decoding, hashing ids, joining, sample files and
-checkpoints flushed to disk, and the samples' topic appended to the log. Pages are made over hours, so that nearly all
-rows fall due.
+The log (SQLite, or Redis Streams) holds pages of 35 posts with features as a home logs them (`Served` and
+`FeaturesLogged`: one event of the mix), 30 impressions and 3 engagements each: 34 events a page. What is timed is one
+process over all of it, from the opened log to the last commit, with epochs as by default: polling, decoding, hashing
+ids, joining, sample files and checkpoints flushed to disk, and the samples' topic appended to the log. Pages are made
+over hours, so that nearly all rows fall due.
 """
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,12 @@ from millrace.flywheel.sample_store import SampleStore
 from millrace.flywheel.sample_tables import newest
 from millrace.flywheel.warehouse import Warehouse
 from millrace.stream.log import Log, Message
+from millrace.stream.redis_log import RedisLog
+from millrace.stream.server_config import RedisLogConfig
 from millrace.stream.sqlite_log import SqliteLog
+from millrace.testing.redis_process import RedisProcess
+
+MakeLog = Callable[[Path], contextlib.AbstractContextManager[Log]]
 
 NOW_MS = 1_800_000_000_000
 N_ITEMS, N_LOOKS, N_DEEDS = 35, 30, 3
@@ -95,9 +101,21 @@ def fill(log: Log, messages: list[Message], batch: int = 1_000) -> None:
                 log.append(chosen)
 
 
-def open_log(folder: Path) -> SqliteLog:
-    """Return a log whose appends are stamped long after all events."""
-    return SqliteLog(folder / "log.db", ManualClock(NOW_MS + 10 * SPAN_MS), min_free_bytes=0)
+@contextlib.contextmanager
+def open_log(folder: Path) -> Iterator[Log]:
+    """Open an SQLite log whose appends are stamped long after all events."""
+    with contextlib.closing(SqliteLog(folder / "log.db", ManualClock(NOW_MS + 10 * SPAN_MS), min_free_bytes=0)) as log:
+        yield log
+
+
+@contextlib.contextmanager
+def open_redis_log(folder: Path) -> Iterator[Log]:
+    """Open the same on a Redis server of its own, which loses nothing that it acknowledges."""
+    with (
+        RedisProcess(folder, "--appendonly", "yes", "--appendfsync", "always") as server,
+        contextlib.closing(RedisLog(RedisLogConfig(url=server.url), ManualClock(NOW_MS + 10 * SPAN_MS))) as log,
+    ):
+        yield log
 
 
 def joined(log: Log, folder: Path) -> tuple[float, JoinProcess]:
@@ -190,19 +208,18 @@ def _message(number: int, at_ms: int, payload: Payload) -> Message:
     return Message(topic, "k", event.event_id, at_ms, CODEC.encode(event))
 
 
-def measured(n_pages: int = 6_000, n_rounds: int = 3, make_log: Callable[[Path], Log] = open_log) -> tuple[float, bool]:
+def measured(n_pages: int = 6_000, n_rounds: int = 3, make_log: MakeLog = open_log) -> tuple[float, bool]:
     """Return how many events a second the durable join takes, and whether its samples are those of the join in memory.
 
     The first round is not counted: kernels are loaded, files are cached.
     """
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        log = make_log(folder)
+        log = stack.enter_context(make_log(folder))
         fill(log, make_messages(n_pages))
         seconds = [joined(log, folder / f"samples-{number}")[0] for number in range(n_rounds + 1)][1:]
         found = SampleStore(SampleFiles(folder / "samples-0"), Warehouse(folder / "none", CODEC), CODEC, IdHasher())
         is_equal = _same(found.rows(), _in_memory(log))
-        log.close()
     return n_pages * EVENTS_PER_PAGE / float(np.median(seconds)), is_equal
 
 

@@ -268,7 +268,9 @@ def _load(home: Path, above: tuple[Layer, ...], check: Callable[[Settings], Iter
 def with_patience(settings: Settings, deadline_ms: float) -> Settings:
     """Return the same settings with more time for a page, for a process that serves just one."""
     home = settings.config.home
-    home = msgspec.structs.replace(home, deadline_ms=deadline_ms, claim_timeout_ms=deadline_ms)
+    home = msgspec.structs.replace(
+        home, deadline_ms=deadline_ms, claim_timeout_ms=deadline_ms, content_timeout_ms=deadline_ms
+    )
     return replace(settings, config=msgspec.structs.replace(settings.config, home=home))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from millrace.stores.trace_store import FileTraces, NoTraces
     from millrace.stream.collector import Collector
     from millrace.stream.log import Log
+
+_SHARED_CACHE_S: Final = 0.1
+_SHARED_CACHE_FRAC: Final = 0.4
+"""Of the time that a page waits for content, what a Redis that is shared as a cache may take."""
 
 
 def build_clock() -> Clock:
@@ -229,11 +233,13 @@ def _content_cache(settings: Settings) -> ContentCache:
 
     config = settings.config.content_store
     clock = build_clock()  # not of the feed: what is kept runs out by the machine's time
+    # A Redis that hangs must leave a page the time to ask the database.
+    timeout_s = min(_SHARED_CACHE_S, _SHARED_CACHE_FRAC * settings.config.home.content_timeout_ms / 1_000)
 
     def shared() -> KeyValueStore:
         from millrace.stores.redis_key_value import RedisKeyValue
 
-        return RedisKeyValue(config.cache_redis_url, clock, prefix=f"millrace:{config.schema}", timeout_s=0.1)
+        return RedisKeyValue(config.cache_redis_url, clock, prefix=f"millrace:{config.schema}", timeout_s=timeout_s)
 
     return ContentCache(
         config.cache_mb * 1_000_000,

@@ -105,6 +105,14 @@ class HomeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "(503). The state is held still meanwhile, so a store that hangs holds up a worker for this long",
         ),
     ] = 250.0
+    content_timeout_ms: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="With content on a server: how long a page may wait for texts and names that are not at hand; "
+            "posts whose text has not come by then are left out of it",
+        ),
+    ] = 250.0
     max_concurrent: Annotated[
         int,
         Meta(ge=1, le=1_000, description="Pages that a worker makes at a time; folding waits for these and no others"),

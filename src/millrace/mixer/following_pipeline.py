@@ -86,9 +86,9 @@ def following_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         ),
         selector=NewestSelector(),
         late_hydrators=(
-            content_hydrator(content, state.hasher),
+            content_hydrator(content, state.hasher, config.content_timeout_ms),
             LabelsHydrator(state.labels, config.unsafe_labels, config.unsafe_for_strangers_labels),
-            names_hydrator(content, AUTHOR_ID, PARENT_AUTHOR_ID),
+            names_hydrator(content, config.content_timeout_ms, AUTHOR_ID, PARENT_AUTHOR_ID),
         ),
         late_filters=(
             ContentFilter(),

@@ -251,10 +251,10 @@ def home_stages(parts: HomeParts, config: HomeConfig) -> Stages:
         selector=PageSelector(),
         late_hydrators=(
             SlateInputs(encoders.candidates, is_wanted=logs_inputs),
-            content_hydrator(content, state.hasher),
+            content_hydrator(content, state.hasher, config.content_timeout_ms),
             # Again, and after it: of the page it may know better whose posts are carried.
             LabelsHydrator(state.labels, config.unsafe_labels, config.unsafe_for_strangers_labels),
-            names_hydrator(content),
+            names_hydrator(content, config.content_timeout_ms),
             ProofActionsHydrator(index),
         ),
         late_filters=(

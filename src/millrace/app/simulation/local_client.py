@@ -260,7 +260,11 @@ def policy_settings(settings: Settings, policy: Policy) -> Settings:
 def _patient(settings: Settings) -> Settings:
     """Return settings without deadlines, that raise what a stage raises: a run shows defects."""
     home = msgspec.structs.replace(
-        settings.config.home, deadline_ms=_PATIENCE_MS, claim_timeout_ms=_PATIENCE_MS, is_strict=True
+        settings.config.home,
+        deadline_ms=_PATIENCE_MS,
+        claim_timeout_ms=_PATIENCE_MS,
+        content_timeout_ms=_PATIENCE_MS,
+        is_strict=True,
     )
     return replace(settings, config=msgspec.structs.replace(settings.config, home=home))
 

@@ -128,14 +128,22 @@ class RemoteNamesHydrator(NamesHydrator):
         return _by_id(ids, await self._content.users_async(ids, query.state_offset, _patience_s(self)))
 
 
-def content_hydrator(content: ContentReader, hasher: IdHasher) -> ContentHydrator:
-    """Return the hydrator for a content store: one that waits only if the store does."""
-    return (RemoteContentHydrator if content.is_remote else ContentHydrator)(content, hasher)
+def content_hydrator(content: ContentReader, hasher: IdHasher, timeout_ms: float) -> ContentHydrator:
+    """Return the hydrator for a content store: one that waits only if the store does, and then so long at most."""
+    if not content.is_remote:
+        return ContentHydrator(content, hasher)
+    hydrator = RemoteContentHydrator(content, hasher)
+    hydrator.timeout_ms = timeout_ms
+    return hydrator
 
 
-def names_hydrator(content: ContentReader, *columns: Column[Any]) -> NamesHydrator:
-    """Return the hydrator for a content store: one that waits only if the store does."""
-    return (RemoteNamesHydrator if content.is_remote else NamesHydrator)(content, *columns)
+def names_hydrator(content: ContentReader, timeout_ms: float, *columns: Column[Any]) -> NamesHydrator:
+    """Return the hydrator for a content store: one that waits only if the store does, and then so long at most."""
+    if not content.is_remote:
+        return NamesHydrator(content, *columns)
+    hydrator = RemoteNamesHydrator(content, *columns)
+    hydrator.timeout_ms = timeout_ms
+    return hydrator
 
 
 def _wanted_posts(batch: CandidateBatch) -> Int64Array:

@@ -1,0 +1,86 @@
+"""A home whose texts and names stand on a PostgreSQL server: the keeper writes them, a worker's pages show them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from millrace.app import wiring
+from millrace.app.intake import Intake, batches
+from millrace.app.keeper import open_keeper
+from millrace.app.settings import MillraceConfig, Settings
+from millrace.base.clock import ManualClock
+from millrace.mixer.config import HomeConfig
+from millrace.mixer.feed import FeedRequest
+from millrace.stores.claims import MemoryClaims
+from millrace.stores.content_store_config import ContentStoreConfig
+from millrace.testing.builders import (
+    NOW_MS,
+    a_follow,
+    a_post_created,
+    a_post_deleted,
+    a_post_edited,
+    a_profile_updated,
+)
+
+pytestmark = pytest.mark.service
+
+
+def test_pages_show_what_the_keeper_wrote_and_what_it_has_not_yet(
+    tmp_path: Path, fresh_postgres_url: str, redis_url: str
+) -> None:
+    schema = "a home's content"
+    config = MillraceConfig(
+        home=HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000, content_timeout_ms=30_000, is_strict=True),
+        content_store=ContentStoreConfig(
+            backend="postgres",
+            postgres_url=fresh_postgres_url,
+            schema=schema,
+            timeout_ms=30_000,
+            cache_redis_url=redis_url,
+        ),
+    )
+    settings = Settings(tmp_path, config)
+    clock = ManualClock(NOW_MS)
+
+    def take(*events: object) -> None:
+        with Intake(settings, clock) as intake:
+            for batch in batches(iter(events)):  # type: ignore[arg-type]
+                intake.take(batch)
+            assert intake.refusals == []
+
+    take(
+        a_follow("viewer", "ada"),
+        a_profile_updated("ada", name="Ada"),
+        *(a_post_created(f"p{n}", "ada", text=f"text {n}") for n in range(4)),
+    )
+    keeper = open_keeper(settings)
+    keeper.start()
+    while keeper.turn():
+        pass
+    assert not settings.content_path.exists()
+    take(a_post_edited("p1", text="edited"), a_post_deleted("p2"))  # the keeper has not come so far
+    log = wiring.build_log(settings, clock)
+    replica = wiring.build_replica(settings, log, clock=clock)
+    replica.catch_up()
+    assert replica.content is not None
+    assert replica.content.is_covered()
+    service = wiring.build_feed_service(settings, replica, claims=MemoryClaims(), clock=clock)
+    with asyncio.Runner() as runner:
+
+        def page(request_id: str) -> dict[str, tuple[str, str]]:
+            response = runner.run(service.home(FeedRequest(viewer_id="viewer", request_id=request_id)))
+            return {item.post_id: (item.text, item.author.name) for item in response.posts}
+
+        assert page("r1") == {"p0": ("text 0", "Ada"), "p1": ("edited", "Ada"), "p3": ("text 3", "Ada")}
+        assert replica.content.cache is not None
+        n_read = replica.content.cache.posts.counts.n_loads
+        assert n_read > 0
+        keeper.stop()
+        found = replica.content.posts(replica.state.hasher.posts(["p0", "p1", "p2", "p3"]), replica.position)
+        assert [post and post.text for post in found] == ["text 0", "edited", None, "text 3"]
+        assert replica.content.cache.posts.counts.n_loads <= n_read + 1  # only the deleted post was not asked for
+    replica.close()
+    log.close()
