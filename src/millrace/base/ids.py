@@ -101,7 +101,7 @@ class IdHasher:
         return found
 
     def memory(self, kind: IdKind) -> Mapping[str, int]:
-        """Return what is remembered of a kind, read only: ``memory(kind).get(text) or one(kind, text)`` in hot loops."""
+        """Return what is remembered of a kind: ``memory(kind).get(text) or one(kind, text)`` saves a call."""
         return self._known[kind]
 
     def many(self, kind: IdKind, texts: Iterable[str]) -> Int64Array:
