@@ -17,14 +17,15 @@ from millrace.features.store.post_kernels import (
     AUTHOR_ID,
     CONTENT_ID,
     CREATED_MS,
-    ID_ROWS,
+    N_ID_COLUMNS,
     POST_ROW,
+    CountSources,
     FactSources,
-    write_decayed,
-    write_facts,
+    Places,
+    write_posts,
     write_rates,
-    write_windows,
 )
+from millrace.stores.decayed_rows import Float32Array
 from millrace.stores.engagement_config import EngagementConfig
 
 if TYPE_CHECKING:
@@ -116,12 +117,20 @@ class PostFeatures:
         self._texts = texts
         self._codes_of = codes_of
         self.table = post_table(config, actions, n_levels if codes_of is not None else 0)
-        self._rated = np.array([int(action) for action in RATED], dtype=np.int64)
-        self._scalars = self.table.place(SCALARS[0][0]).start
-        self._rates = [
-            (self.table.place(f"post_rates_{basis}").start, self.table.place(f"post_counts_{basis}").start)
-            for basis in _bases(config)
-        ]
+        n_columns, n_post_half_lives = len(actions) + 1, len(config.post_half_lives_ms)
+        width = len(config.windows_ms) * n_columns
+        place = self.table.place
+        self._places = Places(
+            scalars=place(SCALARS[0][0]).start,
+            width=width,
+            n_columns=n_columns,
+            rates=np.array(
+                [(place(f"post_rates_{of}").start, place(f"post_counts_{of}").start) for of in _bases(config)],
+                dtype=np.int64,
+            ),
+            rated=np.array([int(action) for action in RATED], dtype=np.int64),
+        )
+        self._author_windows = width + n_post_half_lives * n_columns
 
     def read(self, post_ids: Int64Array, now_ms: int) -> FeatureRows:
         """Return the features of posts as of ``now_ms``; never from events beyond the stores' log offset.
@@ -133,48 +142,38 @@ class PostFeatures:
         now_ms
             The moment as of which ages are told and counters fade.
         """
-        state, n = self._state, len(post_ids)
+        state, engagements, n = self._state, self._state.engagements, len(post_ids)
         post_ids = np.array(post_ids, dtype=np.int64)
         dense = np.empty((n, self.table.n_dense), dtype=np.float32)
-        ids = np.empty((ID_ROWS, n), dtype=np.int64)
+        ids = np.empty((n, N_ID_COLUMNS), dtype=np.int64)
         codes = np.empty((n, 1 + MAX_TOPICS), dtype=np.int32)
-        sources = FactSources(
-            state.posts.kernel, self._texts.by_row(), state.follow_graph.kernel, state.profiles.kernel
+        facts = FactSources(state.posts.kernel, self._texts.by_row(), state.follow_graph.kernel, state.profiles.kernel)
+        counts = CountSources(
+            engagements.windows.sums("posts"), engagements.windows.sums("authors"), *engagements.counters.tables()
         )
-        write_facts(dense, self._scalars, sources, post_ids, now_ms, ids, codes)
-        self._write_counts(dense, ids[CONTENT_ID], ids[AUTHOR_ID], now_ms)
+        write_posts(dense, self._places, facts, counts, post_ids, now_ms, PRIOR_IMPRESSIONS, ids, codes)
+        authors, content, created_ms = (
+            np.ascontiguousarray(ids[:, place]) for place in (AUTHOR_ID, CONTENT_ID, CREATED_MS)
+        )
+        if engagements.windows.is_stale(now_ms):
+            self._take_back(dense, content, authors, now_ms)
         columns: dict[str, npt.NDArray[np.generic]] = {
-            "author_id": ids[AUTHOR_ID],
-            "content_id": ids[CONTENT_ID],
-            "created_ms": ids[CREATED_MS],
+            "author_id": authors,
+            "content_id": content,
+            "created_ms": created_ms,
             "language": codes[:, 0],
             "topics": codes[:, 1:],
         }
         if self._codes_of is not None:
-            columns["semantic_id"] = self._codes_of(ids[CONTENT_ID])
-        return FeatureRows(self.table, post_ids, ids[POST_ROW] >= 0, dense, columns)
+            columns["semantic_id"] = self._codes_of(content)
+        return FeatureRows(self.table, post_ids, ids[:, POST_ROW] >= 0, dense, columns)
 
-    def _write_counts(
-        self,
-        dense: np.ndarray[tuple[int, int], np.dtype[np.float32]],
-        posts: Int64Array,
-        authors: Int64Array,
-        now_ms: int,
-    ) -> None:
-        engagements = self._state.engagements
-        windows, counters = engagements.windows, engagements.counters
-        at = 0
-        for ids, kind, (decayed_rows, rows) in (
-            (posts, "posts", counters.post_rows(posts)),
-            (authors, "authors", counters.author_rows(authors)),
-        ):
-            width = len(windows.windows_ms) * counters.n_columns
-            if windows.is_stale(now_ms):
-                dense[:, at : at + width] = windows.read(kind, ids, now_ms).reshape(len(ids), -1)  # type: ignore[arg-type]
-            elif width:
-                write_windows(dense, at, windows.sums(kind), ids)  # type: ignore[arg-type]
-            at += width
-            write_decayed(dense, at, decayed_rows, rows, now_ms)
-            at += decayed_rows.values.shape[1] * counters.n_columns
-        for rates_at, counts_at in self._rates:
-            write_rates(dense, rates_at, counts_at, counters.n_columns, self._rated, PRIOR_IMPRESSIONS)
+    def _take_back(self, dense: Float32Array, posts: Int64Array, authors: Int64Array, now_ms: int) -> None:
+        """Write windows anew for a reader who is far ahead of them: while events flow nobody is."""
+        windows, places = self._state.engagements.windows, self._places
+        n = len(posts)
+        at = self._author_windows
+        dense[:, : places.width] = windows.read("posts", posts, now_ms).reshape(n, -1)
+        dense[:, at : at + places.width] = windows.read("authors", authors, now_ms).reshape(n, -1)
+        for rates_at, counts_at in places.rates.tolist():
+            write_rates(dense, rates_at, counts_at, places.n_columns, places.rated, PRIOR_IMPRESSIONS)

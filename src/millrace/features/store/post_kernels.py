@@ -41,8 +41,10 @@ from millrace.stores.window_kernels import SumArrays
 
 _HOUR_MS: Final = 3_600_000.0
 _DAY_MS: Final = 86_400_000.0
+_BLOCK: Final = 128
+"""Posts whose rows are filled before the next ones are begun: so many rows stay in the processor's cache."""
 
-ID_ROWS: Final = 4
+N_ID_COLUMNS: Final = 4
 AUTHOR_ID: Final = 0
 CONTENT_ID: Final = 1
 CREATED_MS: Final = 2
@@ -56,6 +58,97 @@ class FactSources(NamedTuple):
     texts: TextArrays
     follows: FollowArrays
     profiles: ProfileArrays
+
+
+class CountSources(NamedTuple):
+    """The arrays that say what was done to posts and to their authors' posts.
+
+    Attributes
+    ----------
+    post_sums, author_sums
+        Of windows; not looked at where there are none.
+    keys, values, stat
+        The table of posts, and each row's place in the counters plus 1.
+    author_keys, author_values
+        The table of authors.
+    post_counts, author_counts
+        Decayed counters.
+    """
+
+    post_sums: SumArrays
+    author_sums: SumArrays
+    keys: Int64Array
+    values: Int32Array
+    stat: Int32Array
+    author_keys: Int64Array
+    author_values: Int32Array
+    post_counts: DecayedArrays
+    author_counts: DecayedArrays
+
+
+class Places(NamedTuple):
+    """Where features lie in a row.
+
+    Attributes
+    ----------
+    scalars
+        The first column of `post_features.SCALARS`.
+    width
+        Columns of all windows of one kind; 0 where there are none.
+    n_columns
+        Actions and impressions.
+    rates
+        Shape (n_rates, 2), int64: the first columns of rates, and of the counts that they are of.
+    rated
+        Shape (n_rated,), int64: columns of the counts.
+    """
+
+    scalars: int
+    width: int
+    n_columns: int
+    rates: Int64Array
+    rated: Int64Array
+
+
+@njit(cache=True, nogil=True)
+def write_posts(
+    out: Float32Array,
+    places: Places,
+    facts: FactSources,
+    counts: CountSources,
+    post_ids: Int64Array,
+    now_ms: int,
+    prior: float,
+    ids: Int64Array,
+    codes: Int32Array,
+) -> None:
+    """Write all float32 features of posts; ``ids`` and ``codes`` as `write_facts` fills them."""
+    rows = np.empty(_BLOCK, dtype=np.int32)
+    post_width = counts.post_counts.values.shape[1] * places.n_columns
+    for start in range(0, len(post_ids), _BLOCK):
+        stop = min(start + _BLOCK, len(post_ids))
+        n = stop - start
+        block = out[start:stop]
+        write_facts(block, places.scalars, facts, post_ids[start:stop], now_ms, ids[start:stop], codes[start:stop])
+        posts, authors = ids[start:stop, CONTENT_ID], ids[start:stop, AUTHOR_ID]
+        at = 0
+        if places.width > 0:
+            write_windows(block, at, counts.post_sums, posts)
+        at += places.width
+        for i in range(n):
+            rows[i] = table_get(counts.keys, counts.values, posts[i])
+        for i in range(n):
+            rows[i] = counts.stat[rows[i]] - 1 if rows[i] >= 0 else -1
+        write_decayed(block, at, counts.post_counts, rows[:n], now_ms)
+        at += post_width
+        if places.width > 0:
+            write_windows(block, at, counts.author_sums, authors)
+        at += places.width
+        for i in range(n):
+            rows[i] = table_get(counts.author_keys, counts.author_values, authors[i])
+        write_decayed(block, at, counts.author_counts, rows[:n], now_ms)
+        for k in range(len(places.rates)):
+            write_rates(block, places.rates[k, 0], places.rates[k, 1], places.n_columns, places.rated, prior)
 
 
 @njit(cache=True, nogil=True)
@@ -83,7 +176,7 @@ def write_facts(  # noqa: C901 - one pass over all columns on purpose
     now_ms
         The moment as of which ages are told.
     ids
-        Shape (4, n), int64: filled with author, content, time of creation, and the post's row, -1 where it is not live.
+        Shape (n, 4), int64: filled with author, content, time of creation, and the post's row, -1 where it is not live.
     codes
         Shape (n, 1 + MAX_TOPICS), int32: filled with language and topics.
     """
@@ -96,10 +189,10 @@ def write_facts(  # noqa: C901 - one pass over all columns on purpose
         rows[i] = table_get(keys, values, post_ids[i])
     for i in range(n):
         row, post_id = rows[i], post_ids[i]
-        ids[POST_ROW, i] = row
+        ids[i, POST_ROW] = row
         out[i, at + 11] = table_get(deleted_keys, deleted_values, post_id) >= 0
         if row < 0:
-            ids[AUTHOR_ID, i], ids[CONTENT_ID, i], ids[CREATED_MS, i] = 0, post_id, 0
+            ids[i, AUTHOR_ID], ids[i, CONTENT_ID], ids[i, CREATED_MS] = 0, post_id, 0
             codes[i] = 0
             for k in (0, 1, 2, 3, 4, 5, 9, 10, 12):
                 out[i, at + k] = 0.0
@@ -111,7 +204,7 @@ def write_facts(  # noqa: C901 - one pass over all columns on purpose
             content_id = all_ids[row, PARENT]
             parent = table_get(keys, values, content_id)
             content_ms = posts.created_ms[parent] if parent >= 0 else np.int64(0)
-        ids[AUTHOR_ID, i], ids[CONTENT_ID, i], ids[CREATED_MS, i] = all_ids[row, AUTHOR], content_id, created_ms
+        ids[i, AUTHOR_ID], ids[i, CONTENT_ID], ids[i, CREATED_MS] = all_ids[row, AUTHOR], content_id, created_ms
         out[i, at] = max(now_ms - content_ms, 0) / _HOUR_MS if content_ms > 0 else 0.0
         out[i, at + 1] = max(now_ms - created_ms, 0) / _HOUR_MS
         out[i, at + 2] = kind == REPLY
@@ -129,7 +222,7 @@ def write_facts(  # noqa: C901 - one pass over all columns on purpose
         out[i, at + 12] = n_topics
     tokens, traits = texts.tokens, texts.traits
     for i in range(n):
-        rows[i] = table_get(texts.keys, texts.values, ids[CONTENT_ID, i])
+        rows[i] = table_get(texts.keys, texts.values, ids[i, CONTENT_ID])
     for i in range(n):
         row = rows[i]
         n_tokens = np.int32(0)
@@ -144,12 +237,12 @@ def write_facts(  # noqa: C901 - one pass over all columns on purpose
         out[i, at + 13] = n_tokens
     users, followers, following = sources.follows.users, sources.follows.followers.rows, sources.follows.following.rows
     for i in range(n):
-        rows[i] = table_get(users.keys, users.values, ids[AUTHOR_ID, i])
+        rows[i] = table_get(users.keys, users.values, ids[i, AUTHOR_ID])
     for i in range(n):
         out[i, at + 14] = followers[rows[i], COUNT] if rows[i] >= 0 else 0
         out[i, at + 15] = following[rows[i], COUNT] if rows[i] >= 0 else 0
     for i in range(n):
-        rows[i] = table_get(profiles.keys, profiles.values, ids[AUTHOR_ID, i])
+        rows[i] = table_get(profiles.keys, profiles.values, ids[i, AUTHOR_ID])
     for i in range(n):
         since_ms = profiles.created_ms[rows[i]] if rows[i] >= 0 else np.int64(0)
         out[i, at + 16] = max(now_ms - since_ms, 0) / _DAY_MS if since_ms > 0 else 0.0

@@ -93,6 +93,11 @@ class StreamingFeatures:
         """Those of posts, then those of users; or the one that is both."""
         return tuple(partition for lane, _ in self._lanes for partition in lane)
 
+    @property
+    def n_batches(self) -> int:
+        """How many batches have been handed over: the number of the next one."""
+        return self._n_batches
+
     def apply(self, batch: EventBatch) -> None:
         """Hand a batch to the partitions; waits while one is behind.
 
