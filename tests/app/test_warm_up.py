@@ -62,12 +62,25 @@ def main(folder: Path) -> None:
     for post in posts:
         explain_post(settings, "nobody", post)
         explain_post(settings, viewers[0], post)
+    read_feature_sheets(settings, posts[0].post_id, viewers[0])
     promote_small_models(settings, folder / "small")
     for viewer in (viewers[1], "nobody"):
         debug_info = serve_page(settings, viewer, None).page.debug_info
         assert debug_info is not None
         assert sorted(debug_info.models) == ["pre_ranker", "ranker", "retrieval"], debug_info
     print(*sorted(kernels() - before), sep="\n")
+
+
+def read_feature_sheets(settings: Settings, post: str, user: str) -> None:
+    """Ask for features as the two endpoints do, while events flow and long after."""
+    from millrace.app.feature_sheets import FeatureSheets
+    from millrace.app.local_feed import folded_replica
+
+    with folded_replica(settings) as replica:
+        for now_ms in (replica.clock.now_ms(), replica.clock.now_ms() + 86_400_000):
+            sheets = FeatureSheets.of(settings, replica, now_ms)
+            sheets.post(post)
+            sheets.user(user)
 
 
 def promote_small_models(settings: Settings, folder: Path) -> None:

@@ -33,8 +33,12 @@ sequences = events_st.event_sequences(EngagementStore.handles, max_size=80)
 
 
 @contextmanager
-def pipeline(n_posts: int = 1, n_users: int = 1, max_batches: int = 64) -> Iterator[StreamingFeatures]:
-    config = StreamingConfig(n_post_partitions=n_posts, n_user_partitions=n_users, max_batches=max_batches)
+def pipeline(
+    n_posts: int = 1, n_users: int = 1, max_batches: int = 64, *, has_threads: bool = False
+) -> Iterator[StreamingFeatures]:
+    config = StreamingConfig(
+        n_post_partitions=n_posts, n_user_partitions=n_users, max_batches=max_batches, has_threads=has_threads
+    )
     made = StreamingFeatures(CONFIG, HASHER, CodeTables(), streaming=config)
     try:
         yield made
@@ -70,7 +74,8 @@ def assert_same(made: StreamingFeatures, store: EngagementStore) -> None:
 @given(sequences, st.data())
 @settings(max_examples=25, deadline=None)
 def test_partitions_together_say_what_one_store_says(found: list[AnyEvent], data: st.DataObject) -> None:
-    with pipeline(data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))) as made:
+    n_posts, n_users, has_threads = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3)), data.draw(st.booleans())
+    with pipeline(n_posts, n_users, has_threads=has_threads) as made:
         events_st.apply_cut(made.apply, found, data.draw(events_st.cuts(len(found))))
         assert_same(made, folded(found))
 
@@ -93,7 +98,7 @@ def test_a_checkpoint_of_other_partitions_is_refused() -> None:
 
 def test_a_full_queue_makes_the_producer_wait_and_loses_nothing() -> None:
     events = [a_post_created(1, author_id=10), *(an_engagement(user, 1, "like") for user in range(20, 40))]
-    with pipeline(max_batches=2) as made:
+    with pipeline(max_batches=2, has_threads=True) as made:
         slow = made.partitions[0]
         has_ended = threading.Event()
 
@@ -112,11 +117,29 @@ def test_a_full_queue_makes_the_producer_wait_and_loses_nothing() -> None:
         assert_same(made, folded(events))
 
 
-def test_a_partition_that_failed_says_so_to_whoever_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_thread_whoever_hands_over_applies_and_each_event_is_folded_once() -> None:
+    with pipeline() as made:
+        (only,) = made.partitions
+        made.apply(a_batch_of([a_post_created(1, author_id=10), an_engagement(20, 1, "like")]))
+        assert len(only.store.histories.history(hash_id(IdKind.USER, "20")).post_ids) == 1
+        assert only.max_waiting == 0
+
+
+def test_a_caller_that_applies_is_told_of_a_failure_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_ops: object) -> None:
         raise MemoryError
 
     with pipeline() as made:
+        monkeypatch.setattr(made.partitions[0].store, "apply_operations", fail)
+        with pytest.raises(StoreError, match="all 0"):
+            made.apply(a_batch_of([an_engagement(20, 1, "like")]))
+
+
+def test_a_partition_that_failed_says_so_to_whoever_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_ops: object) -> None:
+        raise MemoryError
+
+    with pipeline(1, 2, has_threads=True) as made:
         monkeypatch.setattr(made.partitions[0].store, "apply_operations", fail)
         made.apply(a_batch_of([an_engagement(20, 1, "like")]))
         with pytest.raises(StoreError, match="posts 0"):

@@ -103,7 +103,7 @@ def test_what_has_left_the_longest_window_takes_no_room() -> None:
     assert (windows.n_effects, int(windows.sums("posts").n_keys[0])) == (100, 100)
     add(windows, [(7, 1, 1, 0, 1_000, 2_000)] * 17)
     assert int(windows.sums("posts").n_keys[0]) == 1
-    assert not windows.sums("posts").sums[:, :, 1:].any()
+    assert not windows.sums("posts").sums[:, 1:].any()
     assert windows.read("posts", np.array([1]), 2_000 * MINUTE_MS).tolist() == [[[0, 0, 0]] * 2]
 
 

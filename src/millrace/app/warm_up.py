@@ -93,6 +93,7 @@ def warm_up(settings: Settings) -> None:
 
     asyncio.run(serve())
     load_model_kernels(state, wiring.build_actions(settings))
+    _read_features(settings, state)
     _grow_and_forget(state)
 
 
@@ -108,6 +109,15 @@ def _grow_and_forget(state: FeedState) -> None:
     for fold in state.folds():
         for months in range(1, 4):
             fold.tick(_NOW_MS + months * 30 * 1440 * _MINUTE_MS)
+
+
+def _read_features(settings: Settings, state: FeedState) -> None:
+    """Read the feature store, now and of a minute that windows have not reached: what is asked for over HTTP."""
+    store = wiring.build_feature_store(settings, state)
+    posts, users = state.posts.post_ids(state.posts.live()), state.profiles.user_ids
+    for now_ms in (_NOW_MS, _NOW_MS + 1440 * _MINUTE_MS):
+        store.posts.read(posts[:8], now_ms)
+        store.users.read(users[:2], now_ms)
 
 
 def rehearsed_events() -> list[AnyEvent]:

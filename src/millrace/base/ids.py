@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -99,6 +99,10 @@ class IdHasher:
                 known.clear()
             found = known[text] = hash_id(kind, text)
         return found
+
+    def memory(self, kind: IdKind) -> Mapping[str, int]:
+        """Return what is remembered of a kind: ``memory(kind).get(text) or one(kind, text)`` saves a call."""
+        return self._known[kind]
 
     def many(self, kind: IdKind, texts: Iterable[str]) -> Int64Array:
         """Return the inside ids of many texts, shape (n,); empty texts become 0."""

@@ -101,6 +101,15 @@ class Counters:
         """Return the counters of posts as kernels take them, and the posts' rows in them (-1: none): read only."""
         return self._state.post_counts.arrays_for_kernels, self._stat_rows(post_ids)
 
+    def tables(
+        self,
+    ) -> tuple[Int64Array, Int32Array, Int32Array, Int64Array, Int32Array, DecayedArrays, DecayedArrays]:
+        """Return what kernels of features read: `millrace.features.store.post_kernels.CountSources`."""
+        state = self._state
+        posts, authors = state.posts, state.authors.table
+        counts = state.post_counts.arrays_for_kernels, state.author_counts.arrays_for_kernels
+        return posts.keys, posts.values, state.post_columns["stat"], authors.keys, authors.values, *counts
+
     def author_rows(self, author_ids: Int64Array) -> tuple[DecayedArrays, Int32Array]:
         """Return the same of authors."""
         rows = self._state.authors.table.get_many(author_ids)

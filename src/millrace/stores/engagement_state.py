@@ -151,8 +151,9 @@ class EngagementState:
     def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take over a state written by `arrays`, perhaps before further business actions were declared."""
         n_columns = len(self.settings.log2_heat)
-        by_action = (*_ACTION_ARRAYS, *(_WINDOW_SUMS if self.windows.windows_ms else ()))
-        arrays = {**arrays, **{name: _widened(arrays[name], n_columns) for name in by_action}}
+        arrays = {**arrays, **{name: _widened(arrays[name], n_columns) for name in _ACTION_ARRAYS}}
+        for name in _WINDOW_SUMS if self.windows.windows_ms else ():
+            arrays[name] = _widened(arrays[name], n_columns, axis=1)
         self.posts.load("posts", arrays)
         self.post_columns = {name: arrays[f"posts.{name}"] for name in _POST_COLUMNS}
         self.post_n = arrays["posts.rows_n"]
@@ -225,16 +226,19 @@ class _Rows:
         self.ids = arrays[f"{prefix}.ids"]
 
 
-def _widened(array: npt.NDArray[Any], n_columns: int) -> npt.NDArray[Any]:
+def _widened(array: npt.NDArray[Any], n_columns: int, axis: int = -1) -> npt.NDArray[Any]:
     """Return an array with zeros for actions appended since it was written; impressions stay the last column."""
-    n_actions = array.shape[-1] - 1
+    n_actions = array.shape[axis] - 1
     if n_actions + 1 == n_columns:
         return array
     if n_actions + 1 > n_columns:
         raise ValueError(f"{n_actions} actions, where {n_columns - 1} are known")
-    wide = np.zeros((*array.shape[:-1], n_columns), dtype=array.dtype)
-    wide[..., :n_actions] = array[..., :n_actions]
-    wide[..., -1] = array[..., -1]
+    shape = list(array.shape)
+    shape[axis] = n_columns
+    wide = np.zeros(shape, dtype=array.dtype)
+    to, old = np.moveaxis(wide, axis, -1), np.moveaxis(array, axis, -1)
+    to[..., :n_actions] = old[..., :n_actions]
+    to[..., -1] = old[..., -1]
     return wide
 
 

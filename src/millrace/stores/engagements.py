@@ -182,6 +182,7 @@ class EngagementStore:
         add = ops.extend
         one = self._hasher.one
         post, user = IdKind.POST, IdKind.USER
+        post_of, user_of = self._hasher.memory(post).get, self._hasher.memory(user).get
         events, appended_ms = batch.events, batch.appended_ms.tolist()
         for row in batch.rows_of(self.handles):
             event = events[row]
@@ -190,15 +191,17 @@ class EngagementStore:
             at_ms = min(event.event_time_ms, appended_ms[row])
             if kind is Impression:
                 dwell_ms, duration_ms = min(payload.dwell_ms, _MAX_INT63), min(payload.duration_ms, _MAX_INT63)
-                viewer = one(user, payload.viewer_id)
+                target = post_of(payload.post_id) or one(post, payload.post_id)
+                viewer = user_of(payload.viewer_id) or one(user, payload.viewer_id)
                 surface = surface_code(payload.context.surface)
-                add((OP_IMPRESS, one(post, payload.post_id), viewer, at_ms, dwell_ms, duration_ms, surface))
+                add((OP_IMPRESS, target, viewer, at_ms, dwell_ms, duration_ms, surface))
             elif kind is Engagement:
                 action = self._code_by_action.get(payload.action)
                 if action is not None:
-                    viewer = one(user, payload.viewer_id)
+                    target = post_of(payload.post_id) or one(post, payload.post_id)
+                    viewer = user_of(payload.viewer_id) or one(user, payload.viewer_id)
                     surface = surface_code(payload.context.surface)
-                    add((OP_ENGAGE, one(post, payload.post_id), viewer, at_ms, action, payload.is_undo, surface))
+                    add((OP_ENGAGE, target, viewer, at_ms, action, payload.is_undo, surface))
             elif kind is PostCreated:
                 add((OP_CREATE, one(post, payload.post_id), one(user, payload.author_id), at_ms, 0, 0, 0))
             elif kind is PostAnnotated:

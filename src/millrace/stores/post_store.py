@@ -257,6 +257,11 @@ class PostStore:
         """Return which posts were deleted within the retention, shape (n,), bool."""
         return self._deleted.find(_readable(post_ids)) >= 0
 
+    @property
+    def kernel(self) -> PostArrays:
+        """The arrays, for kernels that read them (`millrace.features.store.post_kernels`)."""
+        return self._store
+
     def post_ids(self, rows: Int32Array) -> Int64Array:
         """Return the ids of posts, shape (n,), int64, in the order of ``rows`` (none of them -1)."""
         return self._posts.rows.keys_by_row[rows]

@@ -28,7 +28,7 @@ BoolArray = npt.NDArray[np.bool_]
 MAX_LANGUAGES: Final = 4
 MAX_INTERESTS: Final = 16
 
-_IS_VERIFIED: Final = np.uint8(1)
+IS_VERIFIED: Final = np.uint8(1)
 _SHOWS_SENSITIVE: Final = np.uint8(2)
 _SHOWS_ALL_LANGUAGES: Final = np.uint8(4)
 _FLAG_BY_SETTING: Final = {"sensitive_media": _SHOWS_SENSITIVE, "other_languages": _SHOWS_ALL_LANGUAGES}
@@ -61,6 +61,15 @@ class Profile(NamedTuple):
     shows_all_languages: bool
     created_ms: int
     is_known: bool
+
+
+class ProfileArrays(NamedTuple):
+    """What kernels of features read: the table from user to row, and two of the columns."""
+
+    keys: Int64Array
+    values: Int32Array
+    created_ms: Int64Array
+    flags: npt.NDArray[np.uint8]
 
 
 class ProfileStore:
@@ -102,6 +111,11 @@ class ProfileStore:
         """The known users, shape (n_users,), int64, in the order of their rows."""
         return self._user_ids[: self.n_users]
 
+    @property
+    def kernel(self) -> ProfileArrays:
+        """The arrays, for kernels that read them (`millrace.features.store.post_kernels`)."""
+        return ProfileArrays(self._table.keys, self._table.values, self._created_ms, self._flags)
+
     def known(self, user_ids: Int64Array) -> BoolArray:
         """Return which users are known, shape (n,), bool."""
         is_known: BoolArray = self._table.get_many(user_ids) >= 0
@@ -110,7 +124,7 @@ class ProfileStore:
     def is_verified(self, user_ids: Int64Array) -> BoolArray:
         """Return which users are verified, shape (n,), bool."""
         rows = self._table.get_many(user_ids)
-        verified: BoolArray = (rows >= 0) & (self._flags[np.maximum(rows, 0)] & _IS_VERIFIED != 0)
+        verified: BoolArray = (rows >= 0) & (self._flags[np.maximum(rows, 0)] & IS_VERIFIED != 0)
         return verified
 
     def created_ms(self, user_ids: Int64Array) -> Int64Array:
@@ -136,7 +150,7 @@ class ProfileStore:
         return Profile(
             languages[languages > 0],
             interests[interests > 0],
-            is_verified=bool(flags & _IS_VERIFIED),
+            is_verified=bool(flags & IS_VERIFIED),
             shows_sensitive=bool(flags & _SHOWS_SENSITIVE),
             shows_all_languages=bool(flags & _SHOWS_ALL_LANGUAGES),
             created_ms=int(self._created_ms[row]),
@@ -220,7 +234,7 @@ class ProfileStore:
         if payload.interests is not None:
             _put_codes(self._interests[row], [self._codes.topics.code(name) for name in payload.interests])
         if payload.is_verified is not None:
-            self._set_flag(row, _IS_VERIFIED, is_set=payload.is_verified)
+            self._set_flag(row, IS_VERIFIED, is_set=payload.is_verified)
         for setting, flag in _FLAG_BY_SETTING.items():
             if payload.settings is not None and setting in payload.settings:
                 self._set_flag(row, flag, is_set=payload.settings[setting] == "show")

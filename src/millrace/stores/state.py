@@ -24,7 +24,7 @@ from millrace.stores.relations import RelationStore
 from millrace.stores.seen import SeenStore
 from millrace.stores.watermark import Watermark
 
-STATE_VERSION: Final = 6
+STATE_VERSION: Final = 7
 """Raised whenever a fold begins to make something else of the same events: older checkpoints are then refused, and
 the state is folded anew."""
 

@@ -64,7 +64,7 @@ class SumArrays(NamedTuple):
     n
         Shape (2,), int64: rows ever used, first free row plus 1.
     sums
-        Shape (n_rows, n_windows, n_columns), float64: thousandths.
+        Shape (n_rows, n_columns, n_windows), float64: thousandths; the windows of one column share a cache line.
     """
 
     keys: Int64Array
@@ -102,12 +102,15 @@ class WheelArrays(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def add_effects(
+def add_effects(  # noqa: C901 - one loop: a call would count references to every array
     posts: SumArrays, authors: SumArrays, users: SumArrays, wheel: WheelArrays, effects: Int64Array, start: int
 ) -> int:
     """Count effects from ``start`` on; return how far it came: it stops where there is no room for one more."""
     n_slots = len(wheel.heads)
     longest = wheel.minutes[-1]
+    # Effects of one event come together and mostly have the same owners: their rows are looked up once.
+    keys = np.zeros(3, dtype=np.int64)
+    rows = np.full(3, -1, dtype=np.int64)
     for i in range(start, len(effects)):
         if not (_has_room(posts) and _has_room(authors) and _has_room(users)) or (
             wheel.n[FREE] == 0 and wheel.n[TOP] == len(wheel.nodes)
@@ -116,6 +119,7 @@ def add_effects(
         at_ms, column = effects[i, EFFECT_AT_MS], effects[i, EFFECT_COLUMN]
         if column == FORGET_POST:
             forget_key(posts, effects[i, EFFECT_POST])
+            keys[:] = 0
             continue
         minute = at_ms // MINUTE_MS
         if wheel.n[MINUTE] == 0:
@@ -125,6 +129,7 @@ def add_effects(
             reached = wheel.witnesses[0] // MINUTE_MS
             if reached > wheel.n[MINUTE]:
                 advance(posts, authors, users, wheel, reached)
+                keys[:] = 0
         minute = min(minute, wheel.n[MINUTE] + AHEAD)
         age = wheel.n[MINUTE] - minute
         if age >= longest:
@@ -141,11 +146,22 @@ def add_effects(
         wheel.nodes[node, NODE_COLUMN] = column
         millis = effects[i, EFFECT_MILLIS]
         wheel.nodes[node, NODE_MILLIS] = millis
-        wheel.nodes[node, NODE_ROWS] = _count(posts, wheel.minutes, effects[i, EFFECT_POST], age, column, millis)
-        wheel.nodes[node, NODE_ROWS + 1] = _count(
-            authors, wheel.minutes, effects[i, EFFECT_AUTHOR], age, column, millis
-        )
-        wheel.nodes[node, NODE_ROWS + 2] = _count(users, wheel.minutes, effects[i, EFFECT_USER], age, column, millis)
+        if effects[i, EFFECT_POST] != keys[0]:
+            keys[0] = effects[i, EFFECT_POST]
+            rows[0] = _row_of(posts, keys[0])
+        if effects[i, EFFECT_AUTHOR] != keys[1]:
+            keys[1] = effects[i, EFFECT_AUTHOR]
+            rows[1] = _row_of(authors, keys[1])
+        if effects[i, EFFECT_USER] != keys[2]:
+            keys[2] = effects[i, EFFECT_USER]
+            rows[2] = _row_of(users, keys[2])
+        for k in range(3):
+            if keys[k] == 0:
+                rows[k] = -1
+            wheel.nodes[node, NODE_ROWS + k] = rows[k]
+        _count(posts.n_nodes, posts.sums, wheel.minutes, rows[0], age, column, millis)
+        _count(authors.n_nodes, authors.sums, wheel.minutes, rows[1], age, column, millis)
+        _count(users.n_nodes, users.sums, wheel.minutes, rows[2], age, column, millis)
     return len(effects)
 
 
@@ -191,8 +207,8 @@ def _witness(witnesses: Int64Array, at_ms: int) -> None:
 
 
 @njit(cache=True)
-def _count(of: SumArrays, minutes: Int64Array, key: int, age: int, column: int, millis: int) -> int:
-    """Add to the windows that an effect of this age lies in; return its row, -1 for nobody's."""
+def _row_of(of: SumArrays, key: int) -> int:
+    """Return the row of a key, a new one where it is not known; -1 for nobody's."""
     if key == 0:
         return np.int64(-1)
     row = table_get(of.keys, of.values, key)
@@ -207,18 +223,26 @@ def _count(of: SumArrays, minutes: Int64Array, key: int, age: int, column: int, 
         table_put(of.keys, of.values, key, row)
         of.n_keys[0] += 1
         of.id_by_row[row] = key
-    of.n_nodes[row] += 1
-    for w in range(len(minutes)):
-        if age < minutes[w]:
-            of.sums[row, w, column] += millis
     return row
+
+
+@njit(cache=True, inline="always")
+def _count(
+    n_nodes: Int32Array, sums: Float64Array, minutes: Int64Array, row: int, age: int, column: int, millis: int
+) -> None:
+    """Add to the windows that an effect of this age lies in."""
+    if row >= 0:
+        n_nodes[row] += 1
+        for w in range(len(minutes)):
+            if age < minutes[w]:
+                sums[row, column, w] += millis
 
 
 @njit(cache=True)
 def _take_back(of: SumArrays, row: int, w: int, column: int, millis: int, is_last: bool) -> None:  # noqa: FBT001
     if row < 0:
         return
-    of.sums[row, w, column] -= millis
+    of.sums[row, column, w] -= millis
     if is_last:
         of.n_nodes[row] -= 1
         if of.n_nodes[row] == 0:
@@ -254,13 +278,14 @@ def read_sums(of: SumArrays, wanted: Int64Array, leaving: Float64Array) -> Float
     leaving
         What is taken back first, `find_leaving`'s; of shape (0, ...) for nothing.
     """
-    out = np.zeros((len(wanted), of.sums.shape[1], of.sums.shape[2]), dtype=np.float32)
+    n_columns, n_windows = of.sums.shape[1], of.sums.shape[2]
+    out = np.zeros((len(wanted), n_windows, n_columns), dtype=np.float32)
     for i in range(len(wanted)):
         row = table_get(of.keys, of.values, wanted[i])
         if row >= 0:
-            for w in range(of.sums.shape[1]):
-                for c in range(of.sums.shape[2]):
-                    thousandths = of.sums[row, w, c]
+            for w in range(n_windows):
+                for c in range(n_columns):
+                    thousandths = of.sums[row, c, w]
                     if len(leaving) > 0:
                         thousandths -= leaving[i, w, c]
                     out[i, w, c] = max(np.float32(thousandths * 0.001), np.float32(0.0))
@@ -284,7 +309,7 @@ def find_leaving(of: SumArrays, which: int, wheel: WheelArrays, wanted: Int64Arr
     minute
         The reader's minute, after the windows'.
     """
-    out = np.zeros((len(wanted), of.sums.shape[1], of.sums.shape[2]), dtype=np.float64)
+    out = np.zeros((len(wanted), of.sums.shape[2], of.sums.shape[1]), dtype=np.float64)
     place = np.full(max(of.n[TOP], 1), -1, dtype=np.int32)
     for i in range(len(wanted)):
         row = table_get(of.keys, of.values, wanted[i])

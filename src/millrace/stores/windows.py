@@ -169,7 +169,7 @@ class _Sums:
         self.n_nodes: Int32Array = np.zeros(64, dtype=np.int32)
         self.chain: Int32Array = np.zeros(64, dtype=np.int32)
         self.n = np.zeros(2, dtype=np.int64)
-        self.sums: Float64Array = np.zeros((64, n_windows, n_columns), dtype=np.float64)
+        self.sums: Float64Array = np.zeros((64, n_columns, n_windows), dtype=np.float64)
 
     def make_room(self) -> None:
         if self.table.is_full():

@@ -11,10 +11,12 @@ from millrace.base.errors import NotFoundError
 from millrace.base.ids import IdHasher, IdKind, hash_id
 from millrace.content.config import ContentConfig
 from millrace.content.text_index import TextIndex
+from millrace.events.content_events import Media
 from millrace.events.envelope import AnyEvent
 from millrace.features.store.counting import PRIOR_IMPRESSIONS
 from millrace.features.store.feature import Feature, FeatureRows, FeatureTable
 from millrace.features.store.feature_store import FeatureStore
+from millrace.features.store.post_reference import read_posts_reference
 from millrace.stores.config import StoresConfig
 from millrace.stores.engagement_config import HOUR_MS
 from millrace.stores.state import State
@@ -25,6 +27,7 @@ from millrace.testing.builders import (
     a_follow,
     a_post_annotated,
     a_post_created,
+    a_post_deleted,
     a_profile_updated,
     an_engagement,
     an_impression,
@@ -163,19 +166,36 @@ USER_IDS = np.array([hash_id(IdKind.USER, text) for text in (*events_st.USERS, "
 @settings(max_examples=40, deadline=None)
 def test_a_pass_over_many_posts_says_what_the_stores_say_of_each(found: list[AnyEvent]) -> None:
     home = Home().take(found)
-    engagements, now_ms = home.state.engagements, NOW_MS + events_st.SPAN_MS
-    rows = home.store.posts.read(POST_IDS, now_ms)
-    content, authors = np.asarray(rows["content_id"]), np.asarray(rows["author_id"])
-    wanted = np.concatenate(
+    for now_ms in (NOW_MS, NOW_MS + events_st.SPAN_MS):
+        rows = home.store.posts.read(POST_IDS, now_ms)
+        assert rows.equals(read_posts_reference(rows.table, home.state, home.texts, POST_IDS, now_ms))
+
+
+def test_the_pass_and_the_stores_agree_on_every_kind_of_post() -> None:
+    media = (Media(kind="video", duration_ms=2_500), Media(kind="image"), Media(kind="audio"))
+    home = Home().take(
         [
-            engagements.windows.read("posts", content, now_ms).reshape(len(content), -1),  # type: ignore[arg-type]
-            engagements.counters.post_counts(content, now_ms).reshape(len(content), -1),  # type: ignore[arg-type]
-            engagements.windows.read("authors", authors, now_ms).reshape(len(content), -1),  # type: ignore[arg-type]
-            engagements.counters.author_counts(authors, now_ms).reshape(len(content), -1),  # type: ignore[arg-type]
-        ],
-        axis=1,
+            a_profile_updated(10, at_ms=NOW_MS - 4 * DAY_MS, is_verified=True),
+            a_follow(20, 10),
+            a_post_created(1, author_id=10, at_ms=NOW_MS - HOUR_MS, text="some words", media=media, is_sensitive=True),
+            a_post_annotated(1, topics=("film", "books"), language="en"),
+            a_post_created(2, author_id=11, kind="reply", parent_id="1"),
+            a_post_created(3, author_id=11, kind="repost", parent_id="1"),
+            a_post_created(4, author_id=11, kind="repost", parent_id="gone"),
+            a_post_created(5, author_id=11, kind="quote", parent_id="1"),
+            a_post_created(6, author_id=11),
+            a_post_deleted(6),
+            an_impression(20, 1, dwell_ms=7_000),
+            *(an_engagement(user, 1, action="like") for user in range(20, 40)),
+        ]
     )
-    assert rows.dense[:, : wanted.shape[1]].tobytes() == wanted.tobytes()
+    ids = np.array([hash_id(IdKind.POST, str(name)) for name in range(8)], dtype=np.int64)
+    for now_ms in (NOW_MS - DAY_MS, NOW_MS, NOW_MS + 2 * DAY_MS):
+        rows = home.store.posts.read(ids, now_ms)
+        assert rows.equals(read_posts_reference(rows.table, home.state, home.texts, ids, now_ms))
+    told = home.posts(*range(8))
+    assert np.asarray(told["duration_s"]).tolist() == [0, 2.5, 0, 0, 0, 0, 0, 0]
+    assert np.asarray(told["is_deleted"]).tolist() == [0, 0, 0, 0, 0, 0, 1, 0]
 
 
 @given(sequences)

@@ -5,23 +5,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from millrace.base.actions import ActionSpace
 from millrace.base.ids import Int64Array
 from millrace.content.text_index import TextIndex
-from millrace.content.text_kernels import HAS_AUDIO, HAS_IMAGE, HAS_LINK
 from millrace.features.columns import MAX_TOPICS
 from millrace.features.store.counting import FLOAT, PRIOR_IMPRESSIONS, RATED, decayed, rates, span, windowed
 from millrace.features.store.feature import Feature, FeatureRows, FeatureTable
-from millrace.features.store.post_kernels import write_decayed, write_rates, write_windows
+from millrace.features.store.post_kernels import (
+    AUTHOR_ID,
+    CONTENT_ID,
+    CREATED_MS,
+    N_ID_COLUMNS,
+    POST_ROW,
+    CountSources,
+    FactSources,
+    Places,
+    write_posts,
+    write_rates,
+)
+from millrace.stores.decayed_rows import Float32Array
 from millrace.stores.engagement_config import EngagementConfig
-from millrace.stores.post_kernels import QUOTE, REPLY, REPOST
 
 if TYPE_CHECKING:
     from millrace.features.encoding.vector_inputs import CodesOf
     from millrace.stores.state import State
 
-_DAY_MS: Final = 86_400_000.0
 _ID: Final = np.dtype(np.int64)
 _CODE: Final = np.dtype(np.int32)
 
@@ -107,12 +117,20 @@ class PostFeatures:
         self._texts = texts
         self._codes_of = codes_of
         self.table = post_table(config, actions, n_levels if codes_of is not None else 0)
-        self._rated = np.array([int(action) for action in RATED], dtype=np.int64)
-        self._scalars = self.table.place(SCALARS[0][0]).start
-        self._rates = [
-            (self.table.place(f"post_rates_{basis}").start, self.table.place(f"post_counts_{basis}").start)
-            for basis in _bases(config)
-        ]
+        n_columns, n_post_half_lives = len(actions) + 1, len(config.post_half_lives_ms)
+        width = len(config.windows_ms) * n_columns
+        place = self.table.place
+        self._places = Places(
+            scalars=place(SCALARS[0][0]).start,
+            width=width,
+            n_columns=n_columns,
+            rates=np.array(
+                [(place(f"post_rates_{of}").start, place(f"post_counts_{of}").start) for of in _bases(config)],
+                dtype=np.int64,
+            ),
+            rated=np.array([int(action) for action in RATED], dtype=np.int64),
+        )
+        self._author_windows = width + n_post_half_lives * n_columns
 
     def read(self, post_ids: Int64Array, now_ms: int) -> FeatureRows:
         """Return the features of posts as of ``now_ms``; never from events beyond the stores' log offset.
@@ -124,83 +142,38 @@ class PostFeatures:
         now_ms
             The moment as of which ages are told and counters fade.
         """
-        state = self._state
-        post_ids = np.ascontiguousarray(post_ids, dtype=np.int64)
-        rows = state.posts.find(post_ids)
-        found = state.posts.gather(rows)
-        is_repost = found.kind == REPOST
-        content_ids = np.where(is_repost, found.parent_id, post_ids)
-        created_ms = found.created_ms.copy()
-        reposts = np.flatnonzero(is_repost)
-        if len(reposts):
-            created_ms[reposts] = state.posts.gather(state.posts.find(content_ids[reposts])).created_ms
-        dense = np.empty((len(post_ids), self.table.n_dense), dtype=np.float32)
-        self._write_counts(dense, content_ids, found.author_id, now_ms)
-        scalars = dense[:, self._scalars :]
-        is_known = rows >= 0
-        text_rows = self._texts.rows(content_ids)
-        index = self._texts.by_row()
-        traits = np.where(text_rows >= 0, index.traits.take(text_rows), 0)
-        authors = found.author_id
-        for place, values in enumerate(
-            (
-                np.where(created_ms > 0, np.maximum(now_ms - created_ms, 0) / 3_600_000.0, 0.0),
-                np.where(is_known, np.maximum(now_ms - found.created_ms, 0) / 3_600_000.0, 0.0),
-                is_known & (found.kind == REPLY),
-                is_repost,
-                is_known & (found.kind == QUOTE),
-                found.has_video,
-                traits & HAS_IMAGE != 0,
-                traits & HAS_AUDIO != 0,
-                traits & HAS_LINK != 0,
-                found.duration_ms / 1_000.0,
-                found.is_sensitive,
-                state.posts.is_deleted(post_ids),
-                (found.topics > 0).sum(axis=1),
-                np.where(text_rows >= 0, np.count_nonzero(index.tokens.take(text_rows, axis=0), axis=1), 0),
-                state.follow_graph.n_followers(authors),
-                state.follow_graph.n_following(authors),
-                _days_since(state.profiles.created_ms(authors), now_ms),
-                state.profiles.is_verified(authors),
-            )
-        ):
-            scalars[:, place] = values
-        columns = {
+        state, engagements, n = self._state, self._state.engagements, len(post_ids)
+        post_ids = np.array(post_ids, dtype=np.int64)
+        dense = np.empty((n, self.table.n_dense), dtype=np.float32)
+        ids = np.empty((n, N_ID_COLUMNS), dtype=np.int64)
+        codes = np.empty((n, 1 + MAX_TOPICS), dtype=np.int32)
+        facts = FactSources(state.posts.kernel, self._texts.by_row(), state.follow_graph.kernel, state.profiles.kernel)
+        counts = CountSources(
+            engagements.windows.sums("posts"), engagements.windows.sums("authors"), *engagements.counters.tables()
+        )
+        write_posts(dense, self._places, facts, counts, post_ids, now_ms, PRIOR_IMPRESSIONS, ids, codes)
+        authors, content, created_ms = (
+            np.ascontiguousarray(ids[:, place]) for place in (AUTHOR_ID, CONTENT_ID, CREATED_MS)
+        )
+        if engagements.windows.is_stale(now_ms):
+            self._take_back(dense, content, authors, now_ms)
+        columns: dict[str, npt.NDArray[np.generic]] = {
             "author_id": authors,
-            "content_id": content_ids,
-            "created_ms": found.created_ms,
-            "language": found.language,
-            "topics": found.topics,
+            "content_id": content,
+            "created_ms": created_ms,
+            "language": codes[:, 0],
+            "topics": codes[:, 1:],
         }
         if self._codes_of is not None:
-            columns["semantic_id"] = self._codes_of(content_ids)
-        return FeatureRows(self.table, post_ids, is_known, dense, dict(columns))
+            columns["semantic_id"] = self._codes_of(content)
+        return FeatureRows(self.table, post_ids, ids[:, POST_ROW] >= 0, dense, columns)
 
-    def _write_counts(
-        self,
-        dense: np.ndarray[tuple[int, int], np.dtype[np.float32]],
-        posts: Int64Array,
-        authors: Int64Array,
-        now_ms: int,
-    ) -> None:
-        engagements = self._state.engagements
-        windows, counters = engagements.windows, engagements.counters
-        at = 0
-        for ids, kind, (decayed_rows, rows) in (
-            (posts, "posts", counters.post_rows(posts)),
-            (authors, "authors", counters.author_rows(authors)),
-        ):
-            width = len(windows.windows_ms) * counters.n_columns
-            if windows.is_stale(now_ms):
-                dense[:, at : at + width] = windows.read(kind, ids, now_ms).reshape(len(ids), -1)  # type: ignore[arg-type]
-            elif width:
-                write_windows(dense, at, windows.sums(kind), ids)  # type: ignore[arg-type]
-            at += width
-            write_decayed(dense, at, decayed_rows, rows, now_ms)
-            at += decayed_rows.values.shape[1] * counters.n_columns
-        for rates_at, counts_at in self._rates:
-            write_rates(dense, rates_at, counts_at, counters.n_columns, self._rated, PRIOR_IMPRESSIONS)
-
-
-def _days_since(at_ms: Int64Array, now_ms: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.where(at_ms > 0, np.maximum(now_ms - at_ms, 0) / _DAY_MS, 0.0)
+    def _take_back(self, dense: Float32Array, posts: Int64Array, authors: Int64Array, now_ms: int) -> None:
+        """Write windows anew for a reader who is far ahead of them: while events flow nobody is."""
+        windows, places = self._state.engagements.windows, self._places
+        n = len(posts)
+        at = self._author_windows
+        dense[:, : places.width] = windows.read("posts", posts, now_ms).reshape(n, -1)
+        dense[:, at : at + places.width] = windows.read("authors", authors, now_ms).reshape(n, -1)
+        for rates_at, counts_at in places.rates.tolist():
+            write_rates(dense, rates_at, counts_at, places.n_columns, places.rated, PRIOR_IMPRESSIONS)

@@ -1,9 +1,10 @@
-"""`StreamingFeatures`: windowed counters and sequences, computed by partitions beside each other.
+"""`StreamingFeatures`: windowed counters and sequences as events arrive, by partitions of their keys.
 
-Two lanes hear every event: one is divided by post (counters, windows of posts and of their authors), one by user
-(histories, windows of what users do). Each partition is an `EngagementStore`, so what an event changes has one
-definition, and a key's events are applied in log order by one thread. Queues are bounded: where a partition is slower
-than the log, the producer waits, and nothing is lost.
+Each partition is an `EngagementStore`, so what an event changes has one definition, and a key's events are applied in
+log order. One partition alone folds every event once. Several make two lanes that both hear every event: one is
+divided by post (counters, windows of posts and of their authors), one by user (histories, windows of what users do);
+they cost more work in all, and pay where their threads have cores of their own. Where a partition is slower than the
+log, the producer waits: it applies the events itself, or a thread's queue is bounded. Nothing is lost.
 
 It is a `Fold`: an `Applier` drives it, a checkpoint holds it (after what waits has been applied), a replay from there
 gives the same bytes. With one partition a lane it says what the store that serving folds says, bit for bit; with
@@ -13,7 +14,7 @@ rounding of float32 in decayed counters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from millrace.stores.fold import Arrays, EventBatch
 from millrace.stores.histories import History
 
 OnApplied = Callable[[int, int], None]
-"""Called with (partition, number of the batch) from the partition's thread."""
+"""Called, by whoever applies, with (partition, number of the batch)."""
 
 
 class StreamingFeatures:
@@ -70,23 +71,35 @@ class StreamingFeatures:
         # It holds nothing: it turns events into operations.
         self._decoder = EngagementStore(config, hasher, codes, actions)
         self._n_batches = 0
+        self._lanes: tuple[tuple[list[Partition], Callable[[Int64Array, int], Iterator[Int64Array]]], ...]
 
         def partition(lane: str, number: int, place: int) -> Partition:
             told = None if on_applied is None else lambda batch: on_applied(place, batch)
             store = EngagementStore(config, hasher, codes, actions)
-            return Partition(f"{lane} {number}", store, streaming.max_batches, told)
+            name, has_thread = f"{lane} {number}", streaming.has_threads
+            return Partition(name, store, streaming.max_batches, told, has_thread=has_thread)
 
-        n_posts = streaming.n_post_partitions
+        n_posts, n_users = streaming.n_post_partitions, streaming.n_user_partitions
+        if n_posts == n_users == 1:
+            self._posts = self._users = [partition("all", 0, 0)]
+            self._lanes = ((self._posts, by_post),)
+            return
         self._posts = [partition("posts", number, number) for number in range(n_posts)]
-        self._users = [partition("users", number, n_posts + number) for number in range(streaming.n_user_partitions)]
+        self._users = [partition("users", number, n_posts + number) for number in range(n_users)]
+        self._lanes = ((self._posts, by_post), (self._users, by_user))
 
     @property
     def partitions(self) -> tuple[Partition, ...]:
-        """Those of posts, then those of users."""
-        return (*self._posts, *self._users)
+        """Those of posts, then those of users; or the one that is both."""
+        return tuple(partition for lane, _ in self._lanes for partition in lane)
+
+    @property
+    def n_batches(self) -> int:
+        """How many batches have been handed over: the number of the next one."""
+        return self._n_batches
 
     def apply(self, batch: EventBatch) -> None:
-        """Hand a batch to the partitions; waits while a queue is full.
+        """Hand a batch to the partitions; waits while one is behind.
 
         Raises
         ------
@@ -97,7 +110,7 @@ class StreamingFeatures:
         if not len(ops):
             return
         number, self._n_batches = self._n_batches, self._n_batches + 1
-        for lane, parts in ((self._posts, by_post), (self._users, by_user)):
+        for lane, parts in self._lanes:
             for partition, own in zip(lane, parts(ops, len(lane)), strict=True):
                 partition.put(number, own)
 
