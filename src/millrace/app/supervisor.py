@@ -257,11 +257,13 @@ class Supervisor:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(slot.pid, signal.SIGTERM)
             deadline_s = time.monotonic() + max((slot.grace_s for slot in group), default=0.0)
+            killed: set[int] = set()
             while any(slot.pid for slot in group):
                 for slot in group:
                     if slot.pid and _ended(slot.pid) is not None:
                         self._bury(slot)
-                    elif slot.pid and time.monotonic() > deadline_s:
+                    elif slot.pid and slot.pid not in killed and time.monotonic() > deadline_s:
+                        killed.add(slot.pid)
                         logger.warning("%s did not end in time and is killed", slot.name)
                         os.kill(slot.pid, signal.SIGKILL)
                 time.sleep(0.005)
