@@ -341,7 +341,8 @@ def test_doctor_finds_damaged_pages_and_traces(home: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [("state.json", b"{"), ("topic=events.post/dt=2027-01-15/0-1.parquet", b"no parquet")]
+    ("name", "data"),
+    [("state.json", b"{"), ("topic=events.post/dt=2027-01-15/000000000000-000000000001.parquet", b"no parquet")],
 )
 def test_doctor_looks_at_the_warehouse(home: Path, capsys: pytest.CaptureFixture[str], name: str, data: bytes) -> None:
     path = home / "data" / "warehouse" / name

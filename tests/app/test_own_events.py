@@ -54,6 +54,15 @@ NEVER: dict[str, dict[str, Any]] = {
     "Served": {"request_id": "r", "viewer_id": "vic", "pipeline": "home"},
     "FeaturesLogged": {"request_id": "r", "viewer_id": "vic", "pipeline": "home", "schema": "s", "arrays": ""},
     "CandidatesLogged": {"request_id": "r", "viewer_id": "vic", "pipeline": "home", "schema": "s", "arrays": ""},
+    "NearLineUpdated": {"model": "v1", "n_slots": 64, "arrays": ""},
+    "TrafficFlagged": {
+        "viewer_id": "vic",
+        "client": "viewer/vic",
+        "reason": "burst",
+        "events": ["e1"],
+        "value": 6,
+        "limit": 5,
+    },
     "SamplesJoined": {"request": 1, "viewer": 2, "epoch": 1, "page_offset": 0, "page_ms": 5, "rows": ""},
 }
 

@@ -62,7 +62,7 @@ def main(folder: Path) -> None:
     for post in posts:
         explain_post(settings, "nobody", post)
         explain_post(settings, viewers[0], post)
-    read_feature_sheets(settings, posts[0].post_id, viewers[0])
+    read_feature_sheets(settings, posts[0], viewers[0])
     promote_small_models(settings, folder / "small")
     for viewer in (viewers[1], "nobody"):
         debug_info = serve_page(settings, viewer, None).page.debug_info

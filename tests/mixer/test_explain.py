@@ -356,7 +356,7 @@ def test_steps_that_add_and_re_rankers_are_told(a_world: World) -> None:
     world = a_world([a_follow(20, 10), a_post(1, 10), a_post(2, 30), a_post(3, 31)])
 
     def changed(stages: Any) -> Any:
-        rankers = (*stages.rankers[:5], Extra(), *stages.rankers[6:])
+        rankers = (*stages.rankers[:6], Extra(), *stages.rankers[7:])
         return replace(stages, rankers=rankers, re_rankers=(Reversing(),), selector=TopSelector(PAGE_SCORE))
 
     result, why = _explained(world, _pipeline(world, changed, is_strict=True), limit=1)

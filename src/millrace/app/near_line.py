@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -105,6 +106,7 @@ class NearLine:
         self._consumer = log.subscribe(GROUP, topics=(*topics, TICK_TOPIC), start=log.end())
         self._published_s = self._looked_s = self._kept_s = self._began_s = real_clock.monotonic_s()
         self._kept_at: Position = self._consumer.position
+        self._run = secrets.token_hex(8)  # no two processes, not even of one number and moment, name events alike
         self._n_published = 0
         self._warned: set[str] = set()
         self._withdrawn_s: dict[str, float] = {}
@@ -158,11 +160,10 @@ class NearLine:
         updates = self._learner.updates()
         if not updates:
             return 0
-        at_ms = self._real.now_ms()
         events: list[AnyEvent] = []
         for payload in updates:
             self._n_published += 1
-            name = f"near-line-{os.getpid()}-{at_ms}-{self._n_published}"
+            name = f"near-line-{self._run}-{self._n_published}"
             time_ms = self._learner.now_ms or self._clock.now_ms()
             events.append(Event(event_id=name, event_time_ms=time_ms, source=GROUP, payload=payload))
         receipt = self._collector.submit(events)
