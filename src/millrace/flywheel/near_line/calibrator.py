@@ -102,18 +102,18 @@ def _fit(logits: Float32Array, labels: Float32Array, slopes: Float32Array, shift
         a, b = float(slopes[h]), float(shifts[h])
         for _ in range(n_steps):
             ga, gb = PRIOR[0] * (a - 1.0), PRIOR[1] * b
-            haa, hab, hbb = PRIOR[0], 0.0, PRIOR[1]
+            h_aa, h_ab, h_bb = PRIOR[0], 0.0, PRIOR[1]
             for i in range(len(logits)):
                 x = logits[i, h]
                 p = 1.0 / (1.0 + math.exp(-(a * x + b)))
                 d, v = p - labels[i, h], p * (1.0 - p)
                 ga += d * x
                 gb += d
-                haa += v * x * x
-                hab += v * x
-                hbb += v
-            det = haa * hbb - hab * hab
-            da, db = (hbb * ga - hab * gb) / det, (haa * gb - hab * ga) / det
+                h_aa += v * x * x
+                h_ab += v * x
+                h_bb += v
+            det = h_aa * h_bb - h_ab * h_ab
+            da, db = (h_bb * ga - h_ab * gb) / det, (h_aa * gb - h_ab * ga) / det
             a = min(max(a - min(max(da, -0.5), 0.5), LEAST_SLOPE), MOST_SLOPE)
             b = min(max(b - min(max(db, -1.0), 1.0), -MAX_SHIFT), MAX_SHIFT)
         slopes[h], shifts[h] = a, b
