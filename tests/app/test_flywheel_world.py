@@ -90,7 +90,7 @@ class World:
             DecisionLog(folder / "models" / "decisions.jsonl"),
             RoundFolder(folder / "unfinished"),
             learning,
-            GateConfig(n_resamples=100),
+            GateConfig(n_resamples=100, min_positives=5),
             ManualClock(1_700_000_000_000 + third),
             in_silence,
             measure_costs=lambda *_: (Cost(1.0, 1), Cost(1.0, 1)),
