@@ -56,8 +56,7 @@ def test_a_good_ranker_after_a_good_one_is_left_alone() -> None:
 @pytest.mark.timeout(600)
 def test_a_good_ranker_is_left_alone_over_forty_worlds() -> None:
     n_false = sum(
-        bool(run(GuardMonitor(CONFIG, ACTIONS), seed, [("old", good), ("new", good)], n_looks=15))
-        for seed in range(40)
+        bool(run(GuardMonitor(CONFIG, ACTIONS), seed, [("old", good), ("new", good)], n_looks=15)) for seed in range(40)
     )
     assert n_false == 0
 
