@@ -38,10 +38,10 @@ from millrace.app.simulation.learned import true_rows
 from millrace.app.simulation.run import Hooks, RunSpec, run, run_home
 from millrace.app.training import home_samples
 from millrace.base.clock import ManualClock
-from millrace.base.errors import StoreError
+from millrace.base.errors import NoSamplesError
 from millrace.flywheel.decisions import Decision, DecisionLog
 from millrace.flywheel.learning_config import GateConfig, LearningConfig
-from millrace.flywheel.learning_round import RoundFolder, SampleSource
+from millrace.flywheel.learning_round import Keep, RoundFolder, SampleSource
 from millrace.flywheel.sample_set import SampleSet
 from millrace.registry.manifest import Description
 from millrace.registry.registry import Registry
@@ -64,13 +64,20 @@ class Known:
         self._samples = samples
         self.known_until_ms = 0
 
-    def samples(self, from_ms: int, until_ms: int) -> SampleSet:
+    def n_pages(self, from_ms: int, until_ms: int) -> int:
+        """Return how many pages a span has."""
+        return len(self._of(from_ms, until_ms))
+
+    def samples(self, from_ms: int, until_ms: int, keep: Keep | None = None) -> SampleSet:
         """Return the pages of a span."""
-        now_ms = self._samples.now_ms
-        found = np.flatnonzero((now_ms >= from_ms) & (now_ms < min(until_ms, self.known_until_ms)))
+        found = self._of(from_ms, until_ms)
         if not len(found):
-            raise StoreError("pages", problem="none of this span", remedy="ask for a longer one")
-        return self._samples.take(found)
+            raise NoSamplesError("pages", problem="none of this span", remedy="ask for a longer one")
+        return self._samples.take(found if keep is None else found[keep(self._samples.now_ms[found])])
+
+    def _of(self, from_ms: int, until_ms: int) -> npt.NDArray[np.int64]:
+        now_ms = self._samples.now_ms
+        return np.flatnonzero((now_ms >= from_ms) & (now_ms < min(until_ms, self.known_until_ms)))
 
 
 def main() -> None:
@@ -172,6 +179,25 @@ def _registry(folder: Path, base: Path, samples: SampleSet, until_ms: int) -> Re
     return registry
 
 
+def _seed(log: DecisionLog, base: Path, version: str, until_ms: int) -> None:
+    """Write down the first training as `millrace flywheel run` does: what it held out judges and calibrates rounds."""
+    from millrace.flywheel.train_ranker import REPORT_NAME, RankerReport
+
+    report = msgspec.json.decode((base / REPORT_NAME).read_bytes(), type=RankerReport)
+    log.append(
+        Decision(
+            number=1,
+            at_ms=until_ms,
+            from_ms=report.from_ms,
+            until_ms=until_ms,
+            judged_from_ms=report.until_ms,
+            verdict="seeded",
+            why="the first one",
+            to_version=version,
+        )
+    )
+
+
 def _loop(folder: Path, registry: Registry, source: SampleSource, hours: float) -> Any:
     from millrace.flywheel.loop import LearningLoop
 
@@ -198,6 +224,7 @@ def _served_over(options: Any, samples: SampleSet, base: Path, name: str, hours:
     registry = _registry(folder / "models", base, samples, until_ms)
     source = Known(samples)
     served = [(until_ms, registry.serving()["ranker"])]
+    _seed(DecisionLog(folder / "decisions.jsonl"), base, served[0][1], until_ms)
     verdicts: dict[str, int] = {}
     took_s = []
     # Every 24 hours: judged in the middle of a day, when what it serves is twelve hours old in the mean. Every ten
@@ -215,6 +242,10 @@ def _served_over(options: Any, samples: SampleSet, base: Path, name: str, hours:
         shutil.copytree(hourly.folder("ranker", begun), folder / "begun" / SERVED, ignore=ignored)
         registry = _registry(folder / "models", folder / "begun", samples, _at(judged_from))
         served = [(until_ms, registry.serving()["ranker"])]
+        decisions = DecisionLog(folder / "decisions.jsonl")
+        for each in DecisionLog(options.out / "arm-1h" / "decisions.jsonl").all():
+            if each.until_ms <= _at(judged_from):
+                decisions.append(each)
         moments = np.arange(judged_from + hours, options.hours + 1e-9, hours)
     with _timed(f"learning on every {name} ({len(moments)} rounds)"):
         for hour in moments:

@@ -16,7 +16,7 @@ from millrace.app.flagged_pages import Flags, UnflaggedSource, is_flagged, read_
 from millrace.app.flywheel_source import LoggedSource, StoredSource, sample_source
 from millrace.app.settings import Settings, load_settings
 from millrace.base.clock import ManualClock
-from millrace.base.errors import StoreError
+from millrace.base.errors import NoSamplesError
 from millrace.base.ids import IdHasher, IdKind
 from millrace.stream.log import Message
 from millrace.testing.builders import a_traffic_flag, an_event
@@ -89,7 +89,7 @@ def test_pages_of_flagged_viewers_are_left_out_within_an_hour_of_the_flag(tmp_pa
 
 def test_a_source_gives_what_is_left_and_says_so_where_nothing_is() -> None:
     pages = planted_samples(6)
-    source = SimpleNamespace(known_until_ms=5, samples=lambda _from, _until: pages)
+    source = SimpleNamespace(known_until_ms=5, samples=lambda _from, _until, _keep: pages)
     out = pages.viewers == pages.viewers[0]
     assert 0 < out.sum() < len(pages)
     flags = Flags(np.full(out.sum(), pages.viewers[0]), np.sort(pages.now_ms[out]))
@@ -100,5 +100,5 @@ def test_a_source_gives_what_is_left_and_says_so_where_nothing_is() -> None:
     assert UnflaggedSource(source, nobody).samples(0, 9) is pages
     viewers, order = np.unique(pages.viewers, return_inverse=True)
     times = np.concatenate([np.sort(pages.now_ms[order == i]) for i in range(len(viewers))])
-    with pytest.raises(StoreError, match="all of flagged viewers"):
+    with pytest.raises(NoSamplesError, match="all of flagged viewers"):
         UnflaggedSource(source, Flags(np.sort(pages.viewers), times)).samples(0, 9)

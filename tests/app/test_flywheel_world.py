@@ -14,11 +14,11 @@ from millrace.app.settings import load_settings
 from millrace.app.training import home_samples
 from millrace.base.actions import Action
 from millrace.base.clock import ManualClock
-from millrace.base.errors import StoreError
+from millrace.base.errors import NoSamplesError
 from millrace.base.ids import Int64Array
 from millrace.flywheel.decisions import Decision, DecisionLog
 from millrace.flywheel.learning_config import GateConfig, LearningConfig
-from millrace.flywheel.learning_round import RoundFolder
+from millrace.flywheel.learning_round import Keep, RoundFolder
 from millrace.flywheel.loop import LearningLoop
 from millrace.flywheel.promotion_gate import Cost
 from millrace.flywheel.sample_set import SampleSet
@@ -42,11 +42,14 @@ class Pages:
     def __init__(self, samples: SampleSet, known_until_ms: int) -> None:
         self.all, self.known_until_ms = samples, known_until_ms
 
-    def samples(self, from_ms: int, until_ms: int) -> SampleSet:
+    def n_pages(self, from_ms: int, until_ms: int) -> int:
+        return len(self.all.between(from_ms, until_ms))
+
+    def samples(self, from_ms: int, until_ms: int, keep: Keep | None = None) -> SampleSet:
         found = self.all.between(from_ms, until_ms)
         if not len(found):
-            raise StoreError("pages", problem="none", remedy="wait")
-        return found
+            raise NoSamplesError("pages", problem="none", remedy="wait")
+        return found if keep is None else found.take(keep(found.now_ms))
 
 
 class World:

@@ -343,6 +343,10 @@ def test_the_streaming_joins_store_gives_the_same_samples_bit_for_bit(make: Call
     assert (len(first), len(rest)) == (1, 2)
     reader = wiring.build_logged_samples(home.settings, IdHasher(), window_ms=24 * HOUR_MS)
     assert differences(first, reader.samples(until_ms=between_ms)) == []
+    assert store.n_pages(until_ms=between_ms) == len(first)
+    assert store.n_pages() == len(found)
+    kept = store.samples(keep=lambda now_ms: np.flatnonzero(now_ms < between_ms))
+    assert kept.requests.tolist() == first.requests.tolist()
     assert differences(rest, reader.samples(from_ms=between_ms)) == []
     reader.close()
     assert differences(store.samples(), logged) == []

@@ -14,11 +14,11 @@ import pytest
 
 from millrace.base.actions import Action
 from millrace.base.clock import ManualClock
-from millrace.base.errors import SchemaError, StoreError
+from millrace.base.errors import NoSamplesError, SchemaError, StoreError
 from millrace.base.ids import Int64Array
 from millrace.flywheel.decisions import Decision, DecisionLog
 from millrace.flywheel.learning_config import GateConfig, LearningConfig
-from millrace.flywheel.learning_round import RoundFolder, Waiting
+from millrace.flywheel.learning_round import Keep, RoundFolder, Waiting
 from millrace.flywheel.live_ranker import open_live_ranker
 from millrace.flywheel.loop import LearningLoop
 from millrace.flywheel.promotion_gate import Cost
@@ -75,11 +75,14 @@ class Pages:
         self.known_until_ms = known_h * HOUR_MS
         self.all = samples
 
-    def samples(self, from_ms: int, until_ms: int) -> SampleSet:
+    def n_pages(self, from_ms: int, until_ms: int) -> int:
+        return len(self.all.between(from_ms, until_ms))
+
+    def samples(self, from_ms: int, until_ms: int, keep: Keep | None = None) -> SampleSet:
         found = self.all.between(from_ms, until_ms)
         if not len(found):
-            raise StoreError("pages", problem="none", remedy="wait")
-        return found
+            raise NoSamplesError("pages", problem="none", remedy="wait")
+        return found if keep is None else found.take(keep(found.now_ms))
 
 
 def as_dear(_samples: SampleSet, _slates: Int64Array, _live: Path, _candidate: Path) -> tuple[Cost, Cost]:
@@ -97,22 +100,22 @@ class House:
         self.round = RoundFolder(folder / "unfinished")
         self.show = in_silence
 
-    def run(self, config: LearningConfig = LEARNING) -> Decision | Waiting:
+    def run(self, config: LearningConfig = LEARNING, gate: GateConfig = GATE) -> Decision | Waiting:
         loop = LearningLoop(
             self.registry,
             self.pages,
             self.decisions,
             self.round,
             config,
-            GATE,
+            gate,
             ManualClock(1_700_000_000_000),
             self.show,
             measure_costs=as_dear,
         )
         return loop.run_round()
 
-    def decide(self) -> Decision:
-        found = self.run()
+    def decide(self, gate: GateConfig = GATE) -> Decision:
+        found = self.run(gate=gate)
         assert isinstance(found, Decision), found
         return found
 
@@ -193,8 +196,57 @@ def test_an_hour_is_predicted_learned_from_judged_and_what_is_better_serves(hous
     house.pages.known_until_ms += 150 * HOUR_MS
     second = house.decide()
     assert (second.number, second.from_version, second.from_ms) == (2, first.to_version, first.until_ms)
-    assert second.n_trusted == 38
+    assert second.n_trusted == 19  # every second one of 38; the others calibrate
     assert house.decisions.all() == [first, second]
+
+
+def test_what_is_only_not_better_yet_is_learned_on_from_and_not_served(house: House) -> None:
+    before = house.serving
+    proud = msgspec.structs.replace(GATE, min_entropy_gain=0.9)
+    first = house.decide(proud)
+    assert (first.verdict, first.n_carried, [rule.name for rule in first.broken]) == ("refused", 0, ["entropy"])
+    left = house.round.learner_path.read_bytes()
+    house.pages.known_until_ms += 150 * HOUR_MS
+    second = house.decide(proud)
+    assert (second.n_carried, second.from_version, house.serving) == (1, before, before)
+    assert house.round.learner_path.read_bytes() != left
+    house.pages.known_until_ms += 150 * HOUR_MS
+    third = house.decide()
+    assert (third.verdict, third.n_carried, third.from_version) == ("promoted", 2, before)
+    learner = house.round.learner_of(house.serving)
+    assert learner is not None
+    assert (learner.number, learner.n_carried) == (3, 0)
+    # Whatever else serves, the learner is none of it.
+    house.registry.rollback(now_ms=9)
+    assert house.round.learner_of(house.serving) is None
+
+
+def test_a_learner_that_cannot_be_read_is_begun_anew(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    assert house.decide().verdict == "promoted"
+    house.round.learner_path.write_bytes(b"half a file")
+    house.pages.known_until_ms += 150 * HOUR_MS
+    assert house.decide().n_steps
+    assert "learning begins anew" in caplog.text
+
+
+def test_an_hour_of_lies_leaves_the_learner_as_it_was(house: House) -> None:
+    assert house.decide().verdict == "promoted"
+    left = house.round.learner_path.read_bytes()
+    labels = np.array(SAMPLES.labels)
+    rows = rows_of_hours(N_SEED + 150, N_SEED + 300)
+    labels[rows] = labels[np.random.default_rng(1).permutation(rows)]
+    house.pages = Pages(N_SEED + 300, with_labels(SAMPLES, labels))
+    assert house.decide().verdict == "refused"
+    assert house.round.learner_path.read_bytes() == left
+
+
+def test_pages_that_cannot_be_read_are_no_missing_pages(house: House) -> None:
+    def damaged(_from_ms: int, _until_ms: int, _keep: object) -> SampleSet:
+        raise StoreError("labels", value="epoch-7.parquet", problem="damaged", remedy="restore it")
+
+    house.pages.samples = damaged  # type: ignore[method-assign,assignment]
+    with pytest.raises(StoreError, match="damaged"):
+        house.run()
 
 
 def test_an_hour_that_is_not_known_yet_is_waited_for_and_few_pages_are_not_enough(house: House) -> None:
@@ -234,7 +286,7 @@ def test_an_hour_whose_labels_were_shuffled_is_refused_and_its_pages_are_not_tru
     house.pages.known_until_ms = (N_SEED + 450) * HOUR_MS
     after = house.decide()
     assert after.from_version == before
-    assert (after.n_replayed, after.n_trusted) == (112 + 100, 38)  # the seed's hours and the first round's alone
+    assert (after.n_replayed, after.n_trusted) == (112 + 100, 19)  # the seed's hours and the first round's alone
 
 
 def test_an_hour_in_which_a_few_clients_went_mad_is_refused(house: House) -> None:
@@ -394,7 +446,6 @@ def test_what_was_decided_is_carried_out_once_however_often_it_is_said(house: Ho
     assert house.serving == decision.to_version
     # Killed before the folder was gone: it is said again, after a guard has rolled it back.
     house.registry.rollback(now_ms=7)
-    (house.folder / "unfinished").mkdir()
     (house.folder / "unfinished" / "round.json").write_bytes(b"{}")
     house.round.decide(decision)
     house.decide()

@@ -12,39 +12,60 @@ from millrace.flywheel.round_pages import (
     drawn_older,
     is_within,
     judged_spans,
+    newest_of,
     parted,
     replay_odds,
     sampled,
     untrusted_spans,
+    with_earlier,
 )
-from millrace.testing.sample_builders import planted_samples
 
 
 def test_pages_are_parted_by_time_and_the_newest_are_judged_on() -> None:
     now_ms = np.array([50, 10, 40, 20, 30, 60, 80, 70, 90, 100])
-    fresh, chosen_by, judged = parted(now_ms, 0.2, 0.3)
-    assert now_ms[fresh].tolist() == [10, 20, 30, 40, 50]
-    assert now_ms[chosen_by].tolist() == [60, 70]
-    assert now_ms[judged].tolist() == [80, 90, 100]
+    pages = parted(now_ms, 0.2, 0.3)
+    assert now_ms[pages.fresh].tolist() == [10, 20, 30, 40, 50]
+    assert now_ms[pages.chosen_by].tolist() == [60, 70]
+    assert now_ms[pages.judged].tolist() == [80, 90, 100]
+    assert now_ms[pages.new].tolist() == sorted(now_ms.tolist())
+
+
+def test_every_second_trusted_page_calibrates_and_the_newest_others_judge_where_new_ones_are_few() -> None:
+    new = parted(np.array([100, 110, 120, 130]), 0.25, 0.25)
+    pages = with_earlier(new, np.array([10, 20]), np.array([50, 40, 30, 60, 70]), 2)
+    at = np.array([100, 110, 120, 130, 10, 20, 50, 40, 30, 60, 70])
+    assert at[pages.older].tolist() == [10, 20]
+    assert at[pages.chosen_by].tolist() == [30, 50, 70, 120]
+    assert at[pages.trusted].tolist() == [40, 60]
+    assert at[pages.judged].tolist() == [130]
+    assert at[pages.recent].tolist() == [60]
+    assert len(with_earlier(new, None, None, 600).trusted) == 0
+    assert len(with_earlier(new, None, np.arange(9), 1).recent) == 0
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=50)
 @given(st.lists(st.integers(0, 30), min_size=5, max_size=60))
 def test_no_judged_page_is_as_old_as_one_that_is_learned_from(times: list[int]) -> None:
     now_ms = np.array(times)
-    fresh, chosen_by, judged = parted(now_ms, 0.15, 0.25)
-    assert sorted([*fresh, *chosen_by, *judged]) == list(range(len(times)))
-    assert len(judged) >= 1
-    others = now_ms[np.concatenate([fresh, chosen_by])]
-    assert others.max(initial=-1) < now_ms[judged].min()
+    pages = parted(now_ms, 0.15, 0.25)
+    assert sorted([*pages.fresh, *pages.chosen_by, *pages.judged]) == list(range(len(times)))
+    assert len(pages.judged) >= 1
+    others = now_ms[np.concatenate([pages.fresh, pages.chosen_by])]
+    assert others.max(initial=-1) < now_ms[pages.judged].min()
 
 
 def test_a_sample_keeps_order_and_size() -> None:
-    samples = planted_samples(20)
-    assert sampled(samples, 20, np.random.default_rng(1)) is samples
-    some = sampled(samples, 7, np.random.default_rng(1))
+    assert sampled(20, 20, np.random.default_rng(1)).tolist() == list(range(20))
+    some = sampled(20, 7, np.random.default_rng(1))
     assert len(some) == 7
-    assert (np.diff(some.now_ms) > 0).all()
+    assert (np.diff(some) > 0).all()
+    assert some.max() < 20
+
+
+def test_the_newest_of_some_are_found_whatever_their_order() -> None:
+    is_one = np.array([True, False, True, True, True])
+    assert newest_of(is_one, np.array([50, 90, 10, 40, 30]), 2).tolist() == [0, 3]
+    assert newest_of(is_one, np.array([50, 90, 10, 40, 30]), 9).tolist() == [0, 2, 3, 4]
 
 
 def test_an_older_page_is_half_as_likely_for_every_half_life_of_age() -> None:
@@ -53,12 +74,13 @@ def test_an_older_page_is_half_as_likely_for_every_half_life_of_age() -> None:
 
 
 def test_newer_pages_are_drawn_rather_than_older_ones() -> None:
-    samples = planted_samples(400)
+    now_ms = np.arange(400) * HOUR_MS
     config = LearningConfig(max_replay_pages=100, replay_half_life_h=50)
-    drawn = drawn_older(samples, 400 * HOUR_MS, config, np.random.default_rng(1))
+    drawn = drawn_older(now_ms, 400 * HOUR_MS, config, np.random.default_rng(1))
     assert len(drawn) == 100
-    assert np.median(drawn.now_ms) > 300 * HOUR_MS
-    assert len(drawn_older(samples, 400 * HOUR_MS, LearningConfig(), np.random.default_rng(1))) == 400
+    assert (np.diff(drawn) > 0).all()
+    assert np.median(now_ms[drawn]) > 300 * HOUR_MS
+    assert len(drawn_older(now_ms, 400 * HOUR_MS, LearningConfig(), np.random.default_rng(1))) == 400
 
 
 def test_hours_of_refused_and_rolled_back_rounds_are_not_trusted_and_judged_pages_are_known() -> None:

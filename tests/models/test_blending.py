@@ -10,7 +10,15 @@ import torch
 from torch import nn
 
 from millrace.models.blending import blended, log_odds
-from millrace.models.learned_ranker import calibrate, fitted_scales, scaled
+from millrace.models.config import RankerConfig
+from millrace.models.learned_ranker import (
+    calibrate,
+    fitted_scales,
+    known_scales,
+    scaled,
+    uncalibrate,
+    with_scales,
+)
 
 
 def test_log_odds_add_up_head_by_head() -> None:
@@ -47,6 +55,33 @@ def test_calibration_finds_what_each_knows() -> None:
     fitted = calibrate(ranker, network, labels, torch.ones(20_000), counters)
     assert fitted[0].tolist() == pytest.approx([0.5, -1.0, 1.0], abs=0.06)
     assert fitted[1].tolist() == pytest.approx([1.0, 0.0, 0.0], abs=0.02)
+
+
+def test_what_was_built_in_is_taken_out_again_and_is_what_the_next_fit_is_drawn_to() -> None:
+    generator = torch.Generator().manual_seed(3)
+    inputs = torch.randn(400, 3, generator=generator)
+    ranker = SimpleNamespace(head=nn.Linear(3, 2), continuous=1)
+    logits = ranker.head(inputs).detach()
+    labels, weights = (torch.rand(400, 2, generator=generator) < 0.3).float(), torch.ones(400)
+    config = RankerConfig(actions=("like", "dwell_time"))
+    assert known_scales(config).tolist() == [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    fitted = calibrate(ranker, logits, labels, weights, torch.randn(400, 2, generator=generator))
+    config = with_scales(config, fitted)
+    assert torch.equal(known_scales(config), fitted)
+    assert uncalibrate(ranker, config) == config
+    assert torch.allclose(ranker.head(inputs).detach(), logits, atol=1e-5)
+    nothing = torch.zeros(0, 2)
+    assert torch.equal(fitted_scales(nothing, nothing, torch.zeros(0), 1, nothing, fitted), fitted)
+
+
+def test_a_head_that_was_turned_upside_down_stays_as_it_is() -> None:
+    ranker = SimpleNamespace(head=nn.Linear(3, 2), continuous=1)
+    before = ranker.head.weight.detach().clone()
+    config = RankerConfig(actions=("like", "dwell_time"), scales=((-0.5, 0.3), (2.0, 1.0)), counters=(0.7, 0.0))
+    left = uncalibrate(ranker, config)
+    assert left.scales == ((1.0, 0.0), (2.0, 1.0))
+    assert left.counters == config.counters
+    assert torch.allclose(ranker.head.weight.detach(), before / torch.tensor([[1.0], [2.0]]))
 
 
 def test_what_calibration_would_build_in_is_told_without_building_it_in() -> None:

@@ -15,14 +15,14 @@ import numpy as np
 
 from millrace.app import wiring
 from millrace.app.settings import Settings
-from millrace.base.errors import StoreError
+from millrace.base.errors import NoSamplesError
 from millrace.base.ids import IdHasher, IdKind, Int64Array
 from millrace.events.traffic_events import TrafficFlagged
 from millrace.flywheel.sample_set import SampleSet
 from millrace.stores.applier import decode_records
 
 if TYPE_CHECKING:
-    from millrace.flywheel.learning_round import SampleSource
+    from millrace.flywheel.learning_round import Keep, SampleSource
 
 REACH_MS: Final = 3_600_000
 """How long before and after a flag its viewer's pages are left out."""
@@ -58,21 +58,25 @@ class UnflaggedSource:
         """As of the source."""
         return self.source.known_until_ms
 
-    def samples(self, from_ms: int, until_ms: int) -> SampleSet:
+    def n_pages(self, from_ms: int, until_ms: int) -> int:
+        """Return how many pages of a span there are, those of flagged viewers among them."""
+        return self.source.n_pages(from_ms, until_ms)
+
+    def samples(self, from_ms: int, until_ms: int, keep: Keep | None = None) -> SampleSet:
         """Return the pages of a span.
 
         Raises
         ------
-        StoreError
+        NoSamplesError
             If there are none.
         """
-        found = self.source.samples(from_ms, until_ms)
+        found = self.source.samples(from_ms, until_ms, keep)
         is_out = is_flagged(found.viewers, found.now_ms, self._flags)
         if not is_out.any():
             return found
         logger.info("%d of %d pages are left out: their viewers' traffic was flagged", is_out.sum(), len(found))
         if is_out.all():
-            raise StoreError(
+            raise NoSamplesError(
                 "pages", problem="are all of flagged viewers", remedy="see millrace_traffic_flagged_total at /metrics"
             )
         return found.take(np.flatnonzero(~is_out))

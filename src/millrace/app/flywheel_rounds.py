@@ -138,6 +138,7 @@ def _seeded(settings: Settings, registry: Registry, show_progress: ShowProgress)
         at_ms=wiring.build_clock().now_ms(),
         from_ms=manifest.from_ms,
         until_ms=manifest.until_ms,
+        judged_from_ms=trained.ranker.held_out_from_ms,  # never learned from: rounds judge and calibrate on them
         verdict="seeded",
         why=f"the first models, trained on {trained.ranker.n_slates:,} pages: entropy {trained.entropy_gain:+.4f} "
         "against calibrated counters",

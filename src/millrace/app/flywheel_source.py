@@ -16,14 +16,14 @@ from millrace.app import wiring
 from millrace.app.flagged_pages import UnflaggedSource, read_flags
 from millrace.app.sampling import export_log, nothing_seen
 from millrace.app.settings import Settings
-from millrace.base.ids import IdHasher
+from millrace.base.ids import IdHasher, Int64Array
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.slate_join import HOUR_MS
 
 if TYPE_CHECKING:
     from millrace.app.evaluation import ShowProgress
     from millrace.flywheel.join_config import JoinConfig
-    from millrace.flywheel.learning_round import SampleSource
+    from millrace.flywheel.learning_round import Keep, SampleSource
     from millrace.flywheel.logged_samples import LoggedSamples
     from millrace.flywheel.sample_store import SampleStore
 
@@ -55,20 +55,30 @@ class LoggedSource:
         spans = slates.ended_ms - slates.began_ms
         return self._reader.mature_until_ms - int(np.quantile(spans, _NEARLY_ALL, method="higher"))
 
-    def samples(self, from_ms: int, until_ms: int) -> SampleSet:
+    def n_pages(self, from_ms: int, until_ms: int) -> int:
+        """Return how many pages were looked at within a span, whether or not their features were logged."""
+        return len(self._of(from_ms, until_ms))
+
+    def samples(self, from_ms: int, until_ms: int, keep: Keep | None = None) -> SampleSet:
         """Return the pages of a span whose features were logged and whose labels are known.
 
         Raises
         ------
-        StoreError
+        NoSamplesError
             If there are none.
         """
-        slates = self._reader.slates
-        wanted = np.flatnonzero((slates.ended_ms < self._reader.mature_until_ms) & (slates.ended_ms >= from_ms))
+        wanted = self._of(from_ms, until_ms)
+        if keep is not None:  # by their first look: it comes seconds after the page
+            wanted = wanted[keep(self._reader.slates.began_ms[wanted])]
         found, numbers = self._reader.of_slates(wanted, from_ms, until_ms)
         if not len(numbers):
             raise nothing_seen()
         return found
+
+    def _of(self, from_ms: int, until_ms: int) -> Int64Array:
+        slates = self._reader.slates
+        is_wanted = (slates.ended_ms < self._reader.mature_until_ms) & (slates.ended_ms >= from_ms)
+        return np.flatnonzero(is_wanted & (slates.began_ms < until_ms))
 
 
 class StoredSource:
@@ -91,15 +101,19 @@ class StoredSource:
         """The moment before which pages must have been made: they are looked at for a while, and then waited for."""
         return max(self._store.watermark_ms - self._waits_ms, 0)
 
-    def samples(self, from_ms: int, until_ms: int) -> SampleSet:
+    def n_pages(self, from_ms: int, until_ms: int) -> int:
+        """Return how many pages of a span were seen."""
+        return self._store.n_pages(from_ms, until_ms)
+
+    def samples(self, from_ms: int, until_ms: int, keep: Keep | None = None) -> SampleSet:
         """Return the pages of a span.
 
         Raises
         ------
-        StoreError
+        NoSamplesError
             If there are none.
         """
-        return self._store.samples(from_ms, until_ms)
+        return self._store.samples(from_ms, until_ms, keep)
 
 
 @contextmanager

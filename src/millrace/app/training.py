@@ -71,6 +71,8 @@ class TrainedRanker(msgspec.Struct, frozen=True, kw_only=True):
         figures are of the newer half.
     gain
         Over calibrated counters, on the newer half.
+    held_out_from_ms
+        When the first of those slates was made.
     """
 
     folder: str
@@ -81,6 +83,7 @@ class TrainedRanker(msgspec.Struct, frozen=True, kw_only=True):
     validation_loss: float
     held_out: tuple[HeadFigures, ...]
     gain: EntropyGain
+    held_out_from_ms: int
 
 
 def home_samples(
@@ -179,6 +182,7 @@ def train_home_ranker(
         validation_loss=report.validation_loss,
         held_out=figures,
         gain=entropy_gain(labels, probs, counters, samples.slate_of[rows], heads),
+        held_out_from_ms=int(samples.now_ms[np.concatenate([parts.chosen_by, parts.newest])].min()),
     )
 
 

@@ -85,6 +85,10 @@ class StoreError(MillraceError):
     """A state store refused an operation."""
 
 
+class NoSamplesError(StoreError):
+    """There are no samples of what was asked for; that they cannot be read is another `StoreError`."""
+
+
 class CheckpointError(StoreError):
     """A checkpoint is missing, damaged or written by an incompatible version."""
 

@@ -81,6 +81,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         Pages that were learned from, older ones among which it was drawn again, and those judged on: new, earlier.
     n_steps, best_step
         Steps that were gone, and after how many it was best; 0: recalibrated only.
+    n_carried
+        Rounds that were refused before without harm, and whose learning this one went on from.
     from_version, to_version
         What served, and what was made of it; empty: none.
     verdict, why
@@ -108,6 +110,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     n_trusted: int = 0
     n_steps: int = 0
     best_step: int = 0
+    n_carried: int = 0
     from_version: str = ""
     to_version: str = ""
     rules: tuple[RuleOutcome, ...] = ()

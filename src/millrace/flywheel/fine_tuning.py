@@ -1,28 +1,38 @@
-"""Learn on: a copy of the ranker that serves, a few small steps on new pages and older ones, calibrated anew.
+"""Learn on: some steps on new pages and older ones from where the learner stands, averaged, and calibrated anew.
 
-Steps start from the weights that serve, with optimisers that remember nothing: what rows of tables have added up over a
-long training would hold them still, and the world moves. The live weights themselves, calibrated anew, are the first
-candidate: where no step helps on pages that nobody learned from, that is what comes out.
+Steps are as large as in a whole training, so that an hour moves anything, and go to and fro around where they lead.
+What comes out is the running mean of the weights over the last hours' steps (Polyak and Juditsky 1992; here an
+exponential one, as of Izmailov et al. 2018 and many since), which keeps the way and drops the noise: on a drifting
+world it gains half as much again as the newest weights do.
+
+The learner (weights, mean, optimisers) is kept between rounds. It begins with the artefact that serves, its calibration
+taken out: a network is learned without the counters beside it, and one whose heads were calibrated beside them, learned
+on and calibrated again, round after round, shrinks to nothing. Where no step helps on pages that nobody learned from,
+the mean as it was before the round comes out, calibrated anew.
 
 Nobody borrows rows here. A full training learns from other viewers' pages, too, and predicts far too little until its
-heads are calibrated; a few steps from calibrated heads would begin to do the same, and the rare heads, for which an
-hour has no positives to calibrate by, would stay there.
+heads are calibrated; the rare heads, for which an hour has no positives to calibrate by, would stay there.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Final
 
 import msgspec
 import numpy as np
 import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from millrace.base.ids import Int64Array
 from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
 from millrace.flywheel.learning_config import LearningConfig
+from millrace.flywheel.learning_round import LEARNER_FILE
 from millrace.flywheel.live_ranker import open_live_ranker
 from millrace.flywheel.optimisers import Optimisers
 from millrace.flywheel.ranker_loss import ranker_loss
@@ -40,11 +50,15 @@ from millrace.flywheel.train_ranker import (
     write_ranker,
 )
 from millrace.models.blending import log_odds
-from millrace.models.learned_ranker import LearnedRanker, calibrate
+from millrace.models.export import WEIGHTS_FILE
+from millrace.models.learned_ranker import LearnedRanker, calibrate, known_scales, uncalibrate, with_scales
 
 _N_WARM_UP: Final = 5
-_N_REPORTS: Final = 4
+_DROPOUT: Final = 0.1
+_N_REPORTS: Final = 2
 _STAMP_NAME: Final = "stamp"
+
+logger = logging.getLogger(__name__)
 
 
 def fine_tune(
@@ -53,6 +67,7 @@ def fine_tune(
     pages: RoundPages,
     config: LearningConfig,
     *,
+    learner: Path | None = None,
     folder: Path,
     seed: int,
     on_progress: Callable[[int, int], None] = lambda _done, _all: None,
@@ -69,6 +84,8 @@ def fine_tune(
         What to learn from.
     config
         How.
+    learner
+        Where the learner of the last round lies, that goes with that artefact; None: it begins with the artefact.
     folder
         An interrupted run of the same inputs goes on from what is there; a finished one is read.
     seed
@@ -83,22 +100,21 @@ def fine_tune(
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    stamp = _stamp(live, samples, pages, config, seed)
+    stamp = _stamp(live, learner, samples, pages, config, seed)
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / REPORT_NAME).exists() and _read(folder / _STAMP_NAME) == stamp:
         return load_ranker(folder)
-    model = open_live_ranker(live, samples.meta.schema)
-    model.ranker.trunk.set_dropout(0.1)
     n_older = round(config.n_slates * config.replay_share) if len(pages.older) else 0
     n_fresh = config.n_slates - n_older
     n_steps = min(max(round(config.n_epochs * len(pages.fresh) / n_fresh), 1), config.max_steps)
-    training = _training(model, config, n_steps, seed)
-    optimisers = Optimisers(model.dense_parameters(), model.tables.parameters(), training, n_steps)
-    state = Checkpoint(folder / CHECKPOINT_NAME, stamp, model, optimisers.by_name)
+    model, mean, optimisers, training = _learner(live, learner, samples.meta.schema, config, n_steps, seed)
+    both = nn.ModuleList([model, mean])
+    state = Checkpoint(folder / CHECKPOINT_NAME, stamp, both, optimisers.by_name)
     state.restore("cpu")
+    averaged: LearnedRanker = mean.module  # type: ignore[assignment] # a copy of the model
     head_weights = torch.ones(len(model.ranker.config.actions))
     if not state.step:
-        state.keep(0, validation_loss(model, samples, pages.chosen_by, head_weights, training, "cpu"))
+        state.keep(0, validation_loss(averaged, samples, pages.chosen_by, head_weights, training, "cpu"))
     vectors = SampleVectors(samples, model.sources)
     has_places = bool((samples.positions[samples.rows_of(pages.fresh)] >= 0).any())
     losing = msgspec.structs.replace(training, is_position_debiased=has_places)
@@ -109,15 +125,19 @@ def fine_tune(
         batch = cut_batch(samples, slates, model.ranker.config, training, rng, vectors)
         torch.manual_seed(seed * 1_000_003 + step)  # of dropout: a run that is resumed draws the same
         optimisers.take(step, ranker_loss(model, batch, losing, head_weights))
+        mean.update_parameters(model)
         done = step + 1
         if done % training.report_every == 0 or done == n_steps:
-            state.keep(done, validation_loss(model, samples, pages.chosen_by, head_weights, training, "cpu"))
+            state.keep(done, validation_loss(averaged, samples, pages.chosen_by, head_weights, training, "cpu"))
         on_progress(done, n_steps)
+    states = {name: optimiser.state_dict() for name, optimiser in optimisers.by_name.items()}
+    torch.save({"weights": both.state_dict(), **states}, folder / LEARNER_FILE)
     state.take_best()
+    model = averaged
     logits, labels, weights = held_out_logits(model, samples, pages.chosen_by, "cpu")
     counters = torch.from_numpy(log_odds(np.asarray(samples.baseline[samples.rows_of(pages.chosen_by)])))
-    fitted = calibrate(model.ranker, logits, labels, weights, counters, model.ranker.config.counters)
-    model.ranker.config = msgspec.structs.replace(model.ranker.config, counters=tuple(fitted[:, 2].tolist()))
+    fitted = calibrate(model.ranker, logits, labels, weights, counters, known_scales(model.ranker.config))
+    model.ranker.config = with_scales(model.ranker.config, fitted)
     learned = np.concatenate([pages.fresh, pages.older])
     rows = samples.rows_of(pages.fresh)
     actions = model.ranker.config.actions
@@ -141,7 +161,7 @@ def fine_tune(
     return model.eval(), report
 
 
-def _training(model: LearnedRanker, config: LearningConfig, n_steps: int, seed: int) -> RankerTraining:
+def _training(model: LearnedRanker, config: LearningConfig, n_steps: int, n_warm_up: int, seed: int) -> RankerTraining:
     """Return a round's learning as a training of the ranker says it."""
     return RankerTraining(
         trunk=model.ranker.config.trunk,
@@ -149,7 +169,8 @@ def _training(model: LearnedRanker, config: LearningConfig, n_steps: int, seed: 
         n_slates=config.n_slates,
         learning_rate=config.learning_rate,
         table_learning_rate=config.table_learning_rate,
-        n_warm_up=min(_N_WARM_UP, n_steps),
+        n_warm_up=n_warm_up,
+        schedule="constant",
         report_every=max(n_steps // _N_REPORTS, 1),
         borrowed_weight=0.0,
         seed=seed,
@@ -183,9 +204,38 @@ def _drawn(
     return np.concatenate([*fresh, older])
 
 
-def _stamp(live: Path, samples: SampleSet, pages: RoundPages, config: LearningConfig, seed: int) -> str:
+def _learner(
+    live: Path, left: Path | None, schema: str, config: LearningConfig, n_steps: int, seed: int
+) -> tuple[LearnedRanker, AveragedModel, Optimisers, RankerTraining]:
+    """Return weights, their mean and optimisers as the last round left them, or else as the artefact has them."""
+    model = open_live_ranker(live, schema)
+    model.ranker.config = uncalibrate(model.ranker, model.ranker.config)
+    model.ranker.trunk.set_dropout(_DROPOUT)
+    n_warm_up = 0 if left is not None else min(_N_WARM_UP, n_steps)
+    training = _training(model, config, n_steps, n_warm_up, seed)
+    optimisers = Optimisers(model.dense_parameters(), model.tables.parameters(), training, n_steps)
+    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.mean_decay))
+    mean.update_parameters(model)
+    if left is not None:
+        try:
+            saved = torch.load(left, map_location="cpu", weights_only=True)
+            nn.ModuleList([model, mean]).load_state_dict(saved["weights"])
+            for name, optimiser in optimisers.by_name.items():
+                optimiser.load_state_dict(saved[name])
+        except (OSError, RuntimeError, KeyError, ValueError, UnpicklingError) as error:
+            logger.warning("the learner of the last round, %s, cannot be read (%s): learning begins anew", left, error)
+            return _learner(live, None, schema, config, n_steps, seed)
+    return model, mean, optimisers, training
+
+
+def _stamp(
+    live: Path, learner: Path | None, samples: SampleSet, pages: RoundPages, config: LearningConfig, seed: int
+) -> str:
     """Return a name of everything that a round's learning depends on."""
-    digest = hashlib.blake2b(msgspec.json.encode((live.name, config, samples.meta, seed)), digest_size=16)
+    digest = hashlib.blake2b(msgspec.json.encode((config, samples.meta, seed)), digest_size=16)
+    digest.update((live / WEIGHTS_FILE).read_bytes())
+    if learner is not None:
+        digest.update(learner.read_bytes())
     for array in (*pages, samples.viewers, samples.now_ms, samples.post_ids, samples.labels, samples.text_posts):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -21,26 +21,41 @@ class LearningConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     )
     replay_hours: Annotated[
         float, Meta(ge=0, le=720, description="How far back older pages are learned from again")
-    ] = 24.0
+    ] = 72.0
     replay_share: Annotated[
         float, Meta(ge=0, lt=1, description="Share of older pages in every step; the rest is new")
-    ] = 0.5
+    ] = 0.85
     replay_half_life_h: Annotated[
         float, Meta(gt=0, description="An older page is drawn half as often for every so many hours of its age")
-    ] = 12.0
+    ] = 24.0
     max_trusted_pages: Annotated[
-        int, Meta(ge=20, description="Most pages, the newest, of earlier rounds that a candidate is judged on, too")
+        int,
+        Meta(
+            ge=20,
+            description="Judged pages of earlier rounds, the newest, that stay unlearned: half of them calibrate, half "
+            "judge",
+        ),
     ] = 2_000
+    min_judged_pages: Annotated[
+        int,
+        Meta(
+            ge=1, description="Where the gate has fewer new pages to judge by, it takes the newest of those of before"
+        ),
+    ] = 600
     max_replay_pages: Annotated[
         int, Meta(ge=20, description="Most older pages that a round reads, drawn by the same half-life")
     ] = 6_000
     n_epochs: Annotated[float, Meta(gt=0, le=10, description="How often a round sees each new page")] = 1.0
     max_steps: Annotated[int, Meta(ge=1, le=10_000, description="Most steps of a round")] = 120
     n_slates: Annotated[int, Meta(ge=2, description="Pages of a step")] = 64
-    learning_rate: Annotated[float, Meta(gt=0, lt=1, description="Of what is dense: small, the ranker knows a lot")] = (
-        2e-4
-    )
-    table_learning_rate: Annotated[float, Meta(gt=0, lt=1, description="Of embedding tables")] = 1e-3
+    learning_rate: Annotated[
+        float, Meta(gt=0, lt=1, description="Of what is dense: as in a whole training, for steps are averaged")
+    ] = 1e-3
+    table_learning_rate: Annotated[float, Meta(gt=0, lt=1, description="Of embedding tables")] = 5e-3
+    mean_decay: Annotated[
+        float,
+        Meta(gt=0, lt=1, description="What comes out is a running mean of the weights: what of it is kept each step"),
+    ] = 0.98
     chosen_by_frac: Annotated[
         float,
         Meta(

@@ -4,10 +4,13 @@
 
     unfinished-flywheel/
       new/              pages of the round's hours
-      older/            pages of before: to be learned from again, and to judge what was forgotten
+      older/            pages of before, to be learned from again
+      trusted/          judged pages of before, that nobody has learned from
       round.json        what the round is of; written behind the pages: without it nothing is gone on with
       candidate/        how far learning has come, then what it made
       decision.json     what was decided; from here on it is only carried out
+      learner/          how the learner stands after the last round that did no harm: weights before calibration,
+                        their mean, optimisers. Worth nothing beside another version than the one that it names
 
 A folder that is removed meanwhile, as an erasure must, makes the round void.
 """
@@ -21,20 +24,26 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 import msgspec
-import numpy as np
 
 from millrace.base.atomic_file import replacing
 from millrace.base.ids import Int64Array
 from millrace.flywheel.decisions import Decision
-from millrace.flywheel.round_pages import RoundPages, Span, is_within, parted
+from millrace.flywheel.learning_config import LearningConfig
+from millrace.flywheel.round_pages import RoundPages, parted, with_earlier
 from millrace.flywheel.sample_set import SampleSet
 
 _ROUND: Final = "round.json"
 _DECIDED: Final = "decision.json"
 _NEW: Final = "new"
 _OLDER: Final = "older"
+_TRUSTED: Final = "trusted"
+LEARNER_FILE: Final = "learner.pt"
+_LEARNER: Final = "learner"
+_LEARNER_NOTE: Final = "learner.json"
 
 T = TypeVar("T")
+Keep = Callable[[Int64Array], Int64Array]
+"""From the times at which pages were made, (n,), to the places of those that are wanted, ascending."""
 
 
 class SampleSource(Protocol):
@@ -44,8 +53,17 @@ class SampleSource(Protocol):
     def known_until_ms(self) -> int:
         """The moment before which pages must have been made for their labels to be known."""
 
-    def samples(self, from_ms: int, until_ms: int) -> SampleSet:
-        """Return the pages that were made within a span; raises `StoreError` if there are none."""
+    def n_pages(self, from_ms: int, until_ms: int) -> int:
+        """Return how many pages were made within a span, at most: some may turn out not to be readable."""
+
+    def samples(self, from_ms: int, until_ms: int, keep: Keep | None = None) -> SampleSet:
+        """Return the pages that were made within a span, those alone that ``keep`` chooses: nothing else is read.
+
+        Raises
+        ------
+        NoSamplesError
+            If there are none.
+        """
 
 
 class Shown(Protocol):
@@ -73,6 +91,24 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
+class Learner(msgspec.Struct, frozen=True, kw_only=True):
+    """What a kept learner goes with.
+
+    Attributes
+    ----------
+    number
+        The round that left it.
+    version
+        What served behind that round: what it made, or what it was refused beside.
+    n_carried
+        How many rounds it has learned since that version was made, and none of which serves.
+    """
+
+    number: int
+    version: str
+    n_carried: int
+
+
 class Round(msgspec.Struct, frozen=True, kw_only=True):
     """What a round is of.
 
@@ -84,6 +120,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
         How much time before it nobody learns from: more had gathered than one round takes.
     settings
         Digest of the config: a round that is asked for otherwise begins anew.
+    learner
+        The learner that it goes on from; none: it begins with what serves.
     """
 
     number: int
@@ -92,10 +130,11 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     until_ms: int
     skipped_ms: int
     settings: str
+    learner: Learner | None = None
 
 
 class RoundFolder:
-    """What an unfinished round keeps.
+    """What an unfinished round keeps, and what the last one left.
 
     Parameters
     ----------
@@ -116,13 +155,20 @@ class RoundFolder:
         """Whether a round has begun whose pages nobody has had to forget."""
         return (self.path / _ROUND).exists()
 
-    def begin(self, this: Round, new: SampleSet, older: SampleSet | None) -> None:
-        """Keep what a round is of, and its pages; whatever was there is gone."""
+    @property
+    def learner_path(self) -> Path:
+        """The file in which the learner is kept between rounds."""
+        return self.path / _LEARNER / LEARNER_FILE
+
+    def begin(self, this: Round, new: SampleSet, older: SampleSet | None, trusted: SampleSet | None) -> None:
+        """Keep what a round is of, and its pages; whatever was there is gone, but for the learner."""
         self.clear()
-        self.path.mkdir(parents=True)
+        self.path.mkdir(parents=True, exist_ok=True)
         new.save(self.path / _NEW)
         if older is not None:
             older.save(self.path / _OLDER)
+        if trusted is not None:
+            trusted.save(self.path / _TRUSTED)
         with replacing(self.path / _ROUND) as file:
             file.write(msgspec.json.encode(this))
 
@@ -130,27 +176,44 @@ class RoundFolder:
         """Return what the round is of that was begun; None if there is none."""
         return _read(self.path / _ROUND, Round)
 
-    def pages(self, judged: list[Span], chosen_by_frac: float, judged_frac: float) -> tuple[SampleSet, RoundPages]:
-        """Return a round's pages, and how they are parted.
-
-        Parameters
-        ----------
-        judged
-            Hours that earlier rounds were judged on.
-        chosen_by_frac, judged_frac
-            Shares of the new pages.
-        """
+    def pages(self, config: LearningConfig) -> tuple[SampleSet, RoundPages]:
+        """Return a round's pages, and how they are parted."""
         samples = SampleSet.load(self.path / _NEW)
-        n_new = len(samples)
-        fresh, chosen_by, newest = parted(samples.now_ms, chosen_by_frac, judged_frac)
-        older: Int64Array = np.empty(0, dtype=np.int64)
-        trusted = older
-        if (self.path / _OLDER).exists():
-            earlier = SampleSet.load(self.path / _OLDER)
-            samples = samples.joined(earlier)
-            is_judge = is_within(earlier.now_ms, judged)
-            older, trusted = n_new + np.flatnonzero(~is_judge), n_new + np.flatnonzero(is_judge)
-        return samples, RoundPages(np.concatenate([fresh, chosen_by, newest]), fresh, chosen_by, newest, older, trusted)
+        pages = parted(samples.now_ms, config.chosen_by_frac, config.judged_frac)
+        older = self._earlier(_OLDER)
+        trusted = self._earlier(_TRUSTED)
+        pages = with_earlier(
+            pages,
+            None if older is None else older.now_ms,
+            None if trusted is None else trusted.now_ms,
+            config.min_judged_pages,
+        )
+        for earlier in (older, trusted):
+            samples = samples if earlier is None else samples.joined(earlier)
+        return samples, pages
+
+    def _earlier(self, name: str) -> SampleSet | None:
+        return SampleSet.load(self.path / name) if (self.path / name).exists() else None
+
+    def learner_of(self, version: str) -> Learner | None:
+        """Return what learner goes with a version that serves, if one is kept."""
+        found = _read(self.path / _LEARNER / _LEARNER_NOTE, Learner)
+        return found if found is not None and found.version == version else None
+
+    def keep_learner(self, learner: Learner) -> None:
+        """Keep the learner as the round has left it; said twice, it is done once."""
+        left, note = self.candidate / LEARNER_FILE, self.path / _LEARNER / _LEARNER_NOTE
+        if not left.exists():
+            return
+        note.unlink(missing_ok=True)  # killed from here on, the next round begins with what serves
+        self.learner_path.parent.mkdir(exist_ok=True)
+        left.replace(self.learner_path)
+        with replacing(note) as file:
+            file.write(msgspec.json.encode(learner))
+
+    def drop_learner(self) -> None:
+        """Forget the learner: the next round begins with what serves."""
+        shutil.rmtree(self.path / _LEARNER, ignore_errors=True)
 
     def decide(self, decision: Decision) -> None:
         """Keep what was decided, unless the round was to be forgotten."""
@@ -163,9 +226,13 @@ class RoundFolder:
         return _read(self.path / _DECIDED, Decision)
 
     def clear(self) -> None:
-        """Let go of the round."""
+        """Let go of the round, not of the learner."""
         (self.path / _ROUND).unlink(missing_ok=True)
-        shutil.rmtree(self.path, ignore_errors=True)
+        if not self.path.exists():
+            return
+        for each in self.path.iterdir():
+            if each.name != _LEARNER:
+                shutil.rmtree(each) if each.is_dir() else each.unlink()
 
 
 def _read(path: Path, kind: type[T]) -> T | None:

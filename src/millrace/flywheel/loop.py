@@ -4,17 +4,19 @@ A round takes the pages of the hours since the last one, with what the model saw
 `millrace.flywheel.join`), and
 
 1. **predicts** them with the ranker that serves, before anything learns from them (`prequential`);
-2. **learns on**: a copy of that ranker goes a few small steps on them and on older pages, and its heads are calibrated
+2. **learns on**: a copy of that ranker goes a few steps on them and on older pages, and its heads are calibrated
    on newer ones (`fine_tuning`, `round_pages`);
-3. **judges** the copy beside the one that serves, on pages newer still, and on earlier ones that nobody ever learned
+3. **judges** the copy beside the one that serves, on pages newer still, and on earlier ones that nobody has learned
    from (`promotion_gate`): better, no harm to anybody, nothing forgotten, no lies in the hour, no dearer to serve;
 4. **lets it serve**, or not: published and promoted by the registry's pointer, which running servers follow;
 5. **says why** (`decisions`).
 
-Learning always goes on from what serves: after a rollback, by hand or by a guard, that is the version that was gone
-back to. What was withdrawn (`Registry.withdrawn`) is neither learned on from nor promoted again, nor are the hours that
-it learned from replayed. A round that is killed goes on where it was, and ends with the same bytes; what it decided is
-carried out once.
+The learner itself is kept from round to round, beside the version that it goes with: an hour teaches little, less than
+an hour's pages can prove, so that a copy that was refused for nothing but that it is not yet better is not lost, only
+not served yet. When something else serves, after a rollback by hand or by a guard, learning begins anew with that. What
+was withdrawn (`Registry.withdrawn`) is neither learned on from nor promoted again, nor are the hours that it learned
+from replayed. A round that is killed goes on where it was, and ends with the same bytes; what it decided is carried out
+once.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ import msgspec
 import numpy as np
 
 from millrace.base.clock import Clock
-from millrace.base.errors import StoreError
+from millrace.base.errors import NoSamplesError
 from millrace.base.ids import Int64Array
 from millrace.flywheel.decisions import Decision, DecisionLog, HeadMetrics, RuleOutcome
 from millrace.flywheel.fine_tuning import fine_tune
 from millrace.flywheel.learning_config import GateConfig, LearningConfig
-from millrace.flywheel.learning_round import Round, RoundFolder, SampleSource, Shown, ShowStage, Waiting
+from millrace.flywheel.learning_round import Learner, Round, RoundFolder, SampleSource, Shown, ShowStage, Waiting
 from millrace.flywheel.live_ranker import open_live_ranker
 from millrace.flywheel.prequential import head_metrics
 from millrace.flywheel.round_judging import MeasureCosts, judge_round, reason_for
@@ -42,11 +44,15 @@ from millrace.flywheel.round_pages import (
     HOUR_MS,
     RoundPages,
     drawn_older,
+    is_harmless,
     is_within,
+    is_worse,
     judged_spans,
+    newest_of,
     sampled,
     untrusted_spans,
 )
+from millrace.flywheel.round_stages import Timed, moving
 from millrace.flywheel.sample_set import Float32Array, SampleSet
 from millrace.flywheel.scoring_cost import serving_costs
 from millrace.flywheel.train_ranker import SERVED_NAME, RankerReport, predicted
@@ -126,8 +132,7 @@ class LearningLoop:
         if isinstance(this, Waiting):
             return this
         config = self._config
-        spans = judged_spans(self._decisions.all())
-        samples, pages = self._folder.pages(spans, config.chosen_by_frac, config.judged_frac)
+        samples, pages = self._folder.pages(config)
         live_folder = self._registry.folder("ranker", this.from_version)
         live = open_live_ranker(live_folder, samples.meta.schema)
 
@@ -142,9 +147,10 @@ class LearningLoop:
                 samples,
                 pages,
                 config,
+                learner=None if this.learner is None else self._folder.learner_path,
                 folder=self._folder.candidate,
                 seed=config.seed * 1_000 + this.number,
-                on_progress=_moving(step),
+                on_progress=moving(step),
             )
 
         with self._timed("judging (pages)"):
@@ -195,11 +201,8 @@ class LearningLoop:
             return Waiting(until_ms=begin_ms + self._round_ms, why=why)
         until_ms = begin_ms + n_rounds * self._round_ms
         from_ms = max(begin_ms, until_ms - int(self._config.max_hours * HOUR_MS))
-        new = _or_none(self._source, from_ms, until_ms)
-        n_pages = 0 if new is None else len(new)
-        if new is None or n_pages < self._config.min_pages:
-            why = f"{n_pages:,} new pages, and a round needs {self._config.min_pages:,}"
-            return Waiting(until_ms=until_ms + self._round_ms, why=why)
+        if (n_pages := self._source.n_pages(from_ms, until_ms)) < self._config.min_pages:
+            return self._too_few(n_pages, until_ms)
         last = self._decisions.newest(1)
         this = Round(
             number=1 + (last[0].number if last else 0),
@@ -208,24 +211,47 @@ class LearningLoop:
             until_ms=until_ms,
             skipped_ms=from_ms - begin_ms,
             settings=self._settings,
+            learner=self._folder.learner_of(version),
         )
         with self._timed("reading pages (pages)"):
             rng = np.random.default_rng((self._config.seed, this.number))
-            self._folder.begin(this, sampled(new, self._config.max_pages, rng), self._older(from_ms, rng))
+            older, trusted = self._earlier(from_ms, rng)  # first: a source reads on, and hardly back
+            try:
+                n_most = self._config.max_pages
+                new = self._source.samples(from_ms, until_ms, lambda now_ms: sampled(len(now_ms), n_most, rng))
+            except NoSamplesError:
+                return self._too_few(0, until_ms)
+            if len(new) < self._config.min_pages:
+                return self._too_few(len(new), until_ms)
+            self._folder.begin(this, new, older, trusted)
         return this
 
-    def _older(self, until_ms: int, rng: np.random.Generator) -> SampleSet | None:
-        """Return earlier pages: those to be learned from again, and those that judge what was forgotten."""
+    def _too_few(self, n_pages: int, until_ms: int) -> Waiting:
+        why = f"{n_pages:,} new pages, and a round needs {self._config.min_pages:,}"
+        return Waiting(until_ms=until_ms + self._round_ms, why=why)
+
+    def _earlier(self, until_ms: int, rng: np.random.Generator) -> tuple[SampleSet | None, SampleSet | None]:
+        """Return earlier pages: those to be learned from again, and the newest judged ones, which are not yet."""
         begin_ms = max(until_ms - int(self._config.replay_hours * HOUR_MS), 0)
-        older = _or_none(self._source, begin_ms, until_ms)
-        if older is None:
-            return None
         decisions = self._decisions.all()
-        is_judge = is_within(older.now_ms, judged_spans(decisions))
-        is_sound = ~is_within(older.now_ms, untrusted_spans(decisions, self._withdrawn()))
-        replayed = drawn_older(older.take(np.flatnonzero(is_sound & ~is_judge)), until_ms, self._config, rng)
-        trusted = older.take(np.flatnonzero(is_sound & is_judge)[-self._config.max_trusted_pages :])
-        return replayed.joined(trusted)
+        judged, untrusted = judged_spans(decisions), untrusted_spans(decisions, self._withdrawn())
+
+        def trusted_of(now_ms: Int64Array) -> Int64Array:
+            is_one = is_within(now_ms, judged) & ~is_within(now_ms, untrusted)
+            return newest_of(is_one, now_ms, self._config.max_trusted_pages)
+
+        def kept(now_ms: Int64Array) -> Int64Array:
+            trusted = trusted_of(now_ms)
+            others = np.setdiff1d(np.flatnonzero(~is_within(now_ms, untrusted)), trusted, assume_unique=True)
+            return np.union1d(trusted, others[drawn_older(now_ms[others], until_ms, self._config, rng)])
+
+        try:
+            earlier = self._source.samples(begin_ms, until_ms, kept)
+        except NoSamplesError:
+            return None, None
+        trusted = trusted_of(earlier.now_ms)
+        older = np.setdiff1d(np.arange(len(earlier)), trusted, assume_unique=True)
+        return tuple(earlier.take(places) if len(places) else None for places in (older, trusted))  # type: ignore[return-value] # two
 
     def _resumed(self) -> Round | None:
         """Return the interrupted round, unless something else serves since, or it is asked for otherwise."""
@@ -279,6 +305,7 @@ class LearningLoop:
             n_trusted=len(pages.trusted),
             n_steps=report.n_steps,
             best_step=report.best_step,
+            n_carried=0 if this.learner is None else this.learner.n_carried,
             from_version=this.from_version,
             to_version=version,
             rules=rules,
@@ -325,6 +352,13 @@ class LearningLoop:
                 )
             except RegistryError as error:
                 decision = _void(decision, str(error))
+        if decision.verdict == "promoted":
+            self._folder.keep_learner(Learner(number=decision.number, version=decision.to_version, n_carried=0))
+        elif is_worse(decision):
+            self._folder.drop_learner()
+        elif is_harmless(decision):
+            n = decision.n_carried + 1
+            self._folder.keep_learner(Learner(number=decision.number, version=decision.from_version, n_carried=n))
         self._decisions.append(decision)
         self._folder.clear()
         logger.info("flywheel round %d: %s: %s", decision.number, decision.verdict, decision.why)
@@ -338,51 +372,12 @@ class LearningLoop:
         return frozenset(version for kind, version in self._registry.withdrawn() if kind == "ranker")
 
     def _timed(self, what: str) -> AbstractContextManager[Shown]:
-        return _Timed(what, self._show, self._clock, self._seconds)
-
-
-class _Timed(AbstractContextManager[Shown]):
-    """A stage that is shown, and whose seconds are kept by its name."""
-
-    def __init__(self, what: str, show: ShowStage, clock: Clock, seconds: dict[str, float]) -> None:
-        self._name = what.partition(" (")[0]
-        self._shown = show(what)
-        self._clock = clock
-        self._seconds = seconds
-        self._begun_s = 0.0
-
-    def __enter__(self) -> Shown:
-        self._begun_s = self._clock.monotonic_s()
-        return self._shown.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self._seconds[self._name] = round(self._clock.monotonic_s() - self._begun_s, 3)
-        self._shown.__exit__(*error)  # type: ignore[arg-type] # as they were given
+        return Timed(what, self._show, self._clock, self._seconds)
 
 
 def _predicts(model: LearnedRanker, samples: SampleSet) -> Callable[[Int64Array], Float32Array]:
     return lambda slates: predicted(model, samples, slates)
 
 
-def _or_none(source: SampleSource, from_ms: int, until_ms: int) -> SampleSet | None:
-    """Return the pages of a span; None if there are none."""
-    try:
-        return source.samples(from_ms, until_ms)
-    except StoreError:
-        return None
-
-
 def _void(decision: Decision, why: str) -> Decision:
     return msgspec.structs.replace(decision, verdict="void", why=why, to_version="")
-
-
-def _moving(step: Shown) -> Callable[[int, int], None]:
-    n_done = 0
-
-    def move(done: int, all_: int) -> None:
-        nonlocal n_done
-        step.total(all_)
-        step.advance(done - n_done)
-        n_done = done
-
-    return move

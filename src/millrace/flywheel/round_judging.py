@@ -53,7 +53,8 @@ def judge_round(
         Of the rows of languages.
     """
     actions = samples.meta.actions
-    newest = _rows(samples, pages.judged, live, candidate)._replace(slices=rows_by_slice(samples, pages.judged, names))
+    judged = np.concatenate([pages.judged, pages.recent])
+    newest = _rows(samples, judged, live, candidate)._replace(slices=rows_by_slice(samples, judged, names))
     trusted, expected = None, dict(known)
     if len(pages.trusted):
         trusted = _rows(samples, pages.trusted, live, candidate)

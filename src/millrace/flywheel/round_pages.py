@@ -1,7 +1,9 @@
 """How a round's pages are parted: learned from, chosen by, judged on; and which older ones are learned from again.
 
-New pages are parted by time, so that the gate judges on pages newer than all that the candidate has seen. What is
-judged on stays unlearned for ever: later rounds ask on the same pages what a candidate has forgotten.
+New pages are parted by time, so that the gate judges on pages newer than all that the candidate has seen. Judged pages
+stay unlearned for some thousand pages more (*trusted* ones): an hour of a small home has too few to judge or to
+calibrate by. Every second of them calibrates and chooses beside the round's own; on the others the gate asks what was
+forgotten, and, on the newest, what was gained. When newer ones have taken their place they are learned from as well.
 
 Older pages are drawn newest first, half as often for every half-life of age, and not from a reservoir: that holds all
 of history alike, while the world drifts, so that what was true a month ago would weigh as much as yesterday. What
@@ -20,7 +22,6 @@ import numpy as np
 from millrace.base.ids import Int64Array
 from millrace.flywheel.decisions import Decision
 from millrace.flywheel.learning_config import LearningConfig
-from millrace.flywheel.sample_set import SampleSet
 
 HOUR_MS = 3_600_000
 _HARMLESS = frozenset({"entropy", "latency", "size"})
@@ -37,13 +38,17 @@ class RoundPages(NamedTuple):
     fresh
         Learned from.
     chosen_by
-        Newer: by their loss weights are chosen, and on them heads are calibrated.
+        Newer, and every second judged one of earlier rounds: by their loss weights are chosen, and on them heads are
+        calibrated.
     judged
         Newest: the gate judges on them.
     older
         Of earlier rounds, to be learned from again.
     trusted
-        Of earlier rounds that serve well, never learned from: by them the gate tells what was forgotten.
+        Judged ones of earlier rounds, never learned from nor chosen by, oldest first: by them the gate tells what was
+        forgotten.
+    recent
+        The newest of those: the gate judges on them beside ``judged``, where these are few.
     """
 
     new: Int64Array
@@ -52,6 +57,7 @@ class RoundPages(NamedTuple):
     judged: Int64Array
     older: Int64Array
     trusted: Int64Array
+    recent: Int64Array
 
 
 class Span(NamedTuple):
@@ -61,8 +67,8 @@ class Span(NamedTuple):
     until_ms: int
 
 
-def parted(now_ms: Int64Array, chosen_by_frac: float, judged_frac: float) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Return places of pages that are learned from, chosen by and judged on, by time; each has at least one of three.
+def parted(now_ms: Int64Array, chosen_by_frac: float, judged_frac: float) -> RoundPages:
+    """Return places of new pages, parted by time; of each kind there is at least one of three, and no earlier ones.
 
     Pages of one millisecond are never on both sides of the line before the judged ones: these are named by their time.
     """
@@ -71,14 +77,42 @@ def parted(now_ms: Int64Array, chosen_by_frac: float, judged_frac: float) -> tup
     n_judged, n_chosen = max(round(n * judged_frac), 1), max(round(n * chosen_by_frac), 1)
     first_judged = int(np.searchsorted(now_ms[order], now_ms[order[n - n_judged]], side="left"))
     first_chosen = max(first_judged - n_chosen, 0)
-    return order[:first_chosen], order[first_chosen:first_judged], order[first_judged:]
+    none = np.empty(0, dtype=np.int64)
+    return RoundPages(
+        order, order[:first_chosen], order[first_chosen:first_judged], order[first_judged:], none, none, none
+    )
 
 
-def sampled(samples: SampleSet, n_most: int, rng: np.random.Generator) -> SampleSet:
-    """Return at most so many pages of a set, evenly drawn, in their order."""
-    if len(samples) <= n_most:
-        return samples
-    return samples.take(np.sort(rng.choice(len(samples), n_most, replace=False)))
+def with_earlier(
+    pages: RoundPages, older_ms: Int64Array | None, trusted_ms: Int64Array | None, min_judged: int
+) -> RoundPages:
+    """Return a round's pages with earlier ones, whose places are behind the new ones': older, then trusted.
+
+    Parameters
+    ----------
+    pages
+        New ones.
+    older_ms, trusted_ms
+        When earlier pages were made: to be learned from again, and judged ones; None: there are none.
+    min_judged
+        How many the gate is to judge by, if there are so many.
+    """
+    n_new, n_older = len(pages.new), 0 if older_ms is None else len(older_ms)
+    older = n_new + np.arange(n_older)
+    trusted = older[:0] if trusted_ms is None else n_new + n_older + np.argsort(trusted_ms, kind="stable")
+    asked = trusted[1::2]
+    n_recent = min(max(min_judged - len(pages.judged), 0), len(asked))
+    return pages._replace(
+        chosen_by=np.concatenate([trusted[::2], pages.chosen_by]),
+        older=older,
+        trusted=asked,
+        recent=asked[len(asked) - n_recent :],
+    )
+
+
+def sampled(n: int, n_most: int, rng: np.random.Generator) -> Int64Array:
+    """Return the places of at most so many of n pages, evenly drawn, ascending."""
+    return np.arange(n) if n <= n_most else np.sort(rng.choice(n, n_most, replace=False))
 
 
 def replay_odds(now_ms: Int64Array, until_ms: int, half_life_h: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -88,12 +122,19 @@ def replay_odds(now_ms: Int64Array, until_ms: int, half_life_h: float) -> np.nda
     return odds
 
 
-def drawn_older(samples: SampleSet, until_ms: int, config: LearningConfig, rng: np.random.Generator) -> SampleSet:
-    """Return at most ``max_replay_pages`` older pages, newer ones rather, in their order."""
-    if len(samples) <= config.max_replay_pages:
-        return samples
-    odds = replay_odds(samples.now_ms, until_ms, config.replay_half_life_h)
-    return samples.take(np.sort(rng.choice(len(samples), config.max_replay_pages, replace=False, p=odds)))
+def drawn_older(now_ms: Int64Array, until_ms: int, config: LearningConfig, rng: np.random.Generator) -> Int64Array:
+    """Return the places of at most ``max_replay_pages`` older pages, newer ones rather, ascending."""
+    n, n_most = len(now_ms), config.max_replay_pages
+    if n <= n_most:
+        return np.arange(n)
+    odds = replay_odds(now_ms, until_ms, config.replay_half_life_h)
+    return np.sort(rng.choice(n, n_most, replace=False, p=odds))
+
+
+def newest_of(is_one: np.ndarray[tuple[int], np.dtype[np.bool_]], now_ms: Int64Array, n_most: int) -> Int64Array:
+    """Return the places of the newest of some pages, at most so many, ascending."""
+    places = np.flatnonzero(is_one)
+    return np.sort(places[np.argsort(now_ms[places], kind="stable")[-n_most:]])
 
 
 def is_within(now_ms: Int64Array, spans: Iterable[Span]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -109,11 +150,27 @@ def untrusted_spans(decisions: Iterable[Decision], withdrawn: frozenset[str]) ->
     return [
         Span(each.from_ms, each.until_ms)
         for each in decisions
-        if (each.verdict == "refused" and not _HARMLESS.issuperset(rule.name for rule in each.broken))
+        if (each.verdict == "refused" and not is_harmless(each))
         or (each.verdict == "promoted" and each.to_version in withdrawn)
     ]
 
 
+def is_harmless(decision: Decision) -> bool:
+    """Whether what a round made was refused for nothing but that it is not surely better, or too slow at the moment."""
+    return (
+        decision.verdict == "refused"
+        and bool(decision.broken)
+        and _HARMLESS.issuperset(rule.name for rule in decision.broken)
+    )
+
+
+def is_worse(decision: Decision) -> bool:
+    """Whether what a round made was refused, and is surely worse on new pages than what serves."""
+    return decision.verdict == "refused" and any(
+        rule.name == "entropy" and rule.high is not None and rule.high < 0.0 for rule in decision.broken
+    )
+
+
 def judged_spans(decisions: Iterable[Decision]) -> list[Span]:
-    """Return the hours that rounds were judged on, and nobody learns from, whatever became of the rounds."""
+    """Return the hours that rounds were judged on, whatever became of the rounds."""
     return [Span(each.judged_from_ms, each.until_ms) for each in decisions if each.judged_from_ms]

@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from millrace.base.errors import SchemaError, StoreError
+from millrace.base.errors import NoSamplesError, SchemaError
 from millrace.base.ids import IdHasher, Int64Array
 from millrace.content.config import ContentConfig
 from millrace.content.text_index import TextIndex
@@ -28,6 +28,7 @@ from millrace.features.encoding.candidates import schema_hash
 from millrace.features.encoding.logged import LoggedInputs, read_inputs
 from millrace.flywheel.join_checkpoint import JoinCheckpoints
 from millrace.flywheel.join_rows import JoinedRows
+from millrace.flywheel.learning_round import Keep
 from millrace.flywheel.logged_texts import CONTENT, LoggedTexts, events_of, places
 from millrace.flywheel.sample_builder import SampleBuilder
 from millrace.flywheel.sample_files import HOUR_MS, LABELS, PAGES, SampleFiles, read_tables
@@ -107,25 +108,32 @@ class SampleStore:
         found = found.take(np.flatnonzero(newest(found, np.concatenate(epochs))))
         return found.take(np.lexsort((found.page_rows, found.page_offsets)))
 
-    def samples(self, from_ms: int = 0, until_ms: int = MAX_TIME_MS) -> SampleSet:
+    def n_pages(self, from_ms: int = 0, until_ms: int = MAX_TIME_MS) -> int:
+        """Return how many pages were made within a span and seen; those of another schema are among them."""
+        return len(np.unique(self.rows(from_ms, until_ms).page_offsets))
+
+    def samples(self, from_ms: int = 0, until_ms: int = MAX_TIME_MS, keep: Keep | None = None) -> SampleSet:
         """Return the pages that were made within a span and seen, with labels.
 
         A sample's weight is one over the rate at which such samples are kept. Pages of another schema are left out,
-        and told as a warning.
+        and told as a warning. What a page looked like is read of those alone that ``keep`` chooses by their times.
 
         Raises
         ------
-        StoreError
+        NoSamplesError
             If there are none.
         """
         rows = self.rows(from_ms, until_ms)
+        if keep is not None:
+            offsets, first = np.unique(rows.page_offsets, return_index=True)
+            rows = rows.take(np.flatnonzero(np.isin(rows.page_offsets, offsets[keep(rows.page_ms[first])])))
         pages = self._pages(from_ms, until_ms, np.unique(rows.page_offsets))
         builder = SampleBuilder(self._codec.actions, self._source)
         if len(pages):
             with self._texts(pages.cuts[0], pages.cuts[-1]) as texts:
                 self._build(builder, rows, pages, texts)
         if not len(builder):
-            raise StoreError(
+            raise NoSamplesError(
                 "samples", problem=_NOTHING, remedy="see `millrace flywheel join --json`, or give a longer span"
             )
         return builder.finished()

@@ -34,7 +34,14 @@ from millrace.flywheel.training_log import TrainingLog
 from millrace.models.blending import blended, log_odds
 from millrace.models.config import PRESETS, RankerConfig, TrunkConfig
 from millrace.models.export import export_places, export_ranker, export_tables
-from millrace.models.learned_ranker import LearnedRanker, calibrate, fitted_scales, scaled
+from millrace.models.learned_ranker import (
+    LearnedRanker,
+    calibrate,
+    fitted_scales,
+    known_scales,
+    scaled,
+    with_scales,
+)
 from millrace.models.losses import head_losses, plain_losses
 
 MODEL_NAME: Final = "model.pt"
@@ -213,8 +220,7 @@ def train_ranker(
     logits, labels, weights = held_out_logits(model, samples, held_out, device)
     counters = _counters(samples, held_out) if config.is_blended else None
     fitted = calibrate(model.ranker, logits, labels, weights, counters)
-    ranker_config = msgspec.structs.replace(ranker_config, counters=tuple(fitted[:, 2].tolist()))
-    model.ranker.config = ranker_config
+    model.ranker.config = ranker_config = with_scales(ranker_config, fitted)
     report = RankerReport(
         config=config,
         ranker=ranker_config,
@@ -371,7 +377,7 @@ def validation_loss(
     logits, labels, weights = held_out_logits(model, samples, held_out, device)
     counters = _counters(samples, held_out) if config.is_blended else None
     continuous = model.ranker.continuous
-    fitted = fitted_scales(logits, labels, weights, continuous, counters, model.ranker.config.counters)
+    fitted = fitted_scales(logits, labels, weights, continuous, counters, known_scales(model.ranker.config))
     calibrated = scaled(logits, fitted, continuous, counters)
     per_head = weights[:, None] * head_weights.cpu()
     return float(head_losses(calibrated, labels, per_head, continuous).sum())

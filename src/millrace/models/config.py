@@ -87,6 +87,9 @@ class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     counters
         By head, the share of the counters' log-odds that is added to the network's (`millrace.models.blending`); none:
         the network alone.
+    scales
+        By head, the slope and the shift that calibration built into it; none: not calibrated. No runner reads it:
+        whoever learns on takes them out again.
     schema
         Hash of the inputs' meaning (`millrace.features.encoding.candidates.schema_hash`).
     semantic_ids, social
@@ -99,6 +102,7 @@ class RankerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     n_profile_dense: int = 4
     schema: str = ""
     counters: tuple[float, ...] = ()
+    scales: tuple[tuple[float, float], ...] = ()
     semantic_ids: str = ""
     social: str = ""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,6 +18,7 @@ from millrace.models.tables import Tables
 _N_NEWTON = 30
 _PRIOR_SLOPE = 20.0
 _PRIOR_SHIFT = 2.0
+_LEAST_SLOPE = 0.05
 
 
 class LearnedRanker(nn.Module):
@@ -56,7 +57,7 @@ def calibrate(
     labels: Tensor,
     weights: Tensor,
     counters: Tensor | None = None,
-    shares: Sequence[float] = (),
+    drawn_to: Tensor | None = None,
 ) -> Tensor:
     """Fit a slope and a shift of each head's logits on held-out rows, and build them into the heads.
 
@@ -75,21 +76,60 @@ def calibrate(
         Shape (n,).
     counters
         Shape (n, n_actions): log-odds of the counters' predictions; that of the continuous head is not read.
-    shares
-        Shape (n_actions,): the counters' shares that the fit begins from and is drawn towards, where the heads were
-        calibrated beside them before; none: 0.
+    drawn_to
+        Shape (n_actions, 3): slopes, shifts and counters' shares of before, that the fit begins from and is drawn
+        towards (`known_scales`); None: 1, 0 and 0.
 
     Returns
     -------
     Tensor
         Shape (n_actions, 3): slope and shift of each head, and the counters' share.
     """
-    fitted = fitted_scales(logits, labels, weights, ranker.continuous, counters, shares)
+    fitted = fitted_scales(logits, labels, weights, ranker.continuous, counters, drawn_to)
     with torch.no_grad():
         slope, shift = fitted[:, 0].to(ranker.head.weight), fitted[:, 1].to(ranker.head.bias)
         ranker.head.weight.mul_(slope[:, None])
         ranker.head.bias.mul_(slope).add_(shift)
     return fitted
+
+
+def with_scales(config: RankerConfig, fitted: Tensor) -> RankerConfig:
+    """Return a config that says what calibration came to, (n_actions, 3): scales built in, and counters' shares."""
+    scales = tuple((slope, shift) for slope, shift, _ in fitted.tolist())
+    return msgspec.structs.replace(config, counters=tuple(fitted[:, 2].tolist()), scales=scales)
+
+
+def known_scales(config: RankerConfig) -> Tensor:
+    """Return what `with_scales` put into a config, shape (n_actions, 3), float64."""
+    known = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64).repeat(len(config.actions), 1)
+    if config.scales:
+        known[:, :2] = torch.tensor(config.scales, dtype=torch.float64)
+    if config.counters:
+        known[:, 2] = torch.tensor(config.counters, dtype=torch.float64)
+    return known
+
+
+@torch.no_grad()
+def uncalibrate(ranker: Headed, config: RankerConfig) -> RankerConfig:
+    """Take out of the heads what calibration built in, and return the config that still says what it was.
+
+    A network is learned without the counters beside it. Calibrated beside them its heads are not where its loss draws
+    them: learned on from there, and calibrated again, round after round, they would shrink to nothing. A head that was
+    turned (nearly) upside down stays as it is.
+
+    Parameters
+    ----------
+    ranker
+        Changed.
+    config
+        Its own.
+    """
+    known = known_scales(config)
+    known[known[:, 0] < _LEAST_SLOPE, :2] = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    slope, shift = known[:, 0].to(ranker.head.weight), known[:, 1].to(ranker.head.bias)
+    ranker.head.weight.div_(slope[:, None])
+    ranker.head.bias.sub_(shift).div_(slope)
+    return with_scales(config, known)
 
 
 def fitted_scales(
@@ -98,10 +138,15 @@ def fitted_scales(
     weights: Tensor,
     continuous: int,
     counters: Tensor | None = None,
-    shares: Sequence[float] = (),
+    drawn_to: Tensor | None = None,
 ) -> Tensor:
     """Return what `calibrate` would build in, shape (n_actions, 3), and change nothing; the arguments are the same."""
     besides = _besides(logits, continuous, counters)
+    begun = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64).repeat(logits.shape[1], 1)
+    if drawn_to is not None:
+        begun = drawn_to.double().clone()
+        if counters is None:
+            begun[:, 2] = 0.0
     return torch.stack(
         [
             _platt(
@@ -109,8 +154,8 @@ def fitted_scales(
                 besides[:, head].double(),
                 labels[:, head].double(),
                 weights.double(),
-                head == continuous,
-                shares[head] if counters is not None and len(shares) else 0.0,
+                begun[head],
+                is_continuous=head == continuous,
             )
             for head in range(logits.shape[1])
         ]
@@ -136,11 +181,12 @@ def _platt(
     besides: Tensor,
     y: Tensor,
     weights: Tensor,
-    is_continuous: bool,  # noqa: FBT001 - private
-    share: float,
+    begun: Tensor,
+    *,
+    is_continuous: bool,
 ) -> Tensor:
-    both = torch.tensor([1.0, 0.0, share], dtype=torch.float64)
-    prior, strength = both.clone(), torch.tensor([_PRIOR_SLOPE, _PRIOR_SHIFT, _PRIOR_SLOPE], dtype=torch.float64)
+    both = begun.clone()
+    prior, strength = begun, torch.tensor([_PRIOR_SLOPE, _PRIOR_SHIFT, _PRIOR_SLOPE], dtype=torch.float64)
     design = torch.stack([x, torch.ones_like(x), besides], dim=1)
     for _ in range(_N_NEWTON):
         z = design @ both
