@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import shutil
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
     from millrace.testing.page_rules import PageRules
 
 _SCHEMA_NUMBERS = itertools.count(1)
+
+# Collecting imports everything, and all of that stays: to look through it for rubbish again and again is a third of it.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for rubbish from now on, and among what tests make alone."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,10 +1,10 @@
-"""A worker in this process, over a real home, in either mode of access."""
+"""Real homes in this process: a worker in either mode of access, and one whose pages are logged."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,26 @@ from litestar.testing import TestClient
 
 from millrace.app import wiring
 from millrace.app.commands.init import make_home
-from millrace.app.settings import CONFIG_NAME
+from millrace.app.evaluation import hear_log
+from millrace.app.sampling import samples_as_of
+from millrace.app.settings import CONFIG_NAME, Settings, load_settings
+from millrace.app.training import home_samples
+from millrace.base.clock import ManualClock
+from millrace.base.ids import IdHasher
+from millrace.events.envelope import AnyEvent
+from millrace.flywheel.logged_samples import LoggedCandidates
+from millrace.flywheel.sample_set import SampleSet
+from millrace.flywheel.warehouse import Warehouse
+from millrace.mixer.feed import FeedRequest
+from millrace.testing.builders import NOW_MS, a_post_created
+from millrace.testing.logged_world import HOUR_MS, MINUTE_MS, Kept, before, later, looks
+from millrace.testing.progress import in_silence
 
 PATIENT = "[home]\ndeadline_ms = 20_000\nclaim_timeout_ms = 20_000\nlogs_features = false\n"
 """The first page of a process may compile kernels; that must not decide what these tests see. What models saw is logged
 half a second after a page: some of these tests look whether a request has written anything."""
+
+NO_DEADLINES = [("home.deadline_ms", "60000"), ("home.claim_timeout_ms", "60000"), ("home.is_strict", "true")]
 
 MakeService = Callable[..., "Service"]
 
@@ -124,3 +139,112 @@ def make_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeServi
     for service in made.values():
         service.client.__exit__(None, None, None)
         service.close()
+
+
+class LiveHome:
+    """A home that serves pages and logs what it made them from, in this process (`millrace.testing.logged_world`)."""
+
+    def __init__(self, folder: Path, *settings: tuple[str, str]) -> None:
+        made, _ = make_home(folder)
+        self.settings: Settings = load_settings(made.home, None, [*NO_DEADLINES, *settings])
+        self.clock = ManualClock(NOW_MS)
+        self.log = wiring.build_log(self.settings, self.clock)
+        self.codec = wiring.build_codec(self.settings)
+        self._collector = wiring.build_collector(self.settings, self.log, self.codec, self.clock)
+        self.take(before())
+        self.replica = wiring.build_replica(self.settings, self.log, clock=self.clock)
+        self.replica.restore()
+        self.replica.catch_up()
+        self.served, self.features = Kept(), Kept()
+        self.service = wiring.build_feed_service(
+            self.settings, self.replica, self.served, features_logger=self.features, clock=self.clock
+        )
+
+    def take(self, events: Iterable[AnyEvent]) -> None:
+        receipt = self._collector.submit(list(events))
+        assert receipt.n_refused == 0, [result.error for result in receipt]
+
+    def page(self, viewer: int, request: str, then: Callable[[], Sequence[AnyEvent]] = lambda: ()) -> list[str]:
+        """Serve a page, log it, and fold on; ``then`` says what happens between the page and its logging."""
+
+        async def make() -> list[str]:
+            page = await self.service.home(FeedRequest(viewer_id=str(viewer), request_id=request, limit=5))
+            await self.service.drain()
+            return [post.post_id for post in page.posts]
+
+        self.replica.catch_up()
+        posts = asyncio.run(make())
+        assert posts
+        self.take(then())
+        self.take([*self.served.take_all(), *self.features.take_all()])
+        self.clock.set_ms(self.clock.now_ms() + MINUTE_MS)
+        self.look(viewer, request, posts)
+        self.replica.catch_up()
+        return posts
+
+    def look(self, viewer: int, request: str, posts: Sequence[str]) -> None:
+        self.take(looks(viewer, request, posts, self.clock.now_ms()))
+
+    def serve_three(self) -> None:
+        """Serve two viewers three pages; much happens before the first is logged."""
+        self.page(20, "r1", self.later)
+        self.page(21, "r2")
+        self.page(20, "r3")
+
+    def later(self) -> list[AnyEvent]:
+        return later(self.clock.now_ms())
+
+    def logged(self) -> SampleSet:
+        return self._read("samples")
+
+    def candidates(self) -> LoggedCandidates:
+        return self._read("candidates")
+
+    def replayed(self) -> SampleSet:
+        """Return the samples of the same pages as the offline replay encodes them."""
+        hasher = IdHasher()
+        join = wiring.build_slate_join(self.settings, hasher, window_ms=24 * HOUR_MS, takes_all=True)
+        hear_log(self.settings, self.log, join, in_silence)
+        slates = join.join(NOW_MS)  # nothing from before the first page
+        return samples_as_of(self.settings, self.log, hasher, slates, behind_ms=0, on_progress=lambda _done, _all: None)
+
+    def rest(self) -> None:
+        """Let ten minutes pass: all that was seen is old enough to be learned from."""
+        self.clock.set_ms(self.clock.now_ms() + 10 * MINUTE_MS)
+        self.take([a_post_created("rest", 14, at_ms=self.clock.now_ms(), event_id="rest")])
+
+    def samples(self, hours: float | None = None, *, replays: bool = False) -> SampleSet:
+        """Return what a training would learn from; ``steps`` are what one was told meanwhile."""
+        self.steps: list[str] = []
+
+        def telling(what: str) -> Any:
+            self.steps.append(what)
+            return in_silence(what)
+
+        return home_samples(self.settings, telling, hours=hours, replays=replays)
+
+    def _read(self, what: str) -> Any:
+        Warehouse(self.settings.warehouse_dir, self.codec).export(self.log)
+        reader = wiring.build_logged_samples(self.settings, IdHasher(), window_ms=24 * HOUR_MS)
+        try:
+            return getattr(reader, what)()
+        finally:
+            reader.close()
+
+    def close(self) -> None:
+        self.replica.close()
+        self.log.close()
+
+
+@pytest.fixture
+def make_live_home(tmp_path: Path) -> Iterator[Callable[..., LiveHome]]:
+    """Return a function that makes a live home, with the given settings beside those of a patient one."""
+    made: list[LiveHome] = []
+
+    def make_one(*settings: tuple[str, str]) -> LiveHome:
+        made.append(LiveHome(tmp_path / str(len(made)), *settings))
+        return made[-1]
+
+    yield make_one
+    for home in made:
+        home.close()

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
-from millrace.app.cli import app
+from millrace.app.cli import command_line
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
@@ -38,7 +37,7 @@ def complaint(command: str, *, is_whole: bool = True) -> str:
 
     A command that is not whole is a mention in running text: a group, or a command without its arguments.
     """
-    words, found = words_of(command), typer.main.get_command(app)
+    words, found = words_of(command), command_line()
     name: Any = "millrace"
     while words and not words[0].startswith("-") and (known := getattr(found, "commands", None)) is not None:
         name = words.pop(0)

@@ -6,6 +6,7 @@ Errors are lines on stderr. Exit code 2: the command or the config is wrong; 1: 
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import os
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import typer
+import typer.main
 
 from millrace import __version__
 from millrace.app.commands import (
@@ -121,10 +123,16 @@ def _root(
     pass
 
 
+@functools.cache
+def command_line() -> Any:
+    """Return the tree of all commands; building it takes as long as a short command does."""
+    return typer.main.get_command(app)
+
+
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code; never raises what a user can cause."""
     try:
-        code = app(args=list(argv) or ["--help"], prog_name="millrace", standalone_mode=False)
+        code = command_line()(args=list(argv) or ["--help"], prog_name="millrace", standalone_mode=False)
     except ConfigError as error:
         _complain(*error.problems)
         return USAGE_ERROR

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import textwrap
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ _PARAMS = """
 """
 
 
+@functools.cache
 def config_template() -> str:
     """Return the file's text; loading it gives the defaults."""
     config = MillraceConfig()

@@ -48,8 +48,8 @@ def auc(is_positive: BoolArray, scores: FloatArray) -> float:
 
 def mean_ranks(scores: FloatArray) -> Float64Array:
     """Return ascending ranks from 1, shape (n,); equal scores share the mean of theirs."""
-    order = np.argsort(scores, kind="stable")
-    firsts, sizes = _runs(scores[order])
+    order = np.argsort(scores)
+    firsts, sizes = runs(scores[order])
     ranks = np.empty(len(scores), dtype=np.float64)
     ranks[order] = np.repeat(firsts + (sizes + 1) / 2, sizes)
     return ranks
@@ -69,7 +69,7 @@ def average_precision(is_positive: BoolArray, scores: FloatArray) -> float:
     if not n_positive:
         return float("nan")
     order = np.argsort(-scores, kind="stable")
-    firsts, sizes = _runs(scores[order])
+    firsts, sizes = runs(scores[order])
     lasts = firsts + sizes
     hits = np.cumsum(is_positive[order])[lasts - 1]
     growth = np.diff(hits, prepend=0)
@@ -148,7 +148,7 @@ def ndcg_of_slates(
     ECIR 2008.
     """
     order = np.lexsort((-scores, slates))
-    slate_starts, slate_sizes = _runs(slates[order])
+    slate_starts, slate_sizes = runs(slates[order])
     begins_slate = np.zeros(len(order), dtype=np.bool_)
     begins_slate[slate_starts] = True
     sorted_scores = scores[order]
@@ -181,7 +181,7 @@ def recall_at(ranks: IntArray, k: int) -> float:
     return float((ranks <= k).mean()) if len(ranks) else float("nan")
 
 
-def _runs(values: npt.NDArray[np.generic]) -> tuple[IntArray, IntArray]:
+def runs(values: npt.NDArray[np.generic]) -> tuple[IntArray, IntArray]:
     """Return where runs of equal neighbours begin, and how long they are."""
     if not len(values):
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)

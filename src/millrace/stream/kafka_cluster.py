@@ -97,11 +97,11 @@ class KafkaCluster:
         found = {name: value for name, value in found.items() if value != ""}
         return {**found, **{name.replace("_", "."): value for name, value in more.items()}, **config.client_options}
 
-    def producer(self, **more: Any) -> Any:
-        """Return a producer whose retries come in once and in order."""
+    def producer(self, *, is_exact: bool = True, **more: Any) -> Any:
+        """Return a producer; the retries of an exact one come in once and in order, half a second after it was made."""
         options = self.options(
             acks="all",
-            enable_idempotence=True,
+            enable_idempotence=is_exact,
             linger_ms=1,
             compression_type="lz4",
             message_max_bytes=self.max_message_bytes,
@@ -237,7 +237,7 @@ class KafkaCluster:
     def _open(self, new: _About) -> None:
         about = self._read_about()
         if about is None:
-            producer = self.producer()
+            producer = self.producer(is_exact=False)  # what comes in twice is the same, and the first record counts
             producer.produce(self.meta_topic, msgspec.json.encode(new), key=b"log", partition=0)
             producer.flush(self.config.timeout_s)
             about = self._read_about()  # somebody else's may have come first

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from millrace.flywheel.metrics import BoolArray, Float64Array, FloatArray, IntArray, mean_ranks
+from millrace.flywheel.metrics import BoolArray, Float64Array, FloatArray, IntArray, runs
 
 _LEAST: Final = 1e-9
 
@@ -43,11 +43,7 @@ def auc_parts(is_positive: BoolArray, scores: FloatArray) -> tuple[float, Float6
     """
     n_positive = int(is_positive.sum())
     n_negative = len(is_positive) - n_positive
-    overall = mean_ranks(scores)
-    within = np.empty(len(scores), dtype=np.float64)
-    within[is_positive] = mean_ranks(scores[is_positive])
-    within[~is_positive] = mean_ranks(scores[~is_positive])
-    beaten = overall - within  # rows of the other class that lie below, ties half
+    beaten = _beaten(is_positive, scores)
     area = float(beaten[is_positive].sum()) / (n_positive * n_negative)
     influence = np.where(
         is_positive,
@@ -55,6 +51,19 @@ def auc_parts(is_positive: BoolArray, scores: FloatArray) -> tuple[float, Float6
         ((n_positive - beaten) / n_positive - area) / n_negative,
     )
     return area, influence
+
+
+def _beaten(is_positive: BoolArray, scores: FloatArray) -> Float64Array:
+    """Return for each row how many of the other class have a lower score, ties half, shape (n,); one sort for both."""
+    order = np.argsort(scores)
+    firsts, sizes = runs(scores[order])
+    before = np.concatenate([[0], np.cumsum(is_positive[order])])  # positives among the lowest
+    below = before[firsts]
+    positives = (below + before[firsts + sizes]) / 2
+    negatives = firsts + sizes / 2 - positives
+    found = np.empty(len(scores), dtype=np.float64)
+    found[order] = np.where(is_positive[order], np.repeat(negatives, sizes), np.repeat(positives, sizes))
+    return found
 
 
 def clustered_error(influence: Float64Array, clusters: IntArray) -> float:
