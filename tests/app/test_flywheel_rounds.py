@@ -10,8 +10,10 @@ from millrace.app import wiring
 from millrace.app.commands.flywheel_run import round_words
 from millrace.app.commands.init import make_home
 from millrace.app.flywheel_rounds import keep_learning, learn_once
+from millrace.app.flywheel_status import flywheel_status
 from millrace.app.learner import RoundNews, pairs_above, with_learning
 from millrace.app.settings import Settings, load_settings
+from millrace.app.training_outcome import TrainingOutcome, keep_outcome
 from millrace.flywheel.decisions import Decision, DecisionLog
 from millrace.flywheel.learning_round import Waiting
 from millrace.registry.manifest import Description
@@ -28,11 +30,23 @@ def settings(tmp_path: Path) -> Settings:
 def test_a_home_of_which_nothing_was_seen_waits_and_says_so_once(settings: Settings) -> None:
     told: list[Decision | Waiting] = []
     waits = iter([True, True, False])
+    assert flywheel_status(settings).doing == ""
     keep_learning(settings, in_silence, lambda _seconds: next(waits), told.append)
     (waiting,) = told
     assert isinstance(waiting, Waiting)
     assert "no impressions" in waiting.why
     assert round_words(waiting).startswith("waiting: ")
+    assert flywheel_status(settings).doing == f"waiting: {waiting.why}"  # and nothing is said to be at work still
+
+
+def test_after_a_refusal_no_first_ranker_is_trained_before_the_log_is_twice_as_long(settings: Settings) -> None:
+    keep_outcome(settings, TrainingOutcome(ended_ms=1, n_pages=70, refused={"ranker": "refused: why"}, n_records=1_000))
+    waiting = learn_once(settings, in_silence)  # and nothing is read or trained
+    assert isinstance(waiting, Waiting)
+    assert waiting.why == (
+        "the first ranker, trained on 70 pages, is refused: why; again when the log has 2,000 records "
+        "(millrace train --promote: at once)"
+    )
 
 
 def test_where_a_ranker_was_taken_out_of_service_none_is_trained_in_its_place(settings: Settings) -> None:

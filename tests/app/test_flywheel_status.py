@@ -13,14 +13,17 @@ from millrace.app.commands.init import make_home
 from millrace.app.flywheel_parts import JoinFigures
 from millrace.app.flywheel_rounds import decision_log, round_folder
 from millrace.app.flywheel_status import flywheel_status
+from millrace.app.learning_note import LearningNote, keep_waiting, nothing_waits
 from millrace.app.near_line import REPORT_FILE
 from millrace.app.settings import Settings
+from millrace.app.training_status import telling
 from millrace.flywheel.decisions import Decision, HeadMetrics, RuleOutcome
 from millrace.flywheel.guards.readings import GuardReport, ModelReadings, Reading, State
 from millrace.flywheel.join_stats import JoinStats
 from millrace.flywheel.join_status import JoinStatus, keep_status
 from millrace.flywheel.join_watch import JoinRate
 from millrace.registry.manifest import Description
+from millrace.testing.progress import in_silence
 
 HOUR_MS = 3_600_000
 
@@ -66,6 +69,30 @@ def test_a_home_without_rounds_says_so(settings: Settings) -> None:
     assert found.words == "flywheel: no ranker serves; no rounds yet"
     assert (found.hours, found.decisions, found.withdrawn, found.is_learning) == ((), (), (), False)
     assert (found.join, found.guards) == (None, ())
+
+
+def test_what_learning_is_at_is_told_or_what_it_waits_for(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert flywheel_status(settings).doing == ""
+    keep_waiting(settings, "213 new pages, and a round needs 400")
+    assert flywheel_status(settings).doing == "waiting: 213 new pages, and a round needs 400"
+    capsys.readouterr()
+    assert cli.run(["flywheel", "status", "--home", str(settings.home)]) == 0
+    assert "waiting: 213 new pages" in capsys.readouterr().out
+    with telling(settings, in_silence) as show, show("judging (pages)"):
+        assert flywheel_status(settings).doing == "training, judging"
+    assert flywheel_status(settings).doing.startswith("waiting")
+    nothing_waits(settings)
+    assert flywheel_status(settings).doing == ""
+
+
+def test_nobody_waits_whose_process_is_gone(settings: Settings) -> None:
+    keep_waiting(settings, "more pages")
+    path = settings.run_dir / "learning.json"
+    note = msgspec.json.decode(path.read_bytes(), type=LearningNote)
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(note, began="another boot:1")))
+    assert flywheel_status(settings).doing == ""
 
 
 def test_versions_figures_and_reasons_are_told_the_newest_first(settings: Settings) -> None:

@@ -11,7 +11,9 @@ from millrace.app import wiring
 from millrace.app.flywheel_parts import GuardFigures, JoinFigures, guard_figures, join_figures
 from millrace.app.flywheel_rounds import decision_log, round_folder
 from millrace.app.human_time import clock_time
+from millrace.app.learning_note import waiting_words
 from millrace.app.settings import Settings
+from millrace.app.training_status import training_status
 from millrace.base.errors import MillraceError
 from millrace.flywheel.decisions import Decision
 from millrace.flywheel.learning_round import RoundFolder
@@ -59,6 +61,8 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
         Whether it learns on beside the server, by the config.
     is_learning
         Whether a round is at work, or was interrupted.
+    doing
+        What is at work now and how far, else what learning waits for; empty: nobody says.
     live_version
         The ranker that serves everybody; empty: none.
     hours
@@ -76,6 +80,7 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
     words: str
     learns: bool
     is_learning: bool
+    doing: str
     live_version: str
     hours: tuple[HourFigures, ...]
     decisions: tuple[Decision, ...]
@@ -103,6 +108,7 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
         words=_words(live, decisions, withdrawn),
         learns=settings.config.flywheel.learns,
         is_learning=RoundFolder(round_folder(settings)).is_there,
+        doing=_doing(settings),
         live_version=live,
         hours=tuple(_hour(each) for each in decisions[-n_hours:]),
         decisions=tuple(reversed(decisions[-n_decisions:] if n_decisions else ())),
@@ -116,6 +122,13 @@ def verdict_words(decision: Decision, withdrawn: tuple[str, ...]) -> str:
     """Return a verdict as people say it; of a ranker that was rolled back since, that too."""
     is_back = decision.verdict == "promoted" and decision.to_version in withdrawn
     return f"{decision.verdict}, rolled back since" if is_back else decision.verdict
+
+
+def _doing(settings: Settings) -> str:
+    if (training := training_status(settings)) is not None:
+        return training.words()
+    waiting = waiting_words(settings)
+    return f"waiting: {waiting}" if waiting else ""
 
 
 def _words(live: str, decisions: list[Decision], withdrawn: tuple[str, ...]) -> str:

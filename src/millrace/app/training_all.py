@@ -200,6 +200,7 @@ def train_home(
         asked_to_serve=promotes,
         promoted=promoted,
         refused={str(kind): why for kind, why in refused.items()},
+        n_records=run.log_end,
     )
     keep_outcome(settings, came_to)
     return TrainedHome(

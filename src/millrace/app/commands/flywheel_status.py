@@ -25,7 +25,12 @@ def status(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
     if as_json:
         print_json(found)
         return
-    for words in (found.words, join_words(found.join), guard_words(found.guards)):
+    for words in (
+        found.words,
+        *([found.doing] if found.doing else []),
+        join_words(found.join),
+        guard_words(found.guards),
+    ):
         out().print(words, soft_wrap=True, markup=False)
     if found.hours:
         print_table(

@@ -32,7 +32,8 @@ export async function showFlywheel(body, isOpen) {
 export function renderFlywheel(told, opened = new Set()) {
   return el("div", { class: "flywheel" },
     el("p", { class: "sum" }, "Serving now: ", el("span", { class: "chip", id: "live-version" }, told.live_version || "no ranker: counters rank")),
-    el("p", { class: "small" }, told.is_learning ? "A round is at work." : told.learns ? "Learns on by itself." : "Does not learn on by itself (flywheel.learns)."),
+    el("p", { class: "small", id: "doing" }, told.doing ? `Now ${told.doing}.` : told.is_learning ? "A round is at work." :
+      told.learns ? "Learns on by itself." : "Does not learn on by itself (flywheel.learns)."),
     ...renderGuards(told.guards, opened), ...renderJoin(told.join), ...renderHours(told.hours), ...renderDecisions(told, opened));
 }
 
