@@ -12,7 +12,7 @@ from millrace.app import cli, wiring
 from millrace.app.commands.init import make_home
 from millrace.app.flywheel_parts import JoinFigures
 from millrace.app.flywheel_rounds import decision_log, round_folder
-from millrace.app.flywheel_status import flywheel_status
+from millrace.app.flywheel_status import TakenBack, flywheel_status
 from millrace.app.learning_note import LearningNote, keep_waiting, nothing_waits
 from millrace.app.near_line import REPORT_FILE
 from millrace.app.settings import Settings
@@ -126,6 +126,9 @@ def test_what_was_rolled_back_since_is_told(settings: Settings, capsys: pytest.C
     found = flywheel_status(settings)
     assert (found.live_version, found.withdrawn) == (a, (b,))
     assert "promoted, rolled back since: better" in found.words
+    assert found.taken_back == (TakenBack(version=b, at_ms=2, reason="rolled back by hand"),)
+    assert cli.run(["flywheel", "status", "--home", str(settings.home)]) == 0
+    assert f"ranker {b} was taken back (Thu 1 Jan, 00:00 UTC): rolled back by hand" in capsys.readouterr().out
     assert cli.run(["flywheel", "history", "--home", str(settings.home)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"promoted, rolled back since (before → {b})" in shown

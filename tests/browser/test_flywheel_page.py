@@ -14,6 +14,7 @@ import pytest
 from millrace.app import wiring
 from millrace.app.commands.init import make_home
 from millrace.app.flywheel_rounds import decision_log
+from millrace.app.learning_note import keep_waiting
 from millrace.app.near_line import REPORT_FILE
 from millrace.app.settings import Settings
 from millrace.base.atomic_file import replacing
@@ -139,6 +140,11 @@ def test_the_last_rounds_are_told_with_their_reasons_and_new_ones_come_in(page: 
     page.click("#flywheel")
     page.wait_for_selector("#decisions")
     assert page.inner_text("#live-version") == "no ranker: counters rank"
+    assert page.locator("#taken-back").count() == 0
+    keep_waiting(settings, "12 new pages, and a round needs 400")
+    playwright.expect(page.locator("#doing")).to_have_text(
+        "Now waiting: 12 new pages, and a round needs 400.", timeout=20_000
+    )
     summaries = page.locator("#decisions summary").all_inner_texts()
     assert [text.split()[0] for text in summaries] == ["refused", "promoted"]
     assert "the hour looks poisoned: AUC fell by 0.21" in summaries[0]
@@ -208,3 +214,5 @@ def test_the_join_and_the_guards_of_what_serves_are_told_and_their_alarms(page: 
     registry.withdraw("ranker", live, now_ms=2_000, reason="guard calibration")
     expect(page.locator("#live-version")).to_have_text("no ranker: counters rank", timeout=20_000)
     expect(page.locator("#guards")).to_have_count(0)
+    assert live in page.inner_text("#taken-back")
+    assert "guard calibration" in page.inner_text("#taken-back")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +17,11 @@ from millrace.app.training_run import training_lock
 from millrace.app.training_status import telling
 from millrace.base.errors import SourceDataError, StoreError
 from millrace.features.encoding.languages import language_row
-from millrace.flywheel.decisions import DECISIONS_FILE, Decision, DecisionLog, HeadMetrics
+from millrace.flywheel.decisions import DECISIONS_FILE, Decision, DecisionLog
 from millrace.flywheel.learning_round import RoundFolder, Waiting
 
 if TYPE_CHECKING:
     from millrace.app.evaluation import ShowProgress
-    from millrace.app.training_all import TrainedHome
     from millrace.registry.registry import Registry
 
 _FOLDER: Final = "unfinished-flywheel"
@@ -140,38 +138,4 @@ def _seeded(settings: Settings, registry: Registry, show_progress: ShowProgress)
         return Waiting(until_ms=0, why=f"too little to learn from: {error}")
     if "ranker" not in trained.promoted:
         return Waiting(until_ms=0, why=why_to_wait(settings))
-    decisions, version = decision_log(settings), trained.versions["ranker"]
-    manifest = registry.manifest("ranker", version)
-    last = decisions.newest(1)
-    decision = Decision(
-        number=1 + (last[0].number if last else 0),
-        at_ms=wiring.build_clock().now_ms(),
-        from_ms=manifest.from_ms,
-        until_ms=manifest.until_ms,
-        verdict="seeded",
-        why=f"the first models, trained on {trained.ranker.n_slates:,} pages: entropy {trained.entropy_gain:+.4f} "
-        "against calibrated counters",
-        n_pages=trained.ranker.n_slates,
-        n_rows=trained.ranker.n_rows,
-        n_learned=trained.ranker.n_slates,
-        n_steps=trained.ranker.n_steps,
-        best_step=trained.ranker.best_step,
-        to_version=version,
-        prequential=_of_seed(trained),
-    )
-    with contextlib.suppress(OSError):
-        decisions.append(decision)
-    return decision
-
-
-def _of_seed(trained: TrainedHome) -> tuple[HeadMetrics, ...]:
-    return tuple(
-        HeadMetrics(
-            action=head.action,
-            n_positive=head.n_held_out,
-            auc=head.auc,
-            normalised_entropy=head.normalised_entropy,
-            calibration=head.calibration,
-        )
-        for head in trained.ranker.held_out
-    )
+    return decision_log(settings).newest(1)[0]

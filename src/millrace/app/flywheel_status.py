@@ -50,6 +50,24 @@ class HourFigures(msgspec.Struct, frozen=True, kw_only=True):
     calibration: float | None
 
 
+class TakenBack(msgspec.Struct, frozen=True, kw_only=True):
+    """A ranker that was rolled back, or taken out of service, and stays so.
+
+    Attributes
+    ----------
+    version
+        Which.
+    at_ms
+        When, real time.
+    reason
+        Why: what a guard found, or what a person noted.
+    """
+
+    version: str
+    at_ms: int
+    reason: str
+
+
 class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The flywheel, for people and for the page.
 
@@ -70,7 +88,9 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
     decisions
         The newest, the newest first.
     withdrawn
-        Rankers that were rolled back, or taken out of service.
+        Versions of rankers that were rolled back, or taken out of service.
+    taken_back
+        The newest of them with the reasons, the newest first.
     join
         How the streaming join is doing; None: it has not committed anything yet.
     guards
@@ -85,6 +105,7 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
     hours: tuple[HourFigures, ...]
     decisions: tuple[Decision, ...]
     withdrawn: tuple[str, ...]
+    taken_back: tuple[TakenBack, ...] = ()
     join: JoinFigures | None = None
     guards: tuple[GuardFigures, ...] = ()
 
@@ -103,7 +124,8 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
     except MillraceError:  # doctor tells what is wrong with it
         live, back = "", dict[tuple[Kind, str], Withdrawal]()
     decisions = decision_log(settings).all()
-    withdrawn = tuple(sorted(version for kind, version in back if kind == "ranker"))
+    rankers = [said for (kind, _), said in back.items() if kind == "ranker"]
+    withdrawn = tuple(sorted(said.version for said in rankers))
     return FlywheelStatus(
         words=_words(live, decisions, withdrawn),
         learns=settings.config.flywheel.learns,
@@ -113,6 +135,10 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
         hours=tuple(_hour(each) for each in decisions[-n_hours:]),
         decisions=tuple(reversed(decisions[-n_decisions:] if n_decisions else ())),
         withdrawn=withdrawn,
+        taken_back=tuple(
+            TakenBack(version=said.version, at_ms=said.at_ms, reason=said.reason)
+            for said in sorted(rankers, key=lambda said: -said.at_ms)[:n_decisions]
+        ),
         join=join_figures(settings),
         guards=guard_figures(settings, live),
     )

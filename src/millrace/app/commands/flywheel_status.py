@@ -53,6 +53,12 @@ def status(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
             soft_wrap=True,
             markup=False,
         )
+    for back in found.taken_back:
+        out().print(
+            f"ranker {back.version} was taken back ({clock_time(back.at_ms)}): {back.reason}",
+            soft_wrap=True,
+            markup=False,
+        )
     if not found.learns:
         notes().print("[dim]nothing learns on beside a server here: \\[flywheel] learns, or millrace flywheel run[/]")
 

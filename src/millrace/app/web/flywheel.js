@@ -34,7 +34,17 @@ export function renderFlywheel(told, opened = new Set()) {
     el("p", { class: "sum" }, "Serving now: ", el("span", { class: "chip", id: "live-version" }, told.live_version || "no ranker: counters rank")),
     el("p", { class: "small", id: "doing" }, told.doing ? `Now ${told.doing}.` : told.is_learning ? "A round is at work." :
       told.learns ? "Learns on by itself." : "Does not learn on by itself (flywheel.learns)."),
-    ...renderGuards(told.guards, opened), ...renderJoin(told.join), ...renderHours(told.hours), ...renderDecisions(told, opened));
+    ...renderGuards(told.guards, opened), ...renderJoin(told.join), ...renderHours(told.hours), ...renderTakenBack(told.taken_back), ...renderDecisions(told, opened));
+}
+
+function renderTakenBack(rankers) {
+  if (!rankers?.length) return [];
+  return [
+    el("h3", {}, "Taken back"),
+    el("ul", { id: "taken-back" }, ...rankers.map((back) =>
+      el("li", {}, el("span", { class: "chip bad" }, back.version), ` ${new Date(back.at_ms).toLocaleTimeString()} (your time)`,
+        el("span", { class: "why" }, back.reason)))),
+  ];
 }
 
 function renderJoin(join) {
