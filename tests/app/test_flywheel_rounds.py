@@ -47,7 +47,7 @@ def test_after_a_refusal_no_first_ranker_is_trained_before_the_log_is_twice_as_l
     waiting = learn_once(settings, in_silence)  # and nothing is read or trained
     assert isinstance(waiting, Waiting)
     assert waiting.why == (
-        "the first ranker, trained on 70 pages, is refused: why; again when the log has 2,000 records "
+        "the ranker trained on 70 pages was refused: why; again when the log has 2,000 records "
         "(millrace train --promote: at once)"
     )
 

@@ -105,9 +105,7 @@ def test_a_refused_ranker_is_trained_again_when_there_is_twice_as_much_until_one
     home = LogThatGrows(make_home(tmp_path / "home")[0], serves_at=3)
     assert home.run() == [10, 20, 40]
     assert set(wiring.build_registry(home.settings).serving()) == {"retrieval", "ranker"}
-    assert home.said == [
-        "the first ranker, trained on 9 pages, is refused: knows no more; again when the log has 40 records"
-    ]
+    assert home.said == ["the ranker trained on 9 pages was refused: knows no more; again when the log has 40 records"]
 
 
 def test_what_came_of_the_last_try_holds_after_a_restart(tmp_path: Path) -> None:
@@ -118,7 +116,19 @@ def test_what_came_of_the_last_try_holds_after_a_restart(tmp_path: Path) -> None
     assert home.said[0] == "training the first models failed: training.log tells why; again when the log has 40 records"
 
 
-def test_where_a_ranker_served_and_was_taken_back_no_first_one_is_trained(tmp_path: Path) -> None:
+def test_where_a_guard_took_the_only_ranker_away_another_is_trained_when_there_is_twice_as_much(tmp_path: Path) -> None:
+    home = LogThatGrows(make_home(tmp_path / "home")[0], serves_at=2)
+    registry = wiring.build_registry(home.settings)
+    keep_outcome(home.settings, TrainingOutcome(ended_ms=1, n_pages=9, promoted=("ranker",), n_records=10))
+    promote(home.settings, "ranker")
+    registry.withdraw("ranker", registry.serving()["ranker"], now_ms=2_000, reason="guard calibration: 2.4 of like")
+    home.serves_at = 1
+    home.run()
+    assert home.tried_at == [20]
+    assert home.said == ["the ranker trained on 9 pages was taken back by a guard; again when the log has 20 records"]
+
+
+def test_where_a_person_took_the_ranker_back_no_first_one_is_trained(tmp_path: Path) -> None:
     home = LogThatGrows(make_home(tmp_path / "home")[0], serves_at=1)
     promote(home.settings, "ranker")
     wiring.build_registry(home.settings).promote({"ranker": None}, now_ms=2_000)

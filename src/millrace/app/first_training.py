@@ -2,7 +2,8 @@
 
 A refusal is honest, and little new does not change it: each try but the first waits until the log is twice as long as
 where the last one ended, so that tries become rarer by themselves. It hangs on the ranker alone: towers may serve long
-before it does. What came of the last try is on disk (`millrace.app.training_outcome`), so that whoever goes on after a
+before it does. So it is where a guard took away the only ranker that there was: otherwise nothing would ever learn
+again of itself. What came of the last try is on disk (`millrace.app.training_outcome`), so that whoever goes on after a
 restart waits no less.
 """
 
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from millrace.app import wiring
 from millrace.app.settings import Settings
 from millrace.app.training_outcome import last_outcome
+from millrace.flywheel.guards.readings import BY_GUARD
 from millrace.stream.log import total
 
 if TYPE_CHECKING:
@@ -22,8 +24,13 @@ GROWTH: Final = 2
 
 
 def needs_first_ranker(registry: Registry) -> bool:
-    """Whether no ranker has ever served: where one did and was taken back, whoever did that decides what follows."""
-    return "ranker" not in registry.serving() and not any("ranker" in change.versions for change in registry.history())
+    """Whether none serves, and none ever did or a guard took the last one away; where a person did, they decide."""
+    if "ranker" in registry.serving():
+        return False
+    withdrawn = [said for (kind, _), said in registry.withdrawn().items() if kind == "ranker"]
+    if withdrawn:
+        return max(withdrawn, key=lambda said: (said.at_ms, said.serial)).reason.startswith(BY_GUARD)
+    return not any("ranker" in change.versions for change in registry.history())
 
 
 def log_length(settings: Settings) -> int:
@@ -46,5 +53,5 @@ def why_to_wait(settings: Settings) -> str:
     again = f"again when the log has {n_wanted:,} records"
     if last.problem:
         return f"training the first models failed: {last.problem}; {again}"
-    why = last.refused.get("ranker", "refused")
-    return f"the first ranker, trained on {last.n_pages:,} pages, is {why}; {again}"
+    why = last.refused.get("ranker", "taken back by a guard")
+    return f"the ranker trained on {last.n_pages:,} pages was {why}; {again}"
