@@ -4,6 +4,7 @@ import * as api from "/web/api.js";
 import { count, el, number } from "/web/dom.js";
 
 const EVERY_MS = 3000;
+const SHOWN_REASONS = 3;
 const FIGURES = [
   { name: "auc", title: "AUC", means: "how well it tells what people do from what they do not; 0.5 is a coin, 1 is perfect" },
   { name: "normalised_entropy", title: "Normalised entropy", means: "surprise beside that of knowing rates alone; lower is better, above 1 is worse than nothing" },
@@ -119,11 +120,13 @@ function line(values, isNew, label) {
   return root;
 }
 
-/** Why it was decided so, a reason a line: what is refused may have several. */
+/** Why it was decided so, a reason a line: what is refused may have many, of which the first are shown. */
 function reasons({ why, rules }) {
   const broken = rules.filter((rule) => !rule.is_kept).map((rule) => rule.words);
   const all = broken.join("; ");
-  return broken.length && why.startsWith(all) ? [...broken, why.slice(all.length).trim()].filter(Boolean) : [why];
+  if (!broken.length || !why.startsWith(all)) return [why];
+  const nMore = broken.length - SHOWN_REASONS;
+  return [...broken.slice(0, SHOWN_REASONS), nMore > 0 ? `and ${nMore} more` : "", why.slice(all.length).trim()].filter(Boolean);
 }
 
 function renderDecisions(told, opened) {
