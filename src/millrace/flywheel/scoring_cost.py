@@ -1,4 +1,4 @@
-"""What a served ranker costs: processor time for a page's candidates, beside another one on the same inputs, and bytes."""
+"""What a served ranker costs: processor time for a page of candidates, beside another on the same inputs, and bytes."""
 
 from __future__ import annotations
 
