@@ -79,7 +79,9 @@ def test_what_learning_is_at_is_told_or_what_it_waits_for(
     assert flywheel_status(settings).doing == "waiting: 213 new pages, and a round needs 400"
     capsys.readouterr()
     assert cli.run(["flywheel", "status", "--home", str(settings.home)]) == 0
-    assert "waiting: 213 new pages" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "waiting: 213 new pages" in told.out
+    assert "nothing learns on" not in told.err
     with telling(settings, in_silence) as show, show("judging (pages)"):
         assert flywheel_status(settings).doing == "training, judging"
     assert flywheel_status(settings).doing.startswith("waiting")

@@ -59,7 +59,7 @@ def status(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
             soft_wrap=True,
             markup=False,
         )
-    if not found.learns:
+    if not found.learns and not found.doing:  # a demo learns by what it was started with, not by the home's config
         notes().print("[dim]nothing learns on beside a server here: \\[flywheel] learns, or millrace flywheel run[/]")
 
 
