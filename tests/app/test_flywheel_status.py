@@ -12,15 +12,18 @@ from millrace.app import cli, wiring
 from millrace.app.commands.init import make_home
 from millrace.app.flywheel_parts import JoinFigures
 from millrace.app.flywheel_rounds import decision_log, round_folder
-from millrace.app.flywheel_status import flywheel_status
+from millrace.app.flywheel_status import TakenBack, flywheel_status
+from millrace.app.learning_note import LearningNote, keep_waiting, nothing_waits
 from millrace.app.near_line import REPORT_FILE
 from millrace.app.settings import Settings
+from millrace.app.training_status import telling
 from millrace.flywheel.decisions import Decision, HeadMetrics, RuleOutcome
 from millrace.flywheel.guards.readings import GuardReport, ModelReadings, Reading, State
 from millrace.flywheel.join_stats import JoinStats
 from millrace.flywheel.join_status import JoinStatus, keep_status
 from millrace.flywheel.join_watch import JoinRate
 from millrace.registry.manifest import Description
+from millrace.testing.progress import in_silence
 
 HOUR_MS = 3_600_000
 
@@ -68,6 +71,32 @@ def test_a_home_without_rounds_says_so(settings: Settings) -> None:
     assert (found.join, found.guards) == (None, ())
 
 
+def test_what_learning_is_at_is_told_or_what_it_waits_for(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert flywheel_status(settings).doing == ""
+    keep_waiting(settings, "213 new pages, and a round needs 400")
+    assert flywheel_status(settings).doing == "waiting: 213 new pages, and a round needs 400"
+    capsys.readouterr()
+    assert cli.run(["flywheel", "status", "--home", str(settings.home)]) == 0
+    told = capsys.readouterr()
+    assert "waiting: 213 new pages" in told.out
+    assert "nothing learns on" not in told.err
+    with telling(settings, in_silence) as show, show("judging (pages)"):
+        assert flywheel_status(settings).doing == "training, judging"
+    assert flywheel_status(settings).doing.startswith("waiting")
+    nothing_waits(settings)
+    assert flywheel_status(settings).doing == ""
+
+
+def test_nobody_waits_whose_process_is_gone(settings: Settings) -> None:
+    keep_waiting(settings, "more pages")
+    path = settings.run_dir / "learning.json"
+    note = msgspec.json.decode(path.read_bytes(), type=LearningNote)
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(note, began="another boot:1")))
+    assert flywheel_status(settings).doing == ""
+
+
 def test_versions_figures_and_reasons_are_told_the_newest_first(settings: Settings) -> None:
     registry, (a, b) = wiring.build_registry(settings), (publish(settings, net) for net in "ab")
     log = decision_log(settings)
@@ -99,6 +128,9 @@ def test_what_was_rolled_back_since_is_told(settings: Settings, capsys: pytest.C
     found = flywheel_status(settings)
     assert (found.live_version, found.withdrawn) == (a, (b,))
     assert "promoted, rolled back since: better" in found.words
+    assert found.taken_back == (TakenBack(version=b, at_ms=2, reason="rolled back by hand"),)
+    assert cli.run(["flywheel", "status", "--home", str(settings.home)]) == 0
+    assert f"ranker {b} was taken back (Thu 1 Jan, 00:00 UTC): rolled back by hand" in capsys.readouterr().out
     assert cli.run(["flywheel", "history", "--home", str(settings.home)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"promoted, rolled back since (before → {b})" in shown

@@ -11,10 +11,14 @@ import pytest
 
 from millrace.app import wiring
 from millrace.app.commands.init import make_home
-from millrace.app.learner import MAX_TRIES, learn, outcome, pairs_above, try_until_it_serves
+from millrace.app.first_training import log_length, needs_first_ranker, why_to_wait
+from millrace.app.learner import learn, outcome, pairs_above, try_until_it_serves
 from millrace.app.lifeline import Lifeline
-from millrace.app.settings import load_settings
-from millrace.registry.manifest import Description
+from millrace.app.settings import Settings, load_settings
+from millrace.app.training_outcome import TrainingOutcome, keep_outcome
+from millrace.events.content_events import PostCreated
+from millrace.events.envelope import Event
+from millrace.registry.manifest import Description, Kind
 
 
 def test_what_came_of_a_training_is_a_line(tmp_path: Path) -> None:
@@ -38,36 +42,97 @@ def test_a_trainer_reads_the_home_by_the_demos_own_settings(tmp_path: Path) -> N
 
 
 class LogThatGrows:
-    """A fake clock: at each wait the log gets so many records more, and nothing sleeps."""
+    """A home whose log gets ten records more at each wait, without sleep; its ranker is refused for a while."""
 
-    def __init__(self, serves_at: int, n_records: int = 100, per_wait: int = 10, n_waits: int = 10_000) -> None:
-        self.n_records, self._per_wait, self._n_waits = n_records, per_wait, n_waits
-        self._serves_at = serves_at
+    def __init__(self, settings: Settings, serves_at: int, n_waits: int = 1_000) -> None:
+        self.settings, self.serves_at, self.n_waits = settings, serves_at, n_waits
+        self.log = wiring.build_log(settings)
+        self.collector = wiring.build_collector(
+            settings, self.log, wiring.build_codec(settings), wiring.build_event_clock(settings)
+        )
+        self.n_records = 0
         self.tried_at: list[int] = []
+        self.said: list[str] = []
+        self.grow()
 
-    def train(self) -> bool:
+    def grow(self) -> bool:
+        payloads = [PostCreated(post_id=f"p{self.n_records + i}", author_id="ada") for i in range(10)]
+        now_ms = wiring.build_clock().now_ms()
+        assert not self.collector.submit(
+            [Event(event_id=p.post_id, event_time_ms=now_ms, source="test", payload=p) for p in payloads]
+        ).n_refused
+        self.n_records += len(payloads)
+        self.n_waits -= 1
+        return self.n_waits > 0
+
+    def train(self) -> None:
+        """Towers serve from the first try on; the ranker does later."""
         self.tried_at.append(self.n_records)
-        return len(self.tried_at) == self._serves_at
-
-    def wait(self) -> bool:
-        self.n_records += self._per_wait
-        self._n_waits -= 1
-        return self._n_waits > 0
+        kinds: tuple[Kind, ...] = ("retrieval", "ranker") if len(self.tried_at) == self.serves_at else ("retrieval",)
+        for kind in kinds:
+            promote(self.settings, kind)
+        refused = {"ranker": "refused: knows no more"} if "ranker" not in kinds else {}
+        keep_outcome(
+            self.settings,
+            TrainingOutcome(
+                ended_ms=1, n_pages=9, promoted=kinds, refused=refused, n_records=log_length(self.settings)
+            ),
+        )
 
     def run(self) -> list[int]:
-        try_until_it_serves(self.train, lambda: self.n_records, self.wait)
+        registry = wiring.build_registry(self.settings)
+        try_until_it_serves(
+            self.train,
+            lambda: needs_first_ranker(registry),
+            lambda: why_to_wait(self.settings),
+            self.grow,
+            self.said.append,
+        )
+        self.log.close()
         return self.tried_at
 
 
-def test_it_tries_again_when_there_is_twice_as_much_until_it_serves() -> None:
-    assert LogThatGrows(serves_at=1).run() == [100]
-    assert LogThatGrows(serves_at=3).run() == [100, 200, 400]
+def promote(settings: Settings, kind: Kind) -> None:
+    folder = settings.home / "trained"
+    folder.mkdir(exist_ok=True)
+    (folder / "net").write_bytes(b"weights")
+    registry = wiring.build_registry(settings)
+    said = Description(kind=kind, feature_schema_hash="f", from_ms=0, until_ms=1)
+    registry.promote({kind: registry.publish(folder, said, now_ms=1_000).version}, now_ms=1_000)
 
 
-def test_it_gives_up_after_a_few_tries_or_when_it_is_told_to() -> None:
-    assert LogThatGrows(serves_at=99).run() == [100 * 2**n for n in range(MAX_TRIES)]
-    assert LogThatGrows(serves_at=99, n_waits=15).run() == [100, 200]
-    assert LogThatGrows(serves_at=99, n_records=0, per_wait=0, n_waits=5).run() == [0]
+def test_a_refused_ranker_is_trained_again_when_there_is_twice_as_much_until_one_serves(tmp_path: Path) -> None:
+    home = LogThatGrows(make_home(tmp_path / "home")[0], serves_at=3)
+    assert home.run() == [10, 20, 40]
+    assert set(wiring.build_registry(home.settings).serving()) == {"retrieval", "ranker"}
+    assert home.said == ["the ranker trained on 9 pages was refused: knows no more; again when the log has 40 records"]
+
+
+def test_what_came_of_the_last_try_holds_after_a_restart(tmp_path: Path) -> None:
+    home = LogThatGrows(make_home(tmp_path / "home")[0], serves_at=9)
+    keep_outcome(home.settings, TrainingOutcome(ended_ms=1, problem="training.log tells why", n_records=20))
+    home.n_waits = 5
+    assert home.run() == [40]
+    assert home.said[0] == "training the first models failed: training.log tells why; again when the log has 40 records"
+
+
+def test_where_a_guard_took_the_only_ranker_away_another_is_trained_when_there_is_twice_as_much(tmp_path: Path) -> None:
+    home = LogThatGrows(make_home(tmp_path / "home")[0], serves_at=2)
+    registry = wiring.build_registry(home.settings)
+    keep_outcome(home.settings, TrainingOutcome(ended_ms=1, n_pages=9, promoted=("ranker",), n_records=10))
+    promote(home.settings, "ranker")
+    registry.withdraw("ranker", registry.serving()["ranker"], now_ms=2_000, reason="guard calibration: 2.4 of like")
+    home.serves_at = 1
+    home.run()
+    assert home.tried_at == [20]
+    assert home.said == ["the ranker trained on 9 pages was taken back by a guard; again when the log has 20 records"]
+
+
+def test_where_a_person_took_the_ranker_back_no_first_one_is_trained(tmp_path: Path) -> None:
+    home = LogThatGrows(make_home(tmp_path / "home")[0], serves_at=1)
+    promote(home.settings, "ranker")
+    wiring.build_registry(home.settings).promote({"ranker": None}, now_ms=2_000)
+    assert home.run() == []
 
 
 def test_what_it_tells_is_shown_by_a_demo_and_what_else_goes_well_is_not() -> None:

@@ -133,6 +133,24 @@ def test_a_good_ranker_stays_whatever_the_seed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_a_person_rolled_back_is_no_measure_of_what_comes_after_it(house: House) -> None:
+    old = house.promote("old")
+    house.serve(good, old, 150)
+    bad = house.promote("bad")
+    house.serve(scrambled, bad, 50)
+    house.registry.rollback(now_ms=0)
+    house.serve(good, old, 50)
+    report = read_report(Settings(house.folder, MillraceConfig()))
+    assert report is not None
+    assert [model.model for model in report.models] == [old]
+    house.registry.promote({"ranker": bad}, now_ms=0)  # and who promotes it again has it watched as new
+    house.serve(good, bad, 100)
+    report = read_report(Settings(house.folder, MillraceConfig()))
+    assert report is not None
+    assert [model.model for model in report.models] == [old, bad]
+
+
+@pytest.mark.slow
 def test_where_there_is_no_good_one_before_counters_rank(house: House) -> None:
     first = house.promote("first")
     house.serve(scrambled, first, 500)

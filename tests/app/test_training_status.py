@@ -168,6 +168,14 @@ def test_where_nothing_serves_it_is_told_what_came_of_the_last_training(
     assert status_words({"ranker": "r7"}, None, None, last) == "models: ranker r7 serves"
 
 
+def test_where_towers_serve_and_the_ranker_was_refused_both_are_told() -> None:
+    words = status_words({"retrieval": "t1"}, None, None, msgspec.structs.replace(REFUSED, promoted=("retrieval",)))
+    assert words == (
+        "models: retrieval t1 serves; no ranker yet; the last training (Fri 14 Jul, 02:40 UTC) was refused: "
+        "knows no more than counters"
+    )
+
+
 def test_an_outcome_that_cannot_be_read_is_none(settings: Settings) -> None:
     keep_outcome(settings, REFUSED)
     (settings.run_dir / "last_training.json").write_bytes(b"{")

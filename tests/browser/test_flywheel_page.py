@@ -14,6 +14,7 @@ import pytest
 from millrace.app import wiring
 from millrace.app.commands.init import make_home
 from millrace.app.flywheel_rounds import decision_log
+from millrace.app.learning_note import keep_waiting
 from millrace.app.near_line import REPORT_FILE
 from millrace.app.settings import Settings
 from millrace.base.atomic_file import replacing
@@ -139,17 +140,46 @@ def test_the_last_rounds_are_told_with_their_reasons_and_new_ones_come_in(page: 
     page.click("#flywheel")
     page.wait_for_selector("#decisions")
     assert page.inner_text("#live-version") == "no ranker: counters rank"
+    assert page.locator("#taken-back").count() == 0
+    keep_waiting(settings, "12 new pages, and a round needs 400")
+    playwright.expect(page.locator("#doing")).to_have_text(
+        "Now waiting: 12 new pages, and a round needs 400.", timeout=20_000
+    )
     summaries = page.locator("#decisions summary").all_inner_texts()
     assert [text.split()[0] for text in summaries] == ["refused", "promoted"]
     assert "the hour looks poisoned: AUC fell by 0.21" in summaries[0]
     assert "AUC 0.5" in page.inner_text(".sparks")
     assert page.locator(".spark svg").count() == 3
-    page.click("#decisions details >> nth=0")
+    page.click("#decisions summary >> nth=0")
     assert "entropy <b>lost</b>" in page.inner_text("#decisions details >> nth=0")
     decision_log(settings).append(a_decision(3, "promoted", "better again", 0.74))
     playwright.expect(page.locator("#decisions details")).to_have_count(3, timeout=20_000)
     assert page.locator("#decisions details[open]").count() == 1
     assert "AUC 0.74" in page.inner_text(".sparks")
+
+
+def test_reasons_of_a_refusal_stand_one_below_the_other_and_fit_a_phone(page: Any, settings: Settings) -> None:
+    broken = [
+        RuleOutcome(
+            name=name, value=-0.1, threshold=0.0, is_kept=False, words=f"{name} {'is worse; ' * 9}asked: better"
+        )
+        for name in ("entropy", "auc", "memory", "surprise", "crowd")
+    ]
+    kept = RuleOutcome(name="size", value=1.0, threshold=2.0, is_kept=True, words="1 MB, the live model 1 MB")
+    why = "; ".join(rule.words for rule in broken)
+    decision = a_decision(3, "refused", f"{why} (2.0 h before were skipped)", 0.6)
+    decision_log(settings).append(msgspec.structs.replace(decision, rules=(kept, *broken)))
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.click("#flywheel")
+    page.wait_for_selector("#decisions")
+    newest = page.locator("#decisions details >> nth=0")
+    first = [rule.words for rule in broken[:3]]
+    assert newest.locator(".why").all_inner_texts() == [*first, "and 2 more", "(2.0 h before were skipped)"]
+    newest.locator("summary").click()
+    assert newest.locator("td .chip").all_inner_texts() == ["broken"] * 5 + ["kept"]
+    lines_of_chips = newest.locator("td .chip").evaluate_all("chips => chips.map(chip => chip.getClientRects().length)")
+    assert lines_of_chips == [1] * 6
+    assert page.evaluate("document.querySelector('#panel').scrollWidth") <= 390
 
 
 def test_the_join_and_the_guards_of_what_serves_are_told_and_their_alarms(page: Any, settings: Settings) -> None:
@@ -174,6 +204,8 @@ def test_the_join_and_the_guards_of_what_serves_are_told_and_their_alarms(page: 
     keep_guards(settings, live, "ok")
     expect(page.locator("#guards")).to_contain_text("2 guards, none alarmed", timeout=20_000)
     assert "1 waiting for more rows" in page.inner_text("#guards")
+    page.click("text=What each of them says")
+    assert "calibration of like is 3.2 (threshold 2.5), ok" in page.inner_text("[data-round=guards]")
     keep_join(settings, 0.4, alarm="of the newest 80 looks 40.0% found their page, less than 90%")
     keep_guards(settings, live, "tripped")
     expect(page.locator("#join .bad")).to_have_text(
@@ -183,3 +215,5 @@ def test_the_join_and_the_guards_of_what_serves_are_told_and_their_alarms(page: 
     registry.withdraw("ranker", live, now_ms=2_000, reason="guard calibration")
     expect(page.locator("#live-version")).to_have_text("no ranker: counters rank", timeout=20_000)
     expect(page.locator("#guards")).to_have_count(0)
+    assert live in page.inner_text("#taken-back")
+    assert "guard calibration" in page.inner_text("#taken-back")

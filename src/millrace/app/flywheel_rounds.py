@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from millrace.app import wiring
+from millrace.app.first_training import log_length, needs_first_ranker, why_to_wait
 from millrace.app.flywheel_source import sample_source
+from millrace.app.learning_note import keep_waiting, nothing_waits
 from millrace.app.settings import Settings
+from millrace.app.training_outcome import TrainingOutcome, keep_outcome
 from millrace.app.training_run import training_lock
+from millrace.app.training_status import telling
 from millrace.base.errors import SourceDataError, StoreError
 from millrace.features.encoding.languages import language_row
-from millrace.flywheel.decisions import DECISIONS_FILE, Decision, DecisionLog, HeadMetrics
+from millrace.flywheel.decisions import DECISIONS_FILE, Decision, DecisionLog
 from millrace.flywheel.learning_round import RoundFolder, Waiting
 
 if TYPE_CHECKING:
     from millrace.app.evaluation import ShowProgress
-    from millrace.app.training_all import TrainedHome
     from millrace.registry.registry import Registry
 
 _FOLDER: Final = "unfinished-flywheel"
 """Within the trainings' folder, and named so that an erasure removes it with what else is unfinished."""
 _SHARE: Final = 0.25
 """Of a round: how far event time must have gone before what was not known yet is looked for again."""
-_SEED_AGAIN_MS: Final = 6 * 3_600_000
-"""Event time between first trainings whose ranker is refused: little new cannot change that, and all is read anew."""
 _LANGUAGES: Final = ("en", "de", "es", "fr", "ja", "pt", "ar", "hi", "zh", "ru", "tr", "ko", "it", "nl", "pl", "id")
 
 logger = logging.getLogger(__name__)
@@ -97,12 +97,16 @@ def keep_learning(
     while True:
         now_ms = wiring.build_event_clock(settings).now_ms()
         if now_ms >= due_ms:
-            found = _round_or_reason(settings, show_progress)
+            with telling(settings, show_progress) as shown:  # of each by itself: between them nothing is at work
+                found = _round_or_reason(settings, shown)
             due_ms = max(found.until_ms, now_ms + step_ms) if isinstance(found, Waiting) else 0
-            words = found.why
-            if words != told:
+            if found.why != told:
                 tell(found)
-            told = words
+            told = found.why
+            if isinstance(found, Waiting):
+                keep_waiting(settings, found.why)
+            else:
+                nothing_waits(settings)
         if not wait(learning.poll_s):
             return
 
@@ -121,48 +125,17 @@ def _seeded(settings: Settings, registry: Registry, show_progress: ShowProgress)
     """
     from millrace.app.training_all import train_home
 
-    if any("ranker" in change.versions for change in registry.history()):
+    if not needs_first_ranker(registry):
         return Waiting(until_ms=0, why="the ranker was taken out of service; millrace train --promote lets one serve")
+    if why := why_to_wait(settings):
+        return Waiting(until_ms=0, why=f"{why} (millrace train --promote: at once)")
+    n_records = max(log_length(settings), 1)
     try:
         trained = train_home(settings, show_progress, promotes=True)
     except SourceDataError as error:
+        now_ms = wiring.build_clock().now_ms()
+        keep_outcome(settings, TrainingOutcome(ended_ms=now_ms, problem=str(error), n_records=n_records))
         return Waiting(until_ms=0, why=f"too little to learn from: {error}")
     if "ranker" not in trained.promoted:
-        again_ms = wiring.build_event_clock(settings).now_ms() + _SEED_AGAIN_MS
-        return Waiting(until_ms=again_ms, why=trained.refused.get("ranker", "the first ranker does not serve"))
-    decisions, version = decision_log(settings), trained.versions["ranker"]
-    manifest = registry.manifest("ranker", version)
-    last = decisions.newest(1)
-    decision = Decision(
-        number=1 + (last[0].number if last else 0),
-        at_ms=wiring.build_clock().now_ms(),
-        from_ms=manifest.from_ms,
-        until_ms=manifest.until_ms,
-        judged_from_ms=trained.ranker.held_out_from_ms,  # never learned from: rounds judge and calibrate on them
-        verdict="seeded",
-        why=f"the first models, trained on {trained.ranker.n_slates:,} pages: entropy {trained.entropy_gain:+.4f} "
-        "against calibrated counters",
-        n_pages=trained.ranker.n_slates,
-        n_rows=trained.ranker.n_rows,
-        n_learned=trained.ranker.n_slates,
-        n_steps=trained.ranker.n_steps,
-        best_step=trained.ranker.best_step,
-        to_version=version,
-        prequential=_of_seed(trained),
-    )
-    with contextlib.suppress(OSError):
-        decisions.append(decision)
-    return decision
-
-
-def _of_seed(trained: TrainedHome) -> tuple[HeadMetrics, ...]:
-    return tuple(
-        HeadMetrics(
-            action=head.action,
-            n_positive=head.n_held_out,
-            auc=head.auc,
-            normalised_entropy=head.normalised_entropy,
-            calibration=head.calibration,
-        )
-        for head in trained.ranker.held_out
-    )
+        return Waiting(until_ms=0, why=why_to_wait(settings))
+    return decision_log(settings).newest(1)[0]

@@ -11,7 +11,9 @@ from millrace.app import wiring
 from millrace.app.flywheel_parts import GuardFigures, JoinFigures, guard_figures, join_figures
 from millrace.app.flywheel_rounds import decision_log, round_folder
 from millrace.app.human_time import clock_time
+from millrace.app.learning_note import waiting_words
 from millrace.app.settings import Settings
+from millrace.app.training_status import training_status
 from millrace.base.errors import MillraceError
 from millrace.flywheel.decisions import Decision
 from millrace.flywheel.learning_round import RoundFolder
@@ -48,6 +50,24 @@ class HourFigures(msgspec.Struct, frozen=True, kw_only=True):
     calibration: float | None
 
 
+class TakenBack(msgspec.Struct, frozen=True, kw_only=True):
+    """A ranker that was rolled back, or taken out of service, and stays so.
+
+    Attributes
+    ----------
+    version
+        Which.
+    at_ms
+        When, real time.
+    reason
+        Why: what a guard found, or what a person noted.
+    """
+
+    version: str
+    at_ms: int
+    reason: str
+
+
 class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The flywheel, for people and for the page.
 
@@ -59,6 +79,8 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
         Whether it learns on beside the server, by the config.
     is_learning
         Whether a round is at work, or was interrupted.
+    doing
+        What is at work now and how far, else what learning waits for; empty: nobody says.
     live_version
         The ranker that serves everybody; empty: none.
     hours
@@ -66,7 +88,9 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
     decisions
         The newest, the newest first.
     withdrawn
-        Rankers that were rolled back, or taken out of service.
+        Versions of rankers that were rolled back, or taken out of service.
+    taken_back
+        The newest of them with the reasons, the newest first.
     join
         How the streaming join is doing; None: it has not committed anything yet.
     guards
@@ -76,10 +100,12 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
     words: str
     learns: bool
     is_learning: bool
+    doing: str
     live_version: str
     hours: tuple[HourFigures, ...]
     decisions: tuple[Decision, ...]
     withdrawn: tuple[str, ...]
+    taken_back: tuple[TakenBack, ...] = ()
     join: JoinFigures | None = None
     guards: tuple[GuardFigures, ...] = ()
 
@@ -98,15 +124,21 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
     except MillraceError:  # doctor tells what is wrong with it
         live, back = "", dict[tuple[Kind, str], Withdrawal]()
     decisions = decision_log(settings).all()
-    withdrawn = tuple(sorted(version for kind, version in back if kind == "ranker"))
+    rankers = [said for (kind, _), said in back.items() if kind == "ranker"]
+    withdrawn = tuple(sorted(said.version for said in rankers))
     return FlywheelStatus(
         words=_words(live, decisions, withdrawn),
         learns=settings.config.flywheel.learns,
         is_learning=RoundFolder(round_folder(settings)).is_there,
+        doing=_doing(settings),
         live_version=live,
         hours=tuple(_hour(each) for each in decisions[-n_hours:]),
         decisions=tuple(reversed(decisions[-n_decisions:] if n_decisions else ())),
         withdrawn=withdrawn,
+        taken_back=tuple(
+            TakenBack(version=said.version, at_ms=said.at_ms, reason=said.reason)
+            for said in sorted(rankers, key=lambda said: -said.at_ms)[:n_decisions]
+        ),
         join=join_figures(settings),
         guards=guard_figures(settings, live),
     )
@@ -116,6 +148,13 @@ def verdict_words(decision: Decision, withdrawn: tuple[str, ...]) -> str:
     """Return a verdict as people say it; of a ranker that was rolled back since, that too."""
     is_back = decision.verdict == "promoted" and decision.to_version in withdrawn
     return f"{decision.verdict}, rolled back since" if is_back else decision.verdict
+
+
+def _doing(settings: Settings) -> str:
+    if (training := training_status(settings)) is not None:
+        return training.words()
+    waiting = waiting_words(settings)
+    return f"waiting: {waiting}" if waiting else ""
 
 
 def _words(live: str, decisions: list[Decision], withdrawn: tuple[str, ...]) -> str:

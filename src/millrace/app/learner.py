@@ -24,27 +24,25 @@ from typing import Any, Final
 import msgspec
 
 from millrace.app import wiring
+from millrace.app.first_training import log_length, needs_first_ranker, why_to_wait
 from millrace.app.flywheel_rounds import decision_log
+from millrace.app.learning_note import keep_waiting, nothing_waits
 from millrace.app.lifeline import Lifeline
 from millrace.app.settings import HOME_VARIABLE, Settings
 from millrace.app.training_outcome import TrainingOutcome, keep_outcome
 from millrace.app.training_status import training_status
 from millrace.base.backoff import Backoff
 from millrace.base.config import Layer
-from millrace.stream.log import total
 
 _NICENESS: Final = 15
 _LOG_NAME: Final = "training.log"
 _ROUNDS_LOG_NAME: Final = "flywheel.log"
 _CHECK_S: Final = 0.5
+_WAIT_S: Final = 5.0
 _NEWS_EVERY_S: Final = 30.0
 _PR_SET_PDEATHSIG: Final = 1
 _FIRST_PAUSE_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 300.0
-
-MAX_TRIES: Final = 6
-"""The log is then 32 times as long as it was when the demo began: there is nothing to wait for."""
-_GROWTH: Final = 2
 
 logger = logging.getLogger(__name__)
 
@@ -55,19 +53,18 @@ def can_learn() -> bool:
 
 
 def learn(settings: Settings, lifeline: Lifeline) -> None:
-    """Train and promote, unless models serve already, and learn on from then, if ``[flywheel] learns``.
+    """Train and promote until a ranker serves, unless one ever did, and learn on from then, if ``[flywheel] learns``.
 
-    A training that fails, or whose models are refused, is told, and tried again when there is as much again to learn
-    from (`try_until_it_serves`). What is ended with the server is gone on with by the next one. Ends early if the
-    supervisor says so, or is gone.
+    A training that fails, or whose ranker is refused, is told, and tried again when there is as much again to learn
+    from (`millrace.app.first_training`), whatever else of it serves. What is ended with the server is gone on with by
+    the next one. Ends early if the supervisor says so, or is gone.
     """
     lifeline.say_ready()
     if not can_learn():
         if settings.config.flywheel.learns:
             logger.warning("nothing learns on: [flywheel] learns needs pip install '.[train]'")
         return
-    if not wiring.build_registry(settings).serving():
-        _learn_first(settings, lifeline)
+    _learn_first(settings, lifeline)
     if settings.config.flywheel.learns:
         _learn_on(settings, lifeline)
 
@@ -83,53 +80,68 @@ def with_learning(settings: Settings) -> Settings:
 
 
 def _learn_first(settings: Settings, lifeline: Lifeline) -> None:
-    log = wiring.build_log(settings)
-
-    def train() -> bool:
-        _train(settings, lifeline)
-        return bool(wiring.build_registry(settings).serving())
+    registry = wiring.build_registry(settings)
 
     def wait() -> bool:
-        lifeline.wait(_CHECK_S)
+        lifeline.wait(_WAIT_S)
         return not lifeline.should_stop()
 
-    try:
-        try_until_it_serves(train, lambda: total(log.end()), wait)
-    finally:
-        log.close()
+    def say(why: str) -> None:
+        logger.info("models: %s", why)
+        keep_waiting(settings, why)
+
+    try_until_it_serves(
+        lambda: _train(settings, lifeline),
+        lambda: needs_first_ranker(registry),
+        lambda: why_to_wait(settings),
+        wait,
+        say,
+    )
+    nothing_waits(settings)
 
 
-def try_until_it_serves(train: Callable[[], bool], n_records: Callable[[], int], wait: Callable[[], bool]) -> None:
-    """Train until something serves; each try but the first waits until the log is twice as long as at the last one.
-
-    Before that nothing has changed on which a training depends. After `MAX_TRIES` nobody tries any more.
+def try_until_it_serves(
+    train: Callable[[], None],
+    is_needed: Callable[[], bool],
+    why_to_wait: Callable[[], str],
+    wait: Callable[[], bool],
+    say: Callable[[str], None],
+) -> None:
+    """Train until nothing is needed any more; no try while there is a reason to wait.
 
     Parameters
     ----------
     train
-        Trains; returns whether models serve now.
-    n_records
-        How many records the log has: pages, and what was done on them.
+        Trains, and promotes what is worth it.
+    is_needed
+        Whether the first ranker is still to come.
+    why_to_wait
+        Why a try would be too early; empty: it would not.
     wait
         Lets time pass; returns whether to go on.
+    say
+        Hears each new reason.
     """
-    for number in range(1, MAX_TRIES + 1):
-        wanted = max(_GROWTH * n_records(), 1)
-        if train() or number == MAX_TRIES or not wait():
+    told = ""
+    while is_needed():
+        why = why_to_wait()
+        if not why:
+            train()
+        elif why != told:
+            say(why)
+        told = why
+        if not wait():
             return
-        logger.info("models: the next try is when the log has %s records", f"{wanted:,}")
-        while n_records() < wanted:
-            if not wait():
-                return
 
 
 def _train(settings: Settings, lifeline: Lifeline) -> None:
-    path = settings.run_dir / _LOG_NAME
+    path, n_records = settings.run_dir / _LOG_NAME, max(log_length(settings), 1)
     code = _run(settings, lifeline, ("train", "--promote", "--json"), path, TrainingNews(settings).tell)
     if lifeline.should_stop():
         return
     if code:
-        failed = TrainingOutcome(ended_ms=wiring.build_clock().now_ms(), problem=f"{path} tells why")
+        now_ms = wiring.build_clock().now_ms()
+        failed = TrainingOutcome(ended_ms=now_ms, problem=f"{path} tells why", n_records=n_records)
         keep_outcome(settings, failed)
         logger.warning("the first models could not be trained (%s tells why): counters rank", path)
         return

@@ -79,8 +79,8 @@ def status_words(
         parts.append(f"{named} {'serves' if len(serving) == 1 else 'serve'}{since}")
     if training is not None:
         parts.append(training.words())
-    if not parts and last is not None and (words := last.words()):
-        parts.append(f"none yet; {words}")
+    if training is None and "ranker" not in serving and last is not None and (words := last.words()):
+        parts.append(f"{'no ranker' if named else 'none'} yet; {words}")
     return f"models: {'; '.join(parts) or 'none, counters rank'}"
 
 

@@ -176,6 +176,10 @@ class NearLine:
         """Let the guards look, take away what must go, and write down what they say; return what has tripped."""
         if self._monitor is None:
             return []
+        # What somebody rolled back by hand is no measure of what comes after it.
+        for kind, version in self._registry.withdrawn():
+            if kind == "ranker":
+                self._monitor.take_away(version)
         found, trips = self._monitor.look()
         for trip in trips:
             self._act(trip)

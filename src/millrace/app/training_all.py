@@ -20,6 +20,7 @@ from millrace.app.kept_samples import kept_candidates, kept_samples
 from millrace.app.lessons import home_candidates
 from millrace.app.model_publishing import promote, publish
 from millrace.app.retrieval_training import TrainedRetrieval, train_home_retrieval
+from millrace.app.seed_decision import note_seeded
 from millrace.app.settings import Settings
 from millrace.app.training import TrainedRanker, home_samples, train_home_ranker
 from millrace.app.training_outcome import TrainingOutcome, keep_outcome
@@ -192,7 +193,10 @@ def train_home(
         worthy: dict[Kind, str] = {kind: version for kind, version in versions.items() if kind not in refused}
         run.refuse_forgotten()
         if promotes and worthy:
+            before = wiring.build_registry(settings).serving().get("ranker", "")
             promote(settings, worthy, f"trained on {ranker.n_slates:,} pages; entropy {gain:+.3f} against counters")
+            if "ranker" in worthy:
+                note_seeded(settings, ranker, worthy["ranker"], before)
     promoted = tuple(worthy) if promotes else ()
     came_to = TrainingOutcome(
         ended_ms=wiring.build_clock().now_ms(),
@@ -200,6 +204,7 @@ def train_home(
         asked_to_serve=promotes,
         promoted=promoted,
         refused={str(kind): why for kind, why in refused.items()},
+        n_records=run.log_end,
     )
     keep_outcome(settings, came_to)
     return TrainedHome(

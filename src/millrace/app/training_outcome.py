@@ -30,6 +30,8 @@ class TrainingOutcome(msgspec.Struct, frozen=True, kw_only=True):
         Why a kind is not to serve, by kind.
     problem
         Why it failed; empty if it came to its end.
+    n_records
+        How long the log was that it learned from; 0: not told.
     """
 
     ended_ms: int
@@ -38,15 +40,16 @@ class TrainingOutcome(msgspec.Struct, frozen=True, kw_only=True):
     promoted: tuple[str, ...] = ()
     refused: dict[str, str] = {}
     problem: str = ""
+    n_records: int = 0
 
     def words(self) -> str:
-        """Return in short why nothing of it serves; empty where something does."""
+        """Return in short why no ranker of it serves; empty where one does."""
         from millrace.app.human_time import clock_time
 
         last = f"the last training ({clock_time(self.ended_ms)})"
         if self.problem:
             return f"{last} failed: {self.problem}"
-        if self.promoted:
+        if "ranker" in self.promoted:
             return ""
         if "ranker" in self.refused:
             return f"{last} was refused: knows no more than counters"

@@ -72,7 +72,7 @@ def status_path(settings: Settings) -> Path:
 def training_status(settings: Settings) -> TrainingStatus | None:
     """Return what a home's trainer is at; None where none is at work."""
     status = _read(status_path(settings))
-    return status if status is not None and _is_alive(status) else None
+    return status if status is not None and is_alive(status.pid, status.began) else None
 
 
 @contextmanager
@@ -121,15 +121,16 @@ def process_begin(pid: int) -> str:
         return ""
 
 
-def _is_alive(status: TrainingStatus) -> bool:
+def is_alive(pid: int, began: str) -> bool:
+    """Tell whether the process of a number lives that began then (`process_begin`)."""
     try:
-        os.kill(status.pid, 0)
+        os.kill(pid, 0)
     except PermissionError:  # somebody else's process: it is there
         pass
     except OSError:
         return False
-    now = process_begin(status.pid)
-    return not status.began or not now or now == status.began
+    now = process_begin(pid)
+    return not began or not now or now == began
 
 
 class _ToldStep:

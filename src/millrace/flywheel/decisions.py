@@ -14,8 +14,8 @@ from millrace.registry.files import append_durably
 DECISIONS_FILE: Final = "decisions.jsonl"
 
 Verdict = Literal["seeded", "promoted", "refused", "void"]
-"""seeded: the first models, by a whole training. promoted, refused: by the gate. void: somebody else changed meanwhile
-what serves, or forgot what was read; nothing was decided."""
+"""seeded: trained from nothing, by a whole training. promoted, refused: by the gate. void: somebody else changed
+meanwhile what serves, or forgot what was read; nothing was decided."""
 
 
 class RuleOutcome(msgspec.Struct, frozen=True, kw_only=True):

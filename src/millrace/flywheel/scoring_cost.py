@@ -1,4 +1,4 @@
-"""What a served ranker costs: time for a page's candidates, beside another one on the same inputs, and bytes."""
+"""What a served ranker costs: processor time for a page of candidates, beside another on the same inputs, and bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _N_WARM: Final = 3
 
 
 def serving_costs(samples: SampleSet, slates: Int64Array, live: Path, candidate: Path) -> tuple[Cost, Cost]:
-    """Return what two rankers cost, measured in turns: medians, on this thread, by ONNX Runtime.
+    """Return what two rankers cost, measured in turns: medians of processor time, by ONNX Runtime.
+
+    Not of time on the clock: a round works at the lowest priority beside a server, and how often somebody else is given
+    the core says nothing about a ranker. Who is first in a turn changes, since the second finds more in caches.
 
     The viewer of the slates with the longest history is asked for `N_CANDIDATES` of their posts, over and over until
     they are enough; what models keep of viewers and posts is kept, as when they serve.
@@ -64,11 +67,12 @@ def serving_costs(samples: SampleSet, slates: Int64Array, live: Path, candidate:
     taken: list[list[float]] = [[] for _ in models]
     try:
         for round_number in range(-_N_WARM, _N_ROUNDS):
-            for model, own, took in zip(models, inputs, taken, strict=True):
-                start_s = time.perf_counter()
+            turns = list(zip(models, inputs, taken, strict=True))
+            for model, own, took in turns if round_number % 2 else reversed(turns):
+                start_s = time.process_time()
                 model.predict(viewer, candidates, tokens_of, own)
                 if round_number >= 0:
-                    took.append(time.perf_counter() - start_s)
+                    took.append(time.process_time() - start_s)
     finally:
         for model in models:
             model.close()

@@ -99,11 +99,15 @@ def demo(
         if once:
             os.kill(os.getpid(), signal.SIGTERM)
         else:
-            console.print(f"\n{_life_words(settings, speed)} [dim]Ctrl-C ends it.[/]")
+            learns_words = " Flywheel on the page tells how the feed learns from it." if learning else ""
+            console.print(f"\n{_life_words(settings, speed)}{learns_words} [dim]Ctrl-C ends it.[/]")
 
     console.print("[dim]starting the server (the first start compiles, for some minutes on a slow machine) …[/]")
     if learning and not wiring.build_registry(settings).serving():
-        console.print("[dim]models are trained meanwhile (some minutes) and take over from counters when ready[/]")
+        console.print(
+            "[dim]models are trained meanwhile (some minutes), take over from counters when ready, and learn on from "
+            "what people do[/]"
+        )
     elif learns and lives and not can_learn():
         console.print("[dim]counters rank; with pip install '.\\[train]' models are trained and take over[/]")
 

@@ -53,11 +53,11 @@ def run(
         else:
             notes().print(round_words(found), soft_wrap=True)
 
-    with telling(settings, progress) as shown:
-        if once:
+    if once:
+        with telling(settings, progress) as shown:
             tell(learn_once(settings, shown))
-        else:
-            keep_learning(settings, shown, _Stop(), tell)
+    else:
+        keep_learning(settings, progress, _Stop(), tell)
 
 
 def round_words(found: Decision | Waiting) -> str:

@@ -25,7 +25,12 @@ def status(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
     if as_json:
         print_json(found)
         return
-    for words in (found.words, join_words(found.join), guard_words(found.guards)):
+    for words in (
+        found.words,
+        *([found.doing] if found.doing else []),
+        join_words(found.join),
+        guard_words(found.guards),
+    ):
         out().print(words, soft_wrap=True, markup=False)
     if found.hours:
         print_table(
@@ -48,7 +53,13 @@ def status(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
             soft_wrap=True,
             markup=False,
         )
-    if not found.learns:
+    for back in found.taken_back:
+        out().print(
+            f"ranker {back.version} was taken back ({clock_time(back.at_ms)}): {back.reason}",
+            soft_wrap=True,
+            markup=False,
+        )
+    if not found.learns and not found.doing:  # a demo learns by what it was started with, not by the home's config
         notes().print("[dim]nothing learns on beside a server here: \\[flywheel] learns, or millrace flywheel run[/]")
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
 GuardName = Literal["auc", "auc_drop", "auc_deficit", "calibration", "prediction_drift", "feature_drift"]
 State = Literal["waiting", "ok", "warning", "confirming", "tripped"]
+
+BY_GUARD: Final = "guard "
+"""How every reason begins for which a guard takes a version away."""
 
 
 class Reading(Struct, frozen=True, kw_only=True):
@@ -60,7 +63,7 @@ class Trip(Struct, frozen=True, kw_only=True):
             "prediction_drift": f"predictions of {r.of} have drifted: index {r.value:.2f}",
             "feature_drift": f"feature {r.of} has drifted: index {r.value:.2f}",
         }[r.guard]
-        return f"guard {r.guard}: {words}; the threshold is {r.threshold:g}, over {r.n_rows:,} rows"
+        return f"{BY_GUARD}{r.guard}: {words}; the threshold is {r.threshold:g}, over {r.n_rows:,} rows"
 
 
 class ModelReadings(Struct, frozen=True, kw_only=True):
