@@ -12,8 +12,10 @@ from millrace.app.flywheel_parts import GuardFigures, JoinFigures, guard_figures
 from millrace.app.flywheel_rounds import decision_log, round_folder
 from millrace.app.human_time import clock_time
 from millrace.app.settings import Settings
+from millrace.app.student_renewal import distillation_log
 from millrace.base.errors import MillraceError
 from millrace.flywheel.decisions import Decision
+from millrace.flywheel.distillations import Distillation
 from millrace.flywheel.learning_round import RoundFolder
 from millrace.flywheel.prequential import mean_figures
 from millrace.registry.manifest import Kind
@@ -65,6 +67,8 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
         Prequential figures of the newest rounds, the newest last.
     decisions
         The newest, the newest first.
+    distillations
+        What came of distilling the pre-ranker anew since the oldest of the decisions, the newest first.
     withdrawn
         Rankers that were rolled back, or taken out of service.
     join
@@ -82,6 +86,7 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
     withdrawn: tuple[str, ...]
     join: JoinFigures | None = None
     guards: tuple[GuardFigures, ...] = ()
+    distillations: tuple[Distillation, ...] = ()
 
 
 def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int = N_HOURS) -> FlywheelStatus:
@@ -90,7 +95,7 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
     Raises
     ------
     StoreError
-        If the decisions are damaged.
+        If the decisions or the distillations are damaged.
     """
     registry = wiring.build_registry(settings)
     try:
@@ -99,13 +104,16 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
         live, back = "", dict[tuple[Kind, str], Withdrawal]()
     decisions = decision_log(settings).all()
     withdrawn = tuple(sorted(version for kind, version in back if kind == "ranker"))
+    told = decisions[-n_decisions:] if n_decisions else []
+    since_ms = told[0].at_ms if told and len(told) < len(decisions) else 0
     return FlywheelStatus(
         words=_words(live, decisions, withdrawn),
         learns=settings.config.flywheel.learns,
         is_learning=RoundFolder(round_folder(settings)).is_there,
         live_version=live,
         hours=tuple(_hour(each) for each in decisions[-n_hours:]),
-        decisions=tuple(reversed(decisions[-n_decisions:] if n_decisions else ())),
+        decisions=tuple(reversed(told)),
+        distillations=tuple(each for each in reversed(distillation_log(settings).all()) if each.at_ms >= since_ms),
         withdrawn=withdrawn,
         join=join_figures(settings),
         guards=guard_figures(settings, live),
