@@ -23,6 +23,7 @@ from millrace.app.model_wiring import (
     build_vectors,
     everybodys_ranker,
     model_folders,
+    serving_codebooks,
 )
 from millrace.app.sample_wiring import build_join_process, build_sample_files, build_sample_store
 from millrace.app.settings import MillraceConfig, Settings
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from millrace.app.metrics import Metrics
     from millrace.app.social_refresh import SocialFollowers
     from millrace.app.tokens import ViewerTokens
+    from millrace.content.semantic_ids import Codebooks
     from millrace.events.importers.mapped import FileKind
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
@@ -126,6 +128,7 @@ __all__ = [
     "has_log",
     "metrics_dir",
     "model_folders",
+    "serving_codebooks",
     "state_fingerprint",
 ]
 
@@ -244,11 +247,17 @@ def build_home_pipeline(
     return home_pipeline(parts, settings.config.home)
 
 
-def build_feature_store(settings: Settings, state: FeedState) -> FeatureStore:
-    """Return what reads post and user features from a state."""
+def build_feature_store(settings: Settings, state: FeedState, codebooks: Codebooks | None = None) -> FeatureStore:
+    """Return what reads post and user features from a state; semantic ids by codebooks, where there are some."""
+    from millrace.content.semantic_id_cache import SemanticIdCache
     from millrace.features.store.feature_store import FeatureStore
 
-    return FeatureStore(state, state.texts, settings.config.stores.engagements, build_actions(settings))
+    engagements, actions = settings.config.stores.engagements, build_actions(settings)
+    if codebooks is not None:
+        codes_of, n_levels = SemanticIdCache(codebooks, state.texts).codes, codebooks.settings.n_levels
+        return FeatureStore(state, state.texts, engagements, actions, codes_of, n_levels)
+
+    return FeatureStore(state, state.texts, engagements, actions)
 
 
 def build_slate_join(settings: Settings, hasher: IdHasher, *, window_ms: int, takes_all: bool) -> SlateJoin:
