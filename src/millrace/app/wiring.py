@@ -332,6 +332,7 @@ def build_http_app(
     from millrace.app.event_limits import EventLimits
     from millrace.app.feature_sheets import FeatureSheets
     from millrace.app.feed_app import FeedApp
+    from millrace.app.flywheel_parts import join_warnings
     from millrace.app.flywheel_status import flywheel_status
     from millrace.app.home_retrieval import HomeRetrieval
     from millrace.app.metrics import MetricsObserver
@@ -383,6 +384,7 @@ def build_http_app(
         followers,
         partial(model_status, settings),
         partial(flywheel_status, settings),
+        partial(join_warnings, settings),
         partial(FeatureSheets.of, settings, replica),
         "" if note is None else note.server_id,
     ).asgi
