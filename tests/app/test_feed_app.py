@@ -18,9 +18,13 @@ from litestar.testing import TestClient
 
 from millrace.app import wiring
 from millrace.app.commands.init import make_home
-from millrace.app.settings import CONFIG_NAME
+from millrace.app.flywheel_parts import join_warnings
+from millrace.app.settings import CONFIG_NAME, load_settings
 from millrace.events.feature_events import FeaturesLogged
 from millrace.events.feed_events import Served
+from millrace.flywheel.join_stats import JoinStats
+from millrace.flywheel.join_status import JoinStatus, keep_status
+from millrace.flywheel.join_watch import JoinRate
 from millrace.mixer.feed import FeedResponse
 
 PATIENT = "[home]\ndeadline_ms = 20_000\nclaim_timeout_ms = 20_000\n"
@@ -37,6 +41,15 @@ def a_post(name: str, author: str, text: str = "hello") -> dict[str, Any]:
 
 def follow(follower: str, followee: str) -> dict[str, Any]:
     return event(f"{follower}-{followee}", type="FollowChanged", follower_id=follower, followee_id=followee)
+
+
+def a_join_status(alarm: str) -> JoinStatus:
+    rate = JoinRate(n_looks=80, n_deeds=9, looks_frac=0.4, deeds_frac=1.0, late_frac=0.0, before_frac=None, alarm=alarm)
+    return JoinStatus(
+        epoch=3, position=(90,), told_ms=9, watermark_ms=8, lag_ms=0, lag_records=4, records_per_s=1.0, n_records=90,
+        n_pages=5, n_samples=61, n_corrections=2, n_unreadable=0, page_bytes=1, mean_page_bytes=1.0, negative_rate=1.0,
+        rate=rate, stats=JoinStats(),
+    )  # fmt: skip
 
 
 class Worker:
@@ -223,6 +236,27 @@ def test_a_state_that_has_not_caught_up_serves_no_page(tmp_path: Path) -> None:
         assert client.get("/api/v1/viewers").status_code == 503
     worker.replica.close()
     worker.log.close()
+
+
+def test_a_join_rate_that_has_fallen_is_told_where_readiness_is_asked_for_and_keeps_nobody_from_serving(
+    worker: Worker,
+) -> None:
+    assert worker.client.get("/readyz").json()["warnings"] == []
+    alarm = "of the newest 80 looks 40.0% found their page"
+    worker.settings.samples_dir.mkdir(parents=True, exist_ok=True)
+    keep_status(worker.settings.samples_dir, a_join_status(alarm))
+    worker.wait(lambda: worker.client.get("/readyz").json()["warnings"] == [f"join rate: {alarm}"])
+    assert worker.client.get("/readyz").status_code == 200
+    keep_status(worker.settings.samples_dir, a_join_status(""))
+    worker.wait(lambda: worker.client.get("/readyz").json()["warnings"] == [])
+
+
+def test_a_home_that_joins_nothing_has_no_old_alarm(tmp_path: Path) -> None:
+    settings, _ = make_home(tmp_path / "home")
+    settings.samples_dir.mkdir(parents=True)
+    keep_status(settings.samples_dir, a_join_status("too few"))
+    assert join_warnings(settings) == ("join rate: too few",)
+    assert join_warnings(load_settings(settings.home, {}, [("flywheel.joins", "false")])) == ()
 
 
 def test_metrics_tell_of_pages_components_and_lag(worker: Worker) -> None:

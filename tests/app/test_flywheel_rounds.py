@@ -15,9 +15,11 @@ from millrace.app.flywheel_status import flywheel_status
 from millrace.app.learner import RoundNews, pairs_above, with_learning
 from millrace.app.seed_decision import note_seeded
 from millrace.app.settings import Settings, load_settings
+from millrace.app.student_renewal import distillation_log
 from millrace.app.training import HeadFigures, TrainedRanker
 from millrace.app.training_outcome import TrainingOutcome, keep_outcome
 from millrace.flywheel.decisions import Decision, DecisionLog
+from millrace.flywheel.distillations import Distillation
 from millrace.flywheel.learning_round import Waiting
 from millrace.registry.manifest import Description
 from millrace.testing.progress import in_silence
@@ -31,7 +33,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.mark.slow  # imports PyTorch
 def test_a_home_of_which_nothing_was_seen_waits_and_says_so_once(settings: Settings) -> None:
-    told: list[Decision | Waiting] = []
+    told: list[Decision | Waiting | Distillation] = []
     waits = iter([True, True, False])
     assert flywheel_status(settings).doing == ""
     keep_learning(settings, in_silence, lambda _seconds: next(waits), told.append)
@@ -113,5 +115,13 @@ def test_rounds_are_told_in_the_terminal_once_each(settings: Settings, caplog: p
         decide(3)
         news.tell()
         news.tell()
-    assert caplog.messages == ["flywheel: round 2 refused: no 2", "flywheel: round 3 refused: no 3"]
-    assert news.n_told == 2
+        made = Distillation(number=1, serial=1, at_ms=0, from_ms=0, until_ms=1, verdict="refused", why="loses much")
+        distillation_log(settings).append(made)
+        news.tell()
+        news.tell()
+    assert caplog.messages == [
+        "flywheel: round 2 refused: no 2",
+        "flywheel: round 3 refused: no 3",
+        "flywheel: pre-ranker refused: loses much",
+    ]
+    assert news.n_told == 3

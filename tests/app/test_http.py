@@ -220,6 +220,7 @@ def test_health_and_readiness(world: World) -> None:
         "now_ms": NOW_MS,
         "is_time_virtual": False,
         "reason": "",
+        "warnings": [],
     }
 
 

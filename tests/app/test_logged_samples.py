@@ -149,6 +149,7 @@ def test_the_streaming_joins_store_gives_the_same_samples_bit_for_bit(make_live_
     assert status is not None
     assert (status.n_samples, status.n_pages, status.rate.looks_frac) == (logged.n_rows, 3, 1.0)
     assert status.mean_page_bytes > 100
+    assert 100 < status.page_bytes_p50 <= status.page_bytes_p99
 
 
 def test_candidates_of_sampled_requests_come_with_the_teachers_scores(make_live_home: Callable[..., Any]) -> None:

@@ -21,6 +21,7 @@ from millrace.events.codec import EventCodec
 from millrace.events.registry import EventRegistry
 from millrace.flywheel.guards.config import GuardsConfig
 from millrace.flywheel.guards.monitor import GuardMonitor
+from millrace.flywheel.guards.readings import GuardReport
 from millrace.flywheel.near_line.config import NearLineConfig
 from millrace.flywheel.near_line.learner import NearLineLearner
 from millrace.inference.near_line_store import NearLineStore
@@ -130,6 +131,60 @@ def test_a_good_ranker_stays_whatever_the_seed(tmp_path: Path) -> None:
         house.serve(good, new, 150)
         assert house.registry.serving() == {"ranker": new}
         assert house.registry.withdrawn() == {}
+
+
+def guards_of(house: House) -> GuardReport:
+    house.near_line.look()
+    report = read_report(Settings(house.folder, MillraceConfig()))
+    assert report is not None
+    return report
+
+
+def test_what_the_guards_have_gathered_outlives_their_process(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    old = house.promote("old")
+    house.serve(good, old, 100)
+    house.near_line.keep()
+    before = guards_of(house)
+    assert before.models[0].n_rows > GUARDS.min_rows
+    house.near_line = house.begin()  # killed: what it kept is all there is
+    assert guards_of(house).models == before.models
+    assert not caplog.messages
+    # Heard again is what came after it was kept, and that alone.
+    house.serve(good, old, 50)
+    n_rows = guards_of(house).models[0].n_rows
+    house.near_line = house.begin()
+    while house.near_line.turn():
+        pass
+    assert guards_of(house).models[0].n_rows == n_rows
+
+
+def test_guards_of_other_settings_gather_anew_and_say_so_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    old = house.promote("old")
+    house.serve(good, old, 50)
+    house.near_line.keep()
+    house.guards = msgspec.structs.replace(GUARDS, max_calibration=3.0)
+    house.near_line = house.begin()
+    assert guards_of(house).models == ()
+    (line,) = caplog.messages
+    assert "what the guards had gathered cannot be used (ValueError('of other settings')" in line
+    assert house.near_line.position == house.log.end()  # what was learned is there
+
+
+@pytest.mark.slow
+def test_a_fault_whose_evidence_is_divided_by_kills_is_taken_away_all_the_same(house: House) -> None:
+    old = house.promote("old")
+    house.serve(good, old, 150)
+    new = house.promote("new")
+    for _ in range(12):
+        if house.registry.serving() == {"ranker": old}:
+            break
+        house.serve(scrambled, new, 50)
+        house.near_line.keep()
+        house.near_line = house.begin()
+    assert house.registry.serving() == {"ranker": old}
+    # Taken away stays taken away over a restart: nothing more is said of it.
+    house.near_line = house.begin()
+    assert [model.model for model in guards_of(house).models] == [old]
 
 
 @pytest.mark.slow

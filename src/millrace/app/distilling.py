@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from millrace.flywheel.logged_samples import LoggedCandidates
     from millrace.flywheel.train_pre_ranker import PreRankerTraining
     from millrace.inference.tables import EmbeddingTables
+    from millrace.models.learned_ranker import LearnedRanker
 
 MIN_POSITIVES: Final = 20
 """With fewer positives among the held-out rows a head gets no figures."""
@@ -84,6 +85,13 @@ class Distilled(msgspec.Struct, frozen=True, kw_only=True):
     kept: KeptShare
 
 
+class Teacher(NamedTuple):
+    """A ranker that is distilled: the network, and the folder of its exported form."""
+
+    model: LearnedRanker
+    served: Path
+
+
 def distil(
     samples: SampleSet,
     ranker: Path,
@@ -119,8 +127,7 @@ def distil(
     SchemaError
         If the ranker reads other features than the samples hold.
     """
-    from millrace.flywheel.train_pre_ranker import SERVED_NAME, pre_predicted, train_pre_ranker
-    from millrace.flywheel.train_ranker import MODEL_NAME, load_ranker, predicted
+    from millrace.flywheel.train_ranker import MODEL_NAME, SERVED_NAME, load_ranker
 
     if not (ranker / MODEL_NAME).exists():
         raise ConfigError(
@@ -130,13 +137,6 @@ def distil(
             remedy="train one: `millrace train ranker`, or name its folder",
         )
     teacher, told = load_ranker(ranker)
-    if told.ranker.schema != samples.meta.schema:
-        raise SchemaError(
-            "ranker",
-            value=told.ranker.schema,
-            problem=f"reads other features than the samples' {samples.meta.schema}",
-            remedy="train it anew: `millrace train ranker`",
-        )
     if told.config.heads:
         raise ConfigError(
             "ranker",
@@ -144,31 +144,63 @@ def distil(
             problem=f"knows of {', '.join(told.config.heads)} alone: a single-task twin teaches nothing of the others",
             remedy="train one of all actions: `millrace train ranker`, without --heads",
         )
+    return distil_from(
+        Teacher(teacher, ranker / SERVED_NAME), samples, training, folder, show_progress, candidates, weights
+    )
+
+
+def distil_from(
+    teacher: Teacher,
+    samples: SampleSet,
+    training: PreRankerTraining,
+    folder: Path,
+    show_progress: ShowProgress,
+    candidates: LoggedCandidates | None = None,
+    weights: Mapping[str, float] | None = None,
+) -> Distilled:
+    """Distil a ranker that is open already; all else as `distil`, which finds it in a folder.
+
+    Raises
+    ------
+    SchemaError
+        If the ranker reads other features than the samples hold.
+    """
+    from millrace.flywheel.train_pre_ranker import SERVED_NAME, pre_predicted, train_pre_ranker
+    from millrace.flywheel.train_ranker import predicted
+
+    model, ranking = teacher.model, teacher.model.ranker.config
+    if ranking.schema != samples.meta.schema:
+        raise SchemaError(
+            "ranker",
+            value=ranking.schema,
+            problem=f"reads other features than the samples' {samples.meta.schema}",
+            remedy="train it anew: `millrace train ranker`",
+        )
     parts = held_out(samples, training.validation_frac)
     newest, training = parts.newest, msgspec.structs.replace(training, validation_frac=parts.frac)
     judged = newest_pages(samples, newest, candidates)
     all_judged = np.arange(len(judged))
     if candidates is not None:
         candidates = candidates.before(int(samples.now_ms[newest[0]]))
-    lesson = lesson_of(samples.take(parts.older), candidates, teacher, show_progress)
-    sizes = msgspec.structs.replace(told.ranker.trunk.tables, n_sid_levels=0)
-    training = msgspec.structs.replace(training, tables=sizes, max_history=told.ranker.trunk.max_history)
+    lesson = lesson_of(samples.take(parts.older), candidates, model, show_progress)
+    sizes = msgspec.structs.replace(ranking.trunk.tables, n_sid_levels=0)
+    training = msgspec.structs.replace(training, tables=sizes, max_history=ranking.trunk.max_history)
     with show_progress("distilling (steps)") as step:
         student, report = train_pre_ranker(
             lesson,
             training,
             folder=folder,
-            teacher_tables=teacher.tables,
+            teacher_tables=model.tables,
             on_progress=moving(step),
         )
     rows = samples.rows_of(newest)
     heads = student_heads(
         samples.labels[rows],
-        predicted(teacher, samples, newest),
+        predicted(model, samples, newest),
         pre_predicted(student, samples, newest),
         samples.meta.actions,
     )
-    teacher_ms, student_ms = timed(samples, newest, ranker / SERVED_NAME, folder / SERVED_NAME, teacher.sources)
+    teacher_ms, student_ms = timed(samples, newest, teacher.served, folder / SERVED_NAME, model.sources)
     return Distilled(
         folder=str(folder),
         n_slates=report.n_slates,
@@ -184,7 +216,7 @@ def distil(
         student_ms=student_ms,
         speed_up=teacher_ms / student_ms,
         kept=kept_of_best(
-            judged, predicted(teacher, judged, all_judged), pre_predicted(student, judged, all_judged), weights
+            judged, predicted(model, judged, all_judged), pre_predicted(student, judged, all_judged), weights
         ),
     )
 

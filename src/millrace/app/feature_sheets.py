@@ -66,6 +66,9 @@ class PostFeatureSheet(msgspec.Struct, frozen=True, kw_only=True):
         The log position that all stores were read at, and the moment as of which ages and counters are told.
     created_ms, language, topics
         When it was published, and what it is in and about.
+    semantic_id
+        By the codebooks that serve, coarsest level first; -1 at each where none do, or it has no text, or they learned
+        from posts that came later than the position that was asked for.
     numbers
         Every feature that is one number.
     counts
@@ -80,6 +83,7 @@ class PostFeatureSheet(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int
     language: str
     topics: tuple[str, ...]
+    semantic_id: tuple[int, ...]
     numbers: Numbers
     counts: dict[str, Numbers]
 
@@ -131,9 +135,15 @@ class FeatureSheets:
     now_ms: int
 
     @classmethod
-    def of(cls, settings: Settings, replica: Replica[FeedState], now_ms: int) -> FeatureSheets:
-        """Return sheets of a replica's state."""
-        store = wiring.build_feature_store(settings, replica.state)
+    def of(
+        cls, settings: Settings, replica: Replica[FeedState], now_ms: int, *, is_past: bool = False
+    ) -> FeatureSheets:
+        """Return sheets of a replica's state; one that stands in the past is not told what was learned since."""
+        codebooks = wiring.serving_codebooks(settings)
+        if is_past and codebooks is not None:
+            learned_before = codebooks.settings.learned_before or total(replica.position) + 1  # not told: later
+            codebooks = codebooks if learned_before <= total(replica.position) else None
+        store = wiring.build_feature_store(settings, replica.state, codebooks)
         return cls(replica, store, wiring.build_actions(settings), now_ms)
 
     def post(self, post: str) -> PostFeatureSheet:
@@ -161,6 +171,7 @@ class FeatureSheets:
             created_ms=int(rows.columns["created_ms"][0]),
             language=codes.languages.name(int(rows.columns["language"][0])),
             topics=_names(codes.topics.name, rows.columns["topics"][0]),
+            semantic_id=tuple(int(code) for code in np.asarray(rows.columns["semantic_id"][0])),
             numbers=numbers,
             counts=counts,
         )
@@ -247,7 +258,7 @@ def sheets_as_of(
                 break
             if on_progress is not None:
                 on_progress(total(replica.position) - first, last - first)
-        yield FeatureSheets.of(settings, replica, replica.state.watermark.events_ms)
+        yield FeatureSheets.of(settings, replica, replica.state.watermark.events_ms, is_past=True)
     finally:
         replica.close()
         log.close()

@@ -104,6 +104,8 @@ class FeedApp:
         Tells what serves and what is being trained, to people.
     flywheel_told
         Tells how the feed learns on.
+    warnings_told
+        Tells what is wrong with the home and keeps nobody from serving; asked once a second, aside.
     sheets_of
         Gives the feature sheets of the replica's state as of a moment.
     server_id
@@ -129,6 +131,7 @@ class FeedApp:
         followers: SocialFollowers,
         models_told: TellModels,
         flywheel_told: TellFlywheel,
+        warnings_told: Callable[[], tuple[str, ...]],
         sheets_of: Callable[[int], FeatureSheets],
         server_id: str = "",
     ) -> None:
@@ -148,6 +151,7 @@ class FeedApp:
         self._models = models
         self._retrieval = retrieval
         self._sheets_of = sheets_of
+        self._warnings_told, self._warnings = warnings_told, tuple[str, ...]()
         self._followers = followers
         self._writer = ServedWriter(door.append, metrics, config.server.served_batch_ms)
         self._features = FeaturesWriter(door.append, metrics)
@@ -256,6 +260,7 @@ class FeedApp:
             now_ms=self._clock.now_ms(),
             is_time_virtual=isinstance(self._clock, VirtualClock),
             reason=reason,
+            warnings=self._warnings,
         )
 
     async def _authors(self, post_ids: Sequence[str]) -> dict[str, str]:
@@ -329,6 +334,7 @@ class FeedApp:
     async def _report_state(self) -> None:
         while True:
             with contextlib.suppress(MillraceError):
+                self._warnings = await asyncio.to_thread(self._warnings_told)
                 found = self.readiness()
                 newest = self._replica.checkpoints.newest_position()
                 self._metrics.keeper(lag=self._replica.log.lag(GROUP), checkpoint_offset=total(newest or ()))

@@ -79,6 +79,12 @@ def join_figures(settings: Settings) -> JoinFigures | None:
     )
 
 
+def join_warnings(settings: Settings) -> tuple[str, ...]:
+    """Return the join's alarm, for who asks whether the home is well; nothing where nothing joins."""
+    found = join_figures(settings) if settings.config.flywheel.joins else None
+    return (f"join rate: {found.alarm}",) if found is not None and found.alarm else ()
+
+
 def guard_figures(settings: Settings, version: str) -> tuple[GuardFigures, ...]:
     """Return what the guards of a home said last of a ranker; empty where they have not looked at it."""
     try:

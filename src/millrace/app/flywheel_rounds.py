@@ -12,6 +12,7 @@ from millrace.app.first_training import log_length, needs_first_ranker, why_to_w
 from millrace.app.flywheel_source import sample_source
 from millrace.app.learning_note import keep_waiting, nothing_waits
 from millrace.app.settings import Settings
+from millrace.app.student_renewal import renew_student
 from millrace.app.training_outcome import TrainingOutcome, keep_outcome
 from millrace.app.training_run import training_lock
 from millrace.app.training_status import telling
@@ -22,6 +23,7 @@ from millrace.flywheel.learning_round import RoundFolder, Waiting
 
 if TYPE_CHECKING:
     from millrace.app.evaluation import ShowProgress
+    from millrace.flywheel.distillations import Distillation
     from millrace.registry.registry import Registry
 
 _FOLDER: Final = "unfinished-flywheel"
@@ -76,9 +78,9 @@ def keep_learning(
     settings: Settings,
     show_progress: ShowProgress,
     wait: Callable[[float], bool],
-    tell: Callable[[Decision | Waiting], None],
+    tell: Callable[[Decision | Waiting | Distillation], None],
 ) -> None:
-    """Do rounds as their hours come, until told to end.
+    """Do rounds as their hours come, and distil the pre-ranker anew when it is time, until told to end.
 
     Hours that pass while a round is at work are of the next one: a slow machine does fewer and larger rounds.
 
@@ -89,11 +91,11 @@ def keep_learning(
     wait
         Lets seconds pass; returns whether to go on.
     tell
-        Hears of every round, and of every new reason to wait.
+        Hears of every round, of every new pre-ranker, and of every new reason to wait.
     """
     learning = settings.config.flywheel.learning
     step_ms = int(learning.hours_per_round * 3_600_000 * _SHARE)
-    due_ms, told = 0, ""
+    due_ms, told, told_of_student = 0, "", ""
     while True:
         now_ms = wiring.build_event_clock(settings).now_ms()
         if now_ms >= due_ms:
@@ -107,6 +109,11 @@ def keep_learning(
                 keep_waiting(settings, found.why)
             else:
                 nothing_waits(settings)
+            with telling(settings, show_progress) as shown:
+                student = _student_or_reason(settings, shown)
+            if student is not None and student.why != told_of_student:
+                tell(student)
+            told_of_student = student.why if student is not None else ""
         if not wait(learning.poll_s):
             return
 
@@ -116,6 +123,13 @@ def _round_or_reason(settings: Settings, show_progress: ShowProgress) -> Decisio
         return learn_once(settings, show_progress)
     except StoreError as error:  # another one trains, say: what is wrong for long is told once
         return Waiting(until_ms=0, why=str(error))
+
+
+def _student_or_reason(settings: Settings, show_progress: ShowProgress) -> Distillation | Waiting | None:
+    try:
+        return renew_student(settings, show_progress)
+    except StoreError as error:
+        return Waiting(until_ms=0, why=f"the pre-ranker is to be distilled anew: {error}")
 
 
 def _seeded(settings: Settings, registry: Registry, show_progress: ShowProgress) -> Decision | Waiting:

@@ -13,9 +13,11 @@ from millrace.app.flywheel_rounds import decision_log, round_folder
 from millrace.app.human_time import clock_time
 from millrace.app.learning_note import waiting_words
 from millrace.app.settings import Settings
+from millrace.app.student_renewal import distillation_log
 from millrace.app.training_status import training_status
 from millrace.base.errors import MillraceError
 from millrace.flywheel.decisions import Decision
+from millrace.flywheel.distillations import Distillation
 from millrace.flywheel.learning_round import RoundFolder
 from millrace.flywheel.prequential import mean_figures
 from millrace.registry.manifest import Kind
@@ -87,6 +89,8 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
         Prequential figures of the newest rounds, the newest last.
     decisions
         The newest, the newest first.
+    distillations
+        What came of distilling the pre-ranker anew since the oldest of the decisions, the newest first.
     withdrawn
         Versions of rankers that were rolled back, or taken out of service.
     taken_back
@@ -108,6 +112,7 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
     taken_back: tuple[TakenBack, ...] = ()
     join: JoinFigures | None = None
     guards: tuple[GuardFigures, ...] = ()
+    distillations: tuple[Distillation, ...] = ()
 
 
 def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int = N_HOURS) -> FlywheelStatus:
@@ -116,7 +121,7 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
     Raises
     ------
     StoreError
-        If the decisions are damaged.
+        If the decisions or the distillations are damaged.
     """
     registry = wiring.build_registry(settings)
     try:
@@ -126,6 +131,8 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
     decisions = decision_log(settings).all()
     rankers = [said for (kind, _), said in back.items() if kind == "ranker"]
     withdrawn = tuple(sorted(said.version for said in rankers))
+    told = decisions[-n_decisions:] if n_decisions else []
+    since_ms = told[0].at_ms if told and len(told) < len(decisions) else 0
     return FlywheelStatus(
         words=_words(live, decisions, withdrawn),
         learns=settings.config.flywheel.learns,
@@ -133,7 +140,8 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
         doing=_doing(settings),
         live_version=live,
         hours=tuple(_hour(each) for each in decisions[-n_hours:]),
-        decisions=tuple(reversed(decisions[-n_decisions:] if n_decisions else ())),
+        decisions=tuple(reversed(told)),
+        distillations=tuple(each for each in reversed(distillation_log(settings).all()) if each.at_ms >= since_ms),
         withdrawn=withdrawn,
         taken_back=tuple(
             TakenBack(version=said.version, at_ms=said.at_ms, reason=said.reason)

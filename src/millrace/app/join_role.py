@@ -101,6 +101,8 @@ class Joiner:
             n_unreadable=counts.get("unreadable", 0),
             page_bytes=epoch.n_page_bytes,
             mean_page_bytes=epoch.n_page_bytes / max(epoch.n_pages, 1),
+            page_bytes_p50=epoch.page_sizes[0],
+            page_bytes_p99=epoch.page_sizes[1],
             negative_rate=self._config.join.negative_rate,
             rate=rate,
             stats=stats,

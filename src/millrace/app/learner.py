@@ -29,6 +29,7 @@ from millrace.app.flywheel_rounds import decision_log
 from millrace.app.learning_note import keep_waiting, nothing_waits
 from millrace.app.lifeline import Lifeline
 from millrace.app.settings import HOME_VARIABLE, Settings
+from millrace.app.student_renewal import distillation_log
 from millrace.app.training_outcome import TrainingOutcome, keep_outcome
 from millrace.app.training_status import training_status
 from millrace.base.backoff import Backoff
@@ -192,12 +193,12 @@ def _run(settings: Settings, lifeline: Lifeline, words: tuple[str, ...], path: P
 
 
 class RoundNews:
-    """Tells in the terminal what rounds of learning came to, once each.
+    """Tells in the terminal what rounds of learning and new pre-rankers came to, once each.
 
     Parameters
     ----------
     settings
-        The home, where the decisions are.
+        The home, where the decisions and the distillations are.
 
     Attributes
     ----------
@@ -206,7 +207,8 @@ class RoundNews:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._decisions = decision_log(settings)
+        self._decisions, self._distillations = decision_log(settings), distillation_log(settings)
+        self._n_distilled = len(self._distillations.all())
         self._size = self._bytes()
         self._number = max((each.number for each in self._decisions.newest(1)), default=0)
         self.n_told = 0
@@ -220,10 +222,13 @@ class RoundNews:
             if decision.number > self._number:
                 logger.info("flywheel: round %d %s: %s", decision.number, decision.verdict, decision.why)
                 self._number, self.n_told = decision.number, self.n_told + 1
+        for made in self._distillations.all()[self._n_distilled :]:
+            logger.info("flywheel: pre-ranker %s: %s", made.verdict, made.why)
+            self._n_distilled, self.n_told = self._n_distilled + 1, self.n_told + 1
 
     def _bytes(self) -> int:
-        path = self._decisions.path
-        return path.stat().st_size if path.exists() else 0
+        paths = (self._decisions.path, self._distillations.path)
+        return sum(path.stat().st_size for path in paths if path.exists())
 
 
 class TrainingNews:

@@ -5,17 +5,21 @@ A part of `millrace.app.wiring`, which gives all of it on.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millrace.app.settings import Settings
 from millrace.app.store_wiring import build_actions, build_clock
+from millrace.base.errors import MillraceError
 from millrace.registry.pointer import DEFAULT_LANE
 
 if TYPE_CHECKING:
     from millrace.app.home_model_loading import HomeModelLoader
     from millrace.app.social_refresh import SocialFollowers
+    from millrace.content.semantic_ids import Codebooks
     from millrace.features.encoding.vector_inputs import VectorInputs
     from millrace.inference.live_models import LiveModels
     from millrace.inference.model_events import ModelEvent
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from millrace.registry.lanes import LaneReader
     from millrace.registry.manifest import Kind
     from millrace.registry.registry import Registry
+
+logger = logging.getLogger(__name__)
 
 
 def build_registry(settings: Settings) -> Registry:
@@ -156,6 +162,33 @@ def everybodys_ranker(settings: Settings) -> Path | None:
     pointer = registry.pointer()
     version = pointer.serving(DEFAULT_LANE).get("ranker") if pointer is not None else None
     return None if version is None else registry.folder("ranker", version)
+
+
+def serving_codebooks(settings: Settings) -> Codebooks | None:
+    """Return the codebooks of semantic ids of what serves everybody: the towers', else the ranker's, else None.
+
+    A registry or a file that is damaged gives none, and a warning; doctor tells more.
+    """
+    from millrace.content.semantic_ids import FILE_NAME
+
+    try:
+        folders, registry = model_folders(settings), build_registry(settings)
+        serving = {} if folders else registry.serving()
+        kinds: tuple[Kind, ...] = ("retrieval", "ranker")
+        for kind in kinds:
+            folder = registry.folder(kind, serving[kind]) if kind in serving else folders.get(kind)
+            if folder is not None and (path := folder / FILE_NAME).exists():
+                return _codebooks(folder, path.stat().st_mtime_ns)
+    except (MillraceError, OSError) as error:
+        logger.warning("no semantic ids among the features: %s", error)
+    return None
+
+
+@lru_cache(maxsize=4)
+def _codebooks(folder: Path, _written_ns: int) -> Codebooks:
+    from millrace.content.semantic_ids import Codebooks
+
+    return Codebooks.load(folder)
 
 
 def build_lanes(settings: Settings) -> LaneReader:

@@ -3,7 +3,8 @@
 One a home, a child of the supervisor beside keeper and workers. It follows four topics of the log (what models saw,
 looks, actions, erasures, ticks), appends what it has learned as events that every replica folds
 (`millrace.events.near_line_events`), and takes a ranker away on which a guard has tripped (`Registry.withdraw`).
-Killed at any moment it goes on from what it kept last; the same values are then told again, which changes nothing.
+Killed at any moment it goes on from what it kept last, learner and guards at one place of the log; the same values are
+then told again, which changes nothing.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from millrace.app.virtual_time import TICK_TOPIC
 from millrace.base.atomic_file import replacing
 from millrace.base.clock import Clock, VirtualClock
 from millrace.base.errors import LogError, MillraceError
+from millrace.base.ids import IdHasher, IdKind
 from millrace.events.codec import EventCodec
 from millrace.events.envelope import AnyEvent, Event
 from millrace.events.feed_events import ClockTick
+from millrace.events.user_events import UserErased
 from millrace.flywheel.guards.config import GuardsConfig
 from millrace.flywheel.guards.monitor import GuardMonitor
 from millrace.flywheel.guards.readings import GuardReport, Trip
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
 GROUP: Final = "near_line"
 LOCK_FILE: Final = "near_line.lock"
+_OF_GUARDS: Final = "guards."
 STATE_FILE: Final = "near_line.npz"
 REPORT_FILE: Final = "guards.json"
 _VERSION: Final = 1
@@ -102,6 +106,7 @@ class NearLine:
         self._state_path, self._report_path = state_path, report_path
         self._real = real_clock
         self._metrics = metrics
+        self._hasher = IdHasher()
         topics = tuple(dict.fromkeys(t.topic for t in codec.registry if t.payload in HEARD))
         self._consumer = log.subscribe(GROUP, topics=(*topics, TICK_TOPIC), start=log.end())
         self._published_s = self._looked_s = self._kept_s = self._began_s = real_clock.monotonic_s()
@@ -125,6 +130,7 @@ class NearLine:
             is_ours = arrays.pop("log_id").tobytes().decode() == self._log.log_id and version == _VERSION
             if not is_ours or not total(self._log.begin()) <= total(position) <= total(self._log.end()):
                 raise ValueError("of another log, or of another time")
+            of_guards = {n.removeprefix(_OF_GUARDS): arrays.pop(n) for n in list(arrays) if n.startswith(_OF_GUARDS)}
             self._learner.load(arrays)
         except FileNotFoundError:
             return
@@ -133,6 +139,11 @@ class NearLine:
             return
         self._consumer.seek(position)
         self._kept_at = position
+        if self._monitor is not None:
+            try:
+                self._monitor.load(of_guards)
+            except (ValueError, KeyError) as error:  # with what msgspec raises
+                logger.warning("what the guards had gathered cannot be used (%r): they gather anew", error)
 
     def turn(self) -> bool:
         """Hear the next records and do what is due; return whether there were any."""
@@ -183,7 +194,9 @@ class NearLine:
         found, trips = self._monitor.look()
         for trip in trips:
             self._act(trip)
-        self._watch_again()
+        has_begun = self._watch_again()
+        if trips or has_begun:  # or a start would try anew what was judged
+            self.keep(is_urgent=True)
         withdrawn = {f"{k} {v}": said.reason for (k, v), said in self._registry.withdrawn().items()}
         elapsed_s = max(self._real.monotonic_s() - self._began_s, 1e-9)
         report = GuardReport(
@@ -201,12 +214,17 @@ class NearLine:
             self._metrics.tell(report, self._learner, lag=self._log.lag(GROUP))
         return trips
 
-    def keep(self) -> None:
-        """Keep what was learned, with the place in the log that it stands at; also tell the log where that is."""
+    def keep(self, *, is_urgent: bool = False) -> None:
+        """Keep what was learned and gathered, with the place in the log that it stands at; tell the log where that is.
+
+        Where nothing was heard since, only if it ``is_urgent``.
+        """
         position = self._consumer.position
-        if position == self._kept_at:
+        if position == self._kept_at and not is_urgent:
             return
         arrays = self._learner.arrays()
+        if self._monitor is not None:
+            arrays.update({f"{_OF_GUARDS}{name}": array for name, array in self._monitor.arrays().items()})
         arrays["version"] = np.array([_VERSION])
         arrays["position"] = np.array([total(position)])
         arrays["log_id"] = np.frombuffer(self._log.log_id.encode(), dtype=np.uint8)
@@ -231,6 +249,8 @@ class NearLine:
                 self._learner.advance(event.payload.now_ms)
             return
         self._learner.hear(time_ms, event)
+        if isinstance(event.payload, UserErased) and self._monitor is not None:
+            self._monitor.forget(self._hasher.one(IdKind.USER, event.payload.user_id))
 
     def _act(self, trip: Trip) -> None:
         if not self._guards.rolls_back or trip.model not in self._registry.versions("ranker"):
@@ -248,16 +268,19 @@ class NearLine:
         if self._metrics is not None:
             self._metrics.rolled_back(trip.reading.guard)
 
-    def _watch_again(self) -> None:
-        """Watch what was taken away and serves again as new: a person has promoted it all the same."""
+    def _watch_again(self) -> bool:
+        """Watch what was taken away and serves again as new: a person has promoted it all the same. Tell if any was."""
         if self._monitor is None or not self._monitor.gone:
-            return
+            return False
+        begun = False
         pointer = self._registry.pointer()
         serving = {pointer.serving(lane).get("ranker") for lane in pointer.lanes} if pointer else set()
         for model in self._monitor.gone.intersection(serving):
             since_s = self._real.monotonic_s() - self._withdrawn_s.get(model, float("-inf"))
             if since_s > _SETTLE_S:
                 self._monitor.begin_again(model)
+                begun = True
+        return begun
 
 
 def _open_heads(learner: NearLineLearner, model: str) -> dict[str, list[str]]:
@@ -270,7 +293,6 @@ def build_near_line(settings: Settings) -> NearLine:
     """Return the near-line process's work over a home."""
     from millrace.app import wiring
     from millrace.app.near_line_metrics import NearLineMetrics
-    from millrace.base.ids import IdHasher
 
     config, guards = settings.config.near_line, settings.config.guards
     clock, codec, actions = (

@@ -228,8 +228,8 @@ def reasons_against(gain: EntropyGain, retrieval: TrainedRetrieval | None, pre_r
             f"({_span(gain)}), so it is not sure to know more"
         )
         reasons["pre_ranker"] = "refused: its ranker does not serve"
-    elif pre_ranker.auc_lost > MAX_AUC_LOST:
-        reasons["pre_ranker"] = f"refused: loses {pre_ranker.auc_lost:.3f} of its ranker's AUC, at most {MAX_AUC_LOST}"
+    elif (too_much := reason_against_student(pre_ranker)) is not None:
+        reasons["pre_ranker"] = too_much
     if retrieval is None:
         reasons["retrieval"] = "not trained: too little was liked to learn from"
         return reasons
@@ -240,6 +240,13 @@ def reasons_against(gain: EntropyGain, retrieval: TrainedRetrieval | None, pre_r
             f"refused: finds {found:.3f} of what was wanted among {k}, no more than what is popular, {popular:.3f}"
         )
     return reasons
+
+
+def reason_against_student(pre_ranker: Distilled) -> str | None:
+    """Return why a pre-ranker is not to serve beside its ranker; None: it is."""
+    if pre_ranker.auc_lost <= MAX_AUC_LOST:
+        return None
+    return f"refused: loses {pre_ranker.auc_lost:.3f} of its ranker's AUC, at most {MAX_AUC_LOST}"
 
 
 def _span(gain: EntropyGain) -> str:

@@ -233,7 +233,7 @@ def train_home_semantic_ids(
     finally:
         log.close()
     with show_progress("training semantic ids (levels)") as step:
-        report = train_semantic_ids(vectors, config, folder=folder, on_progress=moving(step))
+        report = train_semantic_ids(vectors, config, folder=folder, learned_before=end, on_progress=moving(step))
     return TrainedSemanticIds(folder=str(folder), learned=report.learned, held_out=report.held_out)
 
 

@@ -23,6 +23,7 @@ from millrace.app.model_wiring import (
     build_vectors,
     everybodys_ranker,
     model_folders,
+    serving_codebooks,
 )
 from millrace.app.sample_wiring import build_join_process, build_sample_files, build_sample_store
 from millrace.app.settings import MillraceConfig, Settings
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from millrace.app.metrics import Metrics
     from millrace.app.social_refresh import SocialFollowers
     from millrace.app.tokens import ViewerTokens
+    from millrace.content.semantic_ids import Codebooks
     from millrace.events.importers.mapped import FileKind
     from millrace.events.importers.options import ImportOptions
     from millrace.events.importers.report import ImportReport
@@ -126,6 +128,7 @@ __all__ = [
     "has_log",
     "metrics_dir",
     "model_folders",
+    "serving_codebooks",
     "state_fingerprint",
 ]
 
@@ -244,11 +247,17 @@ def build_home_pipeline(
     return home_pipeline(parts, settings.config.home)
 
 
-def build_feature_store(settings: Settings, state: FeedState) -> FeatureStore:
-    """Return what reads post and user features from a state."""
+def build_feature_store(settings: Settings, state: FeedState, codebooks: Codebooks | None = None) -> FeatureStore:
+    """Return what reads post and user features from a state; semantic ids by codebooks, where there are some."""
+    from millrace.content.semantic_id_cache import SemanticIdCache
     from millrace.features.store.feature_store import FeatureStore
 
-    return FeatureStore(state, state.texts, settings.config.stores.engagements, build_actions(settings))
+    engagements, actions = settings.config.stores.engagements, build_actions(settings)
+    if codebooks is not None:
+        codes_of, n_levels = SemanticIdCache(codebooks, state.texts).codes, codebooks.settings.n_levels
+        return FeatureStore(state, state.texts, engagements, actions, codes_of, n_levels)
+
+    return FeatureStore(state, state.texts, engagements, actions)
 
 
 def build_slate_join(settings: Settings, hasher: IdHasher, *, window_ms: int, takes_all: bool) -> SlateJoin:
@@ -323,6 +332,7 @@ def build_http_app(
     from millrace.app.event_limits import EventLimits
     from millrace.app.feature_sheets import FeatureSheets
     from millrace.app.feed_app import FeedApp
+    from millrace.app.flywheel_parts import join_warnings
     from millrace.app.flywheel_status import flywheel_status
     from millrace.app.home_retrieval import HomeRetrieval
     from millrace.app.metrics import MetricsObserver
@@ -374,6 +384,7 @@ def build_http_app(
         followers,
         partial(model_status, settings),
         partial(flywheel_status, settings),
+        partial(join_warnings, settings),
         partial(FeatureSheets.of, settings, replica),
         "" if note is None else note.server_id,
     ).asgi

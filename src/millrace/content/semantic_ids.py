@@ -34,14 +34,26 @@ FILE_NAME: Final = "semantic_ids.npz"
 _HASH_SALT: Final = np.uint64(0x5E3A71C09D4F2B86)
 
 
+N_LEVELS: Final = 3
+"""Codes of a post, where nobody asks for another number."""
+
+
 class SemanticIdSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the codes were learned from and how."""
+    """What the codes were learned from and how.
+
+    Attributes
+    ----------
+    learned_before
+        Log records up to and without which the posts are; 0: not told. As of an earlier position the codes would know
+        what came later. It is no part of the digest: the same codes are the same.
+    """
 
     n_levels: Annotated[int, Meta(ge=1, le=6)]
     n_codes: Annotated[int, Meta(ge=2, le=256)]
     n_dims: Annotated[int, Meta(ge=1)]
     seed: int = 0
     n_posts: Annotated[int, Meta(ge=0)] = 0
+    learned_before: Annotated[int, Meta(ge=0)] = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +84,9 @@ class Codebooks:
 
     def digest(self) -> str:
         """Return 32 hexadecimal digits that are other ones for other codebooks: a model names those it reads."""
-        digest = hashlib.blake2b(msgspec.json.encode(self.settings), digest_size=16)
+        settings: dict[str, Any] = msgspec.to_builtins(self.settings)
+        del settings["learned_before"]
+        digest = hashlib.blake2b(msgspec.json.encode(settings), digest_size=16)
         digest.update(np.ascontiguousarray(self.vectors).tobytes())
         return digest.hexdigest()
 

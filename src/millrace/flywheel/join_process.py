@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -38,6 +39,8 @@ from millrace.stream.log import Log, Position, total
 GROUP: Final = "flywheel.join"
 _POLL_RECORDS: Final = 8_192
 _PUBLISH_MESSAGES: Final = 2_000
+_N_SIZES: Final = 10_000
+"""Newest pages whose sizes are told of."""
 _WITNESSES: Final = 64
 """As many records as the join ever asks for before it believes a time."""
 
@@ -54,6 +57,8 @@ class Epoch:
         Its number, and the log position it was committed at.
     n_records, n_pages, n_page_bytes
         Heard: records, pages with features among them, and the packed bytes of these.
+    page_sizes
+        Packed bytes of half and of 99 of 100 of the newest pages are at most these; zeros where there were none.
     n_rows, n_corrections
         Let out: samples, and how many of them correct earlier ones.
     took_s
@@ -68,6 +73,7 @@ class Epoch:
     n_rows: int
     n_corrections: int
     took_s: float
+    page_sizes: tuple[float, float] = (0.0, 0.0)
 
 
 class JoinProcess:
@@ -130,6 +136,7 @@ class JoinProcess:
         self._counts: dict[str, int] = {}
         self._pages = LoggedPages()
         self._n_page_bytes = 0
+        self._page_sizes: deque[int] = deque(maxlen=_N_SIZES)
         self._n_heard = 0
         self._epoch_s = clock.monotonic_s()
 
@@ -213,7 +220,9 @@ class JoinProcess:
         if len(records):
             n_before = len(self._pages)
             self._join.hear_columns(self._records.read(records, self._pages))
-            self._n_page_bytes += sum(map(len, self._pages.arrays[n_before:]))
+            sizes = [len(array) for array in self._pages.arrays[n_before:]]
+            self._page_sizes.extend(sizes)
+            self._n_page_bytes += sum(sizes)
             self._n_heard += len(records)
         if self._is_due():
             self.commit()
@@ -310,7 +319,14 @@ class JoinProcess:
             len(rows),
             n_corrections,
             0.0,
+            self._size_quantiles(),
         )
+
+    def _size_quantiles(self) -> tuple[float, float]:
+        if not self._page_sizes:
+            return 0.0, 0.0
+        half, nearly_all = np.quantile(np.array(self._page_sizes), (0.5, 0.99)).tolist()
+        return half, nearly_all
 
     def _is_due(self) -> bool:
         if not self._n_heard:

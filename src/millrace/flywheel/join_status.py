@@ -33,6 +33,8 @@ class JoinStatus(msgspec.Struct, frozen=True, kw_only=True):
         Since the beginning.
     page_bytes, mean_page_bytes
         Packed bytes of what models saw: of the last epoch, and the mean of a page in it.
+    page_bytes_p50, page_bytes_p99
+        Of the newest 10,000 pages since the process began, half have at most so many packed bytes, and 99 of 100.
     negative_rate
         The share that is kept of samples in which nothing was done.
     rate
@@ -61,6 +63,8 @@ class JoinStatus(msgspec.Struct, frozen=True, kw_only=True):
     rate: JoinRate
     stats: JoinStats
     points: tuple[WatchPoint, ...] = ()
+    page_bytes_p50: float = 0.0
+    page_bytes_p99: float = 0.0
 
 
 def join_status(samples_dir: Path) -> JoinStatus | None:

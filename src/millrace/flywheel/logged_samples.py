@@ -79,7 +79,10 @@ class LoggedCandidates:
 
     def before(self, until_ms: int) -> LoggedCandidates | None:
         """Return those of requests before a moment; None if there are none."""
-        slates = np.flatnonzero(self.samples.now_ms < until_ms)
+        return self.taken(np.flatnonzero(self.samples.now_ms < until_ms))
+
+    def taken(self, slates: IntArray) -> LoggedCandidates | None:
+        """Return those of some requests; None if there are none."""
         if not len(slates):
             return None
         rows = self.samples.rows_of(slates)

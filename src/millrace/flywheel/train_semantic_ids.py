@@ -21,6 +21,7 @@ from millrace.base.atomic_file import replacing
 from millrace.base.errors import SourceDataError
 from millrace.content.semantic_ids import (
     MISSING,
+    N_LEVELS,
     Codebooks,
     Float32Array,
     Int16Array,
@@ -41,7 +42,7 @@ Int64Array = npt.NDArray[np.int64]
 class SemanticIdConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How semantic ids are learned; the defaults are for worlds of some thousand posts."""
 
-    n_levels: Annotated[int, Meta(ge=1, le=6, description="codes of a post")] = 3
+    n_levels: Annotated[int, Meta(ge=1, le=6, description="codes of a post")] = N_LEVELS
     n_codes: Annotated[int, Meta(ge=2, le=256, description="codes of a level")] = 64
     n_iterations: Annotated[int, Meta(ge=1, description="k-means iterations of a level")] = 25
     n_restarts: Annotated[int, Meta(ge=1, description="runs of k-means, of which the best counts")] = 3
@@ -111,6 +112,7 @@ def train_semantic_ids(
     config: SemanticIdConfig,
     *,
     folder: Path,
+    learned_before: int = 0,
     on_progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> SemanticIdReport:
     """Learn codebooks, write them and the report into a folder, and return the report.
@@ -124,6 +126,8 @@ def train_semantic_ids(
     folder
         Where `Codebooks.load` finds them; an interrupted run of the same vectors goes on after its last whole level,
         one of others is begun anew.
+    learned_before
+        The log position where the vectors were taken, as the codebooks will tell; 0: not told.
     on_progress
         Called after each level with how many are done and how many there are.
 
@@ -153,6 +157,7 @@ def train_semantic_ids(
         n_dims=centres.shape[2],
         seed=config.seed,
         n_posts=len(learned),
+        learned_before=learned_before,
     )
     codebooks = Codebooks(settings, centres)
     report = SemanticIdReport(

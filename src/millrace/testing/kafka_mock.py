@@ -17,13 +17,19 @@ _PRODUCE_REQUEST: Final = 0
 class MockKafka:
     """A cluster of one broker; a context manager.
 
+    Parameters
+    ----------
+    rebalance_delay_ms
+        How long a group waits for further members when its first one comes; brokers' default is 3 s. It must be less
+        than the members' ``session.timeout.ms``, or the group is never spread.
+
     Attributes
     ----------
     servers
         ``bootstrap.servers`` of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rebalance_delay_ms: int = 0) -> None:
         import confluent_kafka
 
         folder = Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs"
@@ -38,11 +44,11 @@ class MockKafka:
             "rd_kafka_mock_cluster_destroy": (None, [pointer]),
             "rd_kafka_mock_cluster_bootstraps": (ctypes.c_char_p, [pointer]),
             "rd_kafka_mock_topic_create": (ctypes.c_int, [pointer, ctypes.c_char_p, ctypes.c_int, ctypes.c_int]),
-            "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, [pointer, ctypes.c_int32]),
             "rd_kafka_mock_push_request_errors_array": (
                 None,
                 [pointer, ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(ctypes.c_int)],
             ),
+            "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, [pointer, ctypes.c_int32]),
             "rd_kafka_mock_broker_set_down": (ctypes.c_int, [pointer, ctypes.c_int32]),
             "rd_kafka_mock_broker_set_up": (ctypes.c_int, [pointer, ctypes.c_int32]),
         }
@@ -55,8 +61,7 @@ class MockKafka:
         library.rd_kafka_conf_set(conf, b"log_level", b"0", text, 512)
         self._client = library.rd_kafka_new(_PRODUCER, conf, text, 512)
         self._cluster = library.rd_kafka_mock_cluster_new(self._client, 1)
-        # Brokers wait three seconds for more members before a new group may read.
-        library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
+        library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, rebalance_delay_ms)
         self.servers: str = library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
 
     def make_topic(self, name: str, n_partitions: int) -> None:

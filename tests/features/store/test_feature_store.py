@@ -10,6 +10,8 @@ from millrace.base.actions import Action, ActionSpace
 from millrace.base.errors import NotFoundError
 from millrace.base.ids import IdHasher, IdKind, hash_id
 from millrace.content.config import ContentConfig
+from millrace.content.semantic_id_cache import SemanticIdCache
+from millrace.content.semantic_ids import Codebooks, SemanticIdSettings
 from millrace.content.text_index import TextIndex
 from millrace.events.content_events import Media
 from millrace.events.envelope import AnyEvent
@@ -225,3 +227,17 @@ def test_action_columns_stand_in_the_order_of_actions() -> None:
     labels = table.feature("post_counts_1h").labels
     assert labels == LABELS
     assert labels[int(Action.LIKE)] == "like"
+
+
+def test_semantic_ids_are_those_of_the_codebooks_for_every_post_that_has_a_text() -> None:
+    home = Home().take([a_post_created(1, text="about cats"), a_post_created(2, text="about mills"), a_post_created(3)])
+    rng = np.random.default_rng(1)
+    shape = SemanticIdSettings(n_levels=2, n_codes=16, n_dims=64)
+    books = Codebooks(shape, rng.standard_normal((2, 16, 64)).astype(np.float32))
+    config = StoresConfig().engagements
+    store = FeatureStore(home.state, home.texts, config, codes_of=SemanticIdCache(books, home.texts).codes, n_levels=2)
+    ids = np.array([hash_id(IdKind.POST, str(name)) for name in (1, 2, 99)], dtype=np.int64)
+    expected = books.encode(home.texts.whole_vectors(ids))
+    assert (expected[:2] >= 0).all()
+    assert store.posts.read(ids, NOW_MS)["semantic_id"].tolist() == [*expected[:2].tolist(), [-1, -1]]
+    assert home.posts(1)["semantic_id"].tolist() == [[-1, -1, -1]]

@@ -127,3 +127,25 @@ def test_one_viewer_alone_proves_nothing_and_all_figures_are_finite() -> None:
         (model,), trips = monitor.look()
         assert not trips
         assert np.isfinite([[r.value, r.low, r.high] for r in model.readings]).all()
+
+
+def test_whose_rows_they_are_is_forgotten_with_the_viewer() -> None:
+    monitor, traffic = GuardMonitor(CONFIG, ACTIONS), LiveTraffic(1)
+    rows = settled(traffic, good, "m", 100)
+    monitor.hear_settled(replace(rows, viewers=np.where(np.arange(100) < 40, 77, 78)))
+    monitor.forget(77)
+    assert monitor.arrays()["0.viewers"].tolist() == [0] * 40 + [78] * 60
+
+
+def test_what_is_kept_of_another_space_or_damaged_changes_nothing() -> None:
+    monitor, traffic = GuardMonitor(CONFIG, ACTIONS), LiveTraffic(1)
+    monitor.hear_settled(settled(traffic, good, "m", 700))
+    kept, said = monitor.arrays(), monitor.look()
+    other = GuardMonitor(CONFIG, ACTIONS)
+    for wrong in ({}, {**kept, "0.viewers": kept["0.viewers"][:-1]}, {**kept, "told": kept["told"][:-1]}):
+        with pytest.raises((KeyError, ValueError)):
+            other.load(wrong)
+        assert other.look() == ([], [])
+    other.load(kept)
+    assert other.arrays().keys() == kept.keys()
+    assert [model.readings for model in other.look()[0]] == [model.readings for model in said[0]]

@@ -32,6 +32,8 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
         Whether `ClockTick` events move it, and nothing else.
     reason
         Why it may not serve; empty if it may.
+    warnings
+        What is wrong with the home and keeps nobody from serving: the join rate, where it is too low or has fallen.
     """
 
     is_ready: bool
@@ -40,6 +42,7 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     now_ms: int
     is_time_virtual: bool
     reason: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def health_routes(
@@ -74,7 +77,7 @@ def health_routes(
         responses={503: ResponseSpec(Readiness, description="Not yet, or not now", generate_examples=False)},
     )
     def readyz() -> Response[Readiness]:
-        """Answer 200 once the state has caught up with the log, 503 before."""
+        """Answer 200 once the state has caught up with the log, 503 before; what `warnings` name changes neither."""
         found = readiness()
         return Response(found, status_code=200 if found.is_ready else 503)
 

@@ -73,7 +73,8 @@ def post(
     if as_json:
         print_json(found)
         return
-    _print(found.post_id, found.numbers, found.counts)
+    levels = {f"semantic_id:{level}": float(code) for level, code in enumerate(found.semantic_id)}
+    _print(found.post_id, {**found.numbers, **levels}, found.counts)
 
 
 @app.command("list")

@@ -56,10 +56,11 @@ def join_words(status: JoinStatus) -> str:
     n_first = status.n_samples - status.n_corrections
     samples = f"{n_first:,} samples and {status.n_corrections:,} corrections of {status.n_pages:,} pages so far"
     rates = f"join rate {rate.looks_frac:.1%} of looks, {rate.deeds_frac:.1%} of actions; late {rate.late_frac:.1%}"
+    half_kb, most_kb = status.page_bytes_p50 / 1000, status.page_bytes_p99 / 1000
     behind = f"{status.lag_records:,} log records behind; watermark {status.lag_ms / 60_000:.0f} min behind the newest"
     lines = [
         f"epoch {status.epoch}: {samples}; {stats.n_waiting:,} wait for the end of their window",
-        f"{rates}; a logged request is {status.mean_page_bytes / 1000:.1f} kB",
+        f"{rates}; a logged request is {half_kb:.1f} kB, and 99 of 100 are at most {most_kb:.1f} kB",
         f"{behind} event",
     ]
     if rate.alarm:

@@ -14,6 +14,7 @@ from millrace.app.commands.train_options import need_torch
 
 if TYPE_CHECKING:
     from millrace.flywheel.decisions import Decision
+    from millrace.flywheel.distillations import Distillation
     from millrace.flywheel.learning_round import Waiting
 
 
@@ -35,6 +36,8 @@ def run(
     ones, and is judged beside it on pages that neither has seen. What passes every rule of the gate is promoted, and
     running servers follow; what does not is refused, with the reason. Where nothing has ever served, the first round is
     a whole training (millrace train --promote).
+    After every so many rankers that were promoted ([flywheel.learning] distils_every) the pre-ranker is distilled anew
+    from the one that serves.
     Beside a server or without one; a round that is killed goes on where it was. Needs the extra train.
 
     Example: millrace flywheel run --once
@@ -42,12 +45,13 @@ def run(
     need_torch()
     from millrace.app.commands.printing import notes, print_json, progress
     from millrace.app.flywheel_rounds import keep_learning, learn_once
+    from millrace.app.student_renewal import renew_student
     from millrace.app.training_status import telling
 
     pairs = [] if hours_per_round is None else [f"flywheel.learning.hours_per_round={hours_per_round}"]
     settings = open_settings(home, [*(overrides or []), *pairs], checks_params=True)
 
-    def tell(found: Decision | Waiting) -> None:
+    def tell(found: Decision | Waiting | Distillation) -> None:
         if as_json:
             print_json(found)
         else:
@@ -56,18 +60,29 @@ def run(
     if once:
         with telling(settings, progress) as shown:
             tell(learn_once(settings, shown))
+            if (student := renew_student(settings, shown)) is not None:
+                tell(student)
     else:
         keep_learning(settings, progress, _Stop(), tell)
 
 
-def round_words(found: Decision | Waiting) -> str:
-    """Return what came of a round in a line."""
+def round_words(found: Decision | Waiting | Distillation) -> str:
+    """Return what came of a round, or of distilling anew, in a line."""
+    from millrace.flywheel.distillations import Distillation
     from millrace.flywheel.learning_round import Waiting
 
     if isinstance(found, Waiting):
         return f"waiting: {found.why}"
+    if isinstance(found, Distillation):
+        return distillation_words(found)
     change = f" {found.from_version or 'none'} → {found.to_version}" if found.to_version else ""
     return f"round {found.number}, {found.n_pages:,} pages: {found.verdict}{change}: {found.why}"
+
+
+def distillation_words(found: Distillation) -> str:
+    """Return what came of distilling the pre-ranker anew, in a line."""
+    change = f" {found.from_version or 'none'} → {found.to_version}" if found.to_version else ""
+    return f"pre-ranker, {found.n_pages:,} pages: {found.verdict}{change}: {found.why}"
 
 
 class _Stop:

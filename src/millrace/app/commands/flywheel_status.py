@@ -16,6 +16,7 @@ def status(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
 
     Example: millrace flywheel status
     """
+    from millrace.app.commands.flywheel_run import distillation_words
     from millrace.app.commands.printing import notes, out, print_json, print_table
     from millrace.app.flywheel_parts import guard_words, join_words
     from millrace.app.flywheel_status import flywheel_status, verdict_words
@@ -59,29 +60,46 @@ def status(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
             soft_wrap=True,
             markup=False,
         )
+    for distilled in found.distillations[:1]:
+        out().print(distillation_words(distilled), soft_wrap=True, markup=False)
     if not found.learns and not found.doing:  # a demo learns by what it was started with, not by the home's config
         notes().print("[dim]nothing learns on beside a server here: \\[flywheel] learns, or millrace flywheel run[/]")
 
 
 def history(
     n: Annotated[int, typer.Option("-n", "--newest", min=1, help="How many rounds, the newest ones.")] = 24,
+    pre_rankers: Annotated[
+        bool, typer.Option("--pre-rankers", help="Only what came of distilling the pre-ranker anew.")
+    ] = False,
     home: HomeOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show every rule of the newest rounds: what was found, against what is asked, and what followed.
 
+    Beside them stands what came of distilling the pre-ranker anew. As JSON: the rounds, or with --pre-rankers those.
+
     Example: millrace flywheel history -n 3
     """
+    from millrace.app.commands.flywheel_run import distillation_words
     from millrace.app.commands.printing import out, print_json, print_table
     from millrace.app.flywheel_status import flywheel_status, verdict_words
     from millrace.app.human_time import clock_time
+    from millrace.flywheel.distillations import Distillation
 
     found = flywheel_status(open_settings(home, overrides), n_decisions=n)
     if as_json:
-        print_json(list(found.decisions))
+        print_json(list(found.distillations if pre_rankers else found.decisions))
         return
-    for decision in reversed(found.decisions):
+    told = sorted(
+        [*found.distillations, *(() if pre_rankers else found.decisions)], key=lambda each: (each.at_ms, each.number)
+    )
+    for decision in told:
+        if isinstance(decision, Distillation):
+            out().print(
+                f"{distillation_words(decision)} ({clock_time(decision.until_ms)})", soft_wrap=True, markup=False
+            )
+            continue
         change = f"{decision.from_version or 'none'} → {decision.to_version or 'the same'}"
         out().print(
             f"round {decision.number}, pages of {clock_time(decision.from_ms)} to {clock_time(decision.until_ms)}: "
@@ -107,7 +125,7 @@ def history(
                     for rule in decision.rules
                 ],
             )
-    if not found.decisions:
+    if not told:
         out().print("no rounds yet: millrace flywheel run")
 
 

@@ -130,6 +130,11 @@ function reasons({ why, rules }) {
 }
 
 function renderDecisions(told, opened) {
+  const students = (told.distillations ?? []).map((each) => {
+    const isBad = each.verdict !== "promoted";
+    return el("p", { class: "small pre-ranker" },
+      el("span", { class: isBad ? "chip bad" : "chip" }, `pre-ranker ${each.verdict}`), ` ${clock(each.at_ms)} · ${each.why}`);
+  });
   const items = told.decisions.map((decision) => {
     const isBack = decision.verdict === "promoted" && told.withdrawn.includes(decision.to_version);
     const verdict = isBack ? "rolled back since" : decision.verdict;
@@ -146,5 +151,6 @@ function renderDecisions(told, opened) {
   return [
     el("h3", {}, "What was decided, and why"),
     ...(items.length ? [el("div", { id: "decisions" }, ...items)] : [el("p", { class: "small" }, "Nothing yet: the first models come first.")]),
+    ...(students.length ? [el("div", { id: "distillations" }, ...students.slice(0, 3))] : []),
   ];
 }

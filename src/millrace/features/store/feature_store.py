@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from millrace.base.actions import ActionSpace
+from millrace.content.semantic_ids import N_LEVELS
 from millrace.content.text_index import TextIndex
 from millrace.features.store.post_features import PostFeatures
 from millrace.features.store.user_features import UserFeatures
@@ -30,7 +31,7 @@ class FeatureStore:
     config, actions
         What the stores were made with.
     codes_of, n_levels
-        Semantic ids of posts, where a live model has them.
+        Semantic ids of posts, where codebooks serve.
 
     Attributes
     ----------
@@ -45,7 +46,7 @@ class FeatureStore:
         config: EngagementConfig,
         actions: ActionSpace | None = None,
         codes_of: CodesOf | None = None,
-        n_levels: int = 0,
+        n_levels: int = N_LEVELS,
     ) -> None:
         actions = actions or ActionSpace()
         self.posts = PostFeatures(state, texts, config, actions, codes_of, n_levels)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from millrace.base.actions import ActionSpace
 from millrace.base.ids import Int64Array
+from millrace.content.semantic_ids import MISSING, N_LEVELS
 from millrace.content.text_index import TextIndex
 from millrace.features.columns import MAX_TOPICS
 from millrace.features.store.counting import FLOAT, PRIOR_IMPRESSIONS, RATED, decayed, rates, span, windowed
@@ -66,8 +67,8 @@ IDS: Final = (
 )
 
 
-def post_table(config: EngagementConfig, actions: ActionSpace, n_levels: int = 0) -> FeatureTable:
-    """Return the declarations; ``n_levels``: of semantic ids, 0 where there are none."""
+def post_table(config: EngagementConfig, actions: ActionSpace, n_levels: int = N_LEVELS) -> FeatureTable:
+    """Return the declarations; ``n_levels``: of semantic ids."""
     features = [
         *windowed("post", "what was done to the content", config.windows_ms, actions),
         *decayed("post", "what was done to the content", config.post_half_lives_ms, actions),
@@ -78,9 +79,8 @@ def post_table(config: EngagementConfig, actions: ActionSpace, n_levels: int = 0
     for name, freshness, source, doc in SCALARS:
         features.append(Feature(name, FLOAT, (), source, freshness, doc))  # type: ignore[arg-type]
     features.extend(Feature(name, dtype, shape, source, "event", doc) for name, dtype, shape, source, doc in IDS)
-    if n_levels:
-        doc = "semantic id by the live model's codebooks, coarsest level first; -1 none"
-        features.append(Feature("semantic_id", np.dtype(np.int16), (n_levels,), "semantic_ids", "event", doc))
+    doc = "semantic id by the codebooks that serve, coarsest level first; -1 none"
+    features.append(Feature("semantic_id", np.dtype(np.int16), (n_levels,), "texts", "event", doc))
     return FeatureTable(tuple(features))
 
 
@@ -101,7 +101,7 @@ class PostFeatures:
     config, actions
         What the stores were made with.
     codes_of, n_levels
-        Semantic ids, where a live model has them.
+        Semantic ids, where codebooks serve; None: every post has -1 at each level.
     """
 
     def __init__(
@@ -111,12 +111,13 @@ class PostFeatures:
         config: EngagementConfig,
         actions: ActionSpace,
         codes_of: CodesOf | None = None,
-        n_levels: int = 0,
+        n_levels: int = N_LEVELS,
     ) -> None:
         self._state = state
         self._texts = texts
         self._codes_of = codes_of
-        self.table = post_table(config, actions, n_levels if codes_of is not None else 0)
+        self.table = post_table(config, actions, n_levels)
+        self._n_levels = n_levels
         n_columns, n_post_half_lives = len(actions) + 1, len(config.post_half_lives_ms)
         width = len(config.windows_ms) * n_columns
         place = self.table.place
@@ -163,9 +164,10 @@ class PostFeatures:
             "created_ms": created_ms,
             "language": codes[:, 0],
             "topics": codes[:, 1:],
+            "semantic_id": np.full((n, self._n_levels), MISSING, dtype=np.int16)
+            if self._codes_of is None
+            else self._codes_of(content),
         }
-        if self._codes_of is not None:
-            columns["semantic_id"] = self._codes_of(content)
         return FeatureRows(self.table, post_ids, ids[:, POST_ROW] >= 0, dense, columns)
 
     def _take_back(self, dense: Float32Array, posts: Int64Array, authors: Int64Array, now_ms: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from millrace.base.ids import Int64Array
+from millrace.content.semantic_ids import MISSING
 from millrace.content.text_index import TextIndex
 from millrace.content.text_kernels import HAS_AUDIO, HAS_IMAGE, HAS_LINK
 from millrace.features.store.counting import PRIOR_IMPRESSIONS, RATED
@@ -23,7 +24,7 @@ _DAY_MS: Final = 86_400_000.0
 def read_posts_reference(
     table: FeatureTable, state: State, texts: TextIndex, post_ids: Int64Array, now_ms: int
 ) -> FeatureRows:
-    """Return the features of posts as of ``now_ms``, semantic ids left out.
+    """Return the features of posts as of ``now_ms`` where no codebooks serve: semantic ids are missing.
 
     Parameters
     ----------
@@ -81,6 +82,7 @@ def read_posts_reference(
         "created_ms": found.created_ms,
         "language": found.language,
         "topics": found.topics,
+        "semantic_id": np.full((len(post_ids), table.feature("semantic_id").width), MISSING, dtype=np.int16),
     }
     return FeatureRows(table, post_ids, is_known, np.concatenate([dense, told], axis=1), dict(columns))
 

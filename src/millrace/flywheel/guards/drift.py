@@ -12,7 +12,8 @@ index, Journal of Risk Model Validation 2020 (what the index is under no change:
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +70,25 @@ class DriftWatch:
         if n >= self._drift_rows:
             self._reference = other._halves[0] + other._halves[1]
             self._n_reference = max(n, self._reference_rows)
+
+    def arrays(self) -> dict[str, IntArray]:
+        """Return what it is kept as."""
+        counts = np.array([self._n_reference, *self._n_halves], dtype=np.int64)
+        return {"reference": self._reference, "halves": np.stack(self._halves), "counts": counts}
+
+    def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take over what `arrays` gave.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If it is of other columns.
+        """
+        reference, halves = (arrays[name].astype(np.int64) for name in ("reference", "halves"))
+        if reference.shape != self._reference.shape or halves.shape != (2, *reference.shape):
+            raise ValueError("of other columns")
+        self._n_reference, *self._n_halves = (int(count) for count in arrays["counts"])
+        self._reference, self._halves = reference, [halves[0], halves[1]]
 
     def psi(self) -> Float64Array:
         """Return the index of each column, shape (n_columns,); 0 as long as there is not enough to compare."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -21,6 +22,17 @@ from millrace.flywheel.near_line.pages import Page
 
 _BY_TIME: Final = frozenset({"hour_sin", "hour_cos", "since_newest"})
 """Features that move by themselves: the hour of the day does not drift."""
+
+
+class _Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of a watch is kept beside its arrays; JSON has null for what is not finite."""
+
+    n_rows: int
+    n_pages: int
+    n_looked: int
+    is_before_own: bool
+    before: dict[str, tuple[float | None, float | None]]
+    in_a_row: list[tuple[str, str, int]]
 
 
 class ModelWatch:
@@ -79,6 +91,53 @@ class ModelWatch:
         self.n_rows += n
         if self._is_before_own and not self._before and self.n_rows >= self._config.reference_rows:
             self._before = self.aucs()
+
+    def forget(self, viewer: int) -> None:
+        """Know no longer whose rows those of a viewer are."""
+        self._viewers[self._viewers == viewer] = 0
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what it is kept as."""
+        told = _Kept(
+            n_rows=self.n_rows,
+            n_pages=self.n_pages,
+            n_looked=self._n_looked,
+            is_before_own=self._is_before_own,
+            before={name: (found.value, found.error) for name, found in self._before.items()},
+            in_a_row=[(guard, of, n) for (guard, of), n in self._in_a_row.items()],
+        )
+        found: dict[str, npt.NDArray[Any]] = {name: self._window(array) for name, array in self._rings().items()}
+        found["told"] = np.frombuffer(msgspec.json.encode(told), dtype=np.uint8)
+        for name, watch in (("predictions", self._predictions), ("features", self.features)):
+            found.update({f"{name}.{part}": array for part, array in watch.arrays().items()})
+        return found
+
+    def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take over what `arrays` gave.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If it is damaged, or of other heads or sizes.
+        """
+        told = msgspec.json.decode(arrays["told"].tobytes(), type=_Kept)
+        n = min(told.n_rows, len(self._viewers))
+        for name, ring in self._rings().items():
+            if arrays[name].shape != (n, *ring.shape[1:]):
+                raise ValueError(f"{name} are of another shape")
+            ring[:n] = arrays[name]
+        for name, watch in (("predictions", self._predictions), ("features", self.features)):
+            watch.load({part.removeprefix(f"{name}."): a for part, a in arrays.items() if part.startswith(f"{name}.")})
+        self.n_rows, self.n_pages, self._n_looked = told.n_rows, told.n_pages, told.n_looked
+        self._is_before_own = told.is_before_own
+        self._before = {
+            name: Estimate(math.nan if value is None else value, math.inf if error is None else error)
+            for name, (value, error) in told.before.items()
+        }
+        self._in_a_row = Counter({(guard, of): count for guard, of, count in told.in_a_row})
+
+    def _rings(self) -> dict[str, npt.NDArray[Any]]:
+        return {"deep": self._deep, "counted": self._counted, "labels": self._labels, "viewers": self._viewers}
 
     def aucs(self) -> dict[str, Estimate]:
         """Return the AUC of each head of which there is enough."""
