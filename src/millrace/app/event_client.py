@@ -11,9 +11,10 @@ lost: not when the server is down, not when the program is killed.
 
 from __future__ import annotations
 
-import contextlib
+import http.client
 import json
 import logging
+import math
 import random
 import threading
 import time
@@ -35,6 +36,8 @@ _TAKEN: Final = (200, 422)
 _AGAIN: Final = (408, 425, 429, 500, 502, 503, 504, 507)
 """Nothing was taken; later it may be."""
 _TOO_MUCH: Final = 413
+_NO_ANSWER: Final = (OSError, http.client.HTTPException, ValueError)
+"""What comes of a server that is away, too slow, cut off in the middle of an answer, or that speaks no HTTP."""
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +62,7 @@ class Answer:
 
 
 Post = Callable[[bytes, Mapping[str, str]], Answer]
-"""Sends a body with headers; answers in every case."""
+"""Sends a body with headers; answers in every case. What it raises all the same counts as no answer."""
 
 
 class EventClient:
@@ -84,7 +87,14 @@ class EventClient:
     post
         Stands in for HTTP.
     on_refused
-        Hears of every event that the server refuses for good, with the reason.
+        Hears of every event that the server refuses for good, with the reason. What it raises is logged.
+
+    Attributes
+    ----------
+    n_sent, n_refused
+        Events that the server has taken, and that it has refused for good.
+    n_failures
+        Tries that came to nothing since the last that did not; also those that failed on this side.
     """
 
     def __init__(
@@ -154,7 +164,7 @@ class EventClient:
         """Send what waits, now; return whether nothing waits any more."""
         deadline_s = time.monotonic() + timeout_s
         while self.n_waiting and time.monotonic() < deadline_s:
-            pause_s = self._send_batch()
+            pause_s = self._try_batch()
             if pause_s and self._is_closing.wait(min(pause_s, max(0.0, deadline_s - time.monotonic()))):
                 break
         return not self.n_waiting
@@ -185,9 +195,18 @@ class EventClient:
                 if self.n_waiting < self._max_batch:
                     self._is_closing.wait(self._max_wait_s)
                 continue
-            pause_s = self._send_batch()
+            pause_s = self._try_batch()
             if pause_s:
                 self._is_closing.wait(pause_s)
+
+    def _try_batch(self) -> float:
+        """Send one batch, whatever goes wrong; return how long to wait before the next, 0 for not at all."""
+        try:
+            return self._send_batch()
+        except Exception:  # a full disk must not end the only thread that sends
+            logger.exception("a batch of events could not be sent; it is kept")
+            self.n_failures += 1
+            return self._pause_s(Answer(0))
 
     def _send_batch(self) -> float:
         """Send one batch; return how long to wait before the next, 0 for not at all."""
@@ -235,7 +254,10 @@ class EventClient:
     def _refuse(self, event: bytes, reason: str) -> None:
         self.n_refused += 1
         logger.warning("the server refuses an event: %s", reason)
-        self._on_refused(event, reason)
+        try:
+            self._on_refused(event, reason)
+        except Exception:  # the caller's own; the event is answered for, and must not come again for it
+            logger.exception("on_refused failed")
 
 
 def _http_post(url: str, timeout_s: float) -> Post:
@@ -245,16 +267,29 @@ def _http_post(url: str, timeout_s: float) -> Post:
             with urllib.request.urlopen(request, timeout=timeout_s) as response:  # noqa: S310
                 return Answer(response.status, response.read())
         except urllib.error.HTTPError as error:
-            retry_after_s = None
-            with contextlib.suppress(ValueError):
-                retry_after_s = float(error.headers.get("retry-after", ""))
-            with error:
-                return Answer(error.code, error.read(), retry_after_s)
-        except OSError as error:  # urllib's errors and timeouts are of this kind
+            return _told(error)
+        except _NO_ANSWER as error:
             logger.debug("no answer: %s", error)
             return Answer(0)
 
     return post
+
+
+def _told(error: urllib.error.HTTPError) -> Answer:
+    """Return a server's answer that is not a success; its status counts, also where its body breaks off."""
+    retry_after_s = None
+    try:
+        retry_after_s = float(error.headers.get("retry-after", ""))
+    except ValueError:  # a date, or nothing
+        pass
+    if retry_after_s is not None and not (math.isfinite(retry_after_s) and retry_after_s >= 0):
+        retry_after_s = None
+    with error:
+        try:
+            body = error.read()
+        except _NO_ANSWER:
+            body = b""
+    return Answer(error.code, body, retry_after_s)
 
 
 def _now_ms() -> int:
