@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from millrace.app.event_client import EventClient
+from millrace.app.event_buffer import EventBuffer
+from millrace.app.event_client import Answer, EventClient
 from millrace.testing.server_process import until
 
 LOOK = {"type": "Impression", "viewer_id": "v", "post_id": "p"}
@@ -45,7 +46,8 @@ class WireServer:
                 return
             with connection, connection.makefile("rb") as stream:
                 head = b"".join(iter(stream.readline, b"\r\n"))
-                body = stream.read(int(head.lower().partition(b"content-length:")[2].split()[0]))
+                length = head.lower().partition(b"content-length:")[2].split()
+                body = stream.read(int(length[0]) if length else 0)
                 self.requests.append((head, body))
                 connection.sendall(self._answers.pop(0) if self._answers else self._all_well(body))
 
@@ -96,3 +98,52 @@ def test_a_broken_answer_counts_as_none_and_the_thread_sends_again(serve: Serve,
     assert len(server.requests) == 3
     assert server.taken == [sent]
     assert client.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(ok(b"<html>Welcome to the airport</html>"), id="a captive portal"),
+        pytest.param(ok(b'{"results": []}'), id="no results"),
+        pytest.param(ok(b'{"results": [{"status": "fine"}]}'), id="a status of no door"),
+        pytest.param(ok(b'{"results": "accepted"}'), id="no list"),
+        pytest.param(ok(b"[]"), id="another service"),
+        pytest.param(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", id="204"),
+    ],
+)
+def test_a_success_that_names_no_result_takes_no_event(serve: Serve, tmp_path: Path, answer: bytes) -> None:
+    server = serve(answer, answer)
+    with client_of(server, tmp_path) as client:
+        sent = client.send(LOOK)
+        until(lambda: client.n_sent == 1, 60)
+    assert len(server.requests) == 3
+    assert server.taken == [sent]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(serve: Serve, tmp_path: Path, status: int) -> None:
+    elsewhere = serve()
+    moved = b"HTTP/1.1 %d Moved\r\nLocation: %s/\r\nContent-Length: 0\r\n\r\n" % (status, elsewhere.url.encode())
+    server = serve(moved)
+    with client_of(server, tmp_path) as client:
+        client.send(LOOK)
+        until(lambda: client.n_sent == 1, 60)
+    assert (len(server.requests), len(elsewhere.requests)) == (2, 0)
+
+
+def test_of_a_short_answer_the_events_with_a_result_are_done(tmp_path: Path) -> None:
+    bodies: list[bytes] = []
+
+    def post(body: bytes, _headers: Mapping[str, str]) -> Answer:
+        bodies.append(body)
+        n = 2 if len(bodies) == 1 else body.count(b"\n")
+        return Answer(200, json.dumps({"results": [{"status": "accepted"}] * n}).encode())
+
+    buffer = EventBuffer(tmp_path / "events.db", 1 << 20)
+    for event in (b"a", b"b", b"c"):
+        buffer.add(event)
+    buffer.close()
+    client = EventClient("http://nowhere", tmp_path / "events.db", post=post, longest_pause_s=0.01)
+    assert client.close()
+    assert bodies == [b"a\nb\nc\n", b"c\n"]
+    assert client.n_sent == 3

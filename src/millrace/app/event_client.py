@@ -1,8 +1,8 @@
 """`EventClient`: sends a program's events to Millrace, and keeps them on disk while the server is away.
 
 Needs nothing but Python. ``send`` writes into a small SQLite file and returns; a thread sends batches. What the server
-has answered for is removed, so that a batch may be sent twice (the server knows its events by their ids) and none is
-lost: not when the server is down, not when the program is killed.
+has given a result for is removed, and nothing else, so that a batch may be sent twice (the server knows its events by
+their ids) and none is lost: not when the server is down, not when the program is killed.
 
 >>> client = EventClient("http://127.0.0.1:8000", Path("events.db"), api_key="...")  # doctest: +SKIP
 >>> client.send({"type": "Engagement", "viewer_id": "vic", "post_id": "42", "action": "like"})  # doctest: +SKIP
@@ -11,6 +11,7 @@ lost: not when the server is down, not when the program is killed.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
@@ -32,7 +33,8 @@ from millrace.app.event_buffer import EventBuffer
 EVENTS_PATH: Final = "/api/v1/events"
 SENT_HEADER: Final = "X-Millrace-Sent"
 _TAKEN: Final = (200, 422)
-"""The answer says of every event what became of it."""
+"""The answer says of every event what became of it, if it is a Millrace that answers."""
+_STATUSES: Final = ("accepted", "duplicate", "refused")
 _AGAIN: Final = (408, 425, 429, 500, 502, 503, 504, 507)
 """Nothing was taken; later it may be."""
 _TOO_MUCH: Final = 413
@@ -218,10 +220,11 @@ class EventClient:
                 return 0.0
             answer = self._post(b"\n".join(events) + b"\n", {**self._headers, SENT_HEADER: str(_now_ms())})
             if answer.status in _TAKEN:
-                self._account(numbers, events, answer.body)
-                self.n_failures = 0
-                self._n_next = min(self._n_next * 2, self._max_batch)
-                return 0.0
+                if self._account(numbers, events, answer.body):
+                    self.n_failures = 0
+                    self._n_next = min(self._n_next * 2, self._max_batch)
+                    return 0.0
+                logger.error("events are kept: a %d without their results, from no Millrace, or cut", answer.status)
             if answer.status == _TOO_MUCH and len(events) == 1:
                 self._refuse(events[0], "larger than the server takes")
                 self._buffer.remove(numbers)
@@ -229,7 +232,7 @@ class EventClient:
             self.n_failures += 1
             if answer.status == _TOO_MUCH or (answer.status == 429 and len(events) > 1):
                 self._n_next = max(len(events) // 2, 1)  # less at once is sooner allowed
-            if answer.status and answer.status not in (*_AGAIN, _TOO_MUCH):
+            if answer.status and answer.status not in (*_TAKEN, *_AGAIN, _TOO_MUCH):
                 logger.error("events are kept: the server answers %d: %s", answer.status, answer.body[:300])
             return self._pause_s(answer)
 
@@ -239,17 +242,15 @@ class EventClient:
         longest_s = min(0.25 * 2.0 ** min(self.n_failures - 1, 30), self._longest_pause_s)
         return longest_s * self._jitter.uniform(0.5, 1.0)  # so that clients do not come back all at once
 
-    def _account(self, numbers: list[int], events: list[bytes], body: bytes) -> None:
-        try:
-            results = json.loads(body)["results"]
-        except (ValueError, KeyError, TypeError):
-            results = []
-        for event, result in zip(events, results, strict=False):
-            if result.get("status") == "refused":
-                self._refuse(event, str(result.get("error", "")))
-            else:
-                self.n_sent += 1
-        self._buffer.remove(numbers)
+    def _account(self, numbers: list[int], events: list[bytes], body: bytes) -> bool:
+        """Take leave of the events that an answer has a result for; return whether that is all of them."""
+        statuses = _results(body)[: len(events)]
+        for event, (status, reason) in zip(events, statuses, strict=False):
+            if status == "refused":
+                self._refuse(event, reason)
+        self._buffer.remove(numbers[: len(statuses)])
+        self.n_sent += sum(status != "refused" for status, _ in statuses)
+        return len(statuses) == len(events)
 
     def _refuse(self, event: bytes, reason: str) -> None:
         self.n_refused += 1
@@ -260,11 +261,33 @@ class EventClient:
             logger.exception("on_refused failed")
 
 
+def _results(body: bytes) -> list[tuple[str, str]]:
+    """Return status and reason of each event, up to where a body is not what the door answers: perhaps of none."""
+    found: list[tuple[str, str]] = []
+    try:
+        for result in json.loads(body)["results"]:
+            if (status := result["status"]) not in _STATUSES:
+                break
+            found.append((status, str(result.get("error", ""))))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass  # a captive portal's page, say
+    return found
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """urllib would follow one with a GET, whose answer says nothing of the events."""
+
+    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
+        return None
+
+
 def _http_post(url: str, timeout_s: float) -> Post:
+    opener = urllib.request.build_opener(_NoRedirects)
+
     def post(body: bytes, headers: Mapping[str, str]) -> Answer:
         request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")  # noqa: S310 - the caller's own server
         try:
-            with urllib.request.urlopen(request, timeout=timeout_s) as response:  # noqa: S310
+            with opener.open(request, timeout=timeout_s) as response:
                 return Answer(response.status, response.read())
         except urllib.error.HTTPError as error:
             return _told(error)
@@ -278,10 +301,8 @@ def _http_post(url: str, timeout_s: float) -> Post:
 def _told(error: urllib.error.HTTPError) -> Answer:
     """Return a server's answer that is not a success; its status counts, also where its body breaks off."""
     retry_after_s = None
-    try:
+    with contextlib.suppress(ValueError):  # a date, or nothing
         retry_after_s = float(error.headers.get("retry-after", ""))
-    except ValueError:  # a date, or nothing
-        pass
     if retry_after_s is not None and not (math.isfinite(retry_after_s) and retry_after_s >= 0):
         retry_after_s = None
     with error:
