@@ -94,7 +94,9 @@ class TrafficWatch:
         self._config = config or TrafficConfig()
         self._viewers: OrderedDict[str, _Viewer] = OrderedDict()
 
-    def look_at(self, events: Iterable[AnyEvent], client: str, *, off_by_ms: int = 0) -> list[TrafficFlagged]:
+    def look_at(
+        self, events: Iterable[AnyEvent], client: str, *, received_ms: int, off_by_ms: int = 0
+    ) -> list[TrafficFlagged]:
         """Return what is implausible about a batch that was taken in, one flag for each viewer and reason.
 
         Parameters
@@ -104,6 +106,9 @@ class TrafficWatch:
             What a phone kept while it was away comes at once and was done over hours: their own times count.
         client
             Who sent them.
+        received_ms
+            When they came: what says that it is later counts as of then, as it does for the state. Else one such
+            event would be now from there on, and no time would pass any more.
         off_by_ms
             How far the client's clock is ahead.
         """
@@ -113,7 +118,7 @@ class TrafficWatch:
         for event in events:
             payload = event.payload
             if isinstance(payload, Impression | Engagement):
-                for reason, value, limit in self._reasons(event, payload, off_by_ms):
+                for reason, value, limit in self._reasons(event, payload, received_ms, off_by_ms):
                     finding = found.setdefault((payload.viewer_id, reason), _Finding(limit=limit))
                     finding.events.append(event.event_id)
                     finding.value = max(finding.value, value)
@@ -130,9 +135,10 @@ class TrafficWatch:
         ]
 
     def _reasons(
-        self, event: AnyEvent, payload: Impression | Engagement, off_by_ms: int
+        self, event: AnyEvent, payload: Impression | Engagement, received_ms: int, off_by_ms: int
     ) -> list[tuple[TrafficReason, float, float]]:
-        config, viewer, now_ms = self._config, self._viewer(payload.viewer_id), event.event_time_ms
+        config, viewer = self._config, self._viewer(payload.viewer_id)
+        now_ms = min(event.event_time_ms, received_ms)
         found: list[tuple[TrafficReason, float, float]] = []
         if abs(off_by_ms) > config.max_clock_off_ms:
             found.append(("clock", float(abs(off_by_ms)), float(config.max_clock_off_ms)))
