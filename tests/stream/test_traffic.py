@@ -87,6 +87,24 @@ def test_a_flag_says_who_what_and_by_how_much() -> None:
     assert flag.events == tuple(event.event_id for event in likes(60)[50:])
 
 
+def test_a_flag_names_the_pages_and_the_times_that_it_is_about() -> None:
+    events = [
+        msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, request_id=f"r{i // 70}"))
+        for i, event in enumerate(likes(150, every_ms=1))
+    ]
+    (flag,) = TrafficWatch().look_at(events, "c", received_ms=NOW_MS + 140)
+    assert len(flag.events) == 100
+    assert flag.requests == ("r0", "r1", "r2")
+    assert (flag.first_ms, flag.last_ms) == (NOW_MS + 50, NOW_MS + 140)  # the last ones said that they were later
+
+
+def test_more_than_a_thousand_events_take_several_flags() -> None:
+    flags = TrafficWatch().look_at(likes(2_100), "c", received_ms=NOW_MS)
+    assert [len(flag.events) for flag in flags] == [1_000, 1_000, 50]
+    assert len({event for flag in flags for event in flag.events}) == 2_050
+    assert {flag.value for flag in flags} == {210.0}
+
+
 def test_a_home_may_look_away() -> None:
     assert found(likes(500), TrafficWatch(TrafficConfig(is_watched=False))) == {}
 

@@ -22,7 +22,7 @@ from millrace.events.feed_events import Engagement, Impression
 from millrace.events.traffic_events import TrafficFlagged, TrafficReason
 
 _MAX_NAMED: Final = 1_000
-"""Ids in one flag; a batch has at most ten thousand events."""
+"""Events that one flag names, and so its pages; a batch has at most ten thousand events."""
 
 
 class TrafficConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,7 +76,9 @@ class _Viewer:
 
 @dataclass(slots=True)
 class _Finding:
-    events: list[str] = field(default_factory=list)
+    """What was found about a viewer for one reason: of each event its id, page and time."""
+
+    events: list[tuple[str, str | None, int]] = field(default_factory=list)
     value: float = 0.0
     limit: float = 0.0
 
@@ -97,7 +99,7 @@ class TrafficWatch:
     def look_at(
         self, events: Iterable[AnyEvent], client: str, *, received_ms: int, off_by_ms: int = 0
     ) -> list[TrafficFlagged]:
-        """Return what is implausible about a batch that was taken in, one flag for each viewer and reason.
+        """Return what is implausible about a batch that was taken in, by viewer and reason, a thousand events a flag.
 
         Parameters
         ----------
@@ -118,27 +120,21 @@ class TrafficWatch:
         for event in events:
             payload = event.payload
             if isinstance(payload, Impression | Engagement):
-                for reason, value, limit in self._reasons(event, payload, received_ms, off_by_ms):
+                time_ms = min(event.event_time_ms, received_ms)
+                for reason, value, limit in self._reasons(event.event_id, payload, time_ms, off_by_ms):
                     finding = found.setdefault((payload.viewer_id, reason), _Finding(limit=limit))
-                    finding.events.append(event.event_id)
+                    finding.events.append((event.event_id, payload.request_id, time_ms))
                     finding.value = max(finding.value, value)
         return [
-            TrafficFlagged(
-                viewer_id=viewer,
-                client=client,
-                reason=reason,
-                events=tuple(finding.events[:_MAX_NAMED]),
-                value=round(finding.value, 3),
-                limit=finding.limit,
-            )
+            _flag(viewer, client, reason, finding, start)
             for (viewer, reason), finding in found.items()
+            for start in range(0, len(finding.events), _MAX_NAMED)
         ]
 
     def _reasons(
-        self, event: AnyEvent, payload: Impression | Engagement, received_ms: int, off_by_ms: int
+        self, event_id: str, payload: Impression | Engagement, now_ms: int, off_by_ms: int
     ) -> list[tuple[TrafficReason, float, float]]:
         config, viewer = self._config, self._viewer(payload.viewer_id)
-        now_ms = min(event.event_time_ms, received_ms)
         found: list[tuple[TrafficReason, float, float]] = []
         if abs(off_by_ms) > config.max_clock_off_ms:
             found.append(("clock", float(abs(off_by_ms)), float(config.max_clock_off_ms)))
@@ -152,7 +148,7 @@ class TrafficWatch:
         per_s = viewer.actions.add(1.0, now_ms, _BURST_WINDOW_MS) / (_BURST_WINDOW_MS / 1000)
         if per_s > config.burst_per_s:
             found.append(("burst", per_s, config.burst_per_s))
-        n_repeats = _repeats(viewer, (payload.post_id, f"{payload.action}/{payload.is_undo}"), event.event_id, now_ms)
+        n_repeats = _repeats(viewer, (payload.post_id, f"{payload.action}/{payload.is_undo}"), event_id, now_ms)
         if n_repeats > config.max_repeats:
             found.append(("replay", float(n_repeats), float(config.max_repeats)))
         return found
@@ -165,6 +161,22 @@ class TrafficWatch:
                 self._viewers.popitem(last=False)
         self._viewers.move_to_end(viewer_id)
         return viewer
+
+
+def _flag(viewer: str, client: str, reason: TrafficReason, finding: _Finding, start: int) -> TrafficFlagged:
+    events = finding.events[start : start + _MAX_NAMED]
+    times = [time_ms for _, _, time_ms in events]
+    return TrafficFlagged(
+        viewer_id=viewer,
+        client=client,
+        reason=reason,
+        events=tuple(event_id for event_id, _, _ in events),
+        value=round(finding.value, 3),
+        limit=finding.limit,
+        requests=tuple(dict.fromkeys(request for _, request, _ in events if request)),
+        first_ms=min(times),
+        last_ms=max(times),
+    )
 
 
 def _repeats(viewer: _Viewer, act: tuple[str, str], event_id: str, now_ms: int) -> int:
