@@ -105,6 +105,14 @@ def test_more_than_a_thousand_events_take_several_flags() -> None:
     assert {flag.value for flag in flags} == {210.0}
 
 
+def test_what_no_window_asks_for_any_more_is_forgotten() -> None:
+    watch = TrafficWatch()
+    watch.look_at(likes(20, viewer="then"), "c", received_ms=NOW_MS)
+    later = [msgspec.structs.replace(event, event_time_ms=NOW_MS + 3_600_001) for event in likes(1, viewer="now")]
+    watch.look_at(later, "c", received_ms=NOW_MS + 3_600_001)
+    assert (list(watch._viewers), len(watch._acts)) == (["now"], 1)
+
+
 def test_a_home_may_look_away() -> None:
     assert found(likes(500), TrafficWatch(TrafficConfig(is_watched=False))) == {}
 
