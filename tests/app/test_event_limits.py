@@ -40,12 +40,37 @@ def test_zero_is_no_limit() -> None:
         limits.spend(KEY, 1_000_000)
 
 
-def test_events_are_worth_more_than_their_even_flow() -> None:
-    class Gone(MemoryClaims):
-        def spend(self, *_args: Any, **_named: Any) -> int:
-            raise StoreError("claims server", problem="does not answer", remedy="start it")
+class Away(MemoryClaims):
+    """A store that does not answer, or does again."""
 
-    EventLimits(CONFIG, Gone(), ManualClock(0)).spend(VIC, 5)
+    is_away = True
+    n_asked = 0
+
+    def spend(self, *args: Any, **named: Any) -> int:
+        self.n_asked += 1
+        if self.is_away:
+            raise StoreError("claims server", problem="does not answer", remedy="start it")
+        return super().spend(*args, **named)
+
+
+def test_events_are_worth_more_than_their_even_flow() -> None:
+    EventLimits(CONFIG, Away(), ManualClock(0)).spend(VIC, 5)
+
+
+def test_a_store_that_does_not_answer_is_left_alone_longer_and_longer() -> None:
+    clock, claims = ManualClock(0), Away()
+    limits = EventLimits(CONFIG, claims, clock)
+    asked = []
+    for _ in range(4):
+        limits.spend(VIC, 5)
+        asked.append(claims.n_asked)
+        clock.advance_ms(500)
+    assert asked == [1, 2, 2, 3]  # after half a second, and then after one
+    claims.is_away = False
+    clock.advance_ms(2_000)
+    limits.spend(VIC, 5)
+    with pytest.raises(TooManyError):
+        limits.spend(VIC, 5)
 
 
 def test_over_http_it_is_429_and_nothing_is_taken_in(make_service: Any) -> None:
