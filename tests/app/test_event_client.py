@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 from millrace.app.event_buffer import EventBuffer
 from millrace.app.event_client import Answer, EventClient
 from millrace.base.errors import StoreError
+from millrace.testing.server_process import until
 
 LOOK = {"type": "Impression", "viewer_id": "v", "post_id": "p"}
 
@@ -102,6 +104,60 @@ def test_what_the_server_refuses_for_good_is_told_and_not_sent_again(make: Make)
     ((event, reason),) = refused
     assert json.loads(event)["payload"]["post_id"] == ""
     assert reason == "post_id ''"
+
+
+def test_a_caller_that_fails_to_hear_of_a_refusal_is_told_of_each_once_and_the_rest_is_sent(make: Make) -> None:
+    told: list[bytes] = []
+
+    def on_refused(event: bytes, _reason: str) -> None:
+        told.append(event)
+        raise RuntimeError("the caller's own fault")
+
+    server = Server()
+    client = make(server, on_refused=on_refused)
+    client.send({**LOOK, "post_id": ""})
+    client.send({**LOOK, "post_id": ""})
+    until(lambda: client.n_refused == 2 and not client.n_waiting, 60)
+    sent = client.send(LOOK)
+    until(lambda: client.n_sent == 1, 60)
+    assert client.close()
+    assert len(told) == 2
+    assert list(server.events) == [sent]
+
+
+def never_forgets(path: Path, number: int) -> None:
+    """Have SQLite itself fail to remove an event, as on a disk that fails."""
+    EventBuffer(path, 1 << 20).close()
+    db = sqlite3.connect(path)
+    db.execute(
+        f"CREATE TRIGGER broken BEFORE DELETE ON waiting WHEN old.number = {number} "
+        "BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END"
+    )
+    db.close()
+
+
+def test_a_disk_that_fails_is_counted_and_the_thread_goes_on(make: Make, tmp_path: Path) -> None:
+    never_forgets(tmp_path / "events.db", 1)
+    server = Server()
+    client = make(server)
+    sent = client.send(LOOK)
+    until(lambda: client.n_failures >= 3, 60)
+    assert not client.close(timeout_s=0.1)
+    assert list(server.events) == [sent]  # again and again, but known by its id
+    assert client.n_waiting == 1
+
+
+def test_what_failed_to_be_removed_does_not_keep_the_next_from_it(tmp_path: Path) -> None:
+    never_forgets(tmp_path / "events.db", 1)
+    buffer = EventBuffer(tmp_path / "events.db", 1 << 20)
+    for event in (b"a", b"b", b"c"):
+        buffer.add(event)
+    with pytest.raises(sqlite3.Error, match="disk I/O error"):
+        buffer.remove([2, 1])
+    assert (len(buffer), buffer.oldest(9)[1]) == (3, [b"a", b"b", b"c"])
+    buffer.remove([2])
+    assert (len(buffer), buffer.oldest(9)[1]) == (2, [b"a", b"c"])
+    buffer.close()
 
 
 def test_a_batch_that_is_too_much_is_halved(make: Make, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from millrace.app.event_limits import EventLimits
 from millrace.base.clock import ManualClock
 from millrace.base.errors import StoreError, TooManyError
 from millrace.stores.claims import MemoryClaims
+from millrace.testing.told_clock import ToldClock
 
 VIC, KEY = Caller("viewer", "vic"), Caller("ingest", "app")
 CONFIG = LimitsConfig(viewer_events_per_s=10, viewer_burst=5, producer_events_per_s=0)
@@ -40,12 +41,37 @@ def test_zero_is_no_limit() -> None:
         limits.spend(KEY, 1_000_000)
 
 
-def test_events_are_worth_more_than_their_even_flow() -> None:
-    class Gone(MemoryClaims):
-        def spend(self, *_args: Any, **_named: Any) -> int:
-            raise StoreError("claims server", problem="does not answer", remedy="start it")
+class Away(MemoryClaims):
+    """A store that does not answer, or does again."""
 
-    EventLimits(CONFIG, Gone(), ManualClock(0)).spend(VIC, 5)
+    is_away = True
+    n_asked = 0
+
+    def spend(self, *args: Any, **named: Any) -> int:
+        self.n_asked += 1
+        if self.is_away:
+            raise StoreError("claims server", problem="does not answer", remedy="start it")
+        return super().spend(*args, **named)
+
+
+def test_events_are_worth_more_than_their_even_flow() -> None:
+    EventLimits(CONFIG, Away(), ManualClock(0)).spend(VIC, 5)
+
+
+def test_a_store_that_does_not_answer_is_left_alone_longer_and_longer() -> None:
+    clock, claims = ToldClock(), Away()
+    limits = EventLimits(CONFIG, claims, clock)
+    asked = []
+    for _ in range(4):
+        limits.spend(VIC, 5)
+        asked.append(claims.n_asked)
+        clock.s += 0.5
+    assert asked == [1, 2, 2, 3]  # after half a second, and then after one
+    claims.is_away = False
+    clock.s += 2.0
+    limits.spend(VIC, 5)
+    with pytest.raises(TooManyError):
+        limits.spend(VIC, 5)
 
 
 def test_over_http_it_is_429_and_nothing_is_taken_in(make_service: Any) -> None:
@@ -59,6 +85,24 @@ def test_over_http_it_is_429_and_nothing_is_taken_in(make_service: Any) -> None:
     assert "viewer 'vic'" in answer.json()["error"]["message"]
     assert service.log.end() == end
     assert service.send("ingest", look).status_code == 200
+
+
+def test_over_http_nothing_is_looked_up_for_who_sends_too_many_edits(make_service: Any) -> None:
+    # Its state does not follow the log: a look-up of authors is answered with 503.
+    service = make_service("tokens", follows=False, more="[limits]\nviewer_events_per_s = 0.01\nviewer_burst = 2\n")
+    edit = {"type": "PostEdited", "post_id": "p", "text": "new"}
+    assert service.send("vic", edit, edit, edit).status_code == 429
+    assert service.send("vic", edit).status_code == 503  # spent one
+    assert service.send("vic", edit).status_code == 503  # and the other
+    assert service.send("vic", edit).status_code == 429
+
+
+def test_over_http_a_batch_with_edits_is_spent_for_once(make_service: Any) -> None:
+    service = make_service("tokens", more="[limits]\nviewer_events_per_s = 0.01\nviewer_burst = 4\n")
+    edit = {"type": "PostEdited", "post_id": "p", "text": "new"}
+    assert service.send("vic", edit, edit).status_code == 422  # of a post that nobody knows
+    assert service.send("vic", edit, edit).status_code == 422
+    assert service.send("vic", edit).status_code == 429
 
 
 def test_over_http_a_client_says_what_its_clock_shows(make_service: Any) -> None:

@@ -78,13 +78,44 @@ def test_pages_of_flagged_viewers_are_left_out_within_an_hour_of_the_flag(tmp_pa
     log.close()
     found = read_flags(settings)
     viewer = {name: IdHasher().one(IdKind.USER, str(name)) for name in (20, 21, 22)}
-    assert sorted(zip(found.viewers.tolist(), found.at_ms.tolist(), strict=True)) == sorted(
+    assert found.first_ms.tolist() == found.last_ms.tolist()
+    assert list(zip(found.viewers.tolist(), found.first_ms.tolist(), strict=True)) == sorted(
         [(viewer[20], 1), (viewer[20], 5 * HOUR_MS), (viewer[21], 9 * HOUR_MS)]
     )
     pages = [(20, 4), (20, 5), (20, 6), (20, 7), (21, 5), (21, 9), (22, 5)]
     viewers = np.array([viewer[name] for name, _ in pages])
     at_ms = np.array([hour * HOUR_MS for _, hour in pages])
-    assert is_flagged(viewers, at_ms, found).tolist() == [True, True, True, False, False, True, False]
+    no_ids = np.zeros(len(pages), dtype=np.int64)
+    assert is_flagged(viewers, at_ms, no_ids, found).tolist() == [True, True, True, False, False, True, False]
+
+
+def test_a_flag_that_arrives_late_leaves_out_the_pages_that_it_is_about(tmp_path: Path) -> None:
+    settings = a_home(tmp_path)
+    log, codec = wiring.build_log(settings), wiring.build_codec(settings)
+    flags = [
+        a_traffic_flag(20, requests=("old",), span_ms=(9 * HOUR_MS, 9 * HOUR_MS), at_ms=9 * HOUR_MS),
+        a_traffic_flag(21, span_ms=(3 * HOUR_MS, 5 * HOUR_MS), at_ms=20 * HOUR_MS),
+    ]
+    log.append([Message("events.traffic", "", e.event_id, e.event_time_ms, codec.encode(e)) for e in flags])
+    log.close()
+    pages = [
+        (20, 1, "old"),
+        (20, 1, "other"),
+        (20, 9, "other"),
+        (21, 1, "old"),
+        (21, 2, "x"),
+        (21, 4, "y"),
+        (21, 20, "z"),
+    ]
+    hash_one = IdHasher().one
+    found = is_flagged(
+        np.array([hash_one(IdKind.USER, str(viewer)) for viewer, _, _ in pages]),
+        np.array([hour * HOUR_MS for _, hour, _ in pages]),
+        np.array([hash_one(IdKind.REQUEST, request) for _, _, request in pages]),
+        read_flags(settings),
+    )
+    # Viewer 20's burst was about a page of eight hours ago; another's page of that name is none of it.
+    assert found.tolist() == [True, False, True, False, True, True, False]
 
 
 def test_a_source_gives_what_is_left_and_says_so_where_nothing_is() -> None:
@@ -92,13 +123,15 @@ def test_a_source_gives_what_is_left_and_says_so_where_nothing_is() -> None:
     source = SimpleNamespace(known_until_ms=5, samples=lambda _from, _until, _keep: pages)
     out = pages.viewers == pages.viewers[0]
     assert 0 < out.sum() < len(pages)
-    flags = Flags(np.full(out.sum(), pages.viewers[0]), np.sort(pages.now_ms[out]))
+    times = np.sort(pages.now_ms[out])
+    flags = Flags(np.full(out.sum(), pages.viewers[0]), times, times)
     left = UnflaggedSource(source, flags)
     assert left.known_until_ms == 5
     assert left.samples(0, 9).viewers.tolist() == pages.viewers[~out].tolist()
-    nobody = Flags(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+    none = np.empty(0, dtype=np.int64)
+    nobody = Flags(none, none, none)
     assert UnflaggedSource(source, nobody).samples(0, 9) is pages
     viewers, order = np.unique(pages.viewers, return_inverse=True)
     times = np.concatenate([np.sort(pages.now_ms[order == i]) for i in range(len(viewers))])
     with pytest.raises(NoSamplesError, match="all of flagged viewers"):
-        UnflaggedSource(source, Flags(np.sort(pages.viewers), times)).samples(0, 9)
+        UnflaggedSource(source, Flags(np.sort(pages.viewers), times, times)).samples(0, 9)

@@ -192,6 +192,17 @@ def test_every_event_survives_both_encodings(codec: EventCodec, event: AnyEvent)
     assert codec.decode_json(codec.encode_json(event)) == event
 
 
+def test_what_was_added_to_a_type_survives_both_encodings_and_is_not_written_where_it_is_not_said(
+    codec: EventCodec,
+) -> None:
+    old = next(event for event in EVENTS if isinstance(event.payload, TrafficFlagged))
+    added = {"requests": ("r1", "r2"), "first_ms": 1_700_000_000_000, "last_ms": 1_700_000_000_009}
+    new = msgspec.structs.replace(old, payload=msgspec.structs.replace(old.payload, **added))
+    assert codec.decode(codec.encode(new)) == new
+    assert codec.decode_json(codec.encode_json(new)) == new
+    assert codec.encode(old) in v1_packed()
+
+
 def test_fields_of_a_newer_producer_are_ignored(codec: EventCodec) -> None:
     raw: dict[str, Any] = msgspec.json.decode(v1_lines()[2])
     raw["payload"]["added_in_version_9"] = {"x": 1}

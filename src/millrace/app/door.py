@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final
+from typing import Final, TypeVar
 
 from millrace.base.errors import LogError
 from millrace.events.envelope import AnyEvent
 from millrace.stream.checks import Admit
 from millrace.stream.collector import Collector, Receipt
+
+ResultT = TypeVar("ResultT")
 
 MAX_WAITING: Final = 256
 MAX_WAITING_BYTES: Final = 128 << 20
@@ -63,23 +65,29 @@ class DoorThread:
         LogError
             Also if too much is waiting already; nothing was taken in.
         """
-        n_bytes = sum(map(len, lines))
-        self._check_room(n_bytes)
-        self._n_waiting += 1
-        self._n_waiting_bytes += n_bytes
-        loop = asyncio.get_running_loop()
 
         def take() -> Receipt:
             spend()
             return self._collector.submit_json(lines, self._source, admit, client=client, sent_ms=sent_ms)
 
-        taking = self._thread.submit(take)
+        return await self._take_turn(take, sum(map(len, lines)))
+
+    async def spend(self, spend: Callable[[], None], lines: Sequence[bytes]) -> None:
+        """Spend for clients' events alone, before work that they cause; raises like `submit_json`."""
+        await self._take_turn(spend, sum(map(len, lines)))
+
+    async def _take_turn(self, call: Callable[[], ResultT], n_bytes: int) -> ResultT:
+        self._check_room(n_bytes)
+        self._n_waiting += 1
+        self._n_waiting_bytes += n_bytes
+        loop = asyncio.get_running_loop()
+        taking = self._thread.submit(call)
 
         def left() -> None:
             self._n_waiting -= 1
             self._n_waiting_bytes -= n_bytes
 
-        def on_done(_: Future[Receipt]) -> None:
+        def on_done(_: Future[ResultT]) -> None:
             # Not when the client is told or gives up: its bytes are held until the thread is done with them.
             if not loop.is_closed():
                 loop.call_soon_threadsafe(left)

@@ -95,8 +95,8 @@ class EventBuffer:
             self._db.close()
 
     def _remove(self, numbers: list[int], n_bytes: int) -> None:
-        self._db.execute("BEGIN")
-        self._db.executemany("DELETE FROM waiting WHERE number = ?", [(number,) for number in numbers])
-        self._db.execute("COMMIT")
+        with self._db:  # where the disk is full, what was begun is taken back
+            self._db.execute("BEGIN")
+            self._db.executemany("DELETE FROM waiting WHERE number = ?", [(number,) for number in numbers])
         self._n -= len(numbers)
         self._n_bytes -= n_bytes

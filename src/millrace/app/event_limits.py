@@ -8,11 +8,13 @@ from typing import Final
 
 from millrace.app.access import Caller
 from millrace.app.config import LimitsConfig
+from millrace.base.backoff import Backoff
 from millrace.base.clock import Clock, SystemClock
 from millrace.base.errors import StoreError, TooManyError
 from millrace.stores.claims import ClaimStore
 
 _MS_PER_S: Final = 1000
+_FIRST_REST_S, _LONGEST_REST_S = 0.5, 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,8 @@ class EventLimits:
     config
         How fast and how many.
     claims
-        Keeps the budgets. Where it does not answer, nobody is limited: events are worth more than their even flow.
+        Keeps the budgets. Where it does not answer, nobody is limited: events are worth more than their even flow. And
+        it is left alone for a moment, up to ten seconds: every event waits behind whoever waits for it.
     clock
         Real time, the same for all workers.
     """
@@ -36,6 +39,7 @@ class EventLimits:
         self._config = config
         self._claims = claims
         self._clock = clock or SystemClock()
+        self._rest = Backoff(self._clock, _FIRST_REST_S, _LONGEST_REST_S)
 
     def spend(self, caller: Caller, n: int) -> None:
         """Spend ``n`` events of a caller's budget.
@@ -60,13 +64,18 @@ class EventLimits:
                 remedy=f"send at most {burst:,} at once, {per_s:g} a second on average",
                 retry_after_s=burst / per_s,
             )
+        if self._rest.left_s > 0:
+            return
         try:
             wait_ms = self._claims.spend(
                 f"events/{caller.role}/{caller.name}", n, per_s=per_s, burst=burst, now_ms=self._clock.now_ms()
             )
         except StoreError as error:
-            logger.warning("events are taken in without a limit: %s", error)
+            if self._rest.n_failures == 0:
+                logger.warning("events are taken in without a limit: %s", error)
+            self._rest.fail()
             return
+        self._rest.succeed()
         if wait_ms:
             raise TooManyError(
                 "events of " + who,

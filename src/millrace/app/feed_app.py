@@ -28,7 +28,7 @@ from millrace.app.http import make_app
 from millrace.app.keeper import GROUP
 from millrace.app.live_params import LiveParams
 from millrace.app.metrics import Metrics
-from millrace.app.own_events import OwnEvents, edited_posts
+from millrace.app.own_events import OwnEvents, edited_posts, may_edit
 from millrace.app.rank_server_report import RankServerReport
 from millrace.app.served_writer import FeaturesWriter, ServedWriter
 from millrace.app.settings import MillraceConfig
@@ -240,14 +240,24 @@ class FeedApp:
         NotReadyError
             If a viewer edits or deletes posts, and the state that knows their authors has not caught up.
         """
-        is_viewer = caller.role == "viewer"
-        admit = OwnEvents(caller.name, await self._authors(edited_posts(lines))) if is_viewer else None
+
+        def spend() -> None:
+            self._limits.spend(caller, len(lines))
+
+        admit: OwnEvents | None = None
+        is_paid = False
+        if caller.role == "viewer":
+            authors: dict[str, str] = {}
+            if may_edit(lines):  # the authors are looked up only for who may send so many
+                await self._door.spend(spend, lines)
+                authors, is_paid = await self._authors(edited_posts(lines)), True
+            admit = OwnEvents(caller.name, authors)
         return await self._door.submit_json(
             lines,
             admit,
             client=f"{caller.role}/{caller.name}"[:_MAX_CLIENT_CHARS],
             sent_ms=sent_ms,
-            spend=lambda: self._limits.spend(caller, len(lines)),
+            spend=_nothing if is_paid else spend,
         )
 
     def readiness(self) -> Readiness:
@@ -351,3 +361,7 @@ class FeedApp:
                     is_ready=found.is_ready,
                 )
             await asyncio.sleep(_GAUGES_EVERY_S)
+
+
+def _nothing() -> None:
+    """Spend nothing: it was spent before."""

@@ -30,6 +30,7 @@ _WHOSE: Final[dict[type[Payload], str]] = {
 """The field that says whose event it is. A type that is neither here nor an edit is not for viewers."""
 
 _EDIT_NAMES: Final = ("PostEdited", "PostDeleted")
+_EDIT_BYTES: Final = tuple(name.encode() for name in _EDIT_NAMES)
 _FOR_VIEWERS: Final = ", ".join((*(kind.__name__ for kind in _WHOSE), *_EDIT_NAMES))
 
 
@@ -111,6 +112,11 @@ class OwnEvents:
             )
 
 
+def may_edit(lines: Iterable[bytes]) -> bool:
+    """Tell whether some line may edit or delete a post, without reading it."""
+    return any(name in line for line in lines for name in _EDIT_BYTES)
+
+
 def edited_posts(lines: Iterable[bytes]) -> list[str]:
     """Return the ids of the posts that events would edit or delete; lines that say nothing of the kind are passed over.
 
@@ -118,7 +124,7 @@ def edited_posts(lines: Iterable[bytes]) -> list[str]:
     """
     found: dict[str, None] = {}
     for line in lines:
-        if not any(name.encode() in line for name in _EDIT_NAMES):
+        if not may_edit((line,)):
             continue
         try:
             payload = _PEEK.decode(line).payload

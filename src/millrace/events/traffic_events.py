@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from millrace.events.envelope import Name, Payload, UserId
+from millrace.events.envelope import Name, Payload, RequestId, TimeMs, UserId
 
 TrafficReason = Literal["burst", "replay", "dwell", "clock"]
 
@@ -30,6 +30,10 @@ class TrafficFlagged(Payload, frozen=True, kw_only=True):
     value, limit
         What was measured, and what a person does at most: actions a second; repetitions; seconds of looks in a second;
         milliseconds off.
+    requests
+        The pages that the events name, each once.
+    first_ms, last_ms
+        The span of the events' times, none later than their arrival; 0 and 0 in flags from before there was one.
     """
 
     viewer_id: UserId
@@ -38,3 +42,6 @@ class TrafficFlagged(Payload, frozen=True, kw_only=True):
     events: tuple[Annotated[str, Meta(max_length=128)], ...]
     value: float
     limit: float
+    requests: tuple[RequestId, ...] = ()
+    first_ms: TimeMs = 0
+    last_ms: TimeMs = 0

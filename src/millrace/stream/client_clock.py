@@ -19,6 +19,7 @@ from millrace.events.feed_events import ClockTick
 
 TOLERANCE_MS: Final = 2_000
 """A smaller difference is the way through the network: the client's times are left as they are."""
+_MAX_DIGITS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,11 @@ def sent_ms_of(text: str | None) -> int | None:
     """
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit()) or int(text) > MAX_TIME_MS:
+    # The length first: Python refuses to make numbers of thousands of digits.
+    if len(text) > _MAX_DIGITS or not (text.isascii() and text.isdigit()) or int(text) > MAX_TIME_MS:
         raise SchemaError(
             "X-Millrace-Sent",
-            value=text,
+            value=text[:_MAX_DIGITS],
             problem="not a time",
             remedy="send what the client's clock shows, in epoch milliseconds, or leave the header out",
         )

@@ -206,7 +206,7 @@ class Collector:
         new = {result.event_id for result in receipt if result.status == "accepted"}
         with self._watching:
             events = [event for event in entering if event.event_id in new]
-            flags = self._watch.look_at(events, client, off_by_ms=clock.off_by_ms)
+            flags = self._watch.look_at(events, client, received_ms=clock.received_ms, off_by_ms=clock.off_by_ms)
         self._observe(flags, clock.off_by_ms)
         if flags:
             try:

@@ -377,11 +377,25 @@ def a_clock_tick(now_ms: int = NOW_MS, *, event_id: str | None = None) -> AnyEve
 
 
 def a_traffic_flag(
-    viewer_id: Id = 20, *, events: tuple[str, ...] = ("e1",), at_ms: int = NOW_MS, event_id: str | None = None
+    viewer_id: Id = 20,
+    *,
+    events: tuple[str, ...] = ("e1",),
+    requests: tuple[str, ...] = (),
+    span_ms: tuple[int, int] = (0, 0),
+    at_ms: int = NOW_MS,
+    event_id: str | None = None,
 ) -> AnyEvent:
-    """Return a `TrafficFlagged`."""
+    """Return a `TrafficFlagged`; without a span as the first releases wrote it."""
     payload = TrafficFlagged(
-        viewer_id=str(viewer_id), client="viewer/20", reason="burst", events=events, value=6.0, limit=5.0
+        viewer_id=str(viewer_id),
+        client="viewer/20",
+        reason="burst",
+        events=events,
+        value=6.0,
+        limit=5.0,
+        requests=requests,
+        first_ms=span_ms[0],
+        last_ms=span_ms[1],
     )
     return an_event(payload, at_ms=at_ms, event_id=event_id)
 
