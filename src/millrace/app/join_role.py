@@ -117,17 +117,21 @@ class Joiner:
 
 
 def run_joiner(settings: Settings, lifeline: Lifeline) -> None:
-    """Join a home until told to end; a child of the supervisor."""
+    """Join a home until told to end; a child of the supervisor.
+
+    It is ready before it has anything: the feed does not wait for a join that catches up, that somebody else is at by
+    hand, or that cannot begin.
+    """
     from millrace.app.join_metrics import JoinMetrics
 
     os.nice(_NICENESS)
     metrics = JoinMetrics(wiring.metrics_dir(settings))
-    with join_lock(settings, lifeline.should_stop) as is_mine:
+    lifeline.say_ready()
+    with join_lock(settings, lifeline.should_stop, lifeline.wait) as is_mine:
         if not is_mine:
             return
         joiner = Joiner(settings, metrics.tell)
         joiner.process.start()
-        lifeline.say_ready()
         while not lifeline.should_stop():
             if not joiner.turn():
                 lifeline.wait(_POLL_S)
@@ -143,7 +147,9 @@ def join_needs(settings: Settings, files: SampleFiles) -> int | None:
 
 
 @contextmanager
-def join_lock(settings: Settings, should_stop: Callable[[], bool]) -> Iterator[bool]:
+def join_lock(
+    settings: Settings, should_stop: Callable[[], bool], wait: Callable[[float], object] = time.sleep
+) -> Iterator[bool]:
     """Be the only one who joins a home; yield whether that is so before ``should_stop``.
 
     The system lets go of the lock when the process ends, however it ends.
@@ -158,7 +164,7 @@ def join_lock(settings: Settings, should_stop: Callable[[], bool]) -> Iterator[b
             except BlockingIOError:
                 if should_stop():
                     break
-                time.sleep(_POLL_S)  # the joiner before us is about to end
+                wait(_POLL_S)  # the joiner before us is about to end, or somebody joins by hand
         if is_mine:
             file.truncate(0)
             file.write(str(os.getpid()))
