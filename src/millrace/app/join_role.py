@@ -74,12 +74,15 @@ class Joiner:
         self._log.close()
 
     def _pass_time(self) -> None:
-        """Let real time carry on a join that waits, where the log says nothing: the last pages of an evening."""
+        """Let real time carry on the join where the log says nothing: the last pages of an evening.
+
+        Also where nothing waits: who reads samples goes by the watermark, and would take a quiet night for a dead join.
+        """
         now_s = self._clock.monotonic_s()
         if now_s - self._passed_s < self._config.samples.epoch_every_s:
             return
         self._passed_s = now_s
-        if self.process.join.stats().n_waiting:
+        if self.process.join.stats().newest_ms:
             self.process.pass_time(self._clock.now_ms())
 
     def _hear(self, epoch: Epoch) -> None:

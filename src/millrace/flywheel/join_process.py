@@ -40,6 +40,8 @@ _POLL_RECORDS: Final = 8_192
 _PUBLISH_MESSAGES: Final = 2_000
 _WITNESSES: Final = 64
 """As many records as the join ever asks for before it believes a time."""
+_SILENCE_MS: Final = 600_000
+"""In silence, how far the watermark goes on before an epoch tells of that alone: its readers wait for hours."""
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +133,8 @@ class JoinProcess:
         self._pages = LoggedPages()
         self._n_page_bytes = 0
         self._n_heard = 0
+        self._watermark_ms = 0  # of the newest epoch
+        self._has_passed = False  # time went by in silence, and something came of it
         self._epoch_s = clock.monotonic_s()
 
     @property
@@ -173,6 +177,7 @@ class JoinProcess:
                     self._epoch -= self._files.remove_after(0) > 0
                 return
             self._epoch, self._counts = found.head.epoch, dict(found.head.counts)
+            self._watermark_ms = found.head.watermark_ms
             n_removed = self._files.remove_after(self._epoch)
         if n_removed:
             logger.info("%d sample files of an epoch that was not committed are removed", n_removed)
@@ -185,7 +190,7 @@ class JoinProcess:
 
         Whoever has written an earlier event late is joined all the same, as a correction.
         """
-        n = _WITNESSES
+        n, n_waited = _WITNESSES, self._join.stats().n_waiting
         times = np.full(n, now_ms, dtype=np.int64)
         nothing, small = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.uint8)
         offsets = np.full(n, total(self._consumer.position) - 1, dtype=np.int64)
@@ -206,6 +211,8 @@ class JoinProcess:
                 nothing[:0],
             )
         )
+        stats = self._join.stats()
+        self._has_passed |= stats.n_waiting < n_waited or stats.watermark_ms - self._watermark_ms >= _SILENCE_MS
 
     def turn(self) -> bool:
         """Hear the next records and do what is due; return whether there were any records."""
@@ -220,8 +227,8 @@ class JoinProcess:
         return bool(len(records))
 
     def stop(self) -> None:
-        """Commit what was heard since the last epoch, and close."""
-        if self._n_heard:
+        """Commit what was heard, or fell due, since the last epoch, and close."""
+        if self._n_heard or self._has_passed:
             self.commit()
         self.close()
 
@@ -271,6 +278,7 @@ class JoinProcess:
                 self._erased.seen(watermark_ms, self._hold_ms)
             self._files.remove_before(watermark_ms - self._config.retention_ms)
         self._pages, self._n_page_bytes, self._n_heard = LoggedPages(), 0, 0
+        self._watermark_ms, self._has_passed = watermark_ms, False
         self._publish(rows)
         self._epoch_s = self._clock.monotonic_s()
         epoch = replace(epoch, took_s=self._epoch_s - started_s)
@@ -313,7 +321,7 @@ class JoinProcess:
         )
 
     def _is_due(self) -> bool:
-        if not self._n_heard:
+        if not (self._n_heard or self._has_passed):
             return False
         return (
             self._n_heard >= self._config.epoch_records
