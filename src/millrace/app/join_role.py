@@ -17,6 +17,7 @@ from typing import Final
 
 from millrace.app import wiring
 from millrace.app.lifeline import Lifeline
+from millrace.app.roles_beside import JOINER_LOCK
 from millrace.app.settings import Settings
 from millrace.app.virtual_time import has_virtual_time
 from millrace.base.clock import Clock
@@ -29,7 +30,6 @@ from millrace.flywheel.sample_files import SampleFiles
 from millrace.stream.log import Log, total
 
 _NICENESS: Final = 10
-_LOCK_FILE: Final = "joiner.lock"
 _POLL_S: Final = 0.2
 
 logger = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ def join_lock(
     The system lets go of the lock when the process ends, however it ends.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with (settings.data_dir / _LOCK_FILE).open("a+") as file:
+    with (settings.data_dir / JOINER_LOCK).open("a+") as file:
         is_mine = False
         while not is_mine:
             try:
@@ -178,7 +178,7 @@ def join_lock(
 def running_joiner(settings: Settings) -> int | None:
     """Return the process id of who joined a home last; None if nobody ever did."""
     try:
-        text = (settings.data_dir / _LOCK_FILE).read_text()
+        text = (settings.data_dir / JOINER_LOCK).read_text()
     except FileNotFoundError:
         return None
     return int(text) if text.isdigit() else None

@@ -40,7 +40,7 @@ _POLL_RECORDS: Final = 8_192
 _PUBLISH_MESSAGES: Final = 2_000
 _WITNESSES: Final = 64
 """As many records as the join ever asks for before it believes a time."""
-_SILENCE_MS: Final = 600_000
+SILENCE_MS: Final = 600_000
 """In silence, how far the watermark goes on before an epoch tells of that alone: its readers wait for hours."""
 
 logger = logging.getLogger(__name__)
@@ -212,7 +212,7 @@ class JoinProcess:
             )
         )
         stats = self._join.stats()
-        self._has_passed |= stats.n_waiting < n_waited or stats.watermark_ms - self._watermark_ms >= _SILENCE_MS
+        self._has_passed |= stats.n_waiting < n_waited or stats.watermark_ms - self._watermark_ms >= SILENCE_MS
 
     def turn(self) -> bool:
         """Hear the next records and do what is due; return whether there were any records."""
