@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from millrace.base.clock import ManualClock
 from millrace.base.errors import CheckpointError
+from millrace.events.envelope import Event
 from millrace.flywheel.join_checkpoint import FORMAT_VERSION, JoinCheckpoint, JoinCheckpoints, JoinHead
 from millrace.flywheel.join_config import HOUR_MS, JoinConfig
+from millrace.flywheel.join_process import GROUP
 from millrace.flywheel.sample_config import SampleConfig
 from millrace.testing.builders import NOW_MS, a_features_logged, an_impression
 from millrace.testing.join_house import JoinHouse, differences
@@ -113,6 +116,36 @@ def test_what_fell_due_in_silence_is_written_by_one_that_is_told_to_end(tmp_path
     process.pass_time(NOW_MS + HOUR_MS)
     process.stop()
     assert len(house.in_files()) == 1
+    house.close()
+
+
+def test_it_is_behind_by_what_it_hears_and_not_by_its_own_samples(tmp_path: Path) -> None:
+    house = JoinHouse(tmp_path, SampleConfig(epoch_records=150))
+    house.put(traffic(Traffic(n_pages=20)))
+    process = house.process()
+    while process.turn():
+        pass
+    process.commit()
+    assert len(house.on_topic()[0]) > 100
+    assert process.lag_records() == 0
+    process.turn()
+    assert house.log.lag(GROUP) == 0
+    house.put([an_impression(1, 1, event_id="late")])
+    assert process.lag_records() == 1
+    process.stop()
+    house.close()
+
+
+def test_pages_say_for_how_many_that_were_made_they_stand(tmp_path: Path) -> None:
+    house = JoinHouse(tmp_path)
+    page = a_features_logged(1, [1], event_id="p")
+    quarter = structs.replace(page.payload, request_id="r2", share=0.25)
+    house.put([page, Event(event_id="q", event_time_ms=NOW_MS, source="server", payload=quarter)])
+    process = house.process()
+    process.turn()
+    process.commit()
+    assert (process.counts["pages"], process.counts["pages_made_milli"]) == (2, 5_000)
+    process.stop()
     house.close()
 
 

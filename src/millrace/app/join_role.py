@@ -23,7 +23,7 @@ from millrace.app.virtual_time import has_virtual_time
 from millrace.base.clock import Clock
 from millrace.base.errors import ConfigError
 from millrace.flywheel.join_checkpoint import JoinCheckpoints
-from millrace.flywheel.join_process import GROUP, Epoch, JoinProcess
+from millrace.flywheel.join_process import Epoch, JoinProcess
 from millrace.flywheel.join_status import JoinStatus, join_status, keep_status
 from millrace.flywheel.join_watch import JoinWatch
 from millrace.flywheel.sample_files import SampleFiles
@@ -88,14 +88,14 @@ class Joiner:
     def _hear(self, epoch: Epoch) -> None:
         stats, counts = self.process.join.stats(), self.process.counts
         now_s = self._clock.monotonic_s()
-        rate = self._watch.hear(stats)
+        rate = self._watch.hear(stats, counts.get("pages", 0), counts.get("pages_made_milli", 0) / 1_000)
         status = JoinStatus(
             epoch=epoch.number,
             position=epoch.position,
             told_ms=self._clock.now_ms(),
             watermark_ms=stats.watermark_ms,
             lag_ms=stats.lag_ms,
-            lag_records=self._log.lag(GROUP),
+            lag_records=self.process.lag_records(),
             records_per_s=epoch.n_records / max(now_s - self._told_s, 1e-6),
             n_records=counts.get("records", 0),
             n_pages=counts.get("pages", 0),

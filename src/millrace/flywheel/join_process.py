@@ -126,8 +126,9 @@ class JoinProcess:
         self._hold_ms = hold_ms
         self._on_epoch = on_epoch
         self._erased = ErasedUsers(files)
-        unread = set(codec.registry.unfolded_topics) - set(records.topics)
-        self._consumer = log.subscribe(GROUP, without=unread, start=log.begin())
+        self._unread = set(codec.registry.unfolded_topics) - set(records.topics)
+        self._consumer = log.subscribe(GROUP, without=self._unread, start=log.begin())
+        self._told_at = self._consumer.position  # what the log knows of how far the group has come
         self._epoch = 0
         self._counts: dict[str, int] = {}
         self._pages = LoggedPages()
@@ -156,6 +157,18 @@ class JoinProcess:
     def counts(self) -> dict[str, int]:
         """Totals since the beginning, over all restarts."""
         return dict(self._counts)
+
+    def lag_records(self) -> int:
+        """Return how many records of the topics that it hears the log holds beyond what was heard.
+
+        Not its own samples, nor other topics that are passed over; from `_POLL_RECORDS` on, with them.
+        """
+        probe = self._log.subscribe(GROUP, without=self._unread, start=self._consumer.position)
+        try:
+            n_behind = len(probe.poll(_POLL_RECORDS))
+        finally:
+            probe.close()
+        return n_behind if n_behind < _POLL_RECORDS else max(self._log.lag(GROUP), n_behind)
 
     def start(self) -> None:
         """Go on from the newest checkpoint: remove what was not committed, publish once more what was.
@@ -224,6 +237,8 @@ class JoinProcess:
             self._n_heard += len(records)
         if self._is_due():
             self.commit()
+        elif not (len(records) or self._n_heard) and self._consumer.position != self._told_at:
+            self._tell_position()  # nothing but passed over, its own samples mostly: it is not behind for them
         return bool(len(records))
 
     def stop(self) -> None:
@@ -302,6 +317,7 @@ class JoinProcess:
         for name, n in (
             ("records", self._n_heard),
             ("pages", len(self._pages)),
+            ("pages_made_milli", sum(round(1_000 / max(share, 0.001)) for share in self._pages.shares)),
             ("page_bytes", self._n_page_bytes),
             ("rows", len(rows)),
             ("corrections", n_corrections),
@@ -348,13 +364,16 @@ class JoinProcess:
 
     def _publish(self, rows: JoinedRows) -> None:
         """Append the newest epoch's samples to the topic, then tell the log how far the group has come."""
-        position = self._consumer.position
         if self._config.publishes:
             waiting = sample_messages(rows, self._epoch, self._clock.now_ms(), self._codec)
             while messages := list(itertools.islice(waiting, _PUBLISH_MESSAGES)):
                 self._files.at_point("publish")
                 self._log.append(messages)
+        self._tell_position()
+
+    def _tell_position(self) -> None:
+        self._told_at = self._consumer.position
         try:
-            self._consumer.commit(position)
+            self._consumer.commit(self._told_at)
         except LogError as error:  # the lag looks larger than it is, nothing else
             logger.warning("%s", error)
