@@ -185,7 +185,7 @@ def test_the_join_and_the_guards_of_what_serves_are_told(
     keep_parts(settings, live)
     found = flywheel_status(settings)
     assert found.join == JoinFigures(
-        join_rate=0.75, n_samples=61, late_share=0.25, lag_ms=1_800_000, lag_records=4, alarm=""
+        join_rate=0.75, n_samples=61, late_share=0.25, lag_ms=1_800_000, lag_records=4, alarm="", told_ms=9
     )
     assert [(guard.state, guard.is_alarmed, guard.words) for guard in found.guards] == [
         ("ok", False, "calibration of like is 3.2 (threshold 2.5), ok"),
@@ -196,7 +196,8 @@ def test_the_join_and_the_guards_of_what_serves_are_told(
     assert cli.run(argv) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "join: 75.0% of the newest looks found their page; 61 samples, 25.0% of the actions late; 4 records" in shown
-    assert "guards: none of 3 alarmed (1 wait for more rows, 1 warn)" in shown
+    assert "behind the log at Thu 1 Jan, 00:00 UTC" in shown
+    assert "guards: none of 3 alarmed (1 wait for more rows, 1 warn), at Thu 1 Jan, 00:00 UTC" in shown
     keep_parts(settings, live, alarm="of the newest 80 looks 75.0% found their page", state="confirming")
     assert cli.run(argv) == 0
     shown = " ".join(capsys.readouterr().out.split())

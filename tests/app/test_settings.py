@@ -56,6 +56,34 @@ def test_all_problems_are_reported_at_once(home: Path) -> None:
     assert "config key nonsense" in problems[2]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("flywheel.join.late_ms", "60000", "[flywheel.join] late_ms 60000: shorter than the longest window (1200000)"),
+        ("flywheel.join.action_windows_ms", "{foo = 60000}", "[flywheel.join] action_windows_ms ['foo']: no such"),
+        ("guards.heads", '["like", "foo"]', "[guards] heads ['foo']: no such actions"),
+        ("near_line.n_slots", "1000", "[near_line] n_slots 1000: is no power of two; give 512 or 1024"),
+        ("warehouse.user_post_day_days", "5", "config key warehouse.user_post_day_days 5: fewer than the 28 days"),
+        ("warehouse.tiers.followers", "[5, 3, 9]", "config key warehouse.tiers.followers (5, 3, 9): does not rise"),
+        ("events.business_actions", '["like"]', "business action 'like': not a new lower-case name"),
+    ],
+)
+def test_settings_that_cannot_work_together_are_refused_at_load(home: Path, key: str, value: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(home, None, [(key, value)])
+    (found,) = caught.value.problems
+    assert found.startswith(problem)
+
+
+def test_a_business_action_of_ones_own_may_be_guarded_and_have_a_window(home: Path) -> None:
+    pairs = [
+        ("events.business_actions", '["purchase"]'),
+        ("guards.heads", '["purchase"]'),
+        ("flywheel.join.action_windows_ms", "{purchase = 60000}"),
+    ]
+    assert load_settings(home, None, pairs).config.guards.heads == ("purchase",)
+
+
 def test_the_template_is_complete_and_gives_the_defaults(tmp_path: Path) -> None:
     text = config_template()
     (tmp_path / CONFIG_NAME).write_text(text)

@@ -39,6 +39,8 @@ def say(text):
 supervisor = Supervisor(lambda pid: say(f"forgot {pid}"))
 supervisor.add("keeper", child, 5.0)
 supervisor.add("worker", hopeless if "hopeless" in sys.argv else child, 5.0)
+if "aside" in sys.argv:
+    supervisor.add("joiner", hopeless, 5.0, is_needed=False)
 if "learner" in sys.argv:
     supervisor.add("learner", once, 5.0, may_end=True)
 try:
@@ -131,6 +133,16 @@ def test_gives_up_on_a_child_that_is_never_ready(start: type[Program]) -> None:
     said = next(line for line in lines if line.startswith("error"))
     assert "'worker': ended 5 times before it was ready" in said
     assert program.process.wait(10) == 0
+
+
+def test_serves_on_however_often_a_child_beside_the_feed_dies_before_it_was_ready(start: type[Program]) -> None:
+    program = start("aside")
+    lines: list[str] = []
+    while sum(line.startswith("forgot") for line in lines) < 6:  # one more than a child that is needed is allowed
+        lines.append(program.line())
+    assert sum(line.startswith("ready") for line in lines) == 1
+    program.process.send_signal(signal.SIGTERM)
+    assert "signal 15" in program.process.communicate(timeout=10)[0]
 
 
 def test_a_child_that_may_end_is_started_again_when_it_fails_and_not_when_it_is_done(

@@ -6,10 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
+from millrace.base.clock import ManualClock
 from millrace.base.errors import CheckpointError
+from millrace.events.envelope import Event
 from millrace.flywheel.join_checkpoint import FORMAT_VERSION, JoinCheckpoint, JoinCheckpoints, JoinHead
+from millrace.flywheel.join_config import HOUR_MS, JoinConfig
+from millrace.flywheel.join_process import GROUP
 from millrace.flywheel.sample_config import SampleConfig
+from millrace.testing.builders import NOW_MS, a_features_logged, an_impression
 from millrace.testing.join_house import JoinHouse, differences
 from millrace.testing.join_traffic import Traffic, traffic
 
@@ -67,6 +73,80 @@ def test_dying_at_every_point_of_a_write_loses_and_doubles_nothing(tmp_path: Pat
     on_topic, n_repeated = house.on_topic()
     assert differences(on_topic, truth) == (0, 0, 0)
     assert n_repeated > 0, "nothing was published twice: the readers' rule is not tested"
+
+
+def an_evening(tmp_path: Path, clock: ManualClock) -> JoinHouse:
+    """Return a house with one page, of which one post was looked at, and no record after that."""
+    house = JoinHouse(tmp_path, SampleConfig(epoch_every_s=1e-9), clock=clock)  # every turn ends one, if it may
+    house.put(
+        [
+            a_features_logged(1, [1, 2], request_id="r", at_ms=NOW_MS, event_id="p"),
+            an_impression(1, 1, dwell_ms=0, request_id="r", at_ms=NOW_MS, event_id="i"),
+        ]
+    )
+    return house
+
+
+def test_what_falls_due_in_silence_is_written_and_the_watermark_goes_on(tmp_path: Path) -> None:
+    clock = ManualClock(NOW_MS)
+    house = an_evening(tmp_path, clock)
+    process = house.process()
+    process.turn()
+    clock.advance_ms(HOUR_MS)
+    process.pass_time(clock.now_ms())
+    assert not process.turn()
+    assert len(house.in_files()) == 1
+    assert process.epoch == 2
+    process.pass_time(clock.now_ms())
+    process.turn()
+    assert process.epoch == 2, "nothing came of it"
+    clock.advance_ms(7 * HOUR_MS)
+    process.pass_time(clock.now_ms())
+    process.turn()
+    assert house.store().watermark_ms == clock.now_ms() - JoinConfig().out_of_order_ms
+    process.stop()
+    house.close()
+
+
+def test_what_fell_due_in_silence_is_written_by_one_that_is_told_to_end(tmp_path: Path) -> None:
+    clock = ManualClock(NOW_MS)
+    house = an_evening(tmp_path, clock)
+    process = house.process()
+    process.turn()
+    process.pass_time(NOW_MS + HOUR_MS)
+    process.stop()
+    assert len(house.in_files()) == 1
+    house.close()
+
+
+def test_it_is_behind_by_what_it_hears_and_not_by_its_own_samples(tmp_path: Path) -> None:
+    house = JoinHouse(tmp_path, SampleConfig(epoch_records=150))
+    house.put(traffic(Traffic(n_pages=20)))
+    process = house.process()
+    while process.turn():
+        pass
+    process.commit()
+    assert len(house.on_topic()[0]) > 100
+    assert process.lag_records() == 0
+    process.turn()
+    assert house.log.lag(GROUP) == 0
+    house.put([an_impression(1, 1, event_id="late")])
+    assert process.lag_records() == 1
+    process.stop()
+    house.close()
+
+
+def test_pages_say_for_how_many_that_were_made_they_stand(tmp_path: Path) -> None:
+    house = JoinHouse(tmp_path)
+    page = a_features_logged(1, [1], event_id="p")
+    quarter = structs.replace(page.payload, request_id="r2", share=0.25)
+    house.put([page, Event(event_id="q", event_time_ms=NOW_MS, source="server", payload=quarter)])
+    process = house.process()
+    process.turn()
+    process.commit()
+    assert (process.counts["pages"], process.counts["pages_made_milli"]) == (2, 5_000)
+    process.stop()
+    house.close()
 
 
 def test_files_of_an_epoch_that_was_not_committed_are_removed_and_never_read(tmp_path: Path) -> None:

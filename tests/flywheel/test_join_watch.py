@@ -47,3 +47,20 @@ def test_what_was_seen_is_known_after_a_restart_and_forgotten_when_the_log_is_he
     assert again.rate() == watch.rate()
     again.hear(JoinStats(n_looks_of_pages=5, n_looks_joined=5))
     assert len(again.points) == 1
+
+
+def test_actions_that_find_no_look_are_an_alarm_of_their_own_over_as_many_of_the_newest() -> None:
+    watch = JoinWatch(CONFIG)
+    for number in range(1, 51):  # ten actions an epoch, of which the newest hundred find nothing
+        n_joined = 10 * min(number, 40)
+        rate = watch.hear(JoinStats(n_deeds=10 * number, n_deeds_joined=n_joined))
+    assert (rate.n_deeds, rate.deeds_frac) == (100, 0.0)
+    assert rate.alarm == "of the newest 100 actions 0.0% found a look, less than 80%"
+
+
+def test_where_half_of_the_pages_are_logged_half_of_the_looks_are_all_that_can_find_theirs() -> None:
+    watch = JoinWatch(CONFIG)
+    watch.hear(JoinStats(n_looks_of_pages=100, n_looks_joined=100), n_pages=10, n_made=10)
+    rate = watch.hear(JoinStats(n_looks_of_pages=300, n_looks_joined=190), n_pages=30, n_made=50)
+    assert (rate.looks_frac, rate.alarm) == (0.9, "")
+    assert "45.0%" in watch.hear(JoinStats(n_looks_of_pages=500, n_looks_joined=235), n_pages=50, n_made=90).alarm

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from millrace.base.errors import StoreError
 from millrace.flywheel.postgres_interactions import PostgresInteractions
 from millrace.testing.builders import NOW_MS, an_engagement, an_impression
+from millrace.testing.server_process import until
 from millrace.testing.small_tables import CODEC, DAY_MS, HOUR_MS, SmallTables
 
 pytestmark = pytest.mark.service
@@ -199,6 +201,33 @@ def test_an_erased_user_is_gone_and_who_came_back_stays(server: Server, small: S
     interactions.load()
     assert interactions.erase("erin", before=2) == 1
     assert server.rows("SELECT user_id, post_id FROM interactions ORDER BY 1") == [("bob", "1"), ("erin", "2")]
+
+
+def test_days_that_were_being_dropped_by_one_who_was_killed_are_dropped_and_hold_nothing_up(
+    server: Server, small: SmallTables
+) -> None:
+    import psycopg
+
+    old = [f"interactions_{TODAY - timedelta(days=age):%Y%m%d}" for age in (3, 4)]
+    small.put(*(an_impression("erin", age, at_ms=NOW_MS - age * DAY_MS) for age in (0, 3, 4)))
+    server.interactions().load()
+    # Killed after the detaching, before the drop: a table that is no partition.
+    server.connect().execute(f"ALTER TABLE interactions DETACH PARTITION {old[1]} CONCURRENTLY")
+    # Killed while it waits for a reader: a partition that is neither in nor out.
+    reader, detaching, looking = server.connect(), server.connect(), server.connect()
+    pending = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhdetachpending"
+    with reader.transaction():
+        reader.execute("SELECT count(*) FROM interactions")
+        with ThreadPoolExecutor(1) as threads:
+            said = threads.submit(detaching.execute, f"ALTER TABLE interactions DETACH PARTITION {old[0]} CONCURRENTLY")
+            until(lambda: looking.execute(pending).fetchall() == [(old[0],)], 30)
+            looking.execute("SELECT pg_terminate_backend(%s)", (detaching.info.backend_pid,))
+            with pytest.raises(psycopg.OperationalError):
+                said.result()
+    assert server.interactions().erase("erin", before=99) == 1
+    assert looking.execute("SELECT to_regclass(%s), to_regclass(%s)", old).fetchall() == [(None, None)]
+    small.clock.advance_ms(2 * DAY_MS)
+    server.interactions().load()
 
 
 def test_a_server_that_is_ahead_or_away_is_told_without_its_password(

@@ -79,6 +79,8 @@ def examine(settings: Settings, clock: Clock) -> Iterator[Finding]:
         ("content", _content),
         ("warehouse", _warehouse),
         ("join", _join),
+        ("guards", _guards),
+        ("learner", _learner),
         ("claims", _claims),
         ("traces", _traces),
         ("models", _models),
@@ -303,8 +305,39 @@ def _warehouse(settings: Settings, _clock: Clock) -> Iterator[Finding]:
 def _join(settings: Settings, _clock: Clock) -> Iterator[Finding]:
     from millrace.app.join_copy import join_finding
 
-    verdict, detail, remedy = join_finding(settings)
+    verdict, detail, remedy = join_finding(settings, wiring.build_clock().now_ms())
     yield Finding("join", verdict, detail, remedy)
+
+
+def _guards(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    from millrace.app.near_line import is_wanted, read_report
+    from millrace.app.roles_beside import near_line_problem
+
+    if not is_wanted(settings):
+        yield Finding("guards", "ok", "switched off, and near-line learning with them")
+        return
+    now_ms, report = wiring.build_clock().now_ms(), read_report(settings)
+    if problem := near_line_problem(settings, now_ms):
+        yield Finding("guards", "warning", problem, "correct what they name; meanwhile no ranker is taken back")
+    elif report is None:
+        yield Finding("guards", "ok", "they have not looked yet; the server's near-line process does it")
+    else:
+        yield Finding(
+            "guards", "ok", f"{count(len(report.models), 'ranker')} watched, last {ago(now_ms - report.at_ms)}"
+        )
+
+
+def _learner(settings: Settings, _clock: Clock) -> Iterator[Finding]:
+    from millrace.app.roles_beside import learner_problem
+
+    if not settings.config.flywheel.learns:
+        return
+    if problem := learner_problem(settings, wiring.build_clock().now_ms()):
+        yield Finding("learner", "warning", problem, "`millrace flywheel run --once` by hand says it, too")
+    else:
+        yield Finding(
+            "learner", "ok", "it learns on beside the server; `millrace flywheel status` tells what came of it"
+        )
 
 
 def _claims(settings: Settings, clock: Clock) -> Iterator[Finding]:

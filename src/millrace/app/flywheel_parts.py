@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from millrace.app.human_time import clock_time
 from millrace.app.near_line import read_report
 from millrace.app.settings import Settings
 from millrace.base.errors import MillraceError
@@ -33,6 +34,8 @@ class JoinFigures(msgspec.Struct, frozen=True, kw_only=True):
         Log records not heard yet.
     alarm
         What is wrong; empty: nothing.
+    told_ms
+        When that was, event time.
     """
 
     join_rate: float
@@ -41,6 +44,7 @@ class JoinFigures(msgspec.Struct, frozen=True, kw_only=True):
     lag_ms: int
     lag_records: int
     alarm: str
+    told_ms: int
 
 
 class GuardFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +80,7 @@ def join_figures(settings: Settings) -> JoinFigures | None:
         lag_ms=status.lag_ms,
         lag_records=status.lag_records,
         alarm=status.rate.alarm,
+        told_ms=status.told_ms,
     )
 
 
@@ -102,19 +107,30 @@ def join_words(join: JoinFigures | None) -> str:
     alarm = f"; ALARM: {join.alarm}" if join.alarm else ""
     return (
         f"join: {join.join_rate:.1%} of the newest looks found their page; {join.n_samples:,} samples, "
-        f"{join.late_share:.1%} of the actions late; {join.lag_records:,} records behind the log{alarm}"
+        f"{join.late_share:.1%} of the actions late; {join.lag_records:,} records behind the log "
+        f"at {clock_time(join.told_ms)}{alarm}"
     )
 
 
-def guard_words(guards: tuple[GuardFigures, ...]) -> str:
-    """Return in a line what the guards say of the ranker that serves."""
+def guards_told_ms(settings: Settings) -> int | None:
+    """Return when the guards of a home looked last, real time; None: never, or nobody can read it."""
+    try:
+        report = read_report(settings)
+    except MillraceError:
+        return None
+    return None if report is None else report.at_ms
+
+
+def guard_words(guards: tuple[GuardFigures, ...], told_ms: int | None = None) -> str:
+    """Return in a line what the guards say of the ranker that serves, and when they said it."""
     if not guards:
         return "guards: they have not looked at the ranker that serves yet"
+    at = "" if told_ms is None else f", at {clock_time(told_ms)}"
     alarmed = [guard.words for guard in guards if guard.is_alarmed]
     n_waiting, n_warning = (sum(guard.state == state for guard in guards) for state in ("waiting", "warning"))
     if alarmed:
-        return "guards: ALARM: " + "; ".join(alarmed)
-    return f"guards: none of {len(guards)} alarmed ({n_waiting} wait for more rows, {n_warning} warn)"
+        return "guards: ALARM: " + "; ".join(alarmed) + at
+    return f"guards: none of {len(guards)} alarmed ({n_waiting} wait for more rows, {n_warning} warn){at}"
 
 
 def _figures(reading: Reading) -> GuardFigures:

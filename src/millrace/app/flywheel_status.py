@@ -8,10 +8,11 @@ from typing import Final
 import msgspec
 
 from millrace.app import wiring
-from millrace.app.flywheel_parts import GuardFigures, JoinFigures, guard_figures, join_figures
+from millrace.app.flywheel_parts import GuardFigures, JoinFigures, guard_figures, guards_told_ms, join_figures
 from millrace.app.flywheel_rounds import decision_log, round_folder
 from millrace.app.human_time import clock_time
 from millrace.app.learning_note import waiting_words
+from millrace.app.roles_beside import problems
 from millrace.app.settings import Settings
 from millrace.app.student_renewal import distillation_log
 from millrace.app.training_status import training_status
@@ -99,6 +100,10 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
         How the streaming join is doing; None: it has not committed anything yet.
     guards
         What the guards say of the ranker that serves; none: they have not looked at it yet.
+    guards_told_ms
+        When they looked last, real time; None: never.
+    problems
+        What should be at work beside the feed of a server that runs, and is not.
     """
 
     words: str
@@ -112,6 +117,8 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
     taken_back: tuple[TakenBack, ...] = ()
     join: JoinFigures | None = None
     guards: tuple[GuardFigures, ...] = ()
+    guards_told_ms: int | None = None
+    problems: tuple[str, ...] = ()
     distillations: tuple[Distillation, ...] = ()
 
 
@@ -149,6 +156,8 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
         ),
         join=join_figures(settings),
         guards=guard_figures(settings, live),
+        guards_told_ms=guards_told_ms(settings),
+        problems=problems(settings, wiring.build_clock().now_ms()),
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from millrace.app.human_time import clock_time
+from millrace.app.roles_beside import join_problem
 from millrace.app.settings import Settings
 from millrace.flywheel.join_checkpoint import JoinCheckpoints
 from millrace.flywheel.join_status import join_status
@@ -43,17 +45,19 @@ def copy_samples(source: Path, target: Path, on_file: Callable[[str], None]) -> 
     return total(head.position)
 
 
-def join_finding(settings: Settings) -> tuple[Literal["ok", "warning"], str, str]:
-    """Return a verdict on the join ("ok", "warning"), what is to be said, and a remedy."""
+def join_finding(settings: Settings, now_ms: int) -> tuple[Literal["ok", "warning"], str, str]:
+    """Return a verdict on the join ("ok", "warning"), what is to be said, and a remedy; ``now_ms`` is real time."""
     if not settings.config.flywheel.joins:
         return "ok", "switched off (flywheel.joins)", ""
+    if problem := join_problem(settings, now_ms):
+        return "warning", problem, "correct what they name: the feed serves on, but no samples are made"
     status = join_status(settings.samples_dir)
     if status is None:
         return "ok", "nothing joined yet; the server's joiner does it", ""
     rate = status.rate
     detail = (
         f"epoch {status.epoch}: {status.n_samples:,} samples of {status.n_pages:,} pages, {rate.looks_frac:.1%} of "
-        f"looks joined, {status.lag_records:,} log records behind"
+        f"looks joined, {status.lag_records:,} log records behind, at {clock_time(status.told_ms)}"
     )
     if rate.alarm:
         return "warning", f"{detail}; alarm: {rate.alarm}", "see docs/flywheel.md, When the join rate falls"

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, values
 
 from millrace.app.metrics import shared_values, values_of
-from millrace.flywheel.join_process import Epoch
+from millrace.app.roles_beside import join_problem
+from millrace.app.settings import Settings
+from millrace.base.clock import Clock
+from millrace.flywheel.join_process import GROUP, Epoch
 from millrace.flywheel.join_status import JoinStatus
+from millrace.stream.log import Log
 
 _QUANTILES: Final = ("0.5", "0.9", "0.99")
+_ALARM: Final = ("millrace_join_alarm", "1 while the join rate is too low, or has fallen, or nothing joins.")
+_LAG: Final = ("millrace_join_lag_records", "Log records of the join's topics that it has not heard yet.")
+
+logger = logging.getLogger(__name__)
 
 
 class JoinMetrics:
@@ -42,8 +51,8 @@ class JoinMetrics:
             ("what",),
         )
         self._late = gauge("millrace_join_late_share", "Of the newest joined actions: came after their sample was out.")
-        self._alarm = gauge("millrace_join_alarm", "1 while the join rate is too low, or has fallen.")
-        self._lag_records = gauge("millrace_join_lag_records", "Log records not heard yet at the last epoch.")
+        self._alarm = gauge(*_ALARM)
+        self._lag_records = gauge(*_LAG)
         self._lag_seconds = gauge(
             "millrace_join_lag_seconds", "How far the join's watermark is behind the newest event."
         )
@@ -84,3 +93,39 @@ class JoinMetrics:
         self._features.inc(epoch.n_page_bytes)
         self._samples.inc(epoch.n_rows)
         self._corrections.inc(epoch.n_corrections)
+
+
+class JoinOverseer:
+    """What the keeper tells of the join: gauges of a joiner that has died go with its process, and so would its alarm.
+
+    Parameters
+    ----------
+    settings
+        The home.
+    log
+        Says how far the join is behind.
+    clock
+        Real time.
+    shared_dir
+        See `millrace.app.metrics.Metrics`.
+    """
+
+    def __init__(self, settings: Settings, log: Log, clock: Clock, shared_dir: Path | None = None) -> None:
+        self._settings, self._log, self._clock = settings, log, clock
+        self.registry = CollectorRegistry()
+        with values_of(values.MutexValue if shared_dir is None else shared_values(shared_dir)):
+            self._alarm, self._lag = (
+                Gauge(name, what, multiprocess_mode="livemax", registry=self.registry) for name, what in (_ALARM, _LAG)
+            )
+        self._before = self._told = ""
+
+    def look(self) -> str:
+        """Look at the join; return what is wrong with it, and was at the look before: a restart is no alarm."""
+        self._lag.set(self._log.lag(GROUP))
+        found = join_problem(self._settings, self._clock.now_ms())
+        alarm, self._before = found if self._before else "", found
+        self._alarm.set(1 if alarm else 0)
+        if alarm and not self._told:
+            logger.warning("join: %s", alarm)
+        self._told = alarm
+        return alarm

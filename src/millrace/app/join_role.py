@@ -17,19 +17,19 @@ from typing import Final
 
 from millrace.app import wiring
 from millrace.app.lifeline import Lifeline
+from millrace.app.roles_beside import JOINER_LOCK
 from millrace.app.settings import Settings
 from millrace.app.virtual_time import has_virtual_time
 from millrace.base.clock import Clock
 from millrace.base.errors import ConfigError
 from millrace.flywheel.join_checkpoint import JoinCheckpoints
-from millrace.flywheel.join_process import GROUP, Epoch, JoinProcess
+from millrace.flywheel.join_process import Epoch, JoinProcess
 from millrace.flywheel.join_status import JoinStatus, join_status, keep_status
 from millrace.flywheel.join_watch import JoinWatch
 from millrace.flywheel.sample_files import SampleFiles
 from millrace.stream.log import Log, total
 
 _NICENESS: Final = 10
-_LOCK_FILE: Final = "joiner.lock"
 _POLL_S: Final = 0.2
 
 logger = logging.getLogger(__name__)
@@ -74,25 +74,28 @@ class Joiner:
         self._log.close()
 
     def _pass_time(self) -> None:
-        """Let real time carry on a join that waits, where the log says nothing: the last pages of an evening."""
+        """Let real time carry on the join where the log says nothing: the last pages of an evening.
+
+        Also where nothing waits: who reads samples goes by the watermark, and would take a quiet night for a dead join.
+        """
         now_s = self._clock.monotonic_s()
         if now_s - self._passed_s < self._config.samples.epoch_every_s:
             return
         self._passed_s = now_s
-        if self.process.join.stats().n_waiting:
+        if self.process.join.stats().newest_ms:
             self.process.pass_time(self._clock.now_ms())
 
     def _hear(self, epoch: Epoch) -> None:
         stats, counts = self.process.join.stats(), self.process.counts
         now_s = self._clock.monotonic_s()
-        rate = self._watch.hear(stats)
+        rate = self._watch.hear(stats, counts.get("pages", 0), counts.get("pages_made_milli", 0) / 1_000)
         status = JoinStatus(
             epoch=epoch.number,
             position=epoch.position,
             told_ms=self._clock.now_ms(),
             watermark_ms=stats.watermark_ms,
             lag_ms=stats.lag_ms,
-            lag_records=self._log.lag(GROUP),
+            lag_records=self.process.lag_records(),
             records_per_s=epoch.n_records / max(now_s - self._told_s, 1e-6),
             n_records=counts.get("records", 0),
             n_pages=counts.get("pages", 0),
@@ -119,17 +122,21 @@ class Joiner:
 
 
 def run_joiner(settings: Settings, lifeline: Lifeline) -> None:
-    """Join a home until told to end; a child of the supervisor."""
+    """Join a home until told to end; a child of the supervisor.
+
+    It is ready before it has anything: the feed does not wait for a join that catches up, that somebody else is at by
+    hand, or that cannot begin.
+    """
     from millrace.app.join_metrics import JoinMetrics
 
     os.nice(_NICENESS)
     metrics = JoinMetrics(wiring.metrics_dir(settings))
-    with join_lock(settings, lifeline.should_stop) as is_mine:
+    lifeline.say_ready()
+    with join_lock(settings, lifeline.should_stop, lifeline.wait) as is_mine:
         if not is_mine:
             return
         joiner = Joiner(settings, metrics.tell)
         joiner.process.start()
-        lifeline.say_ready()
         while not lifeline.should_stop():
             if not joiner.turn():
                 lifeline.wait(_POLL_S)
@@ -145,13 +152,15 @@ def join_needs(settings: Settings, files: SampleFiles) -> int | None:
 
 
 @contextmanager
-def join_lock(settings: Settings, should_stop: Callable[[], bool]) -> Iterator[bool]:
+def join_lock(
+    settings: Settings, should_stop: Callable[[], bool], wait: Callable[[float], object] = time.sleep
+) -> Iterator[bool]:
     """Be the only one who joins a home; yield whether that is so before ``should_stop``.
 
     The system lets go of the lock when the process ends, however it ends.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with (settings.data_dir / _LOCK_FILE).open("a+") as file:
+    with (settings.data_dir / JOINER_LOCK).open("a+") as file:
         is_mine = False
         while not is_mine:
             try:
@@ -160,7 +169,7 @@ def join_lock(settings: Settings, should_stop: Callable[[], bool]) -> Iterator[b
             except BlockingIOError:
                 if should_stop():
                     break
-                time.sleep(_POLL_S)  # the joiner before us is about to end
+                wait(_POLL_S)  # the joiner before us is about to end, or somebody joins by hand
         if is_mine:
             file.truncate(0)
             file.write(str(os.getpid()))
@@ -171,7 +180,7 @@ def join_lock(settings: Settings, should_stop: Callable[[], bool]) -> Iterator[b
 def running_joiner(settings: Settings) -> int | None:
     """Return the process id of who joined a home last; None if nobody ever did."""
     try:
-        text = (settings.data_dir / _LOCK_FILE).read_text()
+        text = (settings.data_dir / JOINER_LOCK).read_text()
     except FileNotFoundError:
         return None
     return int(text) if text.isdigit() else None

@@ -41,6 +41,7 @@ _CHORES_EVERY_S: Final = 1.0
 _EXPORT_EVERY_S: Final = 60.0
 _EXPORT_RECORDS: Final = 20_000
 _TRIM_RECORDS: Final = 10_000
+_LOOK_EVERY_S: Final = 10.0
 LOCK_FILE: Final = "keeper.lock"
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,8 @@ class Keeper:
         Removes a user from the join's samples.
     join_needs
         The first log record that the join may still read; None where nothing joins.
+    look_at_join
+        Tells how the join stands, whether or not it lives; None: nobody does.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Keeper:
         *,
         erase_samples: EraseSamples = lambda _user, _posts, _before: 0,
         join_needs: Callable[[], int | None] = lambda: None,
+        look_at_join: Callable[[], object] | None = None,
     ) -> None:
         self._log = log
         self._replica = replica
@@ -116,6 +120,7 @@ class Keeper:
         self._exported_s = self._refreshed_s = float("-inf")
         self._refresh_social = refresh_social
         self._upkeep = upkeep
+        self._look_at_join, self._joined_s = look_at_join, clock.monotonic_s()  # not at once: it is starting, too
         self._purged_s = clock.monotonic_s()
         self._committed: Position = (0,)
         self._seen_by_all: Position = (0,)
@@ -264,6 +269,9 @@ class Keeper:
         self._chores.run("trim", self._trim)
         if self._upkeep is not None:
             self._chores.run("keep the warehouse", self._upkeep.look)
+        if self._look_at_join is not None and now_s - self._joined_s >= _LOOK_EVERY_S:
+            self._joined_s = now_s
+            self._chores.run("look at the join", self._look_at_join)
         if self._refresh_social and self._is_refresh_due(now_s):
             self._refreshed_s = now_s
             self._chores.run("refresh social vectors", self._refresh_social)
@@ -347,7 +355,7 @@ def run_keeper(
     with keeper_lock(settings.data_dir, should_stop) as is_mine:
         if not is_mine:
             return
-        keeper = open_keeper(settings)
+        keeper = open_keeper(settings, looks_at_join=settings.config.flywheel.joins)
         try:
             keeper.start()
             is_ready = False
@@ -370,8 +378,16 @@ def run_keeper(
             ) from error
 
 
-def open_keeper(settings: Settings) -> Keeper:
-    """Build the keeper of a home; call it in the process that runs it, and hold `keeper_lock`."""
+def open_keeper(settings: Settings, *, looks_at_join: bool = False) -> Keeper:
+    """Build the keeper of a home; call it in the process that runs it, and hold `keeper_lock`.
+
+    Parameters
+    ----------
+    settings
+        The home.
+    looks_at_join
+        Whether it tells how the join stands, in the metrics of the home's server.
+    """
     from millrace.app import wiring
     from millrace.app.join_role import join_needs
     from millrace.app.social_refresh import SocialRefresher, live_encoders
@@ -402,6 +418,11 @@ def open_keeper(settings: Settings) -> Keeper:
     def refresh_social() -> int:
         return refresher.refresh(replica.state)
 
+    look_at_join: Callable[[], object] | None = None
+    if looks_at_join:
+        from millrace.app.join_metrics import JoinOverseer
+
+        look_at_join = JoinOverseer(settings, log, wiring.build_clock(), wiring.metrics_dir(settings)).look
     config = settings.config
     upkeep = WarehouseUpkeep(settings, clock.monotonic_s) if config.warehouse.keeps_tables else None
     files = wiring.build_sample_files(settings)
@@ -419,6 +440,7 @@ def open_keeper(settings: Settings) -> Keeper:
         upkeep,
         erase_samples=lambda user, posts, before: SampleErasure(files).erase(user, posts, before=before),
         join_needs=lambda: join_needs(settings, files),
+        look_at_join=look_at_join,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import importlib.util
 import logging
 import os
@@ -28,6 +29,7 @@ from millrace.app.first_training import log_length, needs_first_ranker, why_to_w
 from millrace.app.flywheel_rounds import decision_log
 from millrace.app.learning_note import keep_waiting, nothing_waits
 from millrace.app.lifeline import Lifeline
+from millrace.app.roles_beside import LEARNER_LOCK, LearnerFailure, keep_failure
 from millrace.app.settings import HOME_VARIABLE, Settings
 from millrace.app.student_renewal import distillation_log
 from millrace.app.training_outcome import TrainingOutcome, keep_outcome
@@ -65,9 +67,21 @@ def learn(settings: Settings, lifeline: Lifeline) -> None:
         if settings.config.flywheel.learns:
             logger.warning("nothing learns on: [flywheel] learns needs pip install '.[train]'")
         return
-    _learn_first(settings, lifeline)
-    if settings.config.flywheel.learns:
-        _learn_on(settings, lifeline)
+    with _at_work(settings):
+        _learn_first(settings, lifeline)
+        if settings.config.flywheel.learns:
+            _learn_on(settings, lifeline)
+
+
+@contextlib.contextmanager
+def _at_work(settings: Settings) -> Iterator[None]:
+    """Hold what says that a learner lives (`millrace.app.roles_beside`)."""
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    with (settings.run_dir / LEARNER_LOCK).open("a") as file:
+        with contextlib.suppress(BlockingIOError):  # one before us is about to end: it says the same
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        keep_failure(settings, None)
+        yield
 
 
 def with_learning(settings: Settings) -> Settings:
@@ -154,9 +168,16 @@ def _learn_on(settings: Settings, lifeline: Lifeline) -> None:
     path, backoff = settings.run_dir / _ROUNDS_LOG_NAME, Backoff(wiring.build_clock(), _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
     while not lifeline.should_stop():
         news = RoundNews(settings)
-        code = _run(settings, lifeline, ("flywheel", "run"), path, news.tell)
+
+        def tell(news: RoundNews = news) -> None:
+            news.tell()
+            if news.n_told:
+                keep_failure(settings, None)
+
+        code = _run(settings, lifeline, ("flywheel", "run"), path, tell)
         if lifeline.should_stop():
             return
+        keep_failure(settings, LearnerFailure(code=code, at_ms=wiring.build_clock().now_ms()))
         if news.n_told:
             backoff.succeed()
         pause_s = backoff.fail()

@@ -6,7 +6,7 @@ command line (``--set server.port=9000``). Only this module and the CLI know tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from millrace.app.config import AuthConfig, ClaimsConfig, EventsConfig, LimitsConfig, ServerConfig, TracesConfig
+from millrace.base.actions import ActionSpace
 from millrace.base.config import Layer, from_pairs, load, read_toml
 from millrace.base.errors import ConfigError
 from millrace.content.config import ContentConfig
@@ -261,8 +262,28 @@ def reload_settings(settings: Settings, check: Callable[[Settings], Iterable[str
 
 def _load(home: Path, above: tuple[Layer, ...], check: Callable[[Settings], Iterable[str]]) -> Settings:
     layers = (read_toml(home / CONFIG_NAME), *above)
-    loaded = load(MillraceConfig, layers, lambda config: check(Settings(home, config)))
+    loaded = load(MillraceConfig, layers, lambda config: (*_section_problems(config), *check(Settings(home, config))))
     return Settings(home, loaded.config, loaded.origin_by_key, above)
+
+
+def _section_problems(config: MillraceConfig) -> Iterator[str]:
+    """Yield what is wrong with sections of which each value alone is well."""
+    try:
+        actions = ActionSpace(config.events.business_actions)
+    except ConfigError as error:
+        yield from error.problems
+        actions = ActionSpace()
+    for check in (
+        config.stores.engagements.dwell.check,
+        lambda: config.flywheel.join.check(actions),
+        config.warehouse.check,
+        config.near_line.check,
+        lambda: config.guards.check(actions),
+    ):
+        try:
+            check()
+        except ConfigError as error:
+            yield from error.problems
 
 
 def with_patience(settings: Settings, deadline_ms: float) -> Settings:

@@ -1,6 +1,7 @@
 """The supervisor: starts the keeper and the workers, starts them again when they die, ends them in order.
 
-A child that has one thing to do (the demo's learner) ends when it is done, and stays away. The supervisor does nothing
+A child that has one thing to do (the demo's learner) ends when it is done, and stays away. Keeper and workers are
+needed; what learns, joins and guards beside them never takes the feed down. The supervisor does nothing
 else, holds no files and runs no threads, because its children are forks of it: they begin with all modules imported and
 all kernels loaded, and share that memory. A child ends by itself when the supervisor is gone (`millrace.app.lifeline`),
 so that nothing is left behind however the supervisor ends.
@@ -30,7 +31,7 @@ from millrace.app.settings import Settings
 from millrace.base.errors import ConfigError, MillraceError
 
 MAX_FAILURES_AT_START: Final = 5
-"""A child that dies this often before it was ever ready will not get better: the server gives up."""
+"""A child that dies this often before it was ever ready will not get better: the server gives up, if it needs it."""
 
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 15.0
@@ -68,6 +69,7 @@ class _Slot:
     run: Callable[[Lifeline], None]
     grace_s: float
     may_end: bool
+    is_needed: bool
     pid: int = 0
     ready_fd: int = -1
     started_s: float = 0.0
@@ -96,7 +98,15 @@ class Supervisor:
             os.set_blocking(descriptor, False)
         self._stop_signal = 0
 
-    def add(self, name: str, run: Callable[[Lifeline], None], grace_s: float, *, may_end: bool = False) -> None:
+    def add(
+        self,
+        name: str,
+        run: Callable[[Lifeline], None],
+        grace_s: float,
+        *,
+        may_end: bool = False,
+        is_needed: bool = True,
+    ) -> None:
         """Add a child; children end in reverse order of their addition.
 
         Parameters
@@ -109,8 +119,11 @@ class Supervisor:
             How long it may take to end when it is told to.
         may_end
             One that returns by itself is done and not started again; one that fails is.
+        is_needed
+            Whether pages cannot be served without it. Nobody waits for one that is not, and however often it dies, it
+            is started again.
         """
-        self._slots.append(_Slot(name, run, grace_s, may_end))
+        self._slots.append(_Slot(name, run, grace_s, may_end, is_needed))
 
     def processes(self) -> dict[str, int]:
         """Return the process ids of the living children by name."""
@@ -122,7 +135,7 @@ class Supervisor:
         Raises
         ------
         MillraceError
-            If a child dies again and again before it was ever ready.
+            If a child that is needed dies again and again before it was ever ready.
         """
         is_announced = False
         with self._signals():
@@ -133,7 +146,9 @@ class Supervisor:
                     self._notice_ready()
                     self._reap()
                     self._give_up_if_hopeless()
-                    if not is_announced and all(slot.is_ready or slot.is_done for slot in self._slots):
+                    if not is_announced and all(
+                        slot.is_ready or slot.is_done or not slot.is_needed for slot in self._slots
+                    ):
                         is_announced = True
                         on_ready()
             finally:
@@ -238,7 +253,7 @@ class Supervisor:
 
     def _give_up_if_hopeless(self) -> None:
         for slot in self._slots:
-            if not slot.was_ready and slot.n_failures >= MAX_FAILURES_AT_START:
+            if slot.is_needed and not slot.was_ready and slot.n_failures >= MAX_FAILURES_AT_START:
                 raise MillraceError(
                     "server process",
                     value=slot.name,
@@ -318,7 +333,7 @@ def serve(
         If the address cannot be bound, or is not loopback in a home that lives in virtual time
         (`millrace.app.virtual_time.enter_virtual_time`).
     MillraceError
-        If a process dies again and again before it was ever ready.
+        If the keeper or a worker dies again and again before it was ever ready.
     """
     from millrace.app import metrics, wiring
     from millrace.app.keeper import run_keeper
@@ -368,11 +383,11 @@ def serve(
     for number in range(n_workers or settings.config.server.n_workers):
         supervisor.add(f"worker {number + 1}", work, _WORKER_GRACE_S)
     for name, run in _side_roles(settings).items():
-        supervisor.add(name, partial(aside, run), _WORKER_GRACE_S)
+        supervisor.add(name, partial(aside, run), _WORKER_GRACE_S, is_needed=False)
     if life is not None:
         supervisor.add("life", partial(aside, partial(life, Address(host, port))), _LIFE_GRACE_S)
     if learner is not None:
-        supervisor.add("learner", partial(aside, learner), _LIFE_GRACE_S, may_end=True)
+        supervisor.add("learner", partial(aside, learner), _LIFE_GRACE_S, may_end=True, is_needed=False)
     try:
         return supervisor.run(announce)
     finally:
@@ -389,7 +404,7 @@ def _add_joiner(supervisor: Supervisor, settings: Settings, listening: socket.so
         listening.close()
         run_joiner(settings, lifeline)
 
-    supervisor.add("joiner", join, _JOINER_GRACE_S)
+    supervisor.add("joiner", join, _JOINER_GRACE_S, is_needed=False)
 
 
 def _side_roles(settings: Settings) -> dict[str, Callable[[Lifeline], None]]:

@@ -51,7 +51,6 @@ def build_tables(settings: Settings) -> Tables:
     from millrace.flywheel.tables.tables import Tables
 
     config = settings.config
-    config.warehouse.check()
     dwell = config.stores.engagements.dwell
     return Tables(settings.tables_dir, build_warehouse(settings), build_codec(settings), dwell, config.warehouse)
 

@@ -1,4 +1,4 @@
-"""`JoinConfig`: the settings of the streaming join (section ``[join]``)."""
+"""`JoinConfig`: the settings of the streaming join (section ``[flywheel.join]``)."""
 
 from __future__ import annotations
 
@@ -90,14 +90,14 @@ class JoinConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         unknown = sorted(set(self.action_windows_ms) - set(actions.names))
         if unknown:
             raise ConfigError(
-                "[join] action_windows_ms",
+                "[flywheel.join] action_windows_ms",
                 value=unknown,
                 problem="no such actions",
                 remedy=f"use names among {', '.join(actions.names)}",
             )
         if self.min_window_ms > self.max_window_ms:
             raise ConfigError(
-                "[join] min_window_ms",
+                "[flywheel.join] min_window_ms",
                 value=self.min_window_ms,
                 problem=f"longer than max_window_ms ({self.max_window_ms})",
                 remedy="keep min_window_ms <= max_window_ms",
@@ -107,7 +107,7 @@ class JoinConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             longest = max(longest, self.max_window_ms)
         if longest > self.late_ms:
             raise ConfigError(
-                "[join] late_ms",
+                "[flywheel.join] late_ms",
                 value=self.late_ms,
                 problem=f"shorter than the longest window ({longest})",
                 remedy="keep every window within late_ms",

@@ -73,7 +73,7 @@ class JoinShape:
         config.check(actions)
         if len(actions) > MAX_ACTIONS:
             raise ConfigError(
-                "[actions] business",
+                "[events] business_actions",
                 value=len(actions),
                 problem=f"more than {MAX_ACTIONS} actions, the built-in ones included, cannot be joined",
                 remedy="declare fewer business actions",

@@ -43,6 +43,8 @@ _N_SIZES: Final = 10_000
 """Newest pages whose sizes are told of."""
 _WITNESSES: Final = 64
 """As many records as the join ever asks for before it believes a time."""
+SILENCE_MS: Final = 600_000
+"""In silence, how far the watermark goes on before an epoch tells of that alone: its readers wait for hours."""
 
 logger = logging.getLogger(__name__)
 
@@ -130,14 +132,17 @@ class JoinProcess:
         self._hold_ms = hold_ms
         self._on_epoch = on_epoch
         self._erased = ErasedUsers(files)
-        unread = set(codec.registry.unfolded_topics) - set(records.topics)
-        self._consumer = log.subscribe(GROUP, without=unread, start=log.begin())
+        self._unread = set(codec.registry.unfolded_topics) - set(records.topics)
+        self._consumer = log.subscribe(GROUP, without=self._unread, start=log.begin())
+        self._told_at = self._consumer.position  # what the log knows of how far the group has come
         self._epoch = 0
         self._counts: dict[str, int] = {}
         self._pages = LoggedPages()
         self._n_page_bytes = 0
         self._page_sizes: deque[int] = deque(maxlen=_N_SIZES)
         self._n_heard = 0
+        self._watermark_ms = 0  # of the newest epoch
+        self._has_passed = False  # time went by in silence, and something came of it
         self._epoch_s = clock.monotonic_s()
 
     @property
@@ -160,6 +165,18 @@ class JoinProcess:
         """Totals since the beginning, over all restarts."""
         return dict(self._counts)
 
+    def lag_records(self) -> int:
+        """Return how many records of the topics that it hears the log holds beyond what was heard.
+
+        Not its own samples, nor other topics that are passed over; from `_POLL_RECORDS` on, with them.
+        """
+        probe = self._log.subscribe(GROUP, without=self._unread, start=self._consumer.position)
+        try:
+            n_behind = len(probe.poll(_POLL_RECORDS))
+        finally:
+            probe.close()
+        return n_behind if n_behind < _POLL_RECORDS else max(self._log.lag(GROUP), n_behind)
+
     def start(self) -> None:
         """Go on from the newest checkpoint: remove what was not committed, publish once more what was.
 
@@ -180,6 +197,7 @@ class JoinProcess:
                     self._epoch -= self._files.remove_after(0) > 0
                 return
             self._epoch, self._counts = found.head.epoch, dict(found.head.counts)
+            self._watermark_ms = found.head.watermark_ms
             n_removed = self._files.remove_after(self._epoch)
         if n_removed:
             logger.info("%d sample files of an epoch that was not committed are removed", n_removed)
@@ -192,7 +210,7 @@ class JoinProcess:
 
         Whoever has written an earlier event late is joined all the same, as a correction.
         """
-        n = _WITNESSES
+        n, n_waited = _WITNESSES, self._join.stats().n_waiting
         times = np.full(n, now_ms, dtype=np.int64)
         nothing, small = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.uint8)
         offsets = np.full(n, total(self._consumer.position) - 1, dtype=np.int64)
@@ -213,6 +231,8 @@ class JoinProcess:
                 nothing[:0],
             )
         )
+        stats = self._join.stats()
+        self._has_passed |= stats.n_waiting < n_waited or stats.watermark_ms - self._watermark_ms >= SILENCE_MS
 
     def turn(self) -> bool:
         """Hear the next records and do what is due; return whether there were any records."""
@@ -226,11 +246,13 @@ class JoinProcess:
             self._n_heard += len(records)
         if self._is_due():
             self.commit()
+        elif not (len(records) or self._n_heard) and self._consumer.position != self._told_at:
+            self._tell_position()  # nothing but passed over, its own samples mostly: it is not behind for them
         return bool(len(records))
 
     def stop(self) -> None:
-        """Commit what was heard since the last epoch, and close."""
-        if self._n_heard:
+        """Commit what was heard, or fell due, since the last epoch, and close."""
+        if self._n_heard or self._has_passed:
             self.commit()
         self.close()
 
@@ -280,6 +302,7 @@ class JoinProcess:
                 self._erased.seen(watermark_ms, self._hold_ms)
             self._files.remove_before(watermark_ms - self._config.retention_ms)
         self._pages, self._n_page_bytes, self._n_heard = LoggedPages(), 0, 0
+        self._watermark_ms, self._has_passed = watermark_ms, False
         self._publish(rows)
         self._epoch_s = self._clock.monotonic_s()
         epoch = replace(epoch, took_s=self._epoch_s - started_s)
@@ -303,6 +326,7 @@ class JoinProcess:
         for name, n in (
             ("records", self._n_heard),
             ("pages", len(self._pages)),
+            ("pages_made_milli", sum(round(1_000 / max(share, 0.001)) for share in self._pages.shares)),
             ("page_bytes", self._n_page_bytes),
             ("rows", len(rows)),
             ("corrections", n_corrections),
@@ -329,7 +353,7 @@ class JoinProcess:
         return half, nearly_all
 
     def _is_due(self) -> bool:
-        if not self._n_heard:
+        if not (self._n_heard or self._has_passed):
             return False
         return (
             self._n_heard >= self._config.epoch_records
@@ -356,13 +380,16 @@ class JoinProcess:
 
     def _publish(self, rows: JoinedRows) -> None:
         """Append the newest epoch's samples to the topic, then tell the log how far the group has come."""
-        position = self._consumer.position
         if self._config.publishes:
             waiting = sample_messages(rows, self._epoch, self._clock.now_ms(), self._codec)
             while messages := list(itertools.islice(waiting, _PUBLISH_MESSAGES)):
                 self._files.at_point("publish")
                 self._log.append(messages)
+        self._tell_position()
+
+    def _tell_position(self) -> None:
+        self._told_at = self._consumer.position
         try:
-            self._consumer.commit(position)
+            self._consumer.commit(self._told_at)
         except LogError as error:  # the lag looks larger than it is, nothing else
             logger.warning("%s", error)

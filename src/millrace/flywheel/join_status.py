@@ -26,7 +26,7 @@ class JoinStatus(msgspec.Struct, frozen=True, kw_only=True):
     watermark_ms, lag_ms
         Event time up to which samples are out when their window is, and how far that is behind the newest event.
     lag_records
-        Log records not heard yet then.
+        Log records not heard yet then, of the topics that the join hears.
     records_per_s
         Heard since the commit before it, by real time.
     n_records, n_pages, n_samples, n_corrections, n_unreadable

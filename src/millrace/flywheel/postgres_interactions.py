@@ -3,7 +3,8 @@
 A row is an impression or an action as the log tells it, undos too. The table is partitioned by day (UTC) of the events'
 times; partitions are made ahead, and dropped by retention, without a reader waiting: a new one is attached, an old one
 detached ``CONCURRENTLY``. Rows come from the warehouse's raw events by ``COPY``, in one transaction with the log offset
-up to which they go: whatever kills a load, each row is there once.
+up to which they go: whatever kills a load, each row is there once. What was killed while it dropped a
+day is finished by the next load or erasure.
 
 ``trending`` is a materialised view of the posts with more than `TRENDING_OVER` rows within 24 hours; it is refreshed
 ``CONCURRENTLY``, so nobody who reads it waits. Its hours end at the time that `refresh_trending` is told by the
@@ -203,6 +204,7 @@ class PostgresInteractions:
         What others did with the user's posts is theirs, as in the raw events.
         """
         with self._connected() as connection:
+            self._finish_dropping(connection)  # what is detached already is not reached by the parent's name
             gone = connection.execute("DELETE FROM interactions WHERE user_id = %s AND log_offset < %s", (user, before))
             return gone.rowcount
 
@@ -265,14 +267,31 @@ class PostgresInteractions:
     def _floor(self) -> date:
         return (_EPOCH + timedelta(milliseconds=self._clock.now_ms())).date() - timedelta(days=self._kept_days - 1)
 
+    def _finish_dropping(self, connection: psycopg.Connection[Any]) -> None:
+        """Detach and drop the days that one who was killed was about to: nothing else can be detached before."""
+        pending = connection.execute(
+            "SELECT inhrelid::regclass::text FROM pg_inherits "
+            "WHERE inhparent = 'interactions'::regclass AND inhdetachpending"
+        ).fetchall()
+        for (name,) in pending:
+            connection.execute(f"ALTER TABLE interactions DETACH PARTITION {name} FINALIZE")
+        detached = connection.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'r' "
+            "AND relname ~ '^interactions_[0-9]{8}$' AND NOT relispartition",
+            (f'"{self._schema}"',),
+        ).fetchall()
+        for (name,) in detached:
+            connection.execute(f"DROP TABLE IF EXISTS {name}")
+
     def _keep_days(self, connection: psycopg.Connection[Any]) -> None:
+        self._finish_dropping(connection)
         floor = self._floor()
         there = self._partitions(connection)
         for day in sorted(there):
             if day < floor:
                 name = _partition(day)
                 connection.execute(f"ALTER TABLE interactions DETACH PARTITION {name} CONCURRENTLY")
-                connection.execute(f"DROP TABLE {name}")
+                connection.execute(f"DROP TABLE IF EXISTS {name}")
         today = floor + timedelta(days=self._kept_days - 1)
         for ahead in range(DAYS_AHEAD + 1):
             if (day := today + timedelta(days=ahead)) not in there:

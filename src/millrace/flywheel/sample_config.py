@@ -32,12 +32,17 @@ class SampleConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Meta(
             ge=0,
             le=1,
-            description="Alarm: less than this share of the looks at logged pages, or of the actions, found its page",
+            description="Alarm: less than this share of the looks at logged pages found its page, or of the actions "
+            "a look",
         ),
     ] = 0.8
     max_join_rate_fall: Annotated[
         float, Meta(ge=0, le=1, description="Alarm: the join rate has fallen by this much below what it was before")
     ] = 0.1
     alarm_looks: Annotated[
-        int, Meta(ge=1, description="The join rate is told of at least so many of the newest looks; of fewer, no alarm")
+        int,
+        Meta(
+            ge=1,
+            description="The join rate is told of at least so many of the newest looks, or actions; of fewer, no alarm",
+        ),
     ] = 1_000

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from millrace.base.actions import ActionSpace
+from millrace.base.ids import IdKind, hash_id
+from millrace.events.feature_events import POSTS, FeaturesLogged
+from millrace.events.packed import unpack_arrays
 from millrace.testing.builders import NOW_MS, a_served, an_engagement, an_impression
+from millrace.testing.join_house import JoinHouse
+from millrace.testing.join_traffic import ACTIONS, Traffic, traffic
 from millrace.testing.small_tables import DAY_MS, HOUR_MS, SmallTables
 
 HOUR = NOW_MS // HOUR_MS
@@ -58,12 +64,57 @@ def test_the_last_word_of_an_action_counts(small: SmallTables) -> None:
         an_impression("ann", 1, request_id="r1"),
         an_engagement("ann", 1, "like", request_id="r1"),
         an_engagement("ann", 1, "like", request_id="r1", is_undo=True),
-        an_engagement("ann", 1, "repost", request_id="r1", is_undo=True),
+        an_engagement("ann", 1, "repost", request_id="r1", is_undo=True, at_ms=NOW_MS - 1),
         an_engagement("ann", 1, "repost", request_id="r1"),
     )
     small.tables.build()
     assert small.rows("SELECT likes, reposts, actions FROM interactions") == [(0, 1, ["repost"])]
     assert small.rows("SELECT likes, reposts, n_undone FROM user_post_day") == [(0, 1, 1)]
+
+
+def test_the_last_word_is_the_last_by_time_whatever_the_logs_order_and_taking_back_at_one_moment(
+    small: SmallTables,
+) -> None:
+    small.put(
+        an_impression("ann", 1, request_id="r1", dwell_ms=0, at_ms=NOW_MS - 9),
+        an_engagement("ann", 1, "like", request_id="r1", is_undo=True, at_ms=NOW_MS - 1),
+        an_engagement("ann", 1, "like", request_id="r1", at_ms=NOW_MS - 2),
+        an_engagement("ann", 1, "repost", request_id="r1", is_undo=True, at_ms=NOW_MS - 1),
+        an_engagement("ann", 1, "repost", request_id="r1", at_ms=NOW_MS - 1),
+    )
+    small.tables.build()
+    assert small.rows("SELECT likes, reposts, actions FROM interactions") == [(0, 0, [])]
+    assert small.rows("SELECT likes, reposts, n_undone FROM user_post_day") == [(0, 0, 2)]
+
+
+@pytest.mark.slow
+def test_looks_and_actions_are_those_of_the_join(small: SmallTables, tmp_path: Path) -> None:
+    events = traffic(Traffic())
+    house = JoinHouse(tmp_path)
+    house.put(events)
+    truth = house.truth()
+    house.close()
+    small.clock.advance_ms(1_000 * HOUR_MS)  # each event counts at its own time
+    post_by_id = {hash_id(IdKind.POST, str(post)): str(post) for post in range(Traffic().n_posts)}
+    for event in events:
+        if isinstance(page := event.payload, FeaturesLogged):
+            posts = [post_by_id[post] for post in unpack_arrays(page.arrays)[POSTS].tolist()]
+            small.put(a_served(page.viewer_id, posts, request_id=page.request_id, at_ms=event.event_time_ms))
+    small.put(*events)
+    small.tables.build()
+    found = {
+        (hash_id(IdKind.USER, viewer), hash_id(IdKind.REQUEST, request), hash_id(IdKind.POST, post)): set(actions)
+        for viewer, request, post, actions in small.rows(
+            "SELECT viewer_id, request_id, post_id, actions FROM interactions WHERE is_served AND is_seen"
+        )
+    }
+    names = ActionSpace().names
+    wanted = {
+        key: {name for name, label in zip(names, labels, strict=True) if label and name in ACTIONS}
+        for key, (_, labels) in truth.items()
+    }
+    assert len(wanted) > 300
+    assert found == wanted
 
 
 @pytest.mark.slow
@@ -96,15 +147,18 @@ def test_whose_request_it_was_is_not_for_clients_to_say(small: SmallTables) -> N
 @pytest.mark.slow
 def test_a_look_long_after_its_page_and_an_act_long_after_its_look_stand_alone(small: SmallTables) -> None:
     small.put(
-        a_served("ann", (1,), request_id="r1", at_ms=NOW_MS - 40 * HOUR_MS),
-        an_impression("ann", 1, request_id="r1", dwell_ms=0, at_ms=NOW_MS - 33 * HOUR_MS),
+        a_served("ann", (1,), request_id="r1", at_ms=NOW_MS - 60 * HOUR_MS),
+        an_impression("ann", 1, request_id="r1", dwell_ms=0, at_ms=NOW_MS - 35 * HOUR_MS),
         an_engagement("ann", 1, "like", request_id="r1", at_ms=NOW_MS),
+        a_served("bob", (1,), request_id="r2", at_ms=NOW_MS - 24 * HOUR_MS),
+        an_impression("bob", 1, request_id="r2", dwell_ms=0, at_ms=NOW_MS),
     )
     small.tables.build()
-    assert small.rows("SELECT is_served, is_seen, likes FROM interactions ORDER BY time_ms") == [
-        (True, False, 0),
-        (False, True, 0),
-        (False, False, 1),
+    assert small.rows("SELECT viewer_id, is_served, is_seen, likes FROM interactions ORDER BY 1, time_ms") == [
+        ("ann", True, False, 0),
+        ("ann", False, True, 0),
+        ("ann", False, False, 1),
+        ("bob", True, True, 0),
     ]
 
 

@@ -239,7 +239,11 @@ def test_samples_are_those_of_committed_epochs_in_their_newest_revision(small: S
     hour.mkdir(parents=True)
     (folder / "state").mkdir()
     (folder / "state" / "epoch-0000000002.join").touch()
-    for epoch, like in ((1, 0), (2, 1), (3, 7)):  # the third was killed before it was committed
-        row = f"SELECT 5 AS request, 6 AS viewer, 7 AS post, {epoch} AS revision, {like} AS label_like"
-        duckdb.execute(f"COPY ({row}) TO '{hour}/epoch-{epoch:010d}.parquet'")
-    assert small.rows("SELECT request, revision, label_like, hour FROM samples") == [(5, 2, 1, 8)]
+    db = duckdb.connect()
+    # In the second the log was heard anew, and revisions begin anew; the third was killed before it was committed.
+    for epoch, revision, like in ((1, 4, 0), (2, 0, 5), (2, 1, 1), (3, 9, 7)):
+        keys = f"SELECT 5 AS request, 6 AS viewer, 7 AS post, {epoch} AS epoch"
+        row = f"{keys}, {revision} AS revision, {like} AS label_like"
+        db.execute(f"CREATE TABLE IF NOT EXISTS epoch_{epoch} AS {row} LIMIT 0; INSERT INTO epoch_{epoch} {row}")
+        db.execute(f"COPY epoch_{epoch} TO '{hour}/epoch-{epoch:010d}.parquet'")
+    assert small.rows("SELECT request, epoch, revision, label_like, hour FROM samples") == [(5, 2, 1, 1, 8)]

@@ -30,9 +30,11 @@ def status(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
         found.words,
         *([found.doing] if found.doing else []),
         join_words(found.join),
-        guard_words(found.guards),
+        guard_words(found.guards, found.guards_told_ms),
     ):
         out().print(words, soft_wrap=True, markup=False)
+    for problem in found.problems:
+        out().print(f"WARNING: {problem}", soft_wrap=True, markup=False)
     if found.hours:
         print_table(
             "predicted before anything was learned from them, mean over actions",

@@ -10,6 +10,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from millrace.app.human_time import age as age
+from millrace.app.human_time import ago as ago
+
 _SHOWN_INSTEAD: Final = "\N{REPLACEMENT CHARACTER}"
 _UNPRINTABLE: Final = {
     **dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), _SHOWN_INSTEAD),  # C0, delete, C1
@@ -130,24 +133,6 @@ def progress(what: str, total: int | None = None) -> Iterator[Step]:
                 bar.update(task, completed=n, description=what)
 
         yield _Step()
-
-
-def age(delta_ms: int) -> str:
-    """Return a duration as a person says it: ``"now"``, ``"5 min"``, ``"3 h"``, ``"2 d"``."""
-    minutes = max(delta_ms, 0) // 60_000
-    if minutes < 1:
-        return "now"
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h"
-    return f"{minutes // (24 * 60)} d"
-
-
-def ago(delta_ms: int) -> str:
-    """Return how long ago something was: ``"just now"``, ``"5 min ago"``."""
-    text = age(delta_ms)
-    return "just now" if text == "now" else f"{text} ago"
 
 
 def count(n: int, noun: str) -> str:

@@ -35,6 +35,7 @@ export function renderFlywheel(told, opened = new Set()) {
     el("p", { class: "sum" }, "Serving now: ", el("span", { class: "chip", id: "live-version" }, told.live_version || "no ranker: counters rank")),
     el("p", { class: "small", id: "doing" }, told.doing ? `Now ${told.doing}.` : told.is_learning ? "A round is at work." :
       told.learns ? "Learns on by itself." : "Does not learn on by itself (flywheel.learns)."),
+    ...(told.problems ?? []).map((problem) => el("p", { class: "small" }, el("span", { class: "chip bad" }, problem))),
     ...renderGuards(told.guards, opened), ...renderJoin(told.join), ...renderHours(told.hours), ...renderTakenBack(told.taken_back), ...renderDecisions(told, opened));
 }
 
@@ -53,6 +54,7 @@ function renderJoin(join) {
   const chips = [
     ["join rate", percent(join.join_rate)], ["samples", count(join.n_samples)],
     ["late", percent(join.late_share)], ["sure up to", `${lasting(join.lag_ms)} ago`], ["records not heard", count(join.lag_records)],
+    ["as of", clock(join.told_ms)],
   ].map(([name, shown]) => el("span", { class: "chip" }, `${name} ${shown}`));
   if (join.alarm) chips.push(el("span", { class: "chip bad" }, join.alarm));
   return [el("h3", {}, "From impressions to samples"), el("div", { class: "chips", id: "join" }, ...chips)];

@@ -6,6 +6,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from millrace.base.actions import ActionSpace
+from millrace.base.errors import ConfigError
+
 
 class GuardsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[guards]``: guards over the ranker that serves, on live traffic; docs/flywheel.md."""
@@ -81,3 +84,14 @@ class GuardsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         float,
         Meta(ge=0, le=100, description="The same of a dense feature; another ranker would read the same features"),
     ] = 0.0
+
+    def check(self, actions: ActionSpace) -> None:
+        """Raise `ConfigError` unless the heads are actions that there are."""
+        unknown = sorted(set(self.heads) - set(actions.names))
+        if unknown:
+            raise ConfigError(
+                "[guards] heads",
+                value=unknown,
+                problem="no such actions",
+                remedy=f"use names among {', '.join(actions.names)}",
+            )

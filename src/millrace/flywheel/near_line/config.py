@@ -6,6 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from millrace.base.errors import ConfigError
+
 
 class NearLineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[near_line]``: calibration and the fast layer over the learned ranker; docs/flywheel.md."""
@@ -58,3 +60,13 @@ class NearLineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     publish_every_ms: Annotated[
         int, Meta(ge=10, le=60_000, description="What has changed is sent to the servers this often")
     ] = 500
+
+    def check(self) -> None:
+        """Raise `ConfigError` unless the table can be addressed by bits of a hash."""
+        if self.n_slots & (self.n_slots - 1):
+            raise ConfigError(
+                "[near_line] n_slots",
+                value=self.n_slots,
+                problem="is no power of two",
+                remedy=f"give {1 << self.n_slots.bit_length() - 1} or {1 << self.n_slots.bit_length()}",
+            )

@@ -1,9 +1,12 @@
 """``interactions``: of every request and post, whether it was served, seen, and what was done.
 
-A look belongs to the page that it names, if that page showed the post to this viewer at most `LOOK_WITHIN_MS` before;
-an action belongs to the row of the request that it names, or else to the viewer's latest look at the post that began
-before it, at most `ACT_WITHIN_MS` earlier (the rule of `millrace.flywheel.slate_join`). What belongs to nothing has a
-row of its own, in the hour in which it happened. The last word of an action counts.
+What belongs together is what samples are joined by (`millrace.flywheel.join`, with its default bounds). A look belongs
+to the page that it names, if that page showed the post to this viewer at most `LOOK_WITHIN_MS` before it began; an
+action belongs to the row of the request that it names, or else to the viewer's latest look at the post that began
+before it, at most `ACT_WITHIN_MS` earlier. What belongs to nothing has a row of its own, in the hour in which it
+happened. The last word of an action counts, by the times of events, not by the log's order; at one millisecond, taking
+back is the last. A client's clock that is further behind than `SLACK_MS` is believed by the join alone, which holds
+days in memory; an hour here would have to be made of the facts of twice as many.
 
 Rows of one viewer and one post depend on events about that viewer and post alone, and on none that is further away than
 `MARGIN_H` hours: so `touched_hours` tells which hours new events change, and `rows_query` makes an hour of the facts
@@ -22,7 +25,7 @@ from millrace.stores.engagement_config import DwellThresholds
 
 SLACK_MS: Final = HOUR_MS
 """Clients' clocks may be this far behind the server's."""
-LOOK_WITHIN_MS: Final = 6 * HOUR_MS
+LOOK_WITHIN_MS: Final = 24 * HOUR_MS
 ACT_WITHIN_MS: Final = 24 * HOUR_MS
 MARGIN_H: Final = (SLACK_MS + LOOK_WITHIN_MS + ACT_WITHIN_MS) // HOUR_MS + 2
 _BATCH_H: Final = 48
@@ -37,6 +40,11 @@ DONE_COLUMNS: Final = ", ".join(
     "sum(amount ORDER BY action) FILTER (NOT is_undo) AS amount"
 )
 """Aggregates over the last words of actions; table ``(…, action, is_undo, amount)``."""
+LAST_WORD: Final = (
+    "arg_max(is_undo, (time_ms, is_undo)) AS is_undo, "
+    "arg_max({amount: amount}, (time_ms, is_undo, log_offset)).amount AS amount"
+)
+"""Aggregates over what was said of an action."""
 NONE_DONE: Final = ", ".join(
     [f"coalesce(d.{column}, 0) AS {column}" for column in ACTIONS]
     + ["coalesce(d.actions, []) AS actions", "d.amount AS amount"]
@@ -97,7 +105,8 @@ WITH pages AS (
         l.duration_ms > 0 AND l.dwell_ms >= l.duration_ms AS is_whole
     FROM {LOOKS.name} l LEFT JOIN pages p ON p.viewer_id = l.viewer_id AND p.request = l.request_id
         AND p.post_id = l.post_id
-        AND l.time_ms BETWEEN p.page_ms - {SLACK_MS} AND p.page_ms + {LOOK_WITHIN_MS}
+        AND l.time_ms >= p.page_ms - {SLACK_MS}
+        AND l.time_ms - least(l.dwell_ms, {dwell.max_ms}) <= p.page_ms + {LOOK_WITHIN_MS}
     QUALIFY row_number() OVER (PARTITION BY l.log_offset ORDER BY p.page_ms DESC) = 1
 ), seen AS (
     SELECT viewer_id, request, post_id, hour, min(began_ms) AS seen_ms, min(time_ms) AS look_ms,
@@ -125,8 +134,7 @@ deeds AS (
     FROM {DEEDS.name} d LEFT JOIN placed p USING (log_offset)
 ), words AS (
     SELECT viewer_id, request, post_id, hour, action, min(time_ms) AS deed_ms, min(log_offset) AS deed_offset,
-        arg_min(surface, log_offset) AS deed_surface, arg_max(is_undo, log_offset) AS is_undo,
-        arg_max({{amount: amount}}, log_offset).amount AS amount
+        arg_min(surface, log_offset) AS deed_surface, {LAST_WORD}
     FROM deeds GROUP BY ALL
 ), done AS (
     SELECT viewer_id, request, post_id, hour, min(deed_ms) AS deed_ms,

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 SAMPLES: Final = "samples"
 RAW: Final = "events"
 _NO_SAMPLES: Final = (
-    "SELECT NULL::BIGINT AS request, NULL::BIGINT AS viewer, NULL::BIGINT AS post, NULL::INTEGER AS revision, "
+    "SELECT NULL::BIGINT AS request, NULL::BIGINT AS viewer, NULL::BIGINT AS post, NULL::BIGINT AS epoch, "
+    "NULL::INTEGER AS revision, "
     "NULL::DATE AS dt, NULL::INTEGER AS hour WHERE false"
 )
 
@@ -42,8 +43,8 @@ class TablesReader:
     tables
         The tables: a view each.
     samples_dir
-        Where the join leaves samples, ``labels/dt=…/hour=…/epoch-….parquet``: the view ``samples``, the newest revision
-        of each; there may be none.
+        Where the join leaves samples, ``labels/dt=…/hour=…/epoch-….parquet``: the view ``samples``, of each the
+        newest revision of the latest epoch; there may be none.
     memory_mb
         Most memory of a query.
     """
@@ -153,5 +154,6 @@ def _reading_samples(paths: list[Path]) -> str:
     types = "hive_partitioning = true, hive_types = {'dt': DATE, 'hour': INTEGER}, union_by_name = true"
     return (
         f"SELECT * FROM read_parquet([{names}], {types}) "  # noqa: S608 - our own folder
-        "QUALIFY row_number() OVER (PARTITION BY request, viewer, post ORDER BY revision DESC) = 1"
+        # The rule of `millrace.flywheel.sample_tables.newest`: revisions begin anew where the log was heard anew.
+        "QUALIFY row_number() OVER (PARTITION BY request, viewer, post ORDER BY epoch DESC, revision DESC) = 1"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from millrace.flywheel.tables.interactions import DONE_COLUMNS, NONE_DONE
+from millrace.flywheel.tables.interactions import DONE_COLUMNS, LAST_WORD, NONE_DONE
 from millrace.flywheel.tables.schema import DEEDS, LOOKS, USER_POST_DAY
 from millrace.flywheel.tables.workbench import DAY, Workbench
 from millrace.stores.engagement_config import DwellThresholds
@@ -46,7 +46,7 @@ WITH looks AS (
     SELECT viewer_id, post_id, dt, sum(longest_ms)::BIGINT AS watch_ms FROM by_request GROUP BY ALL
 ), words AS (
     SELECT viewer_id, post_id, {day} AS dt, action, min(time_ms) AS first_ms, max(time_ms) AS last_ms,
-        arg_max(is_undo, log_offset) AS is_undo, arg_max({{amount: amount}}, log_offset).amount AS amount
+        {LAST_WORD}
     FROM {DEEDS.name} GROUP BY ALL
 ), done AS (
     SELECT viewer_id, post_id, dt, min(first_ms) AS first_ms, max(last_ms) AS last_ms, {DONE_COLUMNS},
