@@ -180,8 +180,8 @@ def _decided(
             samples.now_ms, decisions, withdrawn, unlearned_ms, training.validation_frac / 2
         )
         rng = np.random.default_rng(learning.seed)
-        lesson = sampled(samples.take(learned), learning.max_pages + learning.max_replay_pages, rng)
-        lesson.joined(samples.take(measured)).save(pages)
+        kept = learned[sampled(len(learned), learning.max_pages + learning.max_replay_pages, rng)]
+        samples.take(kept).joined(samples.take(measured)).save(pages)
         return len(measured)
 
     def read_candidates() -> LoggedCandidates | None:

@@ -1,6 +1,6 @@
 """Learn on: some steps on new pages and older ones from where the learner stands, averaged, and calibrated anew.
 
-Steps are as large as in a whole training, so that an hour moves anything, and go to and fro around where they lead.
+Steps are as large as in a whole training, so that an hour moves anything, and go back and forth around where they lead.
 What comes out is the running mean of the weights over the last hours' steps (Polyak and Juditsky 1992; here an
 exponential one, as of Izmailov et al. 2018 and many since), which keeps the way and drops the noise: on a drifting
 world it gains half as much again as the newest weights do.
@@ -214,7 +214,8 @@ def _learner(
     n_warm_up = 0 if left is not None else min(_N_WARM_UP, n_steps)
     training = _training(model, config, n_steps, n_warm_up, seed)
     optimisers = Optimisers(model.dense_parameters(), model.tables.parameters(), training, n_steps)
-    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.mean_decay))
+    decay = get_ema_multi_avg_fn(config.mean_decay)  # type: ignore[no-untyped-call]
+    mean = AveragedModel(model, multi_avg_fn=decay)
     mean.update_parameters(model)
     if left is not None:
         try:
