@@ -32,8 +32,8 @@ def run(
 ) -> None:
     """Learn on from every hour: predict it, learn from it, judge, and let serve what is better.
 
-    A copy of the ranker that serves goes a few small steps on the pages of the hours since the last round and on older
-    ones, and is judged beside it on pages that neither has seen. What passes every rule of the gate is promoted, and
+    A copy of the ranker that serves goes some steps on the pages of the hours since the last round and on older ones,
+    and is judged beside it on pages that neither has seen. What passes every rule of the gate is promoted, and
     running servers follow; what does not is refused, with the reason. Where nothing has ever served, the first round is
     a whole training (millrace train --promote).
     After every so many rankers that were promoted ([flywheel.learning] distils_every) the pre-ranker is distilled anew
