@@ -17,6 +17,7 @@ from millrace.app.near_line_metrics import NearLineMetrics
 from millrace.app.settings import MillraceConfig, Settings
 from millrace.base.actions import Action
 from millrace.base.clock import ManualClock
+from millrace.base.errors import LogError
 from millrace.events.codec import EventCodec
 from millrace.events.registry import EventRegistry
 from millrace.flywheel.guards.config import GuardsConfig
@@ -252,6 +253,24 @@ def test_what_is_told_is_what_replicas_hold_also_after_a_kill(house: House) -> N
     replica, open_heads = house.folded().layer("m"), again._learner.layers["m"].fast_gain.is_open
     assert replica is not None
     assert (replica.weights[:, open_heads] == found[:, open_heads]).all()
+
+
+def test_what_the_log_would_not_take_is_told_when_it_does(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_events: object) -> None:
+        raise LogError("log", problem="the disk is full", remedy="make room")
+
+    house.near_line._published_s = float("inf")  # by hand alone
+    house.serve(good, "m", 250, liked_posts)
+    with monkeypatch.context() as broken:
+        broken.setattr(house.door, "submit", full)
+        for _ in range(2):
+            with pytest.raises(LogError, match="full"):
+                house.near_line.publish()
+    assert house.folded().layer("m") is None
+    assert house.near_line.publish() > 0
+    told = house.folded().layer("m")
+    assert told is not None
+    assert told.fast_gates[Action.DWELL] == 1
 
 
 def test_a_file_of_another_log_is_left_alone(house: House, caplog: pytest.LogCaptureFixture) -> None:

@@ -50,7 +50,7 @@ LOCK_FILE: Final = "near_line.lock"
 _OF_GUARDS: Final = "guards."
 STATE_FILE: Final = "near_line.npz"
 REPORT_FILE: Final = "guards.json"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _POLL_RECORDS: Final = 2_000
 _POLL_S: Final = 0.05
 _KEEP_EVERY_S: Final = 60.0
@@ -113,6 +113,7 @@ class NearLine:
         self._kept_at: Position = self._consumer.position
         self._run = secrets.token_hex(8)  # no two processes, not even of one number and moment, name events alike
         self._n_published = 0
+        self._untold: list[AnyEvent] = []
         self._warned: set[str] = set()
         self._withdrawn_s: dict[str, float] = {}
 
@@ -168,16 +169,17 @@ class NearLine:
 
     def publish(self) -> int:
         """Append what the servers do not know yet; return how many events that took."""
-        updates = self._learner.updates()
-        if not updates:
+        events = self._untold  # of a log that took nothing: first of all those, under the same names
+        if not events:
+            for payload in self._learner.updates():
+                self._n_published += 1
+                name = f"near-line-{self._run}-{self._n_published}"
+                time_ms = self._learner.now_ms or self._clock.now_ms()
+                events.append(Event(event_id=name, event_time_ms=time_ms, source=GROUP, payload=payload))
+        if not events:
             return 0
-        events: list[AnyEvent] = []
-        for payload in updates:
-            self._n_published += 1
-            name = f"near-line-{self._run}-{self._n_published}"
-            time_ms = self._learner.now_ms or self._clock.now_ms()
-            events.append(Event(event_id=name, event_time_ms=time_ms, source=GROUP, payload=payload))
         receipt = self._collector.submit(events)
+        self._untold = []
         if receipt.n_refused:
             reasons = {result.error for result in receipt if result.status == "refused"}
             logger.warning("what was learned near-line is refused: %s", "; ".join(sorted(reasons)))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from millrace.base.actions import Action
 from millrace.flywheel.guards.config import GuardsConfig
 from millrace.flywheel.guards.monitor import GuardMonitor
 from millrace.flywheel.guards.readings import Trip
@@ -102,6 +103,19 @@ def test_little_evidence_says_nothing_and_a_look_without_new_rows_confirms_nothi
         monitor.hear_settled(settled(traffic, threefold, "m", 500))
         trips = monitor.look()[1]
     assert [trip.model for trip in trips] == ["m"]
+
+
+def test_of_a_head_whose_actions_come_late_no_calibration_is_said() -> None:
+    monitor, traffic = GuardMonitor(CONFIG, ACTIONS), LiveTraffic(1)
+    slow = np.zeros(len(ACTIONS), dtype=np.bool_)
+    slow[Action.LIKE] = True
+    for _ in range(6):
+        monitor.hear_settled(replace(settled(traffic, good, "m", 400), is_slow=slow))
+    (found,), _ = monitor.look()
+    states = {(reading.guard, reading.of): reading.state for reading in found.readings}
+    assert states["calibration", "like"] == "waiting"
+    assert states["calibration", "dwell"] == "ok"
+    assert states["auc", "like"] == "ok"
 
 
 def test_what_was_taken_away_is_not_spoken_of_and_can_come_back() -> None:

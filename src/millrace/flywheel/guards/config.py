@@ -33,13 +33,13 @@ class GuardsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = 50
     window_rows: Annotated[
         int, Meta(ge=100, le=1_000_000, description="Newest settled rows of a version that are looked at")
-    ] = 6_000
+    ] = 12_000
     min_rows: Annotated[
         int, Meta(ge=10, le=1_000_000, description="Settled rows before which nothing is said of a version")
     ] = 500
     min_positives: Annotated[
         int, Meta(ge=5, le=1_000_000, description="Of a head, rows with and without the action that there must be")
-    ] = 100
+    ] = 50
     z: Annotated[
         float, Meta(ge=1, le=10, description="Standard errors of the intervals, by viewer; all of one must lie beyond")
     ] = 4.0

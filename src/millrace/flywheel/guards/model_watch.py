@@ -62,6 +62,7 @@ class ModelWatch:
         self._counted = np.zeros((n, k), dtype=np.float32)
         self._labels = np.zeros((n, k), dtype=np.bool_)
         self._viewers = np.zeros(n, dtype=np.int64)
+        self._is_slow = np.zeros(k, dtype=np.bool_)
         self.n_rows = self.n_pages = 0
         self._predictions = DriftWatch(k, config.reference_rows, config.drift_rows)
         self._fields = dense_fields(actions)
@@ -88,6 +89,8 @@ class ModelWatch:
         self._counted[at] = rows.counted[-size:, self._codes]
         self._labels[at] = rows.labels[-size:, self._codes] > 0.5
         self._viewers[at] = rows.viewers[-size:]
+        if rows.is_slow is not None:
+            self._is_slow = rows.is_slow[self._codes]
         self.n_rows += n
         if self._is_before_own and not self._before and self.n_rows >= self._config.reference_rows:
             self._before = self.aucs()
@@ -175,7 +178,10 @@ class ModelWatch:
                 found.append(self._auc_reading("auc_drop", name, fall, -c.max_auc_drop, n))
             if has_counted:
                 found.append(self._auc_reading("auc_deficit", name, beside, -c.max_auc_deficit, n))
-            found.append(self._calibration(name, live_calibration(is_positive, deep, viewers), n))
+            if self._is_slow[place]:  # what comes late is not counted: far more seems predicted than happens
+                found.append(self._waiting("calibration", name, is_positive))
+            else:
+                found.append(self._calibration(name, live_calibration(is_positive, deep, viewers), n))
         return found
 
     def _auc_reading(self, guard: GuardName, name: str, found: Estimate, threshold: float, n: int) -> Reading:

@@ -2,8 +2,9 @@
 
 What it hears, in the order of the log: `FeaturesLogged` (what the ranker saw and predicted), `Impression` and
 `Engagement`. A row is predicted when its page is heard, learned when it is seen, made good when an action comes, and
-settled ``wait_s`` later: then it counts for calibration, for the gates, and for whoever watches (`Watcher`). The same
-log gives the same weights.
+settled ``wait_s`` later: then it counts for calibration, for the gates, and for whoever watches (`Watcher`). Of an
+action that often comes later than that, a reply say, settled rows know too little: its head is *slow*, which is
+measured, and neither calibrated nor corrected. The same log gives the same weights.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from millrace.features.encoding.logged import read_inputs
 from millrace.features.hashed_crosses import cross_slots
 from millrace.flywheel.metrics import IntArray
 from millrace.flywheel.near_line.config import NearLineConfig
+from millrace.flywheel.near_line.delays import Delays
 from millrace.flywheel.near_line.model_layer import ModelLayer
 from millrace.flywheel.near_line.pages import Float32Array, Page, PageRing, a_page
 from millrace.stores.dwell import IS_COMPLETE, IS_DWELL, IS_NOT_DWELLED, dwell_flags
@@ -56,6 +58,8 @@ class SettledRows:
         Shape (k, n_heads), float32: what the ranker and the counters predicted; NaN where that is not known.
     labels
         Shape (k, n_heads), float32.
+    is_slow
+        Shape (n_heads,): heads whose actions often come when their row is settled; None: none is.
     """
 
     model: str
@@ -64,6 +68,7 @@ class SettledRows:
     deep: Float32Array
     counted: Float32Array
     labels: Float32Array
+    is_slow: npt.NDArray[np.bool_] | None = None
 
 
 class Watcher(Protocol):
@@ -118,6 +123,7 @@ class NearLineLearner:
         self._layers: OrderedDict[str, ModelLayer] = OrderedDict()
         self._waiting: deque[tuple[int, Page]] = deque()
         self._early: deque[tuple[int, AnyEvent]] = deque(maxlen=1_024)
+        self._delays = Delays(len(actions))
         self._n_pages = 0
         self.now_ms = 0
         self.n_rows = 0
@@ -160,13 +166,15 @@ class NearLineLearner:
 
         Where learning is switched off (and only guards look on) that is to forget what they know.
         """
-        tell = ModelLayer.updates if self._config.is_on else ModelLayer.silence
-        return [update for model, layer in self._layers.items() for update in tell(layer, model)]
+        if not self._config.is_on:
+            return [update for model, layer in self._layers.items() for update in layer.silence(model)]
+        is_slow = self._delays.is_slow
+        return [update for model, layer in self._layers.items() for update in layer.updates(model, is_slow)]
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return what it is kept as; looks and actions that are still to come to their pages are not."""
         names = np.frombuffer("\0".join(self._layers).encode(), dtype=np.uint8)
-        found: dict[str, npt.NDArray[Any]] = {"models": names}
+        found: dict[str, npt.NDArray[Any]] = {"models": names, "delays": self._delays.counts}
         for place, layer in enumerate(self._layers.values()):
             found.update({f"{place}.{name}": array for name, array in layer.arrays().items()})
         return found
@@ -190,7 +198,10 @@ class NearLineLearner:
                 raise ValueError("of other sizes")
             layer.load(kept)
             layers[model] = layer
+        if arrays["delays"].shape != self._delays.counts.shape:
+            raise ValueError("of other actions")
         self._layers = layers
+        self._delays.counts[:] = arrays["delays"]
 
     def _hear_page(self, payload: FeaturesLogged) -> None:
         model = payload.models.get("ranker", "")
@@ -252,6 +263,8 @@ class NearLineLearner:
         change = np.zeros(len(self._actions), dtype=np.float32)
         change[action] = (0.0 if payload.is_undo else 1.0) - page.labels[row, action]
         page.labels[row] += change
+        if page.is_settled[row] and change[action] > 0:
+            self._delays.late(action)
         layer = self._layers.get(page.model)
         if page.is_seen[row] and change.any() and layer is not None:
             layer.correct(page, row, change, time_ms)
@@ -295,6 +308,8 @@ class NearLineLearner:
                 page.is_settled[row] = True
             numbers = np.array([page.number for page, _ in pairs], dtype=np.int64)
             rows = np.array([row for _, row in pairs], dtype=np.int64)
+            labels = np.stack([page.labels[row] for page, row in pairs])
+            self._delays.in_time(labels)
             layer = self._layers.get(model)
             if layer is not None:
                 layer.settle(numbers, [page for page, _ in pairs], rows)
@@ -304,7 +319,8 @@ class NearLineLearner:
                 viewers=np.array([page.viewer for page, _ in pairs], dtype=np.int64),
                 deep=np.stack([page.deep[row] for page, row in pairs]),
                 counted=np.stack([_counted(page, row) for page, row in pairs]),
-                labels=np.stack([page.labels[row] for page, row in pairs]),
+                labels=labels,
+                is_slow=self._delays.is_slow,
             )
             for watcher in self._watchers:
                 watcher.hear_settled(settled)

@@ -101,14 +101,18 @@ class ModelLayer:
         n_slots = self._config.n_slots
         return [NearLineUpdated(model=model, n_slots=n_slots, is_reset=True, arrays=pack_arrays(arrays))]
 
-    def updates(self, model: str) -> list[NearLineUpdated]:
-        """Return what the servers do not know yet, and take them to know it from now on."""
+    def updates(self, model: str, is_slow: BoolArray) -> list[NearLineUpdated]:
+        """Return what the servers do not know yet, and take them to know it from now on.
+
+        Of slow heads, (n_heads,), the gates were judged by labels that lack what comes late: these stay shut.
+        """
         self.calibrator.fit()
+        used = self._is_learned & ~is_slow
         heads: dict[str, npt.NDArray[Any]] = {
             "slopes": np.where(self._is_learned, self.calibrator.slopes, 1).astype(np.float32),
             "shifts": np.where(self._is_learned, self.calibrator.shifts, 0).astype(np.float32),
-            "is_calibrated": (self.calibration_gain.is_open & self._is_learned).astype(np.uint8),
-            "fast_gates": (self.fast_gain.is_open & self._is_learned).astype(np.float32),
+            "is_calibrated": (self.calibration_gain.is_open & used).astype(np.uint8),
+            "fast_gates": (self.fast_gain.is_open & used).astype(np.float32),
         }
         is_open = heads["fast_gates"] > 0
         if not heads["is_calibrated"].any():  # nobody reads them: nothing to tell
