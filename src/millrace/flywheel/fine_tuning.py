@@ -55,7 +55,7 @@ from millrace.models.learned_ranker import LearnedRanker, calibrate, known_scale
 
 _N_WARM_UP: Final = 5
 _DROPOUT: Final = 0.1
-_N_REPORTS: Final = 2
+_REPORT_EVERY: Final = 24
 _STAMP_NAME: Final = "stamp"
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ def _training(model: LearnedRanker, config: LearningConfig, n_steps: int, n_warm
         table_learning_rate=config.table_learning_rate,
         n_warm_up=n_warm_up,
         schedule="constant",
-        report_every=max(n_steps // _N_REPORTS, 1),
+        report_every=min(n_steps, _REPORT_EVERY),
         borrowed_weight=0.0,
         seed=seed,
     )
