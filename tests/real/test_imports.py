@@ -24,9 +24,8 @@ VIEWER_PREFIX = {
     "ml-100k": "viewer-",
     "yelp-social": "user-",
 }
-FOLDERS = {"mind": "mind-subset"}
-N_POSTS = {"reddit-posts": 55_800, "lastfm-2k": 17_632, "mind": 23_754, "ml-100k": 1_682, "yelp-social": 37_378}
-MIN_LIVE = {"reddit-posts": 4_000, "lastfm-2k": 4_000, "mind": 20_000, "ml-100k": 1_400, "yelp-social": 30_000}
+N_POSTS = {"reddit-posts": 55_800, "lastfm-2k": 17_632, "mind": 18_911, "ml-100k": 1_682, "yelp-social": 37_378}
+MIN_LIVE = {"reddit-posts": 4_000, "lastfm-2k": 4_000, "mind": 16_000, "ml-100k": 1_400, "yelp-social": 30_000}
 N_VIEWERS = {"reddit-posts": 300, "lastfm-2k": 300, "mind": 100, "ml-100k": 100, "yelp-social": 100}
 MIN_UNLIKE_FRAC = {"reddit-posts": 0.9, "lastfm-2k": 0.9, "mind": 0.2, "ml-100k": 0.05, "yelp-social": 0.6}
 """Where nobody follows anybody, pages differ by what their viewers have seen."""
@@ -35,7 +34,7 @@ MIN_UNLIKE_FRAC = {"reddit-posts": 0.9, "lastfm-2k": 0.9, "mind": 0.2, "ml-100k"
 @pytest.fixture(scope="module", params=list(IMPORTERS))
 def imported(request: pytest.FixtureRequest, data_folder: Path, feed_home: Any) -> Any:
     name = request.param
-    folder = data_folder / FOLDERS.get(name, name)
+    folder = request.getfixturevalue("mind_share") if name == "mind" else data_folder / name
     if not folder.is_dir():
         pytest.skip(f"MILLRACE_DATA holds no {name}")
     report = ImportReport()
