@@ -108,7 +108,10 @@ def test_what_a_ranker_knows_beyond_counters_is_sure_or_may_be_chance() -> None:
     assert entropy_gain(labels, truth[:, None], counters, pages, []).value == 0.0
 
 
-def a_home(folder: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a home with a tiny world in it, once."""
+    folder = tmp_path_factory.mktemp("made")
     home = folder / "home"  # in virtual time: its posts are as fresh as its log is new
     world = ["--size", "tiny", "--set", "world.n_users=40", "--to-home", str(home)]
     assert cli.run(["simulate", "generate", str(folder / "history.ndjson"), *world]) == 0
@@ -118,11 +121,11 @@ def a_home(folder: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_home_learns_publishes_and_serves_what_it_learned(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # All that can be read is read here; what a bare training reads by itself is less.
     monkeypatch.setattr(home_vectors, "READS", {"ranker": ("semantic-ids", "social"), "retrieval": ("semantic-ids",)})
-    home = str(a_home(tmp_path))
+    home = str(shutil.copytree(made, tmp_path / "home"))
     capsys.readouterr()
     assert cli.run(["train", "--home", home, "--epochs", "0.2", "--promote", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -145,9 +148,9 @@ def test_a_home_learns_publishes_and_serves_what_it_learned(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_training_that_is_killed_ends_with_the_same_models(tmp_path: Path) -> None:
-    home = a_home(tmp_path)
-    shutil.copytree(home, tmp_path / "killed")
+def test_a_training_that_is_killed_ends_with_the_same_models(made: Path, tmp_path: Path) -> None:
+    home = shutil.copytree(made, tmp_path / "home")
+    shutil.copytree(made, tmp_path / "killed")
     settings, killed = load_settings(home), load_settings(tmp_path / "killed")
     in_one_go = train_home(settings, in_silence, epochs=0.2)
     assert in_one_go.vectors == ("semantic-ids",)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,10 @@ import pytest
 from millrace.app.commands.init import make_home
 from millrace.testing.server_process import ServerProcess, until
 
-playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 N_AUTHORS = 60
 TEXTS = (
     "A mill on a <b>stream</b>",
@@ -111,21 +101,16 @@ class Tab:
 
 
 @pytest.fixture
-def tab(server: ServerProcess) -> Iterator[Callable[[], Tab]]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine: install the package 'chromium'")
+def tab(server: ServerProcess, new_page: Callable[[], Any]) -> Iterator[Callable[[], Tab]]:
     opened: list[Tab] = []
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=path, args=list(FLAGS))
 
-        def open_tab() -> Tab:
-            opened.append(Tab(browser.new_page(viewport={"width": 1100, "height": 900}), server))
-            return opened[-1]
+    def open_tab() -> Tab:
+        opened.append(Tab(new_page(), server))
+        return opened[-1]
 
-        yield open_tab
-        browser.close()
+    yield open_tab
     for one in opened:
+        one.page.close()
         assert [problem for problem in one.problems if one.expected not in problem] == []
         assert [url for url in one.requested if not url.startswith(server.url)] == []
 

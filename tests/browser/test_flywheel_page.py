@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -30,7 +28,6 @@ playwright = pytest.importorskip("playwright.sync_api")
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 HOUR_MS = 3_600_000
 NOON_MS = 1_800_014_400_000
 
@@ -96,20 +93,19 @@ def keep_guards(settings: Settings, model: str, state: State) -> None:
         file.write(msgspec.json.encode(GuardReport(at_ms=1, event_ms=1, models=(model_readings,))))
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    settings = make_home(tmp_path / "home")[0]
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    settings = make_home(tmp_path_factory.mktemp("flywheel") / "home")[0]
     log = decision_log(settings)
     log.append(a_decision(1, "promoted", "surely better on the newest pages", 0.71))
     log.append(a_decision(2, "refused", "the hour looks poisoned: AUC fell by 0.21", 0.5))
     return settings
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(settings: Settings) -> Iterator[ServerProcess]:
-    # The test writes down itself what the join and the guards say.
-    quiet = ("flywheel.joins=false", "near_line.is_on=false", "guards.is_on=false")
-    server = ServerProcess(settings.home, n_workers=1, overrides=("home.deadline_ms=30000", *quiet))
+    # Without a joiner and guards: the test writes down itself what those say.
+    server = ServerProcess(settings.home, n_workers=1, overrides=("home.deadline_ms=30000",))
     try:
         server.wait_ready()
         follow = {"type": "FollowChanged", "follower_id": "vera", "followee_id": "ada"}
@@ -123,17 +119,11 @@ def server(settings: Settings) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-def page(server: ServerProcess) -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine: install the package 'chromium'")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=path, args=list(FLAGS))
-        page = browser.new_page(viewport={"width": 1100, "height": 900})
-        page.goto(f"{server.url}/?viewer=vera")
-        page.wait_for_selector("#flywheel:visible")
-        yield page
-        browser.close()
+def page(server: ServerProcess, new_page: Callable[[], Any]) -> Any:
+    page = new_page()
+    page.goto(f"{server.url}/?viewer=vera")
+    page.wait_for_selector("#flywheel:visible")
+    return page
 
 
 def test_the_last_rounds_are_told_with_their_reasons_and_new_ones_come_in(page: Any, settings: Settings) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,10 @@ from millrace.registry.manifest import Description
 from millrace.testing.progress import in_silence
 from millrace.testing.server_process import ServerProcess, until
 
-playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 pytest.importorskip("torch", reason="torch is not installed: pip install '.[train]'")
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
-
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 
 
 @pytest.fixture
@@ -63,17 +60,11 @@ def page_of(server: ServerProcess) -> Any:
 
 
 @pytest.fixture
-def page(server: ServerProcess) -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine: install the package 'chromium'")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=path, args=list(FLAGS))
-        page = browser.new_page(viewport={"width": 1100, "height": 900})
-        page.goto(f"{server.url}/?viewer=vera")
-        page.wait_for_selector(".card")
-        yield page
-        browser.close()
+def page(server: ServerProcess, new_page: Callable[[], Any]) -> Any:
+    page = new_page()
+    page.goto(f"{server.url}/?viewer=vera")
+    page.wait_for_selector(".card")
+    return page
 
 
 def promoted(settings: Settings, folder: Path) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,11 +12,9 @@ from millrace.app.commands.init import make_home
 from millrace.app.settings import Settings, load_settings
 from millrace.testing.server_process import ServerProcess, until
 
-playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
-
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +27,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPro
 
 
 @pytest.fixture
-def page(server: tuple[ServerProcess, Settings]) -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine: install the package 'chromium'")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=path, args=list(FLAGS))
-        page = browser.new_page()
-        page.goto(server[0].url)
-        yield page
-        browser.close()
+def page(server: tuple[ServerProcess, Settings], new_page: Callable[[], Any]) -> Any:
+    page = new_page()
+    page.goto(server[0].url)
+    return page
 
 
 def paste(page: Any, credential: str) -> None:

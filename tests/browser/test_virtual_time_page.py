@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,12 @@ from millrace.app.settings import Settings
 from millrace.testing.builders import a_follow, a_post_created
 from millrace.testing.server_process import ServerProcess, until
 
-playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 HOUR_MS = 3_600_000
 START_MS = 1_500_000_000_000
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 
 
 @pytest.fixture
@@ -49,17 +47,11 @@ def client(settings: Settings) -> Iterator[HttpFeedClient]:
 
 
 @pytest.fixture
-def page(client: HttpFeedClient) -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine: install the package 'chromium'")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=path, args=list(FLAGS))
-        page = browser.new_page(viewport={"width": 1100, "height": 900})
-        page.goto(f"{client.url}/?viewer=vera")
-        page.wait_for_selector(".card")
-        yield page
-        browser.close()
+def page(client: HttpFeedClient, new_page: Callable[[], Any]) -> Any:
+    page = new_page()
+    page.goto(f"{client.url}/?viewer=vera")
+    page.wait_for_selector(".card")
+    return page
 
 
 def like_times(settings: Settings) -> list[int]:

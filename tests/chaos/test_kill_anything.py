@@ -29,6 +29,12 @@ from millrace.testing.server_process import COMMAND, ServerProcess, until
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 
 
+@pytest.fixture
+def overrides(overrides: tuple[str, ...]) -> tuple[str, ...]:
+    """Have the joiner too: it may be killed like the others, and what it keeps must be forgotten like the rest."""
+    return (*overrides, "flywheel.joins=true")
+
+
 class Producer(threading.Thread):
     """Posts batches of events and remembers which ones were acknowledged; sends again what was not."""
 

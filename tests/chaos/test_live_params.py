@@ -82,7 +82,7 @@ def test_an_edit_reaches_every_worker_and_those_started_after_it(
     for pid, connection in workers.items():
         connection.close()
         psutil.Process(pid).kill()
-    until(lambda: len(server.children()) == 2 + n_workers and server.is_ready(), 60)
+    until(lambda: len(server.children()) == 1 + n_workers and server.is_ready(), 60)
     workers = connect(server, n_workers)
     assert weights() == {0.2}  # from the first page on, though the server was started with another file
     for connection in workers.values():

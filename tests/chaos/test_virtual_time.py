@@ -94,14 +94,14 @@ def test_pages_live_in_the_time_that_ticks_tell(server: ServerProcess, client: H
 
 
 def test_a_kill_of_everything_does_not_move_virtual_time(
-    server: ServerProcess, client: HttpFeedClient, settings: Settings
+    server: ServerProcess, client: HttpFeedClient, settings: Settings, n_workers: int
 ) -> None:
     fill(client)
     now_ms = START_MS + 2 * HOUR_MS
     seen = set(a_page(client, "before").post_ids)
     for child in server.children():
         child.kill()
-    until(lambda: len(server.children()) == 4, 30)
+    until(lambda: len(server.children()) == 1 + n_workers, 30)
     server.wait_ready()
     found, _ = as_json(server, "/readyz")
     assert (found["now_ms"], found["is_time_virtual"]) == (now_ms, True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
 import msgspec
@@ -14,28 +13,12 @@ from millrace.app.eval_report import EvalReport
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-ONE_OF = 2
-"""So many rows are left of one: enough to know the AUC to a few hundredths."""
-
-
-def a_share_of(folder: Path, share: Path) -> Path:
-    """Make a smaller data set: all news, and one of some rows of what people were shown."""
-    share.mkdir()
-    (share / "news.tsv.gz").symlink_to(folder / "news.tsv.gz")
-    with gzip.open(folder / "behaviors.tsv.gz", "rb") as rows:
-        (share / "behaviors.tsv").write_bytes(b"".join(list(rows)[::ONE_OF]))
-    return share
-
-
 def test_clicks_are_foreseen_better_than_by_chance_and_no_better_than_is_plausible(
-    data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mind_share: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = data_folder / "mind-subset"
-    if not folder.is_dir():
-        pytest.skip("MILLRACE_DATA holds no mind-subset")
     home = str(tmp_path / "home")
     assert cli.run(["init", "--home", home]) == 0
-    assert cli.run(["import", "--home", home, "mind", str(a_share_of(folder, tmp_path / "mind")), "--span", "48h"]) == 0
+    assert cli.run(["import", "--home", home, "mind", str(mind_share), "--span", "48h"]) == 0
     capsys.readouterr()
     command = ["eval", "--home", home, "--actions", "click", "--scores", "score", "--recall", "20", "--json"]
     assert cli.run(command) == 0

@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 import psutil
 
 _PATIENCE_S: Final = 30
+_ROLES: Final = ("near_line.is_on", "guards.is_on", "flywheel.joins")
 COMMAND: Final = (sys.executable, "-c", "from millrace.app.cli import main; main()")
 
 
@@ -44,7 +45,7 @@ class ServerProcess:
     n_workers
         Worker processes.
     overrides
-        Further ``--set`` options. The near-line process is only there if they ask for it.
+        Further ``--set`` options. The near-line process and the joiner are only there if they ask for them.
     flags
         Further options of ``millrace serve``, such as ``--virtual-time``.
     """
@@ -59,7 +60,7 @@ class ServerProcess:
         self.home = home
         self._n_workers = n_workers
         named = {override.partition("=")[0] for override in overrides}
-        alone = (f"{key}=false" for key in ("near_line.is_on", "guards.is_on") if key not in named)
+        alone = (f"{key}=false" for key in _ROLES if key not in named)
         self._overrides = (f"server.port={self._port}", *alone, *overrides)
         self._flags = tuple(flags)
         self.process = self._start()
