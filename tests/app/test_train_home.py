@@ -19,6 +19,7 @@ import pytest
 
 from millrace.app import cli, home_vectors
 from millrace.app.entropy_gain import EntropyGain, entropy_gain
+from millrace.app.flywheel_rounds import decision_log
 from millrace.app.intake import Intake
 from millrace.app.settings import load_settings
 from millrace.app.training_all import MAX_AUC_LOST, reasons_against, train_home
@@ -133,6 +134,8 @@ def test_a_home_learns_publishes_and_serves_what_it_learned(
     assert set(told["promoted"]) | set(told["refused"]) == {"ranker", "retrieval", "pre_ranker"}
     assert not set(told["promoted"]) & set(told["refused"])
     assert told["vectors"] == ["semantic-ids", "social"]
+    seeded = [(each.verdict, each.to_version) for each in decision_log(load_settings(Path(home))).all()]
+    assert seeded == ([("seeded", told["versions"]["ranker"])] if "ranker" in told["promoted"] else [])
     _, report = load_ranker(Path(told["ranker"]["folder"]))
     assert report.ranker.semantic_ids
     assert report.ranker.social
