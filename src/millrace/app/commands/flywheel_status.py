@@ -74,15 +74,15 @@ def history(
     from millrace.app.commands.printing import out, print_json, print_table
     from millrace.app.flywheel_status import flywheel_status, verdict_words
     from millrace.app.human_time import clock_time
+    from millrace.flywheel.decisions import Decision
     from millrace.flywheel.distillations import Distillation
 
     found = flywheel_status(open_settings(home, overrides), n_decisions=n)
     if as_json:
         print_json(list(found.distillations if pre_rankers else found.decisions))
         return
-    told = sorted(
-        [*found.distillations, *(() if pre_rankers else found.decisions)], key=lambda each: (each.at_ms, each.number)
-    )
+    told: list[Decision | Distillation] = [*found.distillations, *(() if pre_rankers else found.decisions)]
+    told.sort(key=lambda each: (each.at_ms, each.number))
     for decision in told:
         if isinstance(decision, Distillation):
             out().print(
