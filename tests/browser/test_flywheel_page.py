@@ -15,8 +15,10 @@ from millrace.app.flywheel_rounds import decision_log
 from millrace.app.learning_note import keep_waiting
 from millrace.app.near_line import REPORT_FILE
 from millrace.app.settings import Settings
+from millrace.app.student_renewal import distillation_log
 from millrace.base.atomic_file import replacing
 from millrace.flywheel.decisions import Decision, HeadMetrics, RuleOutcome
+from millrace.flywheel.distillations import Distillation
 from millrace.flywheel.guards.readings import GuardReport, ModelReadings, Reading, State
 from millrace.flywheel.join_stats import JoinStats
 from millrace.flywheel.join_status import JoinStatus, keep_status
@@ -145,6 +147,15 @@ def test_the_last_rounds_are_told_with_their_reasons_and_new_ones_come_in(page: 
     decision_log(settings).append(a_decision(3, "promoted", "better again", 0.74))
     playwright.expect(page.locator("#decisions details")).to_have_count(3, timeout=20_000)
     assert page.locator("#decisions details[open]").count() == 1
+    assert page.locator("#distillations").count() == 0
+    distillation_log(settings).append(
+        Distillation(
+            number=1, serial=1, at_ms=NOON_MS, from_ms=0, until_ms=1, verdict="refused", why="loses <b>0.050</b> of it"
+        )
+    )
+    told = page.locator("#distillations")
+    playwright.expect(told).to_contain_text("pre-ranker refused 01-15 12:00", timeout=20_000)
+    assert "loses <b>0.050</b> of it" in told.inner_text()
     assert "AUC 0.74" in page.inner_text(".sparks")
 
 

@@ -94,9 +94,8 @@ def history(
     if as_json:
         print_json(list(found.distillations if pre_rankers else found.decisions))
         return
-    told: list[Decision | Distillation] = sorted(
-        [*found.distillations, *(() if pre_rankers else found.decisions)], key=lambda each: (each.at_ms, each.number)
-    )
+    told: list[Decision | Distillation] = [*found.distillations, *(() if pre_rankers else found.decisions)]
+    told.sort(key=lambda each: (each.at_ms, each.number))
     for decision in told:
         if isinstance(decision, Distillation):
             out().print(
