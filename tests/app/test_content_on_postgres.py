@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from millrace.app import wiring
+from millrace.app.feature_sheets import FeatureSheets, PostFeatureSheet
 from millrace.app.intake import Intake, batches
 from millrace.app.keeper import open_keeper
 from millrace.app.settings import MillraceConfig, Settings
@@ -82,5 +84,37 @@ def test_pages_show_what_the_keeper_wrote_and_what_it_has_not_yet(
         found = replica.content.posts(replica.state.hasher.posts(["p0", "p1", "p2", "p3"]), replica.position)
         assert [post and post.text for post in found] == ["text 0", "edited", None, "text 3"]
         assert replica.content.cache.posts.counts.n_loads <= n_read + 1  # only the deleted post was not asked for
+    replica.close()
+    log.close()
+
+
+def test_feature_sheets_wait_for_the_server_without_holding_up_the_event_loop(
+    tmp_path: Path, fresh_postgres_url: str
+) -> None:
+    store = ContentStoreConfig(backend="postgres", postgres_url=fresh_postgres_url, timeout_ms=30_000)
+    settings = Settings(tmp_path, MillraceConfig(content_store=store))
+    clock = ManualClock(NOW_MS)
+    with Intake(settings, clock) as intake:
+        for batch in batches(iter([a_post_created("p0", "ada")])):
+            intake.take(batch)
+    keeper = open_keeper(settings)
+    keeper.start()
+    while keeper.turn():
+        pass
+    keeper.stop()
+    log = wiring.build_log(settings, clock)
+    replica = wiring.build_replica(settings, log, clock=clock)
+    replica.catch_up()
+    sheets = FeatureSheets.of(settings, replica, NOW_MS)
+    with psycopg.connect(fresh_postgres_url) as other:
+        other.execute(f"SET search_path = {store.schema}")
+        other.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+
+        async def read() -> PostFeatureSheet:
+            # Nobody but the loop itself lets go of the table that the read waits for.
+            asyncio.get_running_loop().call_soon(other.rollback)
+            return await sheets.post("p0")
+
+        assert asyncio.run(read()).author_id == "ada"
     replica.close()
     log.close()
