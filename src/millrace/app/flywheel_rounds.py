@@ -12,7 +12,7 @@ from millrace.app import wiring
 from millrace.app.flywheel_source import sample_source
 from millrace.app.settings import Settings
 from millrace.app.training_run import training_lock
-from millrace.base.errors import SourceDataError, StoreError
+from millrace.base.errors import NothingSeenError, SourceDataError, StoreError
 from millrace.features.encoding.languages import language_row
 from millrace.flywheel.decisions import DECISIONS_FILE, Decision, DecisionLog, HeadMetrics
 from millrace.flywheel.learning_round import RoundFolder, Waiting
@@ -125,7 +125,7 @@ def _seeded(settings: Settings, registry: Registry, show_progress: ShowProgress)
         return Waiting(until_ms=0, why="the ranker was taken out of service; millrace train --promote lets one serve")
     try:
         trained = train_home(settings, show_progress, promotes=True)
-    except SourceDataError as error:
+    except (SourceDataError, NothingSeenError) as error:
         return Waiting(until_ms=0, why=f"too little to learn from: {error}")
     if "ranker" not in trained.promoted:
         again_ms = wiring.build_event_clock(settings).now_ms() + _SEED_AGAIN_MS

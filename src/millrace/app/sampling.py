@@ -15,7 +15,7 @@ import numpy as np
 from millrace.app import wiring
 from millrace.app.as_of import OnProgress, Visit, visit_as_of
 from millrace.app.settings import Settings
-from millrace.base.errors import StoreError
+from millrace.base.errors import NothingSeenError
 from millrace.base.ids import IdHasher, Int64Array
 from millrace.features.columns import ACTION_PROBS, CONTENT_ID, HAS_POST, POST_ID
 from millrace.features.encoding.encoders import Encoders
@@ -98,9 +98,9 @@ def to_sample(stages: Stages) -> Stages:
     )
 
 
-def nothing_seen() -> StoreError:
+def nothing_seen() -> NothingSeenError:
     """Return what is raised where there is nothing to learn from."""
-    return StoreError(
+    return NothingSeenError(
         "samples", problem="the log holds no impressions of pages within the span", remedy="give more --hours"
     )
 

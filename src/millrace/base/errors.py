@@ -85,6 +85,10 @@ class StoreError(MillraceError):
     """A state store refused an operation."""
 
 
+class NothingSeenError(StoreError):
+    """There is nothing to learn from yet: no page was seen."""
+
+
 class CheckpointError(StoreError):
     """A checkpoint is missing, damaged or written by an incompatible version."""
 
