@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import typer.main
 
 from millrace.app import cli
 from millrace.app.settings import CONFIG_NAME, load_settings
@@ -92,6 +95,38 @@ def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
 def test_every_command_has_help_with_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([*command, "--help"]) == 0
     assert f"Example: millrace {command[0]}" in capsys.readouterr().out
+
+
+def texts(command: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Give the help of a command, of its options and of the commands below it."""
+    yield name, command.help or ""
+    for param in command.params:
+        yield f"{name} {param.name}", getattr(param, "help", None) or ""
+    for below, found in getattr(command, "commands", {}).items():
+        yield from texts(found, f"{name} {below}")
+
+
+def test_no_help_has_what_is_swallowed_as_markup() -> None:
+    said = dict(texts(typer.main.get_command(cli.app), "millrace"))
+    assert len(said) > 100
+    assert {name: text for name, text in said.items() if re.search(r"(?<!\\)\[[a-z#/@]", text)} == {}
+
+
+@pytest.mark.parametrize("command", ["skew", "guards"])
+def test_commands_that_read_a_config_take_other_values_for_it(
+    command: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.run(["init", "--home", str(home)])
+    assert cli.run(["flywheel", command, "--home", str(home), "--set", "home.no_such_key=1"]) == 2
+    assert "home.no_such_key" in capsys.readouterr().err
+
+
+@pytest.mark.slow  # imports PyTorch
+def test_one_round_without_pages_says_what_is_missing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.run(["init", "--home", str(home)])
+    capsys.readouterr()
+    assert cli.run(["flywheel", "run", "--once", "--json", "--home", str(home)]) == 0
+    assert "no impressions" in msgspec.json.decode(capsys.readouterr().out)["why"]
 
 
 def test_the_script_prints_its_version() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import conninfo
 
 from millrace.app import wiring
+from millrace.app.feature_sheets import FeatureSheets, PostFeatureSheet
 from millrace.app.intake import Intake, batches
 from millrace.app.keeper import open_keeper
 from millrace.app.settings import MillraceConfig, Settings
@@ -84,3 +87,72 @@ def test_pages_show_what_the_keeper_wrote_and_what_it_has_not_yet(
         assert replica.content.cache.posts.counts.n_loads <= n_read + 1  # only the deleted post was not asked for
     replica.close()
     log.close()
+
+
+def test_feature_sheets_wait_for_the_server_without_holding_up_the_event_loop(
+    tmp_path: Path, fresh_postgres_url: str
+) -> None:
+    store = ContentStoreConfig(
+        backend="postgres", postgres_url=fresh_postgres_url, schema="of_sheets", timeout_ms=30_000
+    )
+    settings = Settings(tmp_path, MillraceConfig(content_store=store))
+    clock = ManualClock(NOW_MS)
+    with Intake(settings, clock) as intake:
+        for batch in batches(iter([a_post_created("p0", "ada")])):
+            intake.take(batch)
+    keeper = open_keeper(settings)
+    keeper.start()
+    while keeper.turn():
+        pass
+    keeper.stop()
+    log = wiring.build_log(settings, clock)
+    replica = wiring.build_replica(settings, log, clock=clock)
+    replica.catch_up()
+    sheets = FeatureSheets.of(settings, replica, NOW_MS)
+    with psycopg.connect(fresh_postgres_url) as other:
+        other.execute(f"SET search_path = {store.schema}")
+        other.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+
+        async def read() -> PostFeatureSheet:
+            # Nobody but the loop itself lets go of the table that the read waits for.
+            asyncio.get_running_loop().call_soon(other.rollback)
+            return await sheets.post("p0")
+
+        assert asyncio.run(read()).author_id == "ada"
+    replica.close()
+    log.close()
+
+
+def test_two_feeds_that_share_a_redis_read_nothing_of_each_other(
+    tmp_path: Path, fresh_postgres_url: str, redis_url: str
+) -> None:
+    with psycopg.connect(fresh_postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE another_feed")
+    clock = ManualClock(NOW_MS)
+    texts: list[str] = []
+    for name, url in (
+        ("one", fresh_postgres_url),
+        ("other", conninfo.make_conninfo(fresh_postgres_url, dbname="another_feed")),
+    ):
+        store = ContentStoreConfig(
+            backend="postgres", postgres_url=url, schema="of_a_feed", timeout_ms=30_000, cache_redis_url=redis_url
+        )
+        settings = Settings(tmp_path / name, MillraceConfig(content_store=store))
+        with Intake(settings, clock) as intake:
+            for batch in batches(iter([a_post_created("p0", "ada", text=f"of the {name}")])):
+                intake.take(batch)
+        keeper = open_keeper(settings)
+        keeper.start()
+        while keeper.turn():
+            pass
+        keeper.stop()
+        log = wiring.build_log(settings, clock)
+        replica = wiring.build_replica(settings, log, clock=clock)
+        replica.catch_up()
+        assert replica.content is not None
+        (post,) = replica.content.posts(replica.state.hasher.posts(["p0"]), replica.position)
+        assert post is not None
+        texts.append(post.text)
+        replica.close()
+        log.close()
+    assert texts == ["of the one", "of the other"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +84,11 @@ def test_as_of_a_position_nothing_from_later_is_known(tmp_path: Path) -> None:
     log.close()
 
     with sheets_as_of(settings, position) as sheets:
-        then, author = sheets.post("1"), sheets.user("10")
+        then, author = asyncio.run(sheets.post("1")), asyncio.run(sheets.user("10"))
         with pytest.raises(NotFoundError):
-            sheets.post("2")
+            asyncio.run(sheets.post("2"))
     with sheets_as_of(settings, end) as sheets:
-        now, author_now = sheets.post("1"), sheets.user("10")
+        now, author_now = asyncio.run(sheets.post("1")), asyncio.run(sheets.user("10"))
     assert then.state_offset == tuple(position)
     likes = [found.counts["post_counts_1h"]["like"] for found in (then, now)]
     likes += [found.counts["author_counts_total"]["like"] for found in (author, author_now)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -11,7 +13,7 @@ from millrace.app.commands.init import make_home
 from millrace.app.intake import Intake
 from millrace.app.settings import Settings, load_settings
 from millrace.app.warehouse_upkeep import WarehouseUpkeep, run_postgres, start_upkeep
-from millrace.app.warehouse_wiring import build_erasable, build_tables_reader, build_warehouse
+from millrace.app.warehouse_wiring import build_erasable, build_tables, build_tables_reader, build_warehouse
 from millrace.app.wiring import build_log
 from millrace.base.clock import ManualClock
 from millrace.testing.builders import NOW_MS, an_impression
@@ -62,17 +64,71 @@ def test_it_is_started_when_it_is_due_and_ended_with_the_keeper(settings: Settin
     assert not runs(upkeep)  # until it is due again
 
 
-@pytest.mark.service
-def test_postgres_is_brought_up_to_the_log_and_erased_from(settings: Settings, postgres_url: str) -> None:
+def on_postgres(settings: Settings, url: str, **dwell: int) -> Settings:
+    config = settings.config
+    stores = msgspec.structs.replace(
+        config.stores,
+        engagements=msgspec.structs.replace(
+            config.stores.engagements, dwell=msgspec.structs.replace(config.stores.engagements.dwell, **dwell)
+        ),
+    )
+    warehouse = msgspec.structs.replace(config.warehouse, postgres_url=url, postgres_days=3_650)
+    return Settings(settings.home, msgspec.structs.replace(config, warehouse=warehouse, stores=stores))
+
+
+@pytest.fixture
+def url(postgres_url: str) -> Iterator[str]:
+    """Return the URL of a server without interactions, and leave none there."""
     import psycopg
 
-    warehouse = msgspec.structs.replace(settings.config.warehouse, postgres_url=postgres_url, postgres_days=3_650)
-    settings = Settings(settings.home, msgspec.structs.replace(settings.config, warehouse=warehouse))
+    yield postgres_url
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS millrace_warehouse CASCADE")
+
+
+def in_postgres(url: str, columns: str) -> list[tuple[object, ...]]:
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(f"SELECT {columns} FROM millrace_warehouse.interactions ORDER BY 1").fetchall()
+
+
+@pytest.mark.service
+def test_in_postgres_a_look_counts_as_long_as_everywhere_in_the_home(settings: Settings, url: str) -> None:
+    settings = on_postgres(settings, url, short_ms=500, valid_ms=1_000, max_ms=2_000)
+    with Intake(settings, ManualClock(NOW_MS)) as door:
+        door.take([an_impression("zoe", 1, dwell_ms=9_000)])
+    run_postgres(settings, once=True)
+    build_tables(settings).build()
+    with build_tables_reader(settings) as reader:
+        (in_tables,) = reader.rows("SELECT watch_s FROM interactions WHERE viewer_id = 'zoe'")[1]
+    assert in_postgres(url, "user_id, watch_s")[-1] == ("zoe", *in_tables) == ("zoe", 2.0)
+
+
+@pytest.mark.service
+def test_a_log_that_cannot_be_read_is_read_again_later(settings: Settings, url: str) -> None:
+    settings = on_postgres(settings, url)
+    with Intake(settings, ManualClock(NOW_MS)) as door:
+        door.take([an_impression("zoe", 1)])
+    file = sqlite3.connect(settings.log_path, isolation_level=None)
+    file.execute("ALTER TABLE batches RENAME TO mislaid")
+    goes_on = iter([True, False])
+
+    def wait(_seconds: float) -> bool:
+        if is_mended := next(goes_on):
+            file.execute("ALTER TABLE mislaid RENAME TO batches")
+        return is_mended
+
+    assert run_postgres(settings, once=False, wait=wait).n_rows == 3
+    file.close()
+    assert in_postgres(url, "user_id") == [("ann",), ("bob",), ("zoe",)]
+
+
+@pytest.mark.service
+def test_postgres_is_brought_up_to_the_log_and_erased_from(settings: Settings, url: str) -> None:
+    settings = on_postgres(settings, url)
     waits = iter([True, False])
     assert run_postgres(settings, once=False, wait=lambda _s: next(waits)).n_rows == 2
     assert run_postgres(settings, once=True).n_rows == 0
     build_erasable(settings).erase("ann", before=2)
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        found = connection.execute("SELECT user_id FROM millrace_warehouse.interactions").fetchall()
-        connection.execute("DROP SCHEMA millrace_warehouse CASCADE")
-    assert found == [("bob",)]
+    assert in_postgres(url, "user_id") == [("bob",)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,8 +80,8 @@ def read_feature_sheets(settings: Settings, post: str, user: str) -> None:
     with folded_replica(settings) as replica:
         for now_ms in (replica.clock.now_ms(), replica.clock.now_ms() + 86_400_000):
             sheets = FeatureSheets.of(settings, replica, now_ms)
-            sheets.post(post)
-            sheets.user(user)
+            asyncio.run(sheets.post(post))
+            asyncio.run(sheets.user(user))
 
 
 def promote_small_models(settings: Settings, folder: Path) -> None:

@@ -191,6 +191,20 @@ def test_a_shared_level_that_is_away_is_left_alone_for_a_moment(time: Time, shar
     assert store.asked[-1] == ["a"]
 
 
+def test_what_cannot_be_read_counts_as_missing_and_is_replaced(time: Time, shared: BrokenKeyValue) -> None:
+    store = Store(a="A", b="B")
+    get(a_cache(time, shared), store, "a", "b")
+    (end_and_value,) = shared.get_many([b"c:a"])
+    assert end_and_value is not None
+    shared.set_many({b"c:a": end_and_value[:9] + b"\xff"})  # no text: another release's, say
+    cache = a_cache(time, shared)
+    assert get(cache, store, "a", "b") == ["A", "B"]
+    assert counted(cache) == {"n_shared": 1, "n_store": 1, "n_loads": 1}
+    assert store.asked == [["a", "b"], ["a"]]
+    assert get(a_cache(time, shared), store, "a") == ["A"]
+    assert len(store.asked) == 2
+
+
 def test_memory_keeps_what_was_used_last_within_its_bytes(time: Time) -> None:
     store = Store(**dict.fromkeys("abcd", "v" * 99))
     cache = a_cache(time, max_bytes=3 * (100 + ENTRY_BYTES))

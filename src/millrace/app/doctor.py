@@ -123,7 +123,7 @@ def _python(_settings: Settings, _clock: Clock) -> Iterator[Finding]:
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     version = ".".join(map(str, sys.version_info[:3]))
     if missing:
-        yield Finding("python", "problem", f"{version}, without {', '.join(missing)}", "pip install millrace")
+        yield Finding("python", "problem", f"{version}, without {', '.join(missing)}", "pip install .")
     else:
         yield Finding("python", "ok", f"{version}, {os.cpu_count()} cores")
 

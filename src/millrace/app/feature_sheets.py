@@ -127,12 +127,15 @@ class FeatureSheets:
         Over that state; the known actions.
     now_ms
         The moment as of which ages and counters are told.
+    patience_s
+        What texts and names do not come in, they count as missing.
     """
 
     replica: Replica[FeedState]
     store: FeatureStore
     actions: ActionSpace
     now_ms: int
+    patience_s: float
 
     @classmethod
     def of(
@@ -144,9 +147,10 @@ class FeatureSheets:
             learned_before = codebooks.settings.learned_before or total(replica.position) + 1  # not told: later
             codebooks = codebooks if learned_before <= total(replica.position) else None
         store = wiring.build_feature_store(settings, replica.state, codebooks)
-        return cls(replica, store, wiring.build_actions(settings), now_ms)
+        patience_s = settings.config.content_store.timeout_ms / 1_000
+        return cls(replica, store, wiring.build_actions(settings), now_ms, patience_s)
 
-    def post(self, post: str) -> PostFeatureSheet:
+    async def post(self, post: str) -> PostFeatureSheet:
         """Return a post's features.
 
         Raises
@@ -161,11 +165,12 @@ class FeatureSheets:
         numbers, counts = _told(rows)
         codes = self.replica.state.codes
         content_id = rows.columns["content_id"]
-        (author,) = self._users(rows.columns["author_id"])  # type: ignore[arg-type]
+        (author,) = await self._users(rows.columns["author_id"])  # type: ignore[arg-type]
+        is_own = content_id[0] == rows.ids[0]
         return PostFeatureSheet(
             post_id=post,
             author_id=author,
-            content_id=post if content_id[0] == rows.ids[0] else self._posts(content_id)[0],  # type: ignore[arg-type]
+            content_id=post if is_own else (await self._posts(content_id))[0],  # type: ignore[arg-type]
             state_offset=tuple(self.replica.position),
             now_ms=self.now_ms,
             created_ms=int(rows.columns["created_ms"][0]),
@@ -176,7 +181,7 @@ class FeatureSheets:
             counts=counts,
         )
 
-    def user(self, user: str, grain: Grain = "newest_50") -> UserFeatureSheet:
+    async def user(self, user: str, grain: Grain = "newest_50") -> UserFeatureSheet:
         """Return a user's features, and their history at a grain.
 
         Raises
@@ -192,6 +197,7 @@ class FeatureSheets:
         numbers, counts = _told(rows)
         codes, columns = self.replica.state.codes, rows.columns
         liked: Int64Array = columns["liked_authors"][0]
+        authors = await self._users(liked[liked != 0])
         history: History = getattr(self.store.users.histories(int(ids[0]), self.now_ms), grain)
         return UserFeatureSheet(
             user_id=user,
@@ -200,14 +206,14 @@ class FeatureSheets:
             languages=_names(codes.languages.name, columns["languages"][0]),
             interests=_names(codes.topics.name, columns["interests"][0]),
             liked_topics=_names(codes.topics.name, columns["liked_topics"][0]),
-            liked_authors=tuple(filter(None, self._users(liked[liked != 0]))),
+            liked_authors=tuple(filter(None, authors)),
             numbers=numbers,
             counts=counts,
-            history=self._entries(history),
+            history=await self._entries(history),
         )
 
-    def _entries(self, history: History) -> tuple[HistoryEntry, ...]:
-        posts, authors = self._posts(history.post_ids), self._users(history.author_ids)
+    async def _entries(self, history: History) -> tuple[HistoryEntry, ...]:
+        posts, authors = await self._posts(history.post_ids), await self._users(history.author_ids)
         columns = (posts, authors, history.actions.tolist(), history.times_ms.tolist(), history.dwell_ms.tolist())
         return tuple(
             HistoryEntry(
@@ -224,12 +230,16 @@ class FeatureSheets:
             raise NotFoundError("content", problem="not read by this process", remedy="build the replica with it")
         return self.replica.content
 
-    def _posts(self, ids: Int64Array) -> list[str]:
-        found = self._content().posts(ids, self.replica.position) if len(ids) else []
+    async def _posts(self, ids: Int64Array) -> list[str]:
+        if not len(ids):
+            return []
+        found = await self._content().posts_async(ids, self.replica.position, self.patience_s)
         return [post.post_id if post is not None else GONE for post in found]
 
-    def _users(self, ids: Int64Array) -> list[str]:
-        found = self._content().users(ids, self.replica.position) if len(ids) else []
+    async def _users(self, ids: Int64Array) -> list[str]:
+        if not len(ids):
+            return []
+        found = await self._content().users_async(ids, self.replica.position, self.patience_s)
         return [user.user_id if user is not None else GONE for user in found]
 
 

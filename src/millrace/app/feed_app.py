@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -71,7 +71,7 @@ class FeedApp:
     Parameters
     ----------
     config
-        Read are ``[server]`` and ``[home]``.
+        Read are ``[server]``, ``[home]`` and ``[content_store]``.
     replica
         This process's state. It is restored and followed by the worker, not here.
     make_service
@@ -152,6 +152,7 @@ class FeedApp:
         self._retrieval = retrieval
         self._sheets_of = sheets_of
         self._warnings_told, self._warnings = warnings_told, tuple[str, ...]()
+        self._content_patience_s = config.content_store.timeout_ms / 1_000
         self._followers = followers
         self._writer = ServedWriter(door.append, metrics, config.server.served_batch_ms)
         self._features = FeaturesWriter(door.append, metrics)
@@ -218,7 +219,7 @@ class FeedApp:
         async with self._replica.read():
             return active_viewers(self._replica, n)
 
-    async def read_features(self, read: Callable[[FeatureSheets], Any]) -> Any:
+    async def read_features(self, read: Callable[[FeatureSheets], Awaitable[Any]]) -> Any:
         """Return what is read from the feature sheets, all stores at one log position.
 
         Raises
@@ -228,7 +229,7 @@ class FeedApp:
         """
         self._ready_service()
         async with self._replica.read():
-            return read(self._sheets_of(self._clock.now_ms()))
+            return await read(self._sheets_of(self._clock.now_ms()))
 
     async def submit(self, lines: Sequence[bytes], caller: Caller, sent_ms: int | None) -> Receipt:
         """Take a caller's events in, off the event loop: of a viewer only their own.
@@ -282,7 +283,7 @@ class FeedApp:
         async with self._replica.read():
             hasher = self._replica.state.hasher
             ids = np.array([hasher.one(IdKind.POST, text) for text in post_ids], np.int64)
-            found = content.posts(ids, self._replica.position)
+            found = await content.posts_async(ids, self._replica.position, self._content_patience_s)
         # The texts are compared too: two ids may share a hash.
         pairs = zip(post_ids, found, strict=True)
         return {text: post.author_id for text, post in pairs if post is not None and post.post_id == text}

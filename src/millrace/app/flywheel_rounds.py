@@ -16,7 +16,7 @@ from millrace.app.student_renewal import renew_student
 from millrace.app.training_outcome import TrainingOutcome, keep_outcome
 from millrace.app.training_run import training_lock
 from millrace.app.training_status import telling
-from millrace.base.errors import SourceDataError, StoreError
+from millrace.base.errors import NoSamplesError, SourceDataError, StoreError
 from millrace.features.encoding.languages import language_row
 from millrace.flywheel.decisions import DECISIONS_FILE, Decision, DecisionLog
 from millrace.flywheel.learning_round import RoundFolder, Waiting
@@ -146,7 +146,7 @@ def _seeded(settings: Settings, registry: Registry, show_progress: ShowProgress)
     n_records = max(log_length(settings), 1)
     try:
         trained = train_home(settings, show_progress, promotes=True)
-    except SourceDataError as error:
+    except (SourceDataError, NoSamplesError) as error:
         now_ms = wiring.build_clock().now_ms()
         keep_outcome(settings, TrainingOutcome(ended_ms=now_ms, problem=str(error), n_records=n_records))
         return Waiting(until_ms=0, why=f"too little to learn from: {error}")

@@ -206,11 +206,11 @@ def _content_writes(settings: Settings) -> ContentWrites:
 
 
 def build_content_reader(
-    settings: Settings, hasher: IdHasher | None = None, *, is_following: bool = False
+    settings: Settings, hasher: IdHasher | None = None, *, follows: Log | None = None
 ) -> ContentReader:
     """Return content reads for this process: what the keeper has written, and an overlay of what it has not yet.
 
-    ``is_following`` says that the overlay will hear the log: only then may reads be kept.
+    ``follows`` is the log that the overlay will hear, if it will: only then may reads be kept.
     """
     from millrace.stores.content_overlay import ContentReader
 
@@ -222,24 +222,26 @@ def build_content_reader(
         reads = PostgresContentReads(
             config.postgres_url, config.schema, timeout_s=config.timeout_ms / 1_000, clock=build_clock()
         )
-        return ContentReader(reads, hasher, cache=_content_cache(settings) if is_following else None)
+        return ContentReader(reads, hasher, cache=None if follows is None else _content_cache(settings, follows))
     from millrace.stores.sqlite_content import SqliteContentReads
 
     return ContentReader(SqliteContentReads(settings.content_path), hasher)
 
 
-def _content_cache(settings: Settings) -> ContentCache:
-    from millrace.stores.content_cache import ContentCache
+def _content_cache(settings: Settings, log: Log) -> ContentCache:
+    from millrace.stores.content_cache import FORMAT, ContentCache
 
     config = settings.config.content_store
     clock = build_clock()  # not of the feed: what is kept runs out by the machine's time
     # A Redis that hangs must leave a page the time to ask the database.
     timeout_s = min(_SHARED_CACHE_S, _SHARED_CACHE_FRAC * settings.config.home.content_timeout_ms / 1_000)
+    # Log positions, and so entries, are of one log: two feeds may share a Redis, and a schema's name.
+    prefix = f"millrace:content-{FORMAT}:{log.log_id}:{config.schema}"
 
     def shared() -> KeyValueStore:
         from millrace.stores.redis_key_value import RedisKeyValue
 
-        return RedisKeyValue(config.cache_redis_url, clock, prefix=f"millrace:{config.schema}", timeout_s=timeout_s)
+        return RedisKeyValue(config.cache_redis_url, clock, prefix=prefix, timeout_s=timeout_s)
 
     return ContentCache(
         config.cache_mb * 1_000_000,
@@ -295,7 +297,7 @@ def build_replica(
         build_checkpoints(settings),
         clock=clock,
         config=settings.config.replica,
-        content=build_content_reader(settings, shared, is_following=True) if has_content_reads else None,
+        content=build_content_reader(settings, shared, follows=log) if has_content_reads else None,
         listeners=listeners,
         unread=codec.registry.unfolded_topics,
         tells_lag=not isinstance(clock, VirtualClock),

@@ -111,7 +111,7 @@ def run_postgres(settings: Settings, *, once: bool, wait: Callable[[float], bool
     """
     from millrace.app.warehouse_wiring import build_postgres_interactions, build_warehouse
     from millrace.app.wiring import build_clock, build_log
-    from millrace.base.errors import StoreError
+    from millrace.base.errors import LogError, StoreError
     from millrace.flywheel.postgres_interactions import LoadReport
 
     config, clock = settings.config.warehouse, build_clock()
@@ -126,7 +126,7 @@ def run_postgres(settings: Settings, *, once: bool, wait: Callable[[float], bool
                 if once or clock.monotonic_s() - refreshed_s >= config.refresh_trending_s:
                     interactions.refresh_trending()
                     refreshed_s = clock.monotonic_s()
-            except StoreError as error:
+            except (StoreError, LogError) as error:
                 if once:
                     raise
                 logger.error("%s", error)  # it is tried again; nothing is lost

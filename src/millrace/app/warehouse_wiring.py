@@ -89,6 +89,7 @@ def build_postgres_interactions(settings: Settings) -> PostgresInteractions:
         build_codec(settings),
         build_event_clock(settings),
         kept_days=config.postgres_days,
+        max_ms=settings.config.stores.engagements.dwell.max_ms,
     )
 
 

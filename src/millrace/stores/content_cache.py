@@ -40,6 +40,9 @@ _CHAR_BYTES: Final = 2
 
 _MEMORY_S: Final = 3_600.0
 
+FORMAT: Final = 1
+"""Of the entries of the shared level; raised with every change of `Kept` or of what it holds."""
+
 logger = logging.getLogger(__name__)
 
 

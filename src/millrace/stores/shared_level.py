@@ -13,6 +13,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 
+import msgspec
+
 from millrace.base.backoff import Backoff
 from millrace.base.clock import Clock
 from millrace.base.errors import StoreError
@@ -25,6 +27,7 @@ LEASE_MS: Final = 5_000
 """How long a removal refuses what was loaded before it: longer than any load takes."""
 _HEAD_BYTES: Final = 9
 _VALUE, _NOTHING, _REMOVED = b"v", b"n", b"r"
+_UNREADABLE: Final = (ValueError, TypeError, LookupError, msgspec.MsgspecError)
 _FIRST_REST_S, _LONGEST_REST_S = 0.5, 10.0
 
 logger = logging.getLogger(__name__)
@@ -69,6 +72,8 @@ class SharedLevel(Generic[ValueT]):
     ----------
     n_failures
         Calls that failed.
+    n_unreadable
+        Values that nothing could be made of, as another release may have left them; they count as missing.
     """
 
     def __init__(
@@ -85,7 +90,7 @@ class SharedLevel(Generic[ValueT]):
         self._clock = clock
         self._prefix = prefix
         self._rest = Backoff(clock, _FIRST_REST_S, _LONGEST_REST_S)
-        self.n_failures = 0
+        self.n_failures = self.n_unreadable = 0
 
     def get_many(self, keys: Sequence[bytes]) -> list[Held[ValueT]] | None:
         """Return what stands under the keys, in their order; None where the store does not answer."""
@@ -134,7 +139,14 @@ class SharedLevel(Generic[ValueT]):
         left_s = (int.from_bytes(packed[1:_HEAD_BYTES], "big") - now_ms) / 1_000
         if packed[:1] == _NOTHING:
             return Held(ABSENT, 0, left_s, packed)
-        return Held(self._decode(packed[_HEAD_BYTES:]), len(packed) - _HEAD_BYTES, left_s, packed)
+        try:
+            value = self._decode(packed[_HEAD_BYTES:])
+        except _UNREADABLE as error:  # what is loaded instead is put in its place
+            if self.n_unreadable == 0:
+                logger.warning("a value of a shared cache cannot be read, and counts as missing: %s", error)
+            self.n_unreadable += 1
+            return Held(None, 0, 0.0, packed)
+        return Held(value, len(packed) - _HEAD_BYTES, left_s, packed)
 
     def _packed(self, value: ValueT | Absent, ttl_ms: int) -> bytes:
         if isinstance(value, Absent):

@@ -17,7 +17,7 @@ from millrace.app.feature_sheets import FeatureSheets, Grain, PostFeatureSheet, 
 from millrace.base.errors import ForbiddenError
 from millrace.base.ids import normalise_id
 
-ReadSheets = Callable[[Callable[[FeatureSheets], Any]], Awaitable[Any]]
+ReadSheets = Callable[[Callable[[FeatureSheets], Awaitable[Any]]], Awaitable[Any]]
 """Reads with the stores standing still; raises as long as the state has not caught up."""
 
 _PROBLEMS = problems(400, 401, 403, 404, 503)

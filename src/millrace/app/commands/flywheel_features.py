@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -48,7 +49,7 @@ def user(
     from millrace.app.commands.printing import print_json
 
     with _sheets(home, at) as sheets:
-        found = sheets.user(user)
+        found = asyncio.run(sheets.user(user))
     if as_json:
         print_json(found)
         return
@@ -69,7 +70,7 @@ def post(
     from millrace.app.commands.printing import print_json
 
     with _sheets(home, at) as sheets:
-        found = sheets.post(post)
+        found = asyncio.run(sheets.post(post))
     if as_json:
         print_json(found)
         return

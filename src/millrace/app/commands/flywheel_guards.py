@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from millrace.app.commands.options import HomeOption, JsonOption, open_settings
+from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
 
 if TYPE_CHECKING:
     from millrace.flywheel.guards.readings import Reading
 
 
-def guards(home: HomeOption = None, as_json: JsonOption = False) -> None:
+def guards(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Show each guard's value, interval, threshold and state, and the versions that were taken away.
 
     Of each ranker that was served lately, as of the guards' last look. It also says for which actions near-line
@@ -22,7 +22,7 @@ def guards(home: HomeOption = None, as_json: JsonOption = False) -> None:
     from millrace.app.near_line import read_report
     from millrace.app.wiring import build_clock
 
-    settings = open_settings(home)
+    settings = open_settings(home, overrides)
     report = read_report(settings)
     if as_json:
         print_json(report)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from millrace.app.commands.options import HomeOption, JsonOption, open_settings
+from millrace.app.commands.options import HomeOption, JsonOption, SetOption, open_settings
 
 
 def skew(
@@ -15,11 +15,12 @@ def skew(
         typer.Option(min=1, help="Newest rows (posts on pages) that are compared; default: all.", show_default=False),
     ] = None,
     home: HomeOption = None,
+    overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Replay the log to the moment of each logged page, and compare every feature bit for bit.
 
-    Pages and candidates whose features were logged ([home] logs_features) are encoded anew by the definitions that
+    Pages and candidates whose features were logged (`home.logs_features`) are encoded anew by the definitions that
     serve, over the state at the page's log position. Ends with code 1 if a single value differs: the feature that does
     says which definition is not one. Works beside a running server; nothing is written.
 
@@ -28,7 +29,7 @@ def skew(
     from millrace.app.commands.printing import count, out, print_json, print_table, progress
     from millrace.app.feature_skew import home_skew
 
-    report = home_skew(open_settings(home), progress, max_rows=rows)
+    report = home_skew(open_settings(home, overrides), progress, max_rows=rows)
     if as_json:
         print_json(report)
     else:

@@ -16,7 +16,7 @@ def build(
 ) -> None:
     """Export what the log holds, and bring the tables up to it; late events change the hours they belong to.
 
-    A running server does this about once an hour ([warehouse] build_every_s). Then: millrace sql
+    A running server does this about once an hour (`warehouse.build_every_s`). Then: millrace sql
 
     Example: millrace warehouse build
     """
@@ -74,7 +74,7 @@ def compact(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 
 def retain(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Drop the days that are older than [warehouse] keeps.
+    """Drop the days that are older than the config's section `warehouse` keeps.
 
     Example: millrace warehouse retain
     """
@@ -95,7 +95,7 @@ def postgres(
 ) -> None:
     """Keep the interactions in PostgreSQL up to the warehouse, and its view `trending` fresh, until stopped.
 
-    [warehouse] postgres_url says where. Killed at any moment, it goes on where it was; nothing is loaded twice.
+    `warehouse.postgres_url` says where. Killed at any moment, it goes on where it was; nothing is loaded twice.
 
     Example: millrace warehouse postgres --once
     """
