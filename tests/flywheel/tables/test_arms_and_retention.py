@@ -1,4 +1,4 @@
-"""What views say of small tables."""
+"""Views that compare: arms with the default, days with later days."""
 
 from __future__ import annotations
 
