@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import numpy as np
 
 from millrace.base.ids import IdKind, hash_id
 from millrace.events.envelope import AnyEvent
+from millrace.events.feature_events import POSTS
 from millrace.events.packed import unpack_arrays
 from millrace.events.subjects import SubjectRule
 from millrace.flywheel.erased_users import ErasedUsers, SampleErasure
@@ -97,6 +99,27 @@ def test_an_erased_authors_posts_are_gone_from_other_peoples_pages(tmp_path: Pat
     assert hash_id(IdKind.POST, "p1") not in posts
     assert hash_id(IdKind.POST, "p2") in posts
     assert not any(np.isin(inside("erin"), unpack_arrays(arrays)["authors"]) for arrays in pages_of(house).arrays)
+
+
+def test_pages_are_read_a_file_at_a_time_and_a_post_that_another_file_tells_of_is_gone_from_all(tmp_path: Path) -> None:
+    house = JoinHouse(tmp_path)
+    n_hours = 6
+    for hour in range(n_hours):
+        author = "erin" if hour == n_hours - 1 else "somebody"  # the last file alone tells whose it is
+        house.put(page("ann", f"r{hour}", NOW_MS + hour * HOUR_MS, authors={"hers": author}, cut=0))
+    house.join_all()
+    assert len(pages_of(house)) == n_hours
+    n_held: list[int] = []
+
+    def count(_point: str) -> None:
+        n_held.append(sum(isinstance(each, LoggedPages) for each in gc.get_objects()))
+
+    house.files.at_point = count
+    assert SampleErasure(house.files).erase("erin", before=10**6) >= n_hours
+    assert max(n_held) <= 3
+    hers = hash_id(IdKind.POST, "hers")
+    assert not any(hers in unpack_arrays(arrays)[POSTS] for arrays in pages_of(house).arrays)
+    house.close()
 
 
 def test_samples_on_the_log_are_about_their_viewer_and_mention_their_posts(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -94,6 +95,30 @@ def test_a_restored_join_goes_on_as_if_nothing_had_been(name: str, seed: int, cu
         assert list(one) == list(other)
         assert [name for name in one if one[name].tobytes() != other[name].tobytes()] == []
         assert whole.drain().tolist() == fresh.drain().tolist()
+
+
+@pytest.mark.parametrize("form", [CompiledJoin, ReferenceJoin])
+def test_looks_with_made_up_requests_take_no_place_of_a_page(form: Callable[[JoinShape, JoinConfig], JoinForm]) -> None:
+    config = JoinConfig(n_witnesses=1, max_pages=2)
+    join = form(JoinShape.of(ACTIONS, DwellThresholds(), config), config)
+    n = 200
+    ids = np.arange(n, dtype=np.int64)
+    kinds, requests = np.full(n, LOOK, dtype=np.uint8), ids + 1_000
+    kinds[[0, 150]], requests[[0, 100, 150, 199]] = PAGE, (1, 2, 2, 1)
+    # The looks at 2 come before their page, those at 1 after it; all others are at pages that never were.
+    columns = replace(
+        random_columns(1, n),
+        kinds=kinds,
+        times_ms=NOW_MS + ids,
+        viewers=np.ones(n, dtype=np.int64),
+        requests=requests,
+        posts=np.where(requests < 1_000, 7, ids + 10),
+        page_starts=np.array([0, 1, 2]),
+        page_posts=np.array([7, 7]),
+    )
+    join.hear(columns)
+    stats = join.stats(ACTIONS.names)
+    assert (stats.n_open_pages, stats.n_looks_joined, stats.n_dropped_for_bounds) == (2, 2, 0)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ of the two. A name is taken off the note when the join can hold nothing of them 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -142,22 +142,18 @@ class SampleErasure:
                 posts=tuple(sorted(hash_id(IdKind.POST, post) for post in posts)),
                 before=before,
             )
-            pages = {
-                path: LoggedPages.of_table(table)
-                for path in self._files.paths(PAGES, up_to=_ALL)
-                for _, table in read_tables([path])
-            }
-            theirs = _posts_by(known, list(pages.values()))
-            known = msgspec.structs.replace(known, posts=tuple(theirs.tolist()))
-            n_changed, kept_of = 0, {}
-            for path, found in pages.items():
-                kept, n, (known,) = pages_without(found, (known,))
-                n_changed += n
-                if n:
-                    kept_of[path] = kept
+            # Twice, a file at a time: thirty days of pages are no process's to hold. The first pass learns all their
+            # posts, whichever file tells of them, and the last of their pages.
+            for pages in self._pages():
+                _, _, (known,) = pages_without(pages, (_with_posts_of(known, pages),))
             ErasedUsers(self._files).add(known)  # before any file: what a killed erasure has not come to is filtered
-            for path, fresh in kept_of.items():
-                self._files.replace(path, fresh.table())
+            n_changed = 0
+            for path in self._files.paths(PAGES, up_to=_ALL):
+                for _, table in read_tables([path]):
+                    kept, n, _ = pages_without(LoggedPages.of_table(table), (known,))
+                    n_changed += n
+                    if n:
+                        self._files.replace(path, kept.table())
             for path in self._files.paths(LABELS, up_to=_ALL):
                 for _, table in read_tables([path]):
                     viewers, on_page, offsets = (table[name].to_numpy() for name in ("viewer", "post", "page_offset"))
@@ -166,6 +162,11 @@ class SampleErasure:
                         self._files.replace(path, table.filter(keeps))
                         n_changed += int((~keeps).sum())
         return n_changed
+
+    def _pages(self) -> Iterator[LoggedPages]:
+        for path in self._files.paths(PAGES, up_to=_ALL):
+            for _, table in read_tables([path]):
+                yield LoggedPages.of_table(table)
 
 
 def rows_without(rows: JoinedRows, erased: Collection[ErasedUser]) -> JoinedRows:
@@ -222,21 +223,20 @@ def _keeps(
     return ~goes
 
 
-def _posts_by(known: ErasedUser, parts: list[LoggedPages]) -> Int64Array:
-    """Return the posts that are known to be a user's, and those that pages from before name them as the author of."""
+def _with_posts_of(known: ErasedUser, pages: LoggedPages) -> ErasedUser:
+    """Return the same user with the posts, too, that pages from before name them as the author of."""
     found = [np.array(known.posts, dtype=np.int64)]
-    for pages in parts:
-        for cut, packed in zip(pages.cuts, pages.arrays, strict=True):
-            if cut > known.before:
-                continue
-            try:
-                arrays = unpack_arrays(packed)
-            except SchemaError:
-                continue
-            is_theirs = arrays[AUTHORS] == known.user
-            if is_theirs.any():
-                found.append(arrays[POSTS][is_theirs])
-    return np.unique(np.concatenate(found)).astype(np.int64)
+    for cut, packed in zip(pages.cuts, pages.arrays, strict=True):
+        if cut > known.before:
+            continue
+        try:
+            arrays = unpack_arrays(packed)
+        except SchemaError:
+            continue
+        is_theirs = arrays[AUTHORS] == known.user
+        if is_theirs.any():
+            found.append(arrays[POSTS][is_theirs])
+    return msgspec.structs.replace(known, posts=tuple(np.unique(np.concatenate(found)).tolist()))
 
 
 def _event_of(arrays: bytes) -> Any:

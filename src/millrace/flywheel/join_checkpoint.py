@@ -26,7 +26,7 @@ from millrace.base.errors import CheckpointError
 from millrace.stores.fold import Arrays
 from millrace.stream.log import Position, total
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 _ALIGNMENT: Final = 64
 _PREFIX: Final = "epoch-"
 _SUFFIX: Final = ".join"

@@ -148,7 +148,7 @@ class CompiledJoin:
             watermark_ms=numbers[at.WATERMARK],
             newest_ms=numbers[at.NEWEST_MS],
             window_ms=numbers[at.WINDOW_MS],
-            n_open_pages=numbers[at.N_PAGES],
+            n_open_pages=numbers[at.PAGE_TAIL] - numbers[at.PAGE_HEAD],
             n_open_looks=numbers[at.LOOK_TAIL] - numbers[at.LOOK_HEAD],
             n_open_deeds=numbers[at.DEED_TAIL] - numbers[at.DEED_HEAD],
             n_waiting=numbers[at.N_WAITING],

@@ -221,23 +221,11 @@ def place(t: JoinTables, slot: int) -> None:
 
 @kernel
 def drop_page(t: JoinTables) -> None:
-    """Forget the oldest page, or the empty place where one was."""
+    """Forget the oldest page."""
     page = t.pages[t.numbers[at.PAGE_HEAD] & (len(t.pages) - 1)]
-    if page.offset != at.MOVED:
-        remove_page(t, page.viewer, page.request)
-        t.numbers[at.N_PAGES] -= 1
-        if page.n_posts > 0:
-            t.numbers[at.POST_HEAD] = page.start + page.n_posts
+    remove_page(t, page.viewer, page.request)
+    t.numbers[at.POST_HEAD] = page.start + page.n_posts
     t.numbers[at.PAGE_HEAD] += 1
-
-
-@kernel
-def drop_page_for_room(t: JoinTables) -> None:
-    """Forget the oldest page and the empty places before it."""
-    while t.pages[t.numbers[at.PAGE_HEAD] & (len(t.pages) - 1)].offset == at.MOVED:
-        drop_page(t)
-    drop_page(t)
-    t.numbers[_FOR_BOUNDS] += 1
 
 
 @kernel
@@ -294,21 +282,21 @@ def drop_deed(t: JoinTables, is_for_room: bool) -> None:  # noqa: FBT001 - kerne
 
 
 @kernel
-def new_page(t: JoinTables, viewer: int, request: int, time_ms: int) -> int:
-    """Return the number of a page that has not come yet."""
-    if t.numbers[at.N_PAGES] >= t.limits[at.MAX_PAGES]:
-        drop_page_for_room(t)
+def new_page(t: JoinTables, viewer: int, request: int, time_ms: int, offset: int) -> int:
+    """Return the number of a new page, of no posts yet."""
+    if t.numbers[at.PAGE_TAIL] - t.numbers[at.PAGE_HEAD] >= t.limits[at.MAX_PAGES]:
+        drop_page(t)
+        t.numbers[_FOR_BOUNDS] += 1
     number = t.numbers[at.PAGE_TAIL]
     page = t.pages[number & (len(t.pages) - 1)]
     page.request = request
     page.viewer = viewer
     page.time_ms = time_ms
-    page.offset = at.NOT_COME
-    page.start = 0
+    page.offset = offset
+    page.start = t.numbers[at.POST_TAIL]
     page.n_posts = 0
     put_page(t, viewer, request, number)
     t.numbers[at.PAGE_TAIL] += 1
-    t.numbers[at.N_PAGES] += 1
     return int(number)
 
 
@@ -329,27 +317,20 @@ def hear_page(t: JoinTables, offset: int, time_ms: int, viewer: int, request: in
     if is_dead(t, time_ms) or request == 0:
         t.numbers[_FOR_AGE] += 1
         return
-    known = find_page(t, viewer, request)
-    if known != NONE and t.pages[known & (len(t.pages) - 1)].offset >= 0:
+    if find_page(t, viewer, request) != NONE:
         t.numbers[_PAGE_DUPLICATES] += 1
         return
     t.numbers[_PAGES] += 1
-    if known != NONE:  # its place among the pages is the last now: posts stand in the pages' order
-        remove_page(t, viewer, request)
-        t.pages[known & (len(t.pages) - 1)].offset = at.MOVED
-        t.numbers[at.N_PAGES] -= 1
-    number = new_page(t, viewer, request, time_ms)
+    number = new_page(t, viewer, request, time_ms, offset)
     page = t.pages[number & (len(t.pages) - 1)]
-    page.offset = offset
-    page.start = t.numbers[at.POST_TAIL]
     page.n_posts = len(posts)
     mask = len(t.posts) - 1
     for row in range(len(posts)):
         t.posts[(page.start + row) & mask] = posts[row]
         t.gone[(page.start + row) & mask] = 0
     t.numbers[at.POST_TAIL] += len(posts)
-    if known == NONE:
-        return
+    # Looks that came before their page are found by their posts: a place kept for each page that a look names would be
+    # one that made-up requests take away from pages.
     for row in range(len(posts)):
         slot = find_group(t, viewer, posts[row])
         if slot == NONE:
@@ -418,9 +399,6 @@ def find_row(t: JoinTables, viewer: int, request: int, post: int, began_ms: int)
     if number == NONE:
         return _FINE, NONE, NONE
     page = t.pages[number & (len(t.pages) - 1)]
-    if page.offset == at.NOT_COME:
-        page.time_ms = max(page.time_ms, began_ms)  # it is waited for as long as for its last look
-        return _FINE, number, NONE
     if is_dead(t, page.time_ms):
         return _TOO_OLD, number, NONE
     if abs(began_ms - page.time_ms) > t.limits[at.LATE_MS]:
@@ -498,9 +476,7 @@ def hear_look(  # noqa: C901 - one case after the other, each of them short
     chain_look(t, slot, number)
     if request != 0:
         t.numbers[_LOOKS_OF_PAGES] += 1
-        if page_number == NONE:
-            new_page(t, viewer, request, began_ms)
-        elif row != NONE:
+        if row != NONE:
             attach(t, number, page_number, row)
         look = t.looks[number & (len(t.looks) - 1)]
         if look.due <= t.numbers[at.CURSOR]:
@@ -608,7 +584,7 @@ def forget(t: JoinTables) -> bool:
     """Forget what is too old; False if there is no room for what goes out before."""
     while t.numbers[at.PAGE_HEAD] < t.numbers[at.PAGE_TAIL]:
         page = t.pages[t.numbers[at.PAGE_HEAD] & (len(t.pages) - 1)]
-        if page.offset != at.MOVED and not is_dead(t, page.time_ms):
+        if not is_dead(t, page.time_ms):
             break
         drop_page(t)
     while t.numbers[at.LOOK_HEAD] < t.numbers[at.LOOK_TAIL]:
@@ -654,7 +630,7 @@ def no_room(t: JoinTables, kind: int, n_posts: int) -> int:
         return DONE
     if len(t.out) - t.numbers[at.N_OUT] < t.limits[at.MAX_LOOKS_OF] + n_posts + _NEWS:
         return NO_ROOM_FOR_OUT
-    if kind != DEED and t.numbers[at.PAGE_TAIL] - t.numbers[at.PAGE_HEAD] >= len(t.pages):
+    if kind == PAGE and t.numbers[at.PAGE_TAIL] - t.numbers[at.PAGE_HEAD] >= len(t.pages):
         return NO_ROOM_FOR_PAGES
     if t.numbers[at.POST_TAIL] - t.numbers[at.POST_HEAD] + n_posts > len(t.posts):
         return NO_ROOM_FOR_POSTS

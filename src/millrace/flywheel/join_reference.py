@@ -28,7 +28,7 @@ _OUT: Final = "out"
 
 
 class _Page(msgspec.Struct):
-    """A page, or (offset -1) the request of a look whose page has not come."""
+    """What was logged of a page."""
 
     seq: int
     viewer: int
@@ -171,19 +171,15 @@ class ReferenceJoin:
         if self._is_dead(time_ms) or request == NO_ID:
             self._n["dropped_for_age"] += 1
             return
-        page = self._pages.get((viewer, request))
-        if page is not None and page.offset >= 0:
+        if (viewer, request) in self._pages:
             self._n["page_duplicates"] += 1
             return
         self._n["pages"] += 1
-        is_new = page is None
-        self._pages.pop((viewer, request), None)  # its place among the pages is the last now
-        page = self._new_page(viewer, request, time_ms)
-        page.offset = offset
+        page = self._new_page(viewer, request, time_ms, offset)
         for row, post in enumerate(posts):
             page.posts.setdefault(post, row)
-        if is_new:
-            return
+        # Looks that came before their page are found by their posts: a place kept for each page that a look names would
+        # be one that made-up requests take away from pages.
         for post in page.posts:
             group = self._groups.get((viewer, post))
             look = _of_request(group, request) if group else None
@@ -198,9 +194,7 @@ class ReferenceJoin:
             self._n["dropped_for_age"] += 1
             return
         page = self._pages.get((viewer, request)) if request != NO_ID else None
-        if page is not None and page.offset < 0:
-            page.time_ms = max(page.time_ms, began_ms)  # it is waited for as long as for its last look
-        elif page is not None:
+        if page is not None:
             if self._is_dead(page.time_ms):
                 self._n["dropped_for_age"] += 1
                 return
@@ -230,9 +224,7 @@ class ReferenceJoin:
         group.looks.append(look)
         if look.request != NO_ID:
             self._n["looks_of_pages"] += 1
-            if page is None and (look.viewer, look.request) not in self._pages:
-                self._new_page(look.viewer, look.request, look.began_ms)
-            elif page is not None and page.offset >= 0 and look.post in page.posts:
+            if page is not None and look.post in page.posts:
                 self._attach(look, page)
             look.is_out = look.due <= self._cursor
             if not look.is_out:
@@ -279,10 +271,10 @@ class ReferenceJoin:
 
     # -- how it belongs together
 
-    def _new_page(self, viewer: int, request: int, time_ms: int) -> _Page:
+    def _new_page(self, viewer: int, request: int, time_ms: int, offset: int) -> _Page:
         if len(self._pages) >= self._config.max_pages:
             self._drop_page(is_for_room=True)
-        page = self._pages[viewer, request] = _Page(self._next(), viewer, request, time_ms, -1, {}, {})
+        page = self._pages[viewer, request] = _Page(self._next(), viewer, request, time_ms, offset, {}, {})
         return page
 
     def _attach(self, look: _Look, page: _Page) -> None:

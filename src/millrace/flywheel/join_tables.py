@@ -66,7 +66,7 @@ PAGE_RECORD: Final = np.dtype(
         ("request", "i8"),
         ("viewer", "i8"),
         ("time_ms", "i8"),
-        ("offset", "i8"),  # -1: has not come; -2: moved on, this place is empty
+        ("offset", "i8"),
         ("start", "i8"),
         ("n_posts", "i8"),
     ]
@@ -84,8 +84,6 @@ GROUP_RECORD: Final = np.dtype(
     ]
 )
 
-NOT_COME: Final = -1
-MOVED: Final = -2
 NONE: Final = -1
 
 N_WHEEL: Final = 1 << 13
@@ -108,11 +106,10 @@ DEED_HEAD: Final = 12
 DEED_TAIL: Final = 13
 POST_HEAD: Final = 14
 POST_TAIL: Final = 15
-N_PAGES: Final = 16
-N_GROUPS: Final = 17
-N_WAITING: Final = 18
-N_OUT: Final = 19
-COUNTS: Final = 20
+N_GROUPS: Final = 16
+N_WAITING: Final = 17
+N_OUT: Final = 18
+COUNTS: Final = 19
 N_NUMBERS: Final = COUNTS + len(COUNTERS)
 
 # Places in `JoinTables.limits`.
@@ -267,8 +264,7 @@ def fill_page_table(t: JoinTables) -> None:
     """Name all pages of the ring in an empty table."""
     for number in range(t.numbers[PAGE_HEAD], t.numbers[PAGE_TAIL]):
         page = t.pages[number & (len(t.pages) - 1)]
-        if page.offset != MOVED:
-            put_page(t, page.viewer, page.request, number)
+        put_page(t, page.viewer, page.request, number)
 
 
 @kernel

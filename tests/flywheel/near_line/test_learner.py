@@ -222,6 +222,18 @@ def test_an_erased_viewer_is_not_learned_from() -> None:
     assert learner.n_rows == 0
 
 
+def test_an_erased_viewers_rows_do_not_settle_and_what_came_before_its_page_is_not_learned() -> None:
+    traffic, page, viewer, post = one_page()
+    look = an_impression(viewer, post, dwell_ms=9_000, request_id="r0")
+    erased = (page[0], a_user_erased(viewer))
+    waits = Kept()
+    learner = heard(a_learner(traffic, waits), [page, (page[0], look), erased])
+    learner.advance(10**15)
+    assert (learner.n_rows, waits.settled) == (1, [])
+    early = heard(a_learner(traffic), [(page[0], look), erased, page])
+    assert early.n_rows == 0
+
+
 @pytest.mark.slow
 def test_every_action_of_the_traffic_finds_its_row(tilted: tuple[LiveTraffic, Heard]) -> None:
     watching = Kept()

@@ -11,14 +11,16 @@ from typing import Any
 
 import duckdb
 import pytest
+from msgspec import structs
 
 from millrace.base.errors import StoreError
-from millrace.events.envelope import AnyEvent
+from millrace.events.envelope import AnyEvent, Event
 from millrace.flywheel.tables.manifest import MANIFEST
 from millrace.flywheel.tables.workbench import Workbench
 from millrace.flywheel.warehouse_config import WarehouseConfig
 from millrace.testing.builders import (
     NOW_MS,
+    a_features_logged,
     a_follow,
     a_label_changed,
     a_post_annotated,
@@ -31,6 +33,7 @@ from millrace.testing.builders import (
     an_engagement,
     an_impression,
 )
+from millrace.testing.join_house import JoinHouse
 from millrace.testing.small_tables import DAY_MS, HOUR_MS, SmallTables
 
 pytestmark = pytest.mark.slow  # each builds tables several times
@@ -233,6 +236,21 @@ def test_without_anything_the_tables_are_empty(small: SmallTables) -> None:
     assert small.rows("FROM reaction_by_user_group") == []
 
 
+def test_samples_say_for_which_share_of_the_requests_they_stand(small: SmallTables, tmp_path: Path) -> None:
+    house = JoinHouse(tmp_path)
+    page, look = a_features_logged("ann", [1], event_id="p"), an_impression("ann", 1, dwell_ms=0, request_id="r1")
+    tenth = structs.replace(page.payload, share=0.1)
+    house.put([Event(event_id="q", event_time_ms=NOW_MS, source="server", payload=tenth), look])
+    process = house.process()
+    process.turn()
+    process.commit()
+    process.pass_time(NOW_MS + HOUR_MS)
+    process.stop()
+    house.close()
+    found = small.rows("SELECT page_offset, revision, rate, round(share, 3) FROM samples")
+    assert found == [(0, 0, 1.0, pytest.approx(0.1))]
+
+
 def test_samples_are_those_of_committed_epochs_in_their_newest_revision(small: SmallTables) -> None:
     folder = small.folder / "samples"
     hour = folder / "labels" / "dt=2027-01-15" / "hour=08"
@@ -242,7 +260,7 @@ def test_samples_are_those_of_committed_epochs_in_their_newest_revision(small: S
     db = duckdb.connect()
     # In the second the log was heard anew, and revisions begin anew; the third was killed before it was committed.
     for epoch, revision, like in ((1, 4, 0), (2, 0, 5), (2, 1, 1), (3, 9, 7)):
-        keys = f"SELECT 5 AS request, 6 AS viewer, 7 AS post, {epoch} AS epoch"
+        keys = f"SELECT 5 AS request, 6 AS viewer, 7 AS post, {epoch} AS epoch, 3 AS page_offset"
         row = f"{keys}, {revision} AS revision, {like} AS label_like"
         db.execute(f"CREATE TABLE IF NOT EXISTS epoch_{epoch} AS {row} LIMIT 0; INSERT INTO epoch_{epoch} {row}")
         db.execute(f"COPY epoch_{epoch} TO '{hour}/epoch-{epoch:010d}.parquet'")

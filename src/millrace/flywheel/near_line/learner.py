@@ -148,7 +148,7 @@ class NearLineLearner:
         elif isinstance(payload, Engagement):
             self._hear_action(time_ms, event, payload)
         elif isinstance(payload, UserErased):
-            self._pages.forget(self._hasher.one(IdKind.USER, payload.user_id))
+            self._forget(self._hasher.one(IdKind.USER, payload.user_id))
         self.advance(time_ms)
 
     def advance(self, now_ms: int) -> None:
@@ -268,6 +268,13 @@ class NearLineLearner:
         layer = self._layers.get(page.model)
         if page.is_seen[row] and change.any() and layer is not None:
             layer.correct(page, row, change, time_ms)
+
+    def _forget(self, viewer: int) -> None:
+        """Let go of all that is held of a viewer: pages, rows that wait to be settled, events without a page yet."""
+        self._pages.forget(viewer)
+        self._waiting = deque(waiting for waiting in self._waiting if waiting[1].viewer != viewer)
+        early = (heard for heard in self._early if self._hasher.one(IdKind.USER, heard[1].payload.viewer_id) != viewer)
+        self._early = deque(early, maxlen=self._early.maxlen)
 
     def _find(self, viewer: str, request: str | None, post: str) -> tuple[Page, int] | None:
         one = self._hasher.one

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from millrace.base.errors import MillraceError, StoreError
 from millrace.flywheel.file_snapshot import FileSnapshot, take
+from millrace.flywheel.sample_files import LABELS, PAGES
 from millrace.flywheel.tables.schema import SHOWN, TABLES
 from millrace.flywheel.tables.tables import Tables
 from millrace.flywheel.tables.views import VIEWS
@@ -24,7 +25,7 @@ SAMPLES: Final = "samples"
 RAW: Final = "events"
 _NO_SAMPLES: Final = (
     "SELECT NULL::BIGINT AS request, NULL::BIGINT AS viewer, NULL::BIGINT AS post, NULL::BIGINT AS epoch, "
-    "NULL::INTEGER AS revision, "
+    "NULL::INTEGER AS revision, NULL::FLOAT AS share, "
     "NULL::DATE AS dt, NULL::INTEGER AS hour WHERE false"
 )
 
@@ -44,7 +45,8 @@ class TablesReader:
         The tables: a view each.
     samples_dir
         Where the join leaves samples, ``labels/dt=…/hour=…/epoch-….parquet``: the view ``samples``, of each the
-        newest revision of the latest epoch; there may be none.
+        newest revision of the latest epoch, with the share of requests that its page stands for
+        (``pages/dt=…/hour=…/epoch-….parquet``); there may be none.
     memory_mb
         Most memory of a query.
     """
@@ -56,12 +58,14 @@ class TablesReader:
         derived, paths_by_table = tables.snapshot()
         self._snapshots: list[FileSnapshot] = [raw, derived]
         sample_paths = self._samples(samples_dir)
+        label_paths = [path for path in sample_paths if path.parents[2].name == LABELS]
+        page_paths = [path for path in sample_paths if path.parents[2].name == PAGES]
         self._db: duckdb.DuckDBPyConnection = duckdb.connect(config={"memory_limit": f"{memory_mb}MB"})
         self._db.execute("SET enable_progress_bar = false")
         self._db.execute(events_view(raw_paths, RAW))
         for name, table in TABLES.items():
             self._db.execute(f"CREATE VIEW {name} AS {reading(table, paths_by_table[name])}")
-        self._db.execute(f"CREATE VIEW {SAMPLES} AS {_reading_samples(sample_paths)}")
+        self._db.execute(f"CREATE VIEW {SAMPLES} AS {_reading_samples(label_paths, page_paths)}")
         for view in VIEWS:
             self._db.execute(f"CREATE VIEW {view.name} AS {view.query}")
         self._lock([*raw_paths, *sample_paths, *(path for paths in paths_by_table.values() for path in paths)])
@@ -114,7 +118,8 @@ class TablesReader:
 
         def files_now() -> list[Path]:
             # An epoch that was not committed is not there yet, or never will be.
-            return sorted(p for p in folder.glob("labels/dt=*/hour=*/epoch-*.parquet") if p.stem <= committed)
+            found = (p for kind in (LABELS, PAGES) for p in folder.glob(f"{kind}/dt=*/hour=*/epoch-*.parquet"))
+            return sorted(path for path in found if path.stem <= committed)
 
         snapshot, paths = take(folder, files_now)
         self._snapshots.append(snapshot)
@@ -147,13 +152,23 @@ def missing(folder: Path) -> StoreError:
     )
 
 
-def _reading_samples(paths: list[Path]) -> str:
-    if not paths:
+def _reading_samples(labels: list[Path], pages: list[Path]) -> str:
+    if not labels:
         return _NO_SAMPLES
-    names = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
     types = "hive_partitioning = true, hive_types = {'dt': DATE, 'hour': INTEGER}, union_by_name = true"
-    return (
-        f"SELECT * FROM read_parquet([{names}], {types}) "  # noqa: S608 - our own folder
-        # The rule of `millrace.flywheel.sample_tables.newest`: revisions begin anew where the log was heard anew.
+    # The rule of `millrace.flywheel.sample_tables.newest`: revisions begin anew where the log was heard anew.
+    newest = (
+        f"SELECT * FROM read_parquet([{_names(labels)}], {types}) "  # noqa: S608 - our own folder
         "QUALIFY row_number() OVER (PARTITION BY request, viewer, post ORDER BY epoch DESC, revision DESC) = 1"
     )
+    if not pages:
+        return f"SELECT *, NULL::FLOAT AS share FROM ({newest})"  # noqa: S608 - our own query
+    shares = (
+        "SELECT log_offset AS page_offset, any_value(share) AS share "  # noqa: S608 - our own folder
+        f"FROM read_parquet([{_names(pages)}], hive_partitioning = false) GROUP BY ALL"
+    )
+    return f"FROM ({newest}) LEFT JOIN ({shares}) USING (page_offset)"
+
+
+def _names(paths: list[Path]) -> str:
+    return ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)

@@ -69,14 +69,17 @@ WHERE is_seen GROUP BY ALL ORDER BY ALL""",
     View(
         "reaction_by_arm",
         "pages and reactions by each value of each param that somebody set, and who set it (config, experiment, "
-        "degradation). No assignment is logged yet: only arms that differ in a param are told apart, without intervals",
-        """SELECT r.dt, e.entry.key AS param, e.entry.value AS value,
-    coalesce(r.param_levels[e.entry.key], '') AS level,
-    count(DISTINCT r.request_id) AS n_requests, count(DISTINCT r.viewer_id) AS n_viewers,
+        "degradation), beside the pages of that day and pipeline that kept the default. No assignment is logged yet: "
+        "only arms that differ in a param are told apart, without intervals",
+        """WITH arms AS (SELECT r.dt, r.request_id, r.viewer_id, s.param, r.params[s.param] AS value,
+    CASE WHEN value IS NULL THEN 'default' ELSE coalesce(r.param_levels[s.param], '') END AS level
+    FROM requests r JOIN (SELECT DISTINCT dt, pipeline, unnest(map_keys(params)) AS param FROM requests) s
+        USING (dt, pipeline))
+SELECT a.dt, a.param, a.value, a.level,
+    count(DISTINCT a.request_id) AS n_requests, count(DISTINCT a.viewer_id) AS n_viewers,
     count(*) FILTER (i.is_seen) AS n_seen, avg(i.watch_s) FILTER (i.is_seen) AS watch_s_mean,
     avg(i.likes) FILTER (i.is_seen) AS likes_per_look, avg(i.negatives) FILTER (i.is_seen) AS negatives_per_look
-FROM requests r CROSS JOIN LATERAL (SELECT unnest(map_entries(r.params)) AS entry) e
-    LEFT JOIN interactions i ON i.request_id = r.request_id AND i.viewer_id = r.viewer_id
+FROM arms a LEFT JOIN interactions i ON i.request_id = a.request_id AND i.viewer_id = a.viewer_id
 GROUP BY ALL ORDER BY ALL""",
         "SELECT param, value, level, n_requests, watch_s_mean FROM reaction_by_arm",
     ),
@@ -93,13 +96,17 @@ GROUP BY ALL ORDER BY ALL""",
     ),
     View(
         "retention",
-        "of the users who were active on a day, the share that was active again 1 to 7 days later",
+        "of the users who were active on a day, the share that was active again 1 to 7 days later; of later days that "
+        "are over, those on which nobody came back among them",
         """WITH active AS (SELECT DISTINCT user_id, dt FROM user_post_day),
 sizes AS (SELECT dt, count(*) AS n_users FROM active GROUP BY dt),
+later AS (SELECT dt, n_users, days_later FROM sizes CROSS JOIN (SELECT unnest(range(1, 8)) AS days_later)
+    WHERE dt + days_later::INTEGER < (SELECT max(dt) FROM active)),
 returned AS (SELECT a.dt, b.dt - a.dt AS days_later, count(*) AS n_returned
     FROM active a JOIN active b ON b.user_id = a.user_id AND b.dt - a.dt BETWEEN 1 AND 7 GROUP BY ALL)
-SELECT dt, n_users, days_later, n_returned, n_returned / n_users AS returned_frac
-FROM returned JOIN sizes USING (dt) ORDER BY ALL""",
+SELECT dt, n_users, days_later, coalesce(n_returned, 0) AS n_returned,
+    coalesce(n_returned, 0) / n_users AS returned_frac
+FROM later LEFT JOIN returned USING (dt, days_later) ORDER BY ALL""",
         "SELECT * FROM retention WHERE days_later = 1",
     ),
     View(
