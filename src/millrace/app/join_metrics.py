@@ -17,8 +17,6 @@ from millrace.flywheel.join_status import JoinStatus
 from millrace.stream.log import Log
 
 _QUANTILES: Final = ("0.5", "0.9", "0.99")
-_ALARM: Final = ("millrace_join_alarm", "1 while the join rate is too low, or has fallen, or nothing joins.")
-_LAG: Final = ("millrace_join_lag_records", "Log records of the join's topics that it has not heard yet.")
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +49,8 @@ class JoinMetrics:
             ("what",),
         )
         self._late = gauge("millrace_join_late_share", "Of the newest joined actions: came after their sample was out.")
-        self._alarm = gauge(*_ALARM)
-        self._lag_records = gauge(*_LAG)
+        self._alarm = _alarm_gauge(self.registry)
+        self._lag_records = _lag_gauge(self.registry)
         self._lag_seconds = gauge(
             "millrace_join_lag_seconds", "How far the join's watermark is behind the newest event."
         )
@@ -114,9 +112,7 @@ class JoinOverseer:
         self._settings, self._log, self._clock = settings, log, clock
         self.registry = CollectorRegistry()
         with values_of(values.MutexValue if shared_dir is None else shared_values(shared_dir)):
-            self._alarm, self._lag = (
-                Gauge(name, what, multiprocess_mode="livemax", registry=self.registry) for name, what in (_ALARM, _LAG)
-            )
+            self._alarm, self._lag = _alarm_gauge(self.registry), _lag_gauge(self.registry)
         self._before = self._told = ""
 
     def look(self) -> str:
@@ -129,3 +125,21 @@ class JoinOverseer:
             logger.warning("join: %s", alarm)
         self._told = alarm
         return alarm
+
+
+def _alarm_gauge(registry: CollectorRegistry) -> Gauge:
+    return Gauge(
+        "millrace_join_alarm",
+        "1 while the join rate is too low, or has fallen, or nothing joins.",
+        multiprocess_mode="livemax",
+        registry=registry,
+    )
+
+
+def _lag_gauge(registry: CollectorRegistry) -> Gauge:
+    return Gauge(
+        "millrace_join_lag_records",
+        "Log records of the join's topics that it has not heard yet.",
+        multiprocess_mode="livemax",
+        registry=registry,
+    )
