@@ -13,12 +13,13 @@ TOLD = re.compile(r"`(millrace_[a-z0-9_]+)(?:\{[a-z,]+\})?`")
 
 
 def exported(source: str) -> set[str]:
-    """Return the metrics that a source makes: calls that begin with a name of ours and a text that describes it."""
+    """Return the metrics that a source makes: calls, or pairs for them, that begin with a name of ours and a text."""
     found = set()
     for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Call) or len(node.args) < 2:
+        if not isinstance(node, ast.Call | ast.Tuple):
             continue
-        texts = [arg.value for arg in node.args[:2] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+        parts = node.args if isinstance(node, ast.Call) else node.elts
+        texts = [part.value for part in parts[:2] if isinstance(part, ast.Constant) and isinstance(part.value, str)]
         if len(texts) == 2 and NAME.fullmatch(texts[0]):
             found.add(texts[0])
     return found
@@ -51,5 +52,6 @@ def test_no_metric_has_two_rows_and_no_row_abbreviates_a_name() -> None:
 
 def test_what_is_exported_is_found_in_the_source() -> None:
     source = 'Counter("millrace_a", "What.", registry=r)\ngauge("millrace_b", "What" " it is.")\nf("millrace_c")'
-    assert exported(source) == {"millrace_a", "millrace_b"}
+    source += '\nALARM = ("millrace_d", "1 while")\ngauge(*ALARM)'
+    assert exported(source) == {"millrace_a", "millrace_b", "millrace_d"}
     assert {"millrace_page_posts", "millrace_join_rate", "millrace_rank_queued", "millrace_guard_value"} <= in_code()
