@@ -36,6 +36,11 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_sessionfinish() -> None:
+    """Let everything go in the end: libraries would tell of what is still held."""
+    gc.unfreeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Turn skips into failures where MILLRACE_REQUIRE is set: CI has every service, data set and browser."""

@@ -50,11 +50,7 @@ class OnKafka:
                 servers=cluster.servers,
                 topic=made["topic"],
                 is_atomic=self.is_atomic,
-                consumer_options={
-                    "fetch.wait.max.ms": "20",
-                    "session.timeout.ms": "6000",
-                    "heartbeat.interval.ms": "100",
-                },
+                consumer_options={"fetch.wait.max.ms": "20", "session.timeout.ms": "6000"},
             )
             log = KafkaLog(config, clock, **settings)
             made["logs"].append(log)

@@ -31,7 +31,7 @@ steps = st.lists(
 )
 
 
-@njit
+@njit(cache=True)
 def _step(slab: Slab, change: int, row: int, k: int, value: int) -> bool:
     """Do one step; return False where there is no room."""
     if change == INSERT:
