@@ -40,6 +40,10 @@ def test_of_too_few_looks_nothing_is_said() -> None:
     assert after(JoinWatch(CONFIG)).looks_frac == 1.0
 
 
+def test_looks_that_found_their_page_an_epoch_later_make_no_more_than_all() -> None:
+    assert after(JoinWatch(CONFIG), (100, 98), (100, 102)).looks_frac == 1.0
+
+
 def test_what_was_seen_is_known_after_a_restart_and_forgotten_when_the_log_is_heard_anew() -> None:
     watch = JoinWatch(CONFIG)
     after(watch, *[(100, 100)] * 3)

@@ -137,7 +137,8 @@ _NOTHING = WatchPoint(watermark_ms=0, n_looks=0, n_looks_joined=0, n_deeds=0, n_
 
 
 def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 1.0
+    # A look of the epoch before may find its page in this one: never more than all of them.
+    return min(part / whole, 1.0) if whole else 1.0
 
 
 def _looks_frac(since: WatchPoint, last: WatchPoint) -> float:

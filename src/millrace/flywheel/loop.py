@@ -352,6 +352,8 @@ class LearningLoop:
                 )
             except RegistryError as error:
                 decision = _void(decision, str(error))
+        elif decision.verdict == "refused" and self._registry.serving().get("ranker") != decision.from_version:
+            decision = _void(decision, f"ranker {decision.from_version}, beside which it was judged, serves no more")
         if decision.verdict == "promoted":
             self._folder.keep_learner(Learner(number=decision.number, version=decision.to_version, n_carried=0))
         elif is_worse(decision):

@@ -8,7 +8,7 @@ forgotten, and, on the newest, what was gained. When newer ones have taken their
 Older pages are drawn newest first, half as often for every half-life of age, and not from a reservoir: that holds all
 of history alike, while the world drifts, so that what was true a month ago would weigh as much as yesterday. What
 old pages are there for (rare actions, viewers who come once a day, what a poisoned or quiet hour lacks) the last day
-gives as well. Rounds whose ranker was withdrawn, or that were refused for more than having gained nothing, are not
+gives as well. Rounds whose ranker was withdrawn, or that were refused as not to be believed, are not
 replayed: nobody trusts them.
 """
 
@@ -24,8 +24,9 @@ from millrace.flywheel.decisions import Decision
 from millrace.flywheel.learning_config import LearningConfig
 
 HOUR_MS = 3_600_000
-_HARMLESS = frozenset({"entropy", "latency", "size"})
-"""Rules that an honest hour may break, when there was nothing to learn in it or the machine was busy."""
+_LIES = frozenset({"finite", "surprise", "crowd", "memory"})
+"""Rules that say of an hour that it is not to be believed; the others an honest hour may break: little was to be learned
+in it, chance was against it in a slice, or the machine was busy."""
 
 
 class RoundPages(NamedTuple):
@@ -146,7 +147,7 @@ def is_within(now_ms: Int64Array, spans: Iterable[Span]) -> np.ndarray[tuple[int
 
 
 def untrusted_spans(decisions: Iterable[Decision], withdrawn: frozenset[str]) -> list[Span]:
-    """Return the hours, whole, of rounds whose ranker was withdrawn, or refused for more than having gained nothing."""
+    """Return the hours, whole, of rounds whose ranker was withdrawn, or that were refused as not to be believed."""
     return [
         Span(each.from_ms, each.until_ms)
         for each in decisions
@@ -156,18 +157,18 @@ def untrusted_spans(decisions: Iterable[Decision], withdrawn: frozenset[str]) ->
 
 
 def is_harmless(decision: Decision) -> bool:
-    """Whether what a round made was refused for nothing but that it is not surely better, or too slow at the moment."""
+    """Whether a round was refused, and for nothing that speaks against its hour."""
     return (
         decision.verdict == "refused"
         and bool(decision.broken)
-        and _HARMLESS.issuperset(rule.name for rule in decision.broken)
+        and _LIES.isdisjoint(rule.name for rule in decision.broken)
     )
 
 
 def is_worse(decision: Decision) -> bool:
     """Whether what a round made was refused, and is surely worse on new pages than what serves."""
     return decision.verdict == "refused" and any(
-        rule.name == "entropy" and rule.high is not None and rule.high < 0.0 for rule in decision.broken
+        rule.name in {"entropy", "auc"} and rule.high is not None and rule.high < 0.0 for rule in decision.broken
     )
 
 
