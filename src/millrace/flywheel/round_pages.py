@@ -25,8 +25,8 @@ from millrace.flywheel.learning_config import LearningConfig
 
 HOUR_MS = 3_600_000
 _LIES = frozenset({"finite", "surprise", "crowd", "memory"})
-"""Rules that say of an hour that it is not to be believed. The others an honest hour may break: little was to be learned
-in it, chance was against it in a slice, or the machine was busy."""
+"""Rules that say of an hour that it is not to be believed. The others an honest hour may break: little was to be
+learned in it, chance was against it in a slice, or the machine was busy."""
 
 
 class RoundPages(NamedTuple):
