@@ -108,7 +108,16 @@ def main() -> None:
     figures = _judged(options, spec, samples, base, everything, served)
     if options.loop_hours:
         figures["feeds"] = _loops(options, spec, base)
-    emit("updates", seed=options.seed, mechanism=options.mechanism, drift=options.drift, slates=len(samples), **figures)
+    ratio = {f"recovered_{name}": found["of_all_heads_together"] for name, found in figures["recovered"].items()}
+    emit(
+        "updates",
+        ratio=ratio,
+        seed=options.seed,
+        mechanism=options.mechanism,
+        drift=options.drift,
+        slates=len(samples),
+        **figures,
+    )
 
 
 def _options() -> Any:
@@ -344,8 +353,9 @@ def _loops(options: Any, spec: RunSpec, base: Path) -> dict[str, Any]:
         twin = msgspec.structs.replace(
             spec, folder=str(folder), policies=(policy,), keeps_items=False, begins_with=spec.folder
         )
+        is_done = options.out / f"loop-{name}.done"
         with _timed(f"closed loop: {name}"):
-            done = options.hours
+            done = options.hours + (options.loop_hours if is_done.exists() else 0.0)
             step = min(hours or options.loop_hours, options.loop_hours)
             while done < options.hours + options.loop_hours - 1e-9:
                 done = min(done + step, options.hours + options.loop_hours)
@@ -355,6 +365,7 @@ def _loops(options: Any, spec: RunSpec, base: Path) -> dict[str, Any]:
                     with sample_source(home, progress, hours=30.0) as source:
                         _loop(options.out / f"arm-{name}", models, source, hours).run_round()
                     _put(current, models.folder("ranker", models.serving()["ranker"]))
+        is_done.touch()
         runs[name] = RunRecords.read(folder)
         value = utility(runs[name]).measures["value"]
         told[name] = {"value_per_page": value.page.value, "value_per_viewer": value.viewer.value}

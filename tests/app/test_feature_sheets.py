@@ -125,7 +125,7 @@ def test_a_posts_semantic_id_is_told_and_not_by_codes_that_know_what_came_later(
 
     def told(at: Position, post: str) -> tuple[int, ...]:
         with sheets_as_of(settings, at) as sheets:
-            return sheets.post(post).semantic_id
+            return asyncio.run(sheets.post(post)).semantic_id
 
     assert told(end, "1") == (-1, -1, -1)  # nothing serves that has codebooks
     codes_of_mills(settings, total(position))
@@ -135,4 +135,4 @@ def test_a_posts_semantic_id_is_told_and_not_by_codes_that_know_what_came_later(
     codes_of_mills(settings, 0)  # of before codebooks told: sure of nothing but now
     assert told(end, "1") == (-1, -1, -1)
     with folded_replica(settings) as replica:
-        assert FeatureSheets.of(settings, replica, NOW_MS).post("3").semantic_id == (1, 0)
+        assert asyncio.run(FeatureSheets.of(settings, replica, NOW_MS).post("3")).semantic_id == (1, 0)

@@ -80,12 +80,12 @@ def test_a_whole_training_that_serves_is_a_decision_behind_which_rounds_count_on
     )  # fmt: skip
     trained = TrainedRanker(
         folder="ranker", n_slates=1_234, n_rows=9_000, best_step=40, n_steps=50, validation_loss=0.5, held_out=(head,),
-        gain=EntropyGain(0.0312, 0.02),
+        gain=EntropyGain(0.0312, 0.02), held_out_from_ms=8,
     )  # fmt: skip
     note_seeded(settings, trained, version, "")
     (seeded,) = decision_log(settings).all()
     assert (seeded.number, seeded.verdict, seeded.from_ms, seeded.until_ms) == (1, "seeded", 5, 9)
-    assert (seeded.from_version, seeded.to_version) == ("", version)
+    assert (seeded.from_version, seeded.to_version, seeded.judged_from_ms) == ("", version, 8)
     assert seeded.why == (
         "trained from nothing on 1,234 pages: normalised entropy +0.0312 better than that of calibrated counters"
     )

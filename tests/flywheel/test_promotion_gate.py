@@ -86,6 +86,20 @@ def test_who_predicts_three_times_too_much_is_refused_unless_the_live_model_is_n
     assert "calibration" not in broken(against_live(rows(labels, thrice, thrice), ACTIONS, GATE))
 
 
+def test_a_head_that_is_hardly_ever_done_may_not_be_predicted_of_everybody() -> None:
+    labels, truth = a_truth()
+    mad = truth.copy()
+    mad[:, Action.MUTE_AUTHOR] = 0.9
+    rules = against_live(rows(labels, truth, mad), ACTIONS, GATE)
+    assert broken(rules) == ["rare"]
+    (harm,) = [rule for rule in rules if rule.name == "rare"]
+    assert harm.words.startswith("mute_author: predicted 3600.0 times, happened 0 times")
+    assert broken(against_live(rows(labels, mad, mad), ACTIONS, GATE)) == []  # no worse than what serves
+    some = truth.copy()
+    some[:, Action.MUTE_AUTHOR] = 8.9 / N  # that none of nine happened is chance
+    assert broken(against_live(rows(labels, truth, some), ACTIONS, GATE)) == []
+
+
 def test_what_is_not_finite_and_what_cannot_be_judged_is_refused() -> None:
     labels, truth = a_truth()
     candidate = truth.copy()

@@ -74,6 +74,21 @@ def test_what_was_built_in_is_taken_out_again_and_is_what_the_next_fit_is_drawn_
     assert torch.equal(fitted_scales(nothing, nothing, torch.zeros(0), 1, nothing, fitted), fitted)
 
 
+@pytest.mark.parametrize("n_done", [2, 4, 8])
+def test_a_head_with_a_handful_of_positives_far_below_its_rate_is_not_turned_upside_down(n_done: int) -> None:
+    generator = torch.Generator().manual_seed(5)
+    network = 0.12 * torch.randn(13_000, 2, generator=generator) - 10.0
+    counters = 1.8 * torch.randn(13_000, 2, generator=generator) - 11.6
+    labels = torch.zeros(13_000, 2)
+    labels[:n_done, 0] = 1.0
+    known = torch.tensor([[1.19, -0.26, 0.14], [1.0, 0.0, 0.0]])
+    fitted = fitted_scales(network, labels, torch.ones(13_000), 1, counters, known)
+    slope, shift, share = fitted[0].tolist()
+    assert 0.5 < slope < 1.5
+    n_expected = float(torch.sigmoid(slope * network[:, 0] + shift + share * counters[:, 0]).sum())
+    assert 0.1 * n_done < n_expected < 1.1 * n_done
+
+
 def test_a_head_that_was_turned_upside_down_stays_as_it_is() -> None:
     ranker = SimpleNamespace(head=nn.Linear(3, 2), continuous=1)
     before = ranker.head.weight.detach().clone()

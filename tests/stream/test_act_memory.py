@@ -54,12 +54,12 @@ def test_the_act_heard_of_longest_ago_makes_room_and_an_old_one_leaves_by_itself
 
 
 def test_bytes_are_bounded_whatever_ids_and_acts_are() -> None:
-    memory = ActMemory(WINDOW_MS, 1_000)
+    memory = ActMemory(WINDOW_MS, 10_000)  # so many that what Python itself keeps at hand does not count
     tracemalloc.start()
-    for n in range(3_000):
-        for i in range(12):
+    for n in range(15_000):
+        for i in range(9):
             memory.add(("v" * 100, f"{n:0100d}"), f"{i:0100d}", time_ms=0, heard_ms=0)
     n_bytes = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert len(memory) == 1_000
-    assert n_bytes < 1_000 * 400
+    assert len(memory) == 10_000
+    assert n_bytes < 10_000 * 400

@@ -8,6 +8,7 @@
     ├── LogError             the log refused an append or a read
     │   └── LogFullError     there is no room to make an append durable; nothing was acknowledged
     ├── StoreError           a state store refused an operation
+    │   ├── NoSamplesError   there are no samples of what was asked for
     │   └── CheckpointError  a checkpoint is missing, damaged or of another version
     ├── PipelineError        stages do not fit together, or one broke its contract
     ├── SourceDataError      a file to import cannot be read at all

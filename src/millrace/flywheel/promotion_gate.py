@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from millrace.base.actions import NEGATIVE, Action
+from millrace.base.actions import CONTINUOUS, NEGATIVE, Action
 from millrace.base.ids import Int64Array
 from millrace.flywheel import metrics
 from millrace.flywheel.bootstrap import Interval
@@ -63,7 +63,7 @@ class Cost(NamedTuple):
 
 
 def against_live(judged: JudgedRows, actions: Sequence[str], config: GateConfig) -> list[RuleOutcome]:
-    """Return the rules about the newest pages: finite, entropy, AUC, calibration, and each slice's entropy."""
+    """Return the rules about the newest pages: finite, entropy, AUC, calibration, rare heads, and each slice's."""
     if not np.isfinite(judged.candidate).all():
         words = "a prediction of the candidate is not finite"
         return [RuleOutcome(name="finite", value=None, threshold=0.0, is_kept=False, words=words)]
@@ -94,6 +94,7 @@ def against_live(judged: JudgedRows, actions: Sequence[str], config: GateConfig)
         )
     )
     rules.append(_calibration(gains, heads, rows, actions, config))
+    rules.append(_rare(judged, heads, actions))
     for name, some in judged.slices.items():
         rules += _slice(gains, name, some, judged.labels, config)
     return rules
@@ -232,6 +233,31 @@ def _calibration(
         f"surely off by more than {config.max_calibration_off:.0%} and farther than the live model"
     )
     return _rule("calibration", found, 1.0 + config.max_calibration_off, is_kept=off <= most, words=words)
+
+
+def _rare(judged: JudgedRows, heads: Sequence[int], actions: Sequence[str]) -> RuleOutcome:
+    """Return whether a head that is done too seldom to be judged is predicted far more often than chance explains.
+
+    Nothing else looks at such a head, and one that says "muted by everybody" ranks the feed by itself.
+    """
+    worst, ratio, n_done, n_told = "", 0.0, 0, 0.0
+    for head in range(len(actions)):
+        if head in heads or head in CONTINUOUS:
+            continue
+        happened = int((judged.labels[:, head] > 0).sum())
+        before, after = (float(probs[:, head].sum(dtype=np.float64)) for probs in (judged.live, judged.candidate))
+        # Of so many that happened, far more than are plausible (two roots of a Poisson's mean above), and no better
+        # than what serves.
+        most = max((math.sqrt(happened + 1.0) + 2.0) ** 2, before)
+        if after / most > ratio:
+            worst, ratio, n_done, n_told = actions[head], after / most, happened, after
+    if not worst:
+        return _nothing("rare", 1.0, "no action was done too seldom to be judged")
+    words = (
+        f"{worst}: predicted {n_told:.1f} times, happened {n_done} times; asked: no more than chance explains, or than "
+        "the live model predicts"
+    )
+    return RuleOutcome(name="rare", value=ratio, threshold=1.0, is_kept=ratio <= 1.0, words=words)
 
 
 def _slice(

@@ -185,9 +185,18 @@ def _platt(
     *,
     is_continuous: bool,
 ) -> Tensor:
-    both = begun.clone()
-    prior, strength = begun, torch.tensor([_PRIOR_SLOPE, _PRIOR_SHIFT, _PRIOR_SLOPE], dtype=torch.float64)
+    both, prior = begun.clone(), begun
+    strength = torch.tensor([_PRIOR_SLOPE, _PRIOR_SHIFT, _PRIOR_SLOPE], dtype=torch.float64)
     design = torch.stack([x, torch.ones_like(x), besides], dim=1)
+    happened = y if is_continuous else y.clamp(0.0, 1.0)
+
+    def lost(at: Tensor) -> float:
+        z = design @ at
+        seconds = functional.softplus(z)
+        per_row = seconds - happened * (seconds.clamp(min=1e-9).log() if is_continuous else z)
+        return float((weights * per_row).sum() + 0.5 * (strength * (at - prior).square()).sum())
+
+    loss = lost(both)
     for _ in range(_N_NEWTON):
         z = design @ both
         if is_continuous:
@@ -196,11 +205,15 @@ def _platt(
             gradient, curvature = (1.0 - y / seconds.clamp(min=1e-9)) * slope, slope.square() / seconds.clamp(min=1e-9)
         else:
             p = torch.sigmoid(z)
-            gradient, curvature = p - y.clamp(0.0, 1.0), p * (1.0 - p)
+            gradient, curvature = p - happened, p * (1.0 - p)
         first = design.T @ (weights * gradient) + strength * (both - prior)
         second = (design * (weights * curvature)[:, None]).T @ design + torch.diag(strength)
         step = torch.linalg.solve(second, first)
-        both = both - step.clamp(-1.0, 1.0)
+        # Where predictions are far too low the curvature says nothing of what lies ahead, and a whole step goes over
+        # the hill: of a head with three positives it has made one that is done by everybody.
+        while (found := lost(both - step)) > loss and float(step.abs().max()) >= 1e-9:
+            step = step / 2
+        both, loss = both - step, found
         if float(step.abs().max()) < 1e-9:
             break
     return both

@@ -44,5 +44,6 @@ def test_two_arms_that_differ_in_a_param_are_told_apart_by_pages_and_reactions(t
     )
     assert found == [(PARAM, 0.5, "experiment", 2, 1, 2, 3.0), (PARAM, 0.9, "experiment", 2, 2, 1, 9.0)]
     assert small.rows("SELECT value, level, n_requests FROM reaction_by_arm WHERE level <> 'experiment'") == [
-        (0.5, "config", 1)
+        (0.5, "config", 1),
+        (None, "default", 1),  # dan's: what it is held against
     ]

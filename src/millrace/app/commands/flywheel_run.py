@@ -36,7 +36,7 @@ def run(
     and is judged beside it on pages that neither has seen. What passes every rule of the gate is promoted, and
     running servers follow; what does not is refused, with the reason. Where nothing has ever served, the first round is
     a whole training (millrace train --promote).
-    After every so many rankers that were promoted ([flywheel.learning] distils_every) the pre-ranker is distilled anew
+    After every so many rankers that were promoted (flywheel.learning.distils_every) the pre-ranker is distilled anew
     from the one that serves.
     Beside a server or without one; a round that is killed goes on where it was. Needs the extra train.
 
