@@ -1,46 +1,37 @@
-"""The joiner as a child of the supervisor: it is ready at once, and waits for its lock no longer than it may."""
+"""The joiner in virtual time: what it says and stamps goes by the world's time, which the log alone tells."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+from millrace.app import wiring
 from millrace.app.commands.init import make_home
-from millrace.app.join_role import join_lock
-from millrace.app.settings import CONFIG_NAME, Settings
-
-# In a process of its own: it makes itself nicer.
-_PROGRAM = """
-import sys
-from pathlib import Path
-from millrace.app.join_role import run_joiner
-from millrace.app.lifeline import Lifeline
+from millrace.app.join_role import Joiner
 from millrace.app.settings import load_settings
+from millrace.app.virtual_time import enter_virtual_time
+from millrace.base.clock import VirtualClock
+from millrace.flywheel.join_status import join_status
+from millrace.testing.builders import NOW_MS, a_features_logged
 
-run_joiner(load_settings(Path(sys.argv[1])), Lifeline(int(sys.argv[2]), int(sys.argv[3])))
-"""
-
-
-def a_home(folder: Path) -> Settings:
-    (folder / CONFIG_NAME).write_text("")
-    return make_home(folder)[0]
+HOUR_MS = 3_600_000
 
 
-def test_it_is_ready_while_somebody_joins_by_hand_and_ends_with_its_supervisor(tmp_path: Path) -> None:
-    settings = a_home(tmp_path)
-    parent_read, parent_write = os.pipe()
-    ready_read, ready_write = os.pipe()
-    with join_lock(settings, lambda: True) as is_mine:
-        assert is_mine
-        child = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, str(tmp_path), str(parent_read), str(ready_write)],
-            pass_fds=(parent_read, ready_write),
-        )
-        os.close(ready_write)
-        assert os.read(ready_read, 1) == b"r"
-        os.close(parent_write)  # the supervisor is gone
-        assert child.wait(60) == 0
-    for descriptor in (parent_read, ready_read):
-        os.close(descriptor)
+def test_its_clock_goes_on_with_the_events_that_it_hears(tmp_path: Path) -> None:
+    made, _ = make_home(tmp_path / "home")
+    settings = load_settings(made.home)
+    enter_virtual_time(settings)
+    clock = VirtualClock(NOW_MS)
+    log = wiring.build_log(settings, clock)
+    collector = wiring.build_collector(settings, log, wiring.build_codec(settings), clock)
+    collector.submit([a_features_logged("ada", request_id="r1", at_ms=NOW_MS)])
+    joiner = Joiner(settings)
+    joiner.process.start()
+    joiner.turn()
+    clock.tick_to(NOW_MS + 5 * HOUR_MS)
+    collector.submit([a_features_logged("ada", request_id="r2", at_ms=NOW_MS + 5 * HOUR_MS)])
+    joiner.turn()
+    joiner.close()
+    log.close()
+    told = join_status(settings.samples_dir)
+    assert told is not None
+    assert told.told_ms == NOW_MS + 5 * HOUR_MS

@@ -19,8 +19,7 @@ from millrace.app import wiring
 from millrace.app.lifeline import Lifeline
 from millrace.app.roles_beside import JOINER_LOCK
 from millrace.app.settings import Settings
-from millrace.app.virtual_time import has_virtual_time
-from millrace.base.clock import Clock
+from millrace.base.clock import Clock, VirtualClock
 from millrace.base.errors import ConfigError
 from millrace.flywheel.join_checkpoint import JoinCheckpoints
 from millrace.flywheel.join_process import Epoch, JoinProcess
@@ -54,7 +53,6 @@ class Joiner:
         self._log: Log = wiring.build_log(settings, self._clock)
         self._on_epoch = on_epoch
         self._config = settings.config.flywheel
-        self._is_virtual = has_virtual_time(settings)
         self.process: JoinProcess = wiring.build_join_process(settings, self._log, self._clock, self._hear)
         before = join_status(settings.samples_dir)
         self._watch = JoinWatch(self._config.samples, before.points if before else ())
@@ -64,7 +62,11 @@ class Joiner:
     def turn(self) -> bool:
         """Hear what is new; return whether there was anything."""
         was_busy = self.process.turn()
-        if not was_busy and not self._is_virtual:
+        if isinstance(self._clock, VirtualClock):
+            # The log tells what time it is, and no replica of it hears that here.
+            if was_busy:
+                self._clock.tick_to(self.process.join.stats().newest_ms)
+        elif not was_busy:
             self._pass_time()
         return was_busy
 
