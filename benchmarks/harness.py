@@ -151,9 +151,9 @@ def redis_client(db: int = REDIS_DB) -> Any:
         import redis
         from redis.utils import HIREDIS_AVAILABLE
     except ImportError as error:
-        sys.exit(f"baseline redis: not installed ({error}); run `pip install '.[redis]'`")
+        sys.exit(f"baseline redis: not installed ({error}); run `pip install -e '.[redis]'`")
     if not HIREDIS_AVAILABLE:
-        sys.exit("baseline redis: hiredis is not installed; run `pip install '.[redis]'`")
+        sys.exit("baseline redis: hiredis is not installed; run `pip install -e '.[redis]'`")
     client = redis.Redis(host="127.0.0.1", port=6379, db=db)
     try:
         client.flushdb()

@@ -190,7 +190,7 @@ def test_the_join_and_the_guards_of_what_serves_are_told(
     assert [(guard.state, guard.is_alarmed, guard.words) for guard in found.guards] == [
         ("ok", False, "calibration of like is 3.2 (threshold 2.5), ok"),
         ("warning", False, "feature drift of age is 0.3 (only warns), warning"),
-        ("waiting", False, "auc of like: too few rows to tell (7)"),
+        ("waiting", False, "auc of like: too little to tell (7 rows, 0 times done)"),
     ]
     argv = ["flywheel", "status", "--home", str(settings.home)]
     assert cli.run(argv) == 0

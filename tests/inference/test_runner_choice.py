@@ -83,4 +83,4 @@ def test_where_torch_is_not_installed_the_others_serve_and_torch_is_asked_for_by
     assert len(said) == 2
     for line in (*said, " ".join(done.stderr.split())):
         assert "torch is not installed" in line
-        assert "pip install '.[train]' from the checkout" in line
+        assert "pip install -e '.[train]' from the checkout" in line

@@ -124,7 +124,7 @@ def guards_told_ms(settings: Settings) -> int | None:
 def guard_words(guards: tuple[GuardFigures, ...], told_ms: int | None = None) -> str:
     """Return in a line what the guards say of the ranker that serves, and when they said it."""
     if not guards:
-        return "guards: they have not looked at the ranker that serves yet"
+        return "guards: they have not looked yet at a ranker that serves"
     at = "" if told_ms is None else f", at {clock_time(told_ms)}"
     alarmed = [guard.words for guard in guards if guard.is_alarmed]
     n_waiting, n_warning = (sum(guard.state == state for guard in guards) for state in ("waiting", "warning"))
@@ -135,7 +135,8 @@ def guard_words(guards: tuple[GuardFigures, ...], told_ms: int | None = None) ->
 
 def _figures(reading: Reading) -> GuardFigures:
     name = f"{reading.guard.replace('_', ' ')} of {reading.of}"
-    words = f"{name}: too few rows to tell ({reading.n_rows:,})"
+    done = f", {reading.n_positives:,} times done" if reading.guard in {"auc", "calibration"} else ""
+    words = f"{name}: too little to tell ({reading.n_rows:,} rows{done})"
     if reading.state != "waiting":
         asked = "only warns" if reading.threshold is None else f"threshold {reading.threshold:g}"
         words = f"{name} is {reading.value:.3g} ({asked}), {reading.state}"

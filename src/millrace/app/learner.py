@@ -65,7 +65,7 @@ def learn(settings: Settings, lifeline: Lifeline) -> None:
     lifeline.say_ready()
     if not can_learn():
         if settings.config.flywheel.learns:
-            logger.warning("nothing learns on: [flywheel] learns needs pip install '.[train]'")
+            logger.warning("nothing learns on: [flywheel] learns needs pip install -e '.[train]'")
         return
     with _at_work(settings):
         _learn_first(settings, lifeline)

@@ -78,7 +78,11 @@ class GateConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     min_entropy_gain: Annotated[
         float,
-        Meta(description="Normalised entropy gained on the newest pages, mean over heads, must be at least this"),
+        Meta(
+            ge=-1,
+            lt=1,
+            description="Normalised entropy gained on the newest pages, mean over heads, must be at least this",
+        ),
     ] = 0.0
     max_entropy_lost: Annotated[
         float, Meta(ge=0, description="The lower bound of that gain must not be below minus this")

@@ -153,7 +153,7 @@ class PostgresInteractions:
             raise ConfigError(
                 "config key warehouse.postgres_url",
                 problem="the psycopg package is not installed",
-                remedy="pip install '.[postgres]'",
+                remedy="pip install -e '.[postgres]'",
             ) from error
         self._error: type[Exception] = psycopg.Error
         self._url = url

@@ -14,7 +14,7 @@ except ImportError as error:
     raise ConfigError(
         "package grpcio",
         problem=f"cannot be imported ({error})",
-        remedy="install it: pip install '.[grpc]'",
+        remedy="install it: pip install -e '.[grpc]'",
     ) from error
 
 OPTIONS: Final[list[tuple[str, Any]]] = [

@@ -51,7 +51,7 @@ def check_runner(runner: RunnerName, precision: Precision) -> None:
             "runner",
             value="torch",
             problem="torch is not installed",
-            remedy="install it: pip install '.[train]' from the checkout; or choose the runner onnx",
+            remedy="install it: pip install -e '.[train]' from the checkout; or choose the runner onnx",
         )
 
 

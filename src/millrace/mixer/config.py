@@ -49,7 +49,7 @@ class HomeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         RunnerName,
         Meta(
             description="What runs the ranker: onnx (ONNX Runtime); torch (a GPU where there is one; needs "
-            "pip install '.[train]'); numpy (the reference, slow)"
+            "pip install -e '.[train]'); numpy (the reference, slow)"
         ),
     ] = "onnx"
     precision: Annotated[

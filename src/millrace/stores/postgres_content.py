@@ -278,7 +278,7 @@ class _Server:
                 "content in postgres",
                 value=without_secrets(url),
                 problem="the psycopg package is not installed",
-                remedy="pip install '.[postgres]'",
+                remedy="pip install -e '.[postgres]'",
             ) from error
         self._url = url
         self._schema = schema

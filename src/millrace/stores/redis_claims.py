@@ -161,7 +161,7 @@ class RedisClaims:
                 "claims in redis",
                 value=without_secrets(url),
                 problem="the redis package is not installed",
-                remedy="pip install '.[redis]'",
+                remedy="pip install -e '.[redis]'",
             ) from error
         self._shown_url = without_secrets(url) if "://" in url else "***"
         self._prefix = prefix

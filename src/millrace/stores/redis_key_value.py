@@ -69,7 +69,7 @@ class RedisKeyValue:
                 "key-value store in redis",
                 value=without_secrets(url),
                 problem="the redis package is not installed",
-                remedy="pip install '.[redis]'",
+                remedy="pip install -e '.[redis]'",
             ) from error
         self._shown_url = without_secrets(url) if "://" in url else "***"
         self._clock = clock

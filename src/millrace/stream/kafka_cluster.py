@@ -68,7 +68,7 @@ class KafkaCluster:
                 "log in kafka",
                 value=config.servers,
                 problem="the confluent-kafka package is not installed",
-                remedy="pip install '.[kafka]'",
+                remedy="pip install -e '.[kafka]'",
             ) from error
         self.config = config
         self.kafka: Any = confluent_kafka

@@ -80,7 +80,7 @@ class RedisServer:
                 "log in redis",
                 value=without_secrets(config.url),
                 problem="the redis package is not installed",
-                remedy="pip install '.[redis]'",
+                remedy="pip install -e '.[redis]'",
             ) from error
         self.config = config
         self.keys = Keys(config.prefix)

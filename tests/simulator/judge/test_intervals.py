@@ -101,5 +101,5 @@ def test_adjusted_p_values_are_never_smaller_and_keep_the_order(p: list[float]) 
 
 
 def test_a_missing_package_says_how_to_get_it() -> None:
-    with pytest.raises(MillraceError, match=r"pip install '.\[simulate\]'"):
+    with pytest.raises(MillraceError, match=r"pip install -e '.\[simulate\]'"):
         extras.require("no_such_package.part")

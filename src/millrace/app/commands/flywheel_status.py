@@ -128,7 +128,7 @@ def history(
                 ],
             )
     if not told:
-        out().print("no rounds yet: millrace flywheel run")
+        out().print(f"no rounds yet; now {found.doing}" if found.doing else "no rounds yet: millrace flywheel run")
 
 
 def _figure(value: float | None) -> str:

@@ -62,7 +62,7 @@ def learned(
     from millrace.base.errors import ConfigError
 
     if importlib.util.find_spec("torch") is None:
-        raise ConfigError("learned rankers", value="torch", problem="not installed", remedy="pip install '.[train]'")
+        raise ConfigError("learned rankers", value="torch", problem="not installed", remedy="pip install -e '.[train]'")
     figures = learned_figures(
         named_run(run),
         _named(rankers),

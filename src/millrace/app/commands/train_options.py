@@ -85,5 +85,5 @@ def need_torch() -> None:
 
     if importlib.util.find_spec("torch") is None:
         raise ConfigError(
-            "training", value="torch", problem="not installed", remedy="pip install '.[train]', or make setup"
+            "training", value="torch", problem="not installed", remedy="pip install -e '.[train]', or make setup"
         )

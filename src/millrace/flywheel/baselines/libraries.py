@@ -23,5 +23,5 @@ def library(name: str) -> Any:
             "baseline",
             value=name.partition(".")[0],
             problem=f"not installed ({error})",
-            remedy="pip install '.[bench]', or leave this baseline out",
+            remedy="pip install -e '.[bench]', or leave this baseline out",
         ) from error

@@ -24,5 +24,5 @@ def require(module: str) -> ModuleType:
             "package",
             value=package,
             problem="is not installed, and judging a simulated run needs it",
-            remedy="install it: pip install '.[simulate]'",
+            remedy="install it: pip install -e '.[simulate]'",
         ) from error
