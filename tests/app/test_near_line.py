@@ -19,6 +19,7 @@ from millrace.base.actions import Action
 from millrace.base.clock import ManualClock
 from millrace.base.errors import LogError
 from millrace.events.codec import EventCodec
+from millrace.events.model_events import ModelWithdrawn
 from millrace.events.registry import EventRegistry
 from millrace.flywheel.guards.config import GuardsConfig
 from millrace.flywheel.guards.monitor import GuardMonitor
@@ -112,6 +113,11 @@ def test_a_planted_fault_is_rolled_back_with_its_reason(house: House, fault: Pre
     assert last.note.startswith("guard ")
     assert ("ranker", new) in house.registry.withdrawn()
     assert b"millrace_guard_rollbacks_total{guard=" in house.metrics.render()
+    house.near_line.publish()
+    told = house.log.subscribe("reader", topics=("events.models",), start=house.log.begin()).poll(10)
+    (said,) = [event.payload for event in decode_records(told, CODEC.decode)[0].events]
+    assert isinstance(said, ModelWithdrawn)
+    assert (said.version, said.instead, said.reason) == (new, old, last.note)
     house.serve(good, old, 100)
     assert house.registry.serving() == {"ranker": old}
     report = read_report(Settings(house.folder, MillraceConfig()))

@@ -55,6 +55,7 @@ NEVER: dict[str, dict[str, Any]] = {
     "FeaturesLogged": {"request_id": "r", "viewer_id": "vic", "pipeline": "home", "schema": "s", "arrays": ""},
     "CandidatesLogged": {"request_id": "r", "viewer_id": "vic", "pipeline": "home", "schema": "s", "arrays": ""},
     "NearLineUpdated": {"model": "v1", "n_slots": 64, "arrays": ""},
+    "ModelWithdrawn": {"kind": "ranker", "version": "v1", "guard": "auc", "reason": "worse"},
     "TrafficFlagged": {
         "viewer_id": "vic",
         "client": "viewer/vic",

@@ -28,6 +28,7 @@ from millrace.events.content_events import (
 from millrace.events.envelope import AnyEvent, Context, Event, Payload
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import ClockTick, ComponentOutcome, Engagement, Impression, Served, ServedItem
+from millrace.events.model_events import ModelWithdrawn
 from millrace.events.near_line_events import NearLineUpdated
 from millrace.events.registry import BUILT_IN, EventRegistry
 from millrace.events.sample_events import SamplesJoined
@@ -156,6 +157,7 @@ PAYLOADS: tuple[Payload, ...] = (
         request=-7, viewer=8, epoch=9, page_offset=10, page_ms=1_700_000_000_003, rows=b"\x01\x00", labels=b"\xff"
     ),
     NearLineUpdated(model="v3", n_slots=64, is_reset=True, arrays=b"\x01\x00\xff"),
+    ModelWithdrawn(kind="ranker", version="v3", guard="auc_drop of like", reason="it fell by 0.2", instead="v2"),
 )
 EVENTS: tuple[AnyEvent, ...] = tuple(
     Event(event_id=f"e{i}", event_time_ms=1_700_000_000_000 + i, source="web", payload=payload, schema_version=1)

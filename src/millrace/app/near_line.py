@@ -29,14 +29,16 @@ from millrace.base.clock import Clock, VirtualClock
 from millrace.base.errors import LogError, MillraceError
 from millrace.base.ids import IdHasher, IdKind
 from millrace.events.codec import EventCodec
-from millrace.events.envelope import AnyEvent, Event
+from millrace.events.envelope import AnyEvent, Event, Payload
 from millrace.events.feed_events import ClockTick
+from millrace.events.model_events import ModelWithdrawn
 from millrace.events.user_events import UserErased
 from millrace.flywheel.guards.config import GuardsConfig
 from millrace.flywheel.guards.monitor import GuardMonitor
 from millrace.flywheel.guards.readings import GuardReport, Trip
 from millrace.flywheel.near_line.config import NearLineConfig
 from millrace.flywheel.near_line.learner import HEARD, NearLineLearner
+from millrace.registry.pointer import DEFAULT_LANE
 from millrace.registry.registry import Registry
 from millrace.stores.applier import decode_records
 from millrace.stream.collector import Collector
@@ -171,11 +173,7 @@ class NearLine:
         """Append what the servers do not know yet; return how many events that took."""
         events = self._untold  # of a log that took nothing: first of all those, under the same names
         if not events:
-            for payload in self._learner.updates():
-                self._n_published += 1
-                name = f"near-line-{self._run}-{self._n_published}"
-                time_ms = self._learner.now_ms or self._clock.now_ms()
-                events.append(Event(event_id=name, event_time_ms=time_ms, source=GROUP, payload=payload))
+            events.extend(self._event(payload) for payload in self._learner.updates())
         if not events:
             return 0
         receipt = self._collector.submit(events)
@@ -184,6 +182,12 @@ class NearLine:
             reasons = {result.error for result in receipt if result.status == "refused"}
             logger.warning("what was learned near-line is refused: %s", "; ".join(sorted(reasons)))
         return len(events)
+
+    def _event(self, payload: Payload) -> AnyEvent:
+        self._n_published += 1
+        name = f"near-line-{self._run}-{self._n_published}"
+        time_ms = self._learner.now_ms or self._clock.now_ms()
+        return Event(event_id=name, event_time_ms=time_ms, source=GROUP, payload=payload)
 
     def look(self) -> list[Trip]:
         """Let the guards look, take away what must go, and write down what they say; return what has tripped."""
@@ -264,6 +268,15 @@ class NearLine:
         if self._monitor is not None:
             self._monitor.take_away(trip.model)
         self._withdrawn_s[trip.model] = self._real.monotonic_s()
+        instead = made[DEFAULT_LANE].serving(DEFAULT_LANE).get("ranker", "") if DEFAULT_LANE in made else ""
+        said = ModelWithdrawn(
+            kind="ranker",
+            version=trip.model,
+            guard=f"{trip.reading.guard} of {trip.reading.of}",
+            reason=trip.reason[:2_000],
+            instead=instead,
+        )
+        self._untold.append(self._event(said))  # it is done: that it is told can wait for the log
         for lane, pointer in made.items():
             serves = pointer.serving(lane).get("ranker", "none: counters rank")
             logger.warning("ranker %s was taken away from lane %s (%s); now: %s", trip.model, lane, trip.reason, serves)

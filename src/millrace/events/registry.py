@@ -28,6 +28,7 @@ from millrace.events.content_events import (
 from millrace.events.envelope import Payload
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
 from millrace.events.feed_events import ClockTick, Engagement, Impression, Served
+from millrace.events.model_events import ModelWithdrawn
 from millrace.events.near_line_events import NearLineUpdated
 from millrace.events.sample_events import SAMPLES_TOPIC, SamplesJoined
 from millrace.events.traffic_events import TrafficFlagged
@@ -97,6 +98,7 @@ BUILT_IN: Final = (
     EventType(TrafficFlagged, "events.traffic", key="viewer_id", is_internal=True, is_folded=False),
     EventType(SamplesJoined, SAMPLES_TOPIC, key="viewer", is_internal=True, is_folded=False),
     EventType(NearLineUpdated, "events.near_line", key="model", is_internal=True),
+    EventType(ModelWithdrawn, "events.models", key="version", is_internal=True, is_folded=False),
 )
 
 

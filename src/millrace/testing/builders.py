@@ -36,6 +36,7 @@ from millrace.events.feature_events import (
     InputsLogged,
 )
 from millrace.events.feed_events import ClockTick, Engagement, Impression, Served, ServedItem
+from millrace.events.model_events import ModelWithdrawn
 from millrace.events.near_line_events import NearLineUpdated
 from millrace.events.packed import pack_arrays
 from millrace.events.sample_events import SamplesJoined
@@ -405,6 +406,12 @@ def a_samples_joined(
 ) -> AnyEvent:
     """Return a `SamplesJoined` without rows."""
     payload = SamplesJoined(request=request, viewer=viewer, epoch=0, page_offset=0, page_ms=at_ms, rows=b"")
+    return an_event(payload, at_ms=at_ms, event_id=event_id)
+
+
+def a_model_withdrawn(version: str = "v1", *, at_ms: int = NOW_MS, event_id: str | None = None) -> AnyEvent:
+    """Return a `ModelWithdrawn` of a ranker."""
+    payload = ModelWithdrawn(kind="ranker", version=version, guard="auc_drop of like", reason="guard auc_drop of like")
     return an_event(payload, at_ms=at_ms, event_id=event_id)
 
 
