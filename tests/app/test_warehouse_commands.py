@@ -45,6 +45,15 @@ def test_sql_answers_as_table_json_and_csv(home: Path, capsys: pytest.CaptureFix
     assert "ann" in answer(capsys, *words)
 
 
+def test_sql_over_tables_that_were_never_built_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_home(tmp_path / "feed")
+    capsys.readouterr()
+    assert cli.run(["sql", "select * from interactions", "--home", str(tmp_path / "feed"), "--json"]) == 0
+    told = capsys.readouterr()
+    assert msgspec.json.decode(told.out) == []
+    assert told.err == "the tables were not built yet: millrace warehouse build\n"
+
+
 def test_sql_without_a_query_lists_what_there_is(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [line["name"] for line in told_json(capsys, "sql", "--home", str(home))]
     assert {"interactions", "events", "samples", "retention"} <= set(names)

@@ -27,7 +27,9 @@ def sql(
 
     Example: millrace sql "select user_group, count(*) from users group by 1"
     """
+    from millrace.app.commands.printing import notes
     from millrace.app.warehouse_wiring import build_tables_reader
+    from millrace.flywheel.tables.manifest import read_manifest
 
     settings = open_settings(home)
     if query is None:
@@ -36,6 +38,8 @@ def sql(
     with build_tables_reader(settings) as reader:
         names, rows = reader.rows(sys.stdin.read() if query == "-" else query)
     _print(names, rows, as_json=as_json, as_csv=as_csv)
+    if not rows and not read_manifest(settings.tables_dir).generation:
+        notes().print("[yellow]the tables were not built yet: millrace warehouse build[/]")
 
 
 def _list(*, as_json: bool) -> None:
