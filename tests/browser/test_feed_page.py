@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,14 @@ class Tab:
 
     def is_liked(self, place: int) -> bool:
         return bool(self.page.get_attribute(f".card >> nth={place} >> [data-act=like]", "aria-pressed") == "true")
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Say of what failed within what the page shows."""
+        try:
+            yield
+        except TimeoutError as error:
+            raise AssertionError(f"{self.posts()} and {self.page.inner_text('#status')!r}") from error
 
     def posts(self) -> list[str]:
         return [
@@ -209,7 +218,9 @@ def test_following_is_chronological(tab: Callable[[], Tab]) -> None:
     page.page.goto(f"{page.server.url}/?viewer=wim")
     until(page.is_settled, 20)
     page.page.click("#tab-following")
-    until(lambda: page.posts() == ["p61", "p1"], 20)
+    until(lambda: page.page.get_attribute("#tab-following", "aria-selected") == "true", 20)
+    with page.told():
+        until(lambda: page.posts() == ["p61", "p1"], 20)
     assert {page.page.get_attribute(f".card >> nth={n}", "data-author") for n in range(2)} == {"a1"}
     # A reload shows the same timeline; a like is remembered until then, and can be taken back.
     assert page.page.url.endswith("/?viewer=wim&timeline=following")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from millrace.app import wiring
 from millrace.app.commands.init import make_home
 from millrace.app.flywheel_rounds import decision_log
-from millrace.app.learning_note import keep_waiting
+from millrace.app.learning_note import keep_waiting, nothing_waits
 from millrace.app.near_line import REPORT_FILE
 from millrace.app.settings import Settings
 from millrace.app.student_renewal import distillation_log
@@ -97,11 +98,19 @@ def keep_guards(settings: Settings, model: str, state: State) -> None:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    settings = make_home(tmp_path_factory.mktemp("flywheel") / "home")[0]
+    return make_home(tmp_path_factory.mktemp("flywheel") / "home")[0]
+
+
+@pytest.fixture(autouse=True)
+def two_rounds(settings: Settings) -> None:
+    """Let two rounds be all that the home tells, whatever another test has made it tell."""
+    for folder in (settings.models_dir, settings.samples_dir):
+        shutil.rmtree(folder, ignore_errors=True)
+    (settings.run_dir / REPORT_FILE).unlink(missing_ok=True)
+    nothing_waits(settings)
     log = decision_log(settings)
     log.append(a_decision(1, "promoted", "surely better on the newest pages", 0.71))
     log.append(a_decision(2, "refused", "the hour looks poisoned: AUC fell by 0.21", 0.5))
-    return settings
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +163,7 @@ def test_the_last_rounds_are_told_with_their_reasons_and_new_ones_come_in(page: 
         )
     )
     told = page.locator("#distillations")
-    playwright.expect(told).to_contain_text("pre-ranker refused 01-15 12:00", timeout=20_000)
+    playwright.expect(told).to_contain_text("pre-ranker refused 15 Jan, 12:00", timeout=20_000)
     assert "loses <b>0.050</b> of it" in told.inner_text()
     assert "AUC 0.74" in page.inner_text(".sparks")
 

@@ -58,7 +58,10 @@ def judge_round(
     trusted, expected = None, dict(known)
     if len(pages.trusted):
         trusted = _rows(samples, pages.trusted, live, candidate)
-        found = head_metrics(trusted.labels, trusted.live, actions, gate.min_positives)
+        # How well the live model ranked is asked of the judged pages that calibrate, too: calibrating changes no order.
+        known_by = np.concatenate([pages.trusted, pages.chosen_by[pages.chosen_by >= len(pages.new)]])
+        labels, _ = _doings(samples, known_by)
+        found = head_metrics(labels, live(known_by), actions, gate.min_positives)
         expected |= {head.action: head.auc for head in found}
     done, viewers = _doings(samples, pages.new)
     usual = _doings(samples, pages.older) if len(pages.older) else None
