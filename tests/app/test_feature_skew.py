@@ -50,8 +50,8 @@ class Kept:
 class LoggingHome:
     """A home that serves pages of five posts and logs what their models read, in this process."""
 
-    def __init__(self, folder: Path) -> None:
-        self.settings = load_settings(make_home(folder)[0].home, None, PATIENT)
+    def __init__(self, folder: Path, *pairs: tuple[str, str]) -> None:
+        self.settings = load_settings(make_home(folder)[0].home, None, [*PATIENT, *pairs])
         self.clock = ManualClock(NOW_MS)
         self.log = wiring.build_log(self.settings, self.clock)
         codec = wiring.build_codec(self.settings)
@@ -107,6 +107,22 @@ def test_a_home_has_no_skew(home: LoggingHome) -> None:
     assert (report.n_pages, report.n_rows_missing, report.n_differing, report.differing) == (4, 0, 0, {})
     assert report.n_rows == 20
     assert report.n_values > 20 * 60
+
+
+@pytest.mark.slow
+def test_over_a_million_rows_nothing_differs(tmp_path: Path) -> None:
+    home = LoggingHome(tmp_path / "home", ("params.candidates_log.share", "1.0"))
+    at_ms = NOW_MS - 2 * HOUR_MS
+    n_posts, authors = 3_000, range(100, 300)
+    home.take([a_post_created(1_000 + i, 100 + i % 200, text=f"post {i}", at_ms=at_ms + i) for i in range(n_posts)])
+    home.take([a_follow(viewer, author, at_ms=at_ms + n_posts) for viewer in range(20, 60) for author in authors])
+    for number in range(1_000):
+        home.page(20 + number % 40, f"r{number}")
+    report = home_skew(home.settings, in_silence)
+    home.close()
+    assert report.n_rows > 1_000_000
+    assert report.n_values > 60 * report.n_rows
+    assert (report.n_rows_missing, report.n_differing, report.differing) == (0, 0, {})
 
 
 def test_only_the_newest_rows_are_compared_where_so_many_are_asked_for(home: LoggingHome) -> None:
