@@ -102,7 +102,12 @@ def test_topics_that_change_no_store_are_passed_over_undecoded(log: MemoryLog, c
     of_time = [name for name in without if name.startswith("watermark/")]  # other stores keep offsets
     assert of_time
     assert all(without[name] == at_once[name] for name in of_time)
-    assert EventRegistry().unfolded_topics == ("events.features", "events.traffic", "flywheel.samples")
+    assert EventRegistry().unfolded_topics == (
+        "events.features",
+        "events.models",
+        "events.traffic",
+        "flywheel.samples",
+    )
 
 
 def test_a_step_stops_before_a_position(log: MemoryLog, checkpoints: Checkpoints) -> None:
