@@ -104,9 +104,9 @@ def test_topics_that_change_no_store_are_passed_over_undecoded(log: MemoryLog, c
     assert all(without[name] == at_once[name] for name in of_time)
     assert EventRegistry().unfolded_topics == (
         "events.features",
-        "events.models",
         "events.traffic",
         "flywheel.samples",
+        "events.models",
     )
 
 
