@@ -9,7 +9,7 @@ import pytest
 
 from millrace.app.commands.init import make_home
 from millrace.app.settings import Settings
-from millrace.testing.server_process import Connection, ServerProcess, until
+from millrace.testing.server_process import Connection, ServerProcess, connect_each
 
 N_WORKERS = 2
 # And with time for the disk: a claim that a busy test machine makes late is a page that does not leave.
@@ -50,16 +50,8 @@ def server(settings: Settings, n_workers: int, overrides: tuple[str, ...]) -> It
 @pytest.fixture
 def by_worker(server: ServerProcess, n_workers: int) -> Iterator[dict[int, Connection]]:
     """Return one open connection to each worker, by the worker's process id."""
-    opened: list[Connection] = []
-    found: dict[int, Connection] = {}
-
-    def has_all() -> bool:
-        opened.append(Connection(server))
-        found.setdefault(opened[-1].worker(server), opened[-1])
-        return len(found) == n_workers
-
-    until(has_all, 30)
+    found = connect_each(server, n_workers)
     yield found
-    for connection in opened:
+    for connection in found.values():
         with connection:
             pass

@@ -1,20 +1,22 @@
 """Two real workers behind one port: pages of one viewer never meet, and neither worker is behind by much.
 
 Which worker answers is the kernel's choice, once per connection. Tests that must know it keep connections open and
-look up, in the table of the machine's connections, which process holds the other end.
+look up, in the table of the machine's connections, which process holds the other end; tests that need both open
+connections until they have one to each.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from itertools import combinations
+from collections.abc import Sequence
+from itertools import combinations, zip_longest
 from typing import Any
 
 import psutil
 import pytest
 
-from millrace.testing.server_process import Connection, ServerProcess, until, wait_for_offset
+from millrace.testing.server_process import Connection, ServerProcess, connect_each, until, wait_for_offset
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 
@@ -52,21 +54,30 @@ def the_world() -> list[dict[str, Any]]:
 
 
 class Visitor(threading.Thread):
-    """Asks for pages of one viewer, one after the other; a connection that is cut off is made anew."""
+    """Asks for pages of one viewer, one after the other; a connection that is cut off is made anew.
 
-    def __init__(self, server: ServerProcess, start: threading.Barrier, n_pages: int) -> None:
+    The first connection may be given: so a test chooses the worker that answers.
+    """
+
+    def __init__(
+        self, server: ServerProcess, start: threading.Barrier, n_pages: int, first: Connection | None = None
+    ) -> None:
         super().__init__(daemon=True)
-        self.server, self.n_pages = server, n_pages
+        self.server, self.n_pages, self.first = server, n_pages, first
         self.barrier = start
         self.pages: list[tuple[int, dict[str, Any]]] = []
         self.n_cut = 0
+
+    def connect(self) -> Connection:
+        first, self.first = self.first, None
+        return first or Connection(self.server)
 
     def run(self) -> None:
         self.barrier.wait(30)
         deadline_s = time.monotonic() + 60
         while len(self.pages) < self.n_pages and time.monotonic() < deadline_s:
             try:
-                with Connection(self.server) as connection:
+                with self.connect() as connection:
                     worker = connection.worker(self.server)
                     while len(self.pages) < self.n_pages:
                         self.pages.append((worker, connection.get(f"{HOME}?viewer=vera&limit={PAGE}")))
@@ -81,10 +92,15 @@ def contents(page: dict[str, Any]) -> set[str]:
     return set(shown)
 
 
-def visit(server: ServerProcess, n_visitors: int, n_pages: int, *, kills: int = 0) -> list[Visitor]:
+def visit(
+    server: ServerProcess, n_visitors: int, n_pages: int, *, kills: int = 0, first: Sequence[Connection] = ()
+) -> list[Visitor]:
     """Let many visitors ask at the same time; kill workers, one after the other, while they do."""
     start = threading.Barrier(n_visitors + 1)
-    visitors = [Visitor(server, start, n_pages) for _ in range(n_visitors)]
+    visitors = [
+        Visitor(server, start, n_pages, connection)
+        for _, connection in zip_longest(range(n_visitors), first[:n_visitors])
+    ]
     for visitor in visitors:
         visitor.start()
     start.wait(30)
@@ -117,7 +133,8 @@ def test_pages_of_one_viewer_never_share_a_post_whichever_worker_makes_them(
 ) -> None:
     answer = next(iter(by_worker.values())).get("/api/v1/events", the_world())
     wait_for_offset(by_worker, sum(answer["state_offset"]))
-    visitors = visit(server, n_visitors=10, n_pages=3)
+    first = [connection for _ in range(5) for connection in connect_each(server, len(by_worker)).values()]
+    visitors = visit(server, n_visitors=10, n_pages=3, first=first)
     check_disjoint(visitors)
     pages = [page for visitor in visitors for page in visitor.pages]
     assert len(pages) == 30

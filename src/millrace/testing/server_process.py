@@ -170,6 +170,30 @@ class Connection:
         raise ConnectionError(f"nobody holds the other end of port {self.local_port}")
 
 
+def connect_each(server: ServerProcess, n_workers: int, timeout_s: float = 30) -> dict[int, Connection]:
+    """Return an open connection to each worker, by its process id.
+
+    Which worker accepts is the kernel's choice, and often the same again: connections are opened until every worker
+    has one, and those that were not needed are closed only then (a worker with nothing to hold would accept again).
+    """
+    opened: list[Connection] = []
+    found: dict[int, Connection] = {}
+
+    def has_all() -> bool:
+        opened.append(Connection(server))
+        found.setdefault(opened[-1].worker(server), opened[-1])
+        return len(found) == n_workers
+
+    try:
+        until(has_all, timeout_s)
+    finally:
+        for connection in opened:
+            if len(found) < n_workers or connection not in found.values():
+                with connection:
+                    pass
+    return found
+
+
 def wait_for_offset(by_worker: Mapping[int, Connection], offset: int) -> dict[int, float]:
     """Wait until every worker's state has reached an offset; return how long each one took, in milliseconds."""
     took_ms: dict[int, float] = {}
