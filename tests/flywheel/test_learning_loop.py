@@ -221,9 +221,15 @@ def test_what_is_only_not_better_yet_is_learned_on_from_and_not_served(house: Ho
     assert house.round.learner_of(house.serving) is None
 
 
-def test_a_learner_that_cannot_be_read_is_begun_anew(house: House, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("damaged", ["empty", "cut off", "a text", "no pickle"])
+def test_a_learner_that_cannot_be_read_is_begun_anew(
+    house: House, caplog: pytest.LogCaptureFixture, damaged: str
+) -> None:
     assert house.decide().verdict == "promoted"
-    house.round.learner_path.write_bytes(b"half a file")
+    path = house.round.learner_path
+    whole = path.read_bytes()
+    left = {"empty": b"", "cut off": whole[: len(whole) // 2], "a text": b"half a file", "no pickle": b"t" * 50}
+    path.write_bytes(left[damaged])
     house.pages.known_until_ms += 150 * HOUR_MS
     assert house.decide().n_steps
     assert "learning begins anew" in caplog.text

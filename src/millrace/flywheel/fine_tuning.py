@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -29,6 +30,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from millrace.base.atomic_file import replacing
 from millrace.base.ids import Int64Array
 from millrace.flywheel.checkpointing import CHECKPOINT_NAME, Checkpoint
 from millrace.flywheel.learning_config import LearningConfig
@@ -57,6 +59,18 @@ _N_WARM_UP: Final = 5
 _DROPOUT: Final = 0.1
 _REPORT_EVERY: Final = 24
 _STAMP_NAME: Final = "stamp"
+_UNREADABLE: Final = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    UnpicklingError,
+    struct.error,
+)
+"""What reading a file that is empty, cut off or garbage raises: `torch.load` interprets what it finds."""
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +145,8 @@ def fine_tune(
             state.keep(done, validation_loss(averaged, samples, pages.chosen_by, head_weights, training, "cpu"))
         on_progress(done, n_steps)
     states = {name: optimiser.state_dict() for name, optimiser in optimisers.by_name.items()}
-    torch.save({"weights": both.state_dict(), **states}, folder / LEARNER_FILE)
+    with replacing(folder / LEARNER_FILE) as file:  # on the disk before the note that will name it
+        torch.save({"weights": both.state_dict(), **states}, file)
     state.take_best()
     model = averaged
     logits, labels, weights = held_out_logits(model, samples, pages.chosen_by, "cpu")
@@ -223,7 +238,7 @@ def _learner(
             nn.ModuleList([model, mean]).load_state_dict(saved["weights"])
             for name, optimiser in optimisers.by_name.items():
                 optimiser.load_state_dict(saved[name])
-        except (OSError, RuntimeError, KeyError, ValueError, UnpicklingError) as error:
+        except _UNREADABLE as error:
             logger.warning("the learner of the last round, %s, cannot be read (%s): learning begins anew", left, error)
             return _learner(live, None, schema, config, n_steps, seed)
     return model, mean, optimisers, training
