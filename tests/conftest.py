@@ -92,7 +92,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with messages.open("wb") as output:
         server = subprocess.Popen([program, *options], stdout=output, stderr=output)
     try:
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + 60
         while not _answers_ping(port):
             # A port that somebody else took in between shows as a server that ended.
             if server.poll() is not None or time.monotonic() > deadline_s:

@@ -95,7 +95,7 @@ class Service:
         self.wait(lambda: list(self.replica.position) >= answer.json()["state_offset"])
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline_s
             self.client.get("/healthz")

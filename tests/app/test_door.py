@@ -29,7 +29,7 @@ class HeldCollector(Collector):
         self.go_on = threading.Event()
 
     def submit_json(self, lines: Sequence[bytes], source: str, admit: Admit | None = None, **said: Any) -> Receipt:
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(60)
         return super().submit_json(lines, source, admit, **said)
 
 
@@ -38,7 +38,7 @@ def scene(run: Any, **bounds: int) -> Any:
         collector = HeldCollector()
         door = DoorThread(collector, **bounds)
         try:
-            return await asyncio.wait_for(run(door, collector), timeout=10)
+            return await asyncio.wait_for(run(door, collector), timeout=60)
         finally:
             collector.go_on.set()
             door.close()

@@ -219,5 +219,5 @@ def test_over_real_http(make_service: Any, tmp_path: Path) -> None:
     batch = service.log.subscribe("look", topics=["events.impression"]).poll(1_000)
     assert {service.codec.decode(data).event_id for data in batch.data} == sent
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)
     server.servers.clear()

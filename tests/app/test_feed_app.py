@@ -86,7 +86,7 @@ class Worker:
         return msgspec.json.decode(answer.content, type=FeedResponse)
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline_s
 

@@ -57,14 +57,14 @@ def test_a_server_takes_events_serves_a_page_and_goes_on_after_a_crash(
         receipt = connection.get("/api/v1/events", EVENTS)
         assert receipt["n_accepted"] == 6
         offset = sum(receipt["state_offset"])
-        until(lambda: sum(connection.get("/readyz")["state_offset"]) >= offset, 30)
+        until(lambda: sum(connection.get("/readyz")["state_offset"]) >= offset, 90)
         page = connection.get("/api/v1/timeline/home?viewer=bob")
         first = {post["post_id"] for post in page["posts"]}
         assert len(first) == 3  # of one author, no more (page.max_per_author)
         assert connection.get("/api/v1/events", EVENTS)["n_duplicates"] == 6
     log = wiring.build_log(settings)
     served = log.subscribe("test", topics=["events.served"], start=(0,))
-    until(lambda: len(served.poll(10)), 30)
+    until(lambda: len(served.poll(10)), 90)
     server.kill_all()
     assert log.end()[0] > 6
     assert not settings.log_path.exists()

@@ -65,7 +65,7 @@ class Worker:
         self.log.close()
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline_s
 

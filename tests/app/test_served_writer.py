@@ -45,7 +45,7 @@ class Disk:
 
 
 def run(scene: Any) -> Any:
-    return asyncio.run(asyncio.wait_for(scene, timeout=10))
+    return asyncio.run(asyncio.wait_for(scene, timeout=60))
 
 
 def test_events_of_a_moment_are_appended_together() -> None:

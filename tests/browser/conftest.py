@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from millrace.testing.server_process import PATIENCE_S
+
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -39,6 +41,7 @@ def new_page(browser: Any) -> Iterator[Callable[[], Any]]:
 
     def open_one() -> Any:
         opened.append(browser.new_page(viewport={"width": 1100, "height": 900}))
+        opened[-1].set_default_timeout(1_000 * PATIENCE_S)
         return opened[-1]
 
     yield open_one

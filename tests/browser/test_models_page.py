@@ -19,12 +19,12 @@ from millrace.base.actions import ActionSpace
 from millrace.features.encoding.candidates import schema_hash
 from millrace.registry.manifest import Description
 from millrace.testing.progress import in_silence
-from millrace.testing.server_process import ServerProcess, until
+from millrace.testing.server_process import PATIENCE_S, PATIENT, ServerProcess, until
 
 pytest.importorskip("playwright.sync_api")
 pytest.importorskip("torch", reason="torch is not installed: pip install '.[train]'")
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def server(settings: Settings) -> Iterator[ServerProcess]:
-    server = ServerProcess(settings.home, n_workers=1, overrides=("home.deadline_ms=30000",))
+    server = ServerProcess(settings.home, n_workers=1, overrides=PATIENT)
     try:
         server.wait_ready()
         payloads: list[dict[str, Any]] = [
@@ -43,7 +43,7 @@ def server(settings: Settings) -> Iterator[ServerProcess]:
         payloads += [{"type": "FollowChanged", "follower_id": "vera", "followee_id": "ada"}]
         answer = server.get("/api/v1/events", json.dumps([{"payload": payload} for payload in payloads]).encode())
         assert json.loads(answer)["n_accepted"] == len(payloads)
-        until(lambda: len(page_of(server)["posts"]) == 3, 30)
+        until(lambda: len(page_of(server)["posts"]) == 3, PATIENCE_S)
         yield server
         assert server.stop() == 0
     finally:
@@ -105,7 +105,7 @@ def test_the_page_tells_of_training_of_what_serves_and_of_who_predicted(
     version = promoted(settings, tmp_path / "ranker")
     # The line follows by itself; pages do as soon as the worker has swapped.
     page.wait_for_selector(f"#model-status:has-text('models: ranker {version} serves since ')")
-    until(lambda: page_of(server)["debug_info"]["models"] == {"ranker": version}, 60)
+    until(lambda: page_of(server)["debug_info"]["models"] == {"ranker": version}, PATIENCE_S)
     page.goto(f"{server.url}/?viewer=xena")  # who has not had the posts yet
     page.wait_for_selector(".card")
     assert who_did(page)[-1] == f"Predicted by the learned ranker {version}"

@@ -13,16 +13,20 @@ from millrace.testing.server_process import ServerProcess
 
 pytest.importorskip("playwright.sync_api")
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     settings, _ = make_home(tmp_path_factory.mktemp("browser") / "home")
     server = ServerProcess(settings.home, n_workers=1)
-    server.wait_ready()
-    yield server
-    assert server.stop() == 0
+    try:
+        server.wait_ready()
+        yield server
+        assert server.stop() == 0
+    finally:
+        if server.process.poll() is None:
+            server.kill_all()
 
 
 def test_the_api_page_shows_every_endpoint_and_loads_nothing_from_elsewhere(

@@ -10,20 +10,24 @@ import pytest
 from millrace.app import wiring
 from millrace.app.commands.init import make_home
 from millrace.app.settings import Settings, load_settings
-from millrace.testing.server_process import ServerProcess, until
+from millrace.testing.server_process import PATIENCE_S, PATIENT, ServerProcess, until
 
 pytest.importorskip("playwright.sync_api")
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, Settings]]:
     settings, _ = make_home(tmp_path_factory.mktemp("tokens") / "home")
-    server = ServerProcess(settings.home, n_workers=1, overrides=("auth.mode=tokens",))
-    server.wait_ready()
-    yield server, load_settings(settings.home, overrides=[("auth.mode", "tokens")])
-    assert server.stop() == 0
+    server = ServerProcess(settings.home, n_workers=1, overrides=(*PATIENT, "auth.mode=tokens"))
+    try:
+        server.wait_ready()
+        yield server, load_settings(settings.home, overrides=[("auth.mode", "tokens")])
+        assert server.stop() == 0
+    finally:
+        if server.process.poll() is None:
+            server.kill_all()
 
 
 @pytest.fixture
@@ -39,7 +43,7 @@ def paste(page: Any, credential: str) -> None:
 
 
 def status_is(page: Any, text: str) -> None:
-    until(lambda: text in page.inner_text("#status"), 20)
+    until(lambda: text in page.inner_text("#status"), PATIENCE_S)
 
 
 def out(page: Any) -> bool:
@@ -80,7 +84,7 @@ def test_what_is_no_token_is_said_to_be_none_and_not_kept(page: Any, text: str) 
 def test_a_viewers_token_opens_the_viewers_feed_until_one_leaves(
     page: Any, server: tuple[ServerProcess, Settings]
 ) -> None:
-    paste(page, wiring.build_tokens(server[1]).make("vic", 60))
+    paste(page, wiring.build_tokens(server[1]).make("vic", 3_600))
     status_is(page, "Nothing to show yet.")
     assert nothing_to_pick(page)
     for _ in range(2):
@@ -99,9 +103,9 @@ def test_a_viewers_token_opens_the_viewers_feed_until_one_leaves(
 def test_a_token_that_the_server_refuses_is_dropped_and_another_can_be_pasted(
     page: Any, server: tuple[ServerProcess, Settings]
 ) -> None:
-    token = wiring.build_tokens(server[1]).make("vic", 60)
+    token = wiring.build_tokens(server[1]).make("vic", 3_600)
     paste(page, token[:-6] + ("A" if token[-6] != "A" else "B") * 6)
-    until(lambda: page.is_visible("#token") and "bad" in page.get_attribute("#status", "class"), 20)
+    until(lambda: page.is_visible("#token") and "bad" in page.get_attribute("#status", "class"), PATIENCE_S)
     assert page.inner_text("#status") != ""
     assert out(page)
     paste(page, token)

@@ -14,11 +14,11 @@ from millrace.app.commands.init import make_home
 from millrace.app.feed_client import HttpFeedClient
 from millrace.app.settings import Settings
 from millrace.testing.builders import a_follow, a_post_created
-from millrace.testing.server_process import ServerProcess, until
+from millrace.testing.server_process import PATIENCE_S, PATIENT, ServerProcess, until
 
 pytest.importorskip("playwright.sync_api")
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 HOUR_MS = 3_600_000
 START_MS = 1_500_000_000_000
@@ -31,7 +31,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[HttpFeedClient]:
-    server = ServerProcess(settings.home, n_workers=1, flags=("--virtual-time",))
+    server = ServerProcess(settings.home, n_workers=1, overrides=PATIENT, flags=("--virtual-time",))
     try:
         server.wait_ready()
         client = HttpFeedClient(server.url, wiring.build_codec(settings), n_connections=1)
@@ -68,7 +68,7 @@ def test_ages_and_events_go_by_the_servers_time(page: Any, client: HttpFeedClien
     page.wait_for_selector("#world-time:has-text('World time 07:40')")
     assert page.is_visible("#world-note")
     page.click(".card >> nth=0 >> [data-act=like]")
-    until(lambda: len(like_times(settings)) == 1, 20)
+    until(lambda: len(like_times(settings)) == 1, PATIENCE_S)
     client.advance(START_MS + 9 * HOUR_MS)
     # The page hears of it with the next answer, and its next event is as late as that.
     with page.expect_response("**/why/**"):
@@ -76,7 +76,7 @@ def test_ages_and_events_go_by_the_servers_time(page: Any, client: HttpFeedClien
     page.wait_for_selector("#panel .why")
     page.click("#panel-close")
     page.click(".card >> nth=1 >> [data-act=like]")
-    until(lambda: len(like_times(settings)) == 2, 20)
+    until(lambda: len(like_times(settings)) == 2, PATIENCE_S)
     first_ms, second_ms = like_times(settings)
     assert 0 <= first_ms - (START_MS + 5 * HOUR_MS) < 120_000
     assert 0 <= second_ms - (START_MS + 9 * HOUR_MS) < 120_000

@@ -66,7 +66,7 @@ class Demo:
         until(is_shown, PATIENCE_S)
 
     def get(self, path: str, data: bytes | None = None) -> Any:
-        with urllib.request.urlopen(self.url + path, data=data, timeout=20) as answer:
+        with urllib.request.urlopen(self.url + path, data=data, timeout=60) as answer:
             return json.loads(answer.read())
 
     def now_ms(self) -> int:

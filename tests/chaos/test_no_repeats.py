@@ -17,7 +17,7 @@ import pytest
 from millrace.app.settings import Settings
 from millrace.testing.server_process import Connection, ServerProcess, until, wait_for_offset
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 
 PAGE = 8
 N_AUTHORS = 40
@@ -222,9 +222,9 @@ def test_tabs_share_no_post_while_workers_and_keeper_are_killed(
         for victim in (rng.choice(workers), *(child for child in children if child.pid == keeper)):
             victim.kill()
             n_kills += 1
-        until(lambda: len(server.children()) == 1 + n_workers, 30)
+        until(lambda: len(server.children()) == 1 + n_workers, 90)
     finish(tabs)
-    until(server.is_ready, 30)
+    until(server.is_ready, 90)
     late = Tab(server, album, "late")
     start([late])
     finish([late])

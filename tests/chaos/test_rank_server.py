@@ -24,7 +24,7 @@ from millrace.testing.rank_runner_contract import some_candidates, some_viewers
 from millrace.testing.server_process import COMMAND, until
 from millrace.testing.small_rankers import export_small_ranker
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 
 PATIENCE_S = 60.0
 N_CLIENTS = 8

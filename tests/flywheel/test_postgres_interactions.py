@@ -220,7 +220,7 @@ def test_days_that_were_being_dropped_by_one_who_was_killed_are_dropped_and_hold
         reader.execute("SELECT count(*) FROM interactions")
         with ThreadPoolExecutor(1) as threads:
             said = threads.submit(detaching.execute, f"ALTER TABLE interactions DETACH PARTITION {old[0]} CONCURRENTLY")
-            until(lambda: looking.execute(pending).fetchall() == [(old[0],)], 30)
+            until(lambda: looking.execute(pending).fetchall() == [(old[0],)], 90)
             looking.execute("SELECT pg_terminate_backend(%s)", (detaching.info.backend_pid,))
             with pytest.raises(psycopg.OperationalError):
                 said.result()

@@ -199,7 +199,7 @@ def test_a_post_that_another_request_claimed_is_dropped_and_still_shows_its_scor
 
 
 def test_what_could_not_be_checked_is_said_to_be_dropped_for_that(a_world: World) -> None:
-    world = a_world(many(2), config=HomeConfig(deadline_ms=30_000))
+    world = a_world(many(2), config=HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000))
     world.service.pipeline.stages.query_hydrators[1]._relations = None  # type: ignore[attr-defined]
     why = Asked(world).why(1_000)
     assert why.dropped_by == "blocked_author"
@@ -207,7 +207,7 @@ def test_what_could_not_be_checked_is_said_to_be_dropped_for_that(a_world: World
 
 
 def test_what_an_error_says_is_for_operators(a_world: World) -> None:
-    world = a_world(many(2), config=HomeConfig(deadline_ms=30_000))
+    world = a_world(many(2), config=HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000))
     world.service.pipeline.stages.query_hydrators[1]._relations = None  # type: ignore[attr-defined]
     asked = Asked(world)
     operator, viewer = asked.request(), asked.request(with_errors=False)
@@ -421,7 +421,7 @@ def test_ids_and_scores_after_every_stage(a_world: World) -> None:
 
 
 def test_a_page_that_went_wrong_says_so(a_world: World) -> None:
-    world = a_world(many(2), config=HomeConfig(deadline_ms=30_000))
+    world = a_world(many(2), config=HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000))
     (popular,) = (source for source in world.service.pipeline.stages.sources if source.name == "popular")
     popular._counters = None  # type: ignore[attr-defined]
     trace = Asked(world).request()
@@ -464,7 +464,7 @@ def test_a_trace_that_cannot_be_kept_costs_no_page(a_world: World, caplog: pytes
         def write(self, request_id: str, record: bytes) -> None:
             raise OSError("the disk has left")
 
-    world = a_world(many(2), config=HomeConfig(deadline_ms=30_000))
+    world = a_world(many(2), config=HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000))
     world.service.traces._store = Broken()  # type: ignore[assignment]
     assert len(world.page().posts) == 2
     assert "request r1 leaves no trace" in caplog.text

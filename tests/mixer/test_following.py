@@ -147,7 +147,9 @@ def test_it_is_read_without_a_claim_store_and_says_so(a_world: World) -> None:
         def claim(self, *_: Any, **__: Any) -> Any:
             raise StoreError("claims", problem="down", remedy="none")
 
-    world = a_world([a_follow(20, 10), post(1)], claims=Down(), config=HomeConfig(deadline_ms=30_000))
+    world = a_world(
+        [a_follow(20, 10), post(1)], claims=Down(), config=HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000)
+    )
     page = world.following(debug=True)
     assert (ids(page), page.degraded) == (["1"], True)
     assert page.debug_info is not None
@@ -255,7 +257,7 @@ def test_a_long_stretch_of_posts_that_may_not_be_shown_is_passed_over(a_world: W
 
 
 def test_a_timeline_that_is_not_full_because_something_failed_is_not_at_its_end(a_world: World) -> None:
-    world = a_world([a_follow(20, 10), post(1)], config=HomeConfig(deadline_ms=30_000))
+    world = a_world([a_follow(20, 10), post(1)], config=HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000))
     source = world.service.following_pipeline.stages.sources[0]
     posts, source._posts = source._posts, None  # type: ignore[attr-defined]
     page = world.following()

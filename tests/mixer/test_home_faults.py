@@ -44,7 +44,7 @@ class Broken:
 
 
 def test_a_broken_source_or_ranker_leaves_a_page_and_says_so(a_world: World) -> None:
-    world = a_world(many_authors(5), config=HomeConfig(deadline_ms=30_000))
+    world = a_world(many_authors(5), config=HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000))
     (popular,) = (source for source in world.service.pipeline.stages.sources if source.name == "popular")
     popular._counters = Broken()  # type: ignore[attr-defined]
     world.service.pipeline.stages.rankers[0]._base = None  # type: ignore[attr-defined]
@@ -59,7 +59,7 @@ def test_a_broken_source_or_ranker_leaves_a_page_and_says_so(a_world: World) -> 
 
 
 def test_without_block_lists_nothing_is_shown(a_world: World) -> None:
-    world = a_world(many_authors(5), config=HomeConfig(deadline_ms=30_000))
+    world = a_world(many_authors(5), config=HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000))
     world.service.pipeline.stages.query_hydrators[1]._relations = Broken()  # type: ignore[attr-defined]
     page = world.page(debug=True)
     assert page.posts == ()
@@ -67,7 +67,10 @@ def test_without_block_lists_nothing_is_shown(a_world: World) -> None:
 
 
 def test_without_labels_nothing_is_shown(a_world: World) -> None:
-    world = a_world([*many_authors(5), a_label_changed("spam", post_id=1100)], config=HomeConfig(deadline_ms=30_000))
+    world = a_world(
+        [*many_authors(5), a_label_changed("spam", post_id=1100)],
+        config=HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000),
+    )
     (stage,) = (stage for stage in world.service.pipeline.stages.hydrators if stage.name == "labels")
     stage._labels = Broken()  # type: ignore[attr-defined]
     page = world.page(debug=True)
@@ -81,7 +84,7 @@ def test_without_labels_nothing_is_shown(a_world: World) -> None:
 
 
 def test_without_reputations_the_page_stays(a_world: World) -> None:
-    world = a_world(many_authors(5), config=HomeConfig(deadline_ms=30_000))
+    world = a_world(many_authors(5), config=HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000))
     (stage,) = (stage for stage in world.service.pipeline.stages.hydrators if stage.name == "reputation")
     stage.hydrate = Broken().hydrate  # type: ignore[method-assign]
     assert len(world.page().posts) == 5
@@ -98,7 +101,7 @@ class NoClaims(MemoryClaims):
 
 def test_without_claims_nothing_leaves(a_world: World) -> None:
     observer = RecordingObserver()
-    config = HomeConfig(deadline_ms=30_000)
+    config = HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000)
     world = a_world(many_authors(5), config=config, claims=NoClaims(), observer=observer)
     with pytest.raises(NotReadyError, match=r"claims: the store does not do its work.*ask again in a moment"):
         world.page(debug=True)
@@ -117,7 +120,11 @@ def test_without_a_look_at_the_claims_pages_still_share_nothing(a_world: World) 
         def claimed(self, *_: Any) -> Any:
             raise StoreError("claims", problem="down", remedy="wait")
 
-    world = a_world(many_authors(60), config=HomeConfig(deadline_ms=30_000, max_refills=100), claims=Blind())
+    world = a_world(
+        many_authors(60),
+        config=HomeConfig(deadline_ms=30_000, claim_timeout_ms=30_000, max_refills=100),
+        claims=Blind(),
+    )
     first, second = world.page(request_id="a", limit=30), world.page(request_id="b", limit=30)
     assert len(set(ids(first)) | set(ids(second))) == 60
     assert first.degraded
@@ -216,14 +223,14 @@ def test_a_request_that_is_cancelled_gives_its_claims_back_even_those_still_unde
     class SlowClaims(MemoryClaims):
         def claim(self, *args: Any, **kwargs: Any) -> Any:
             begun.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
             return super().claim(*args, **kwargs)
 
     world = a_world(many_authors(5), claims=SlowClaims())
 
     async def run() -> FeedResponse:
         first = asyncio.create_task(world.service.home(FeedRequest(viewer_id="20", request_id="a")))
-        assert await asyncio.to_thread(begun.wait, 10)
+        assert await asyncio.to_thread(begun.wait, 60)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first

@@ -1,7 +1,6 @@
 """What failing, late and blind components do to a page: outcomes, policies, last known values."""
 
 import asyncio
-import time
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from millrace.pipeline.pipeline import Pipeline
 from millrace.pipeline.query import Deadline, Query
 from millrace.pipeline.result import PipelineResult
 from millrace.pipeline.stages import Filter, OnError
-from millrace.testing.pipeline_builders import DIMS, a_query, execute
+from millrace.testing.pipeline_builders import DIMS, a_batch, a_query, execute
 from millrace.testing.pipeline_fakes import (
     FakeFilter,
     FakeHydrator,
@@ -26,6 +25,7 @@ from millrace.testing.pipeline_fakes import (
     SlowSource,
     TopSelector,
 )
+from millrace.testing.told_clock import ToldClock
 
 
 def a_pipeline(**stages: object) -> Pipeline:
@@ -115,6 +115,16 @@ def test_a_failed_source_leaves_the_others_page() -> None:
     ]
 
 
+class MeetingSource(SlowSource):
+    """Finds its posts only while all others are looking for theirs."""
+
+    meeting: asyncio.Barrier
+
+    async def retrieve(self, query: Query) -> CandidateBatch:
+        await self.meeting.wait()
+        return a_batch({POST_ID: list(self._post_ids)})
+
+
 def test_a_late_source_is_left_behind_and_cancelled() -> None:
     slow = SlowSource([9], timeout_ms=5)
     result = execute(a_pipeline(sources=[slow, FakeSource({POST_ID: [1]})]), a_query())
@@ -124,16 +134,20 @@ def test_a_late_source_is_left_behind_and_cancelled() -> None:
 
 
 def test_waiting_sources_wait_together_and_keep_their_order() -> None:
-    sources = [SlowSource([i], name=f"s{i}", wait_s=0.05, timeout_ms=1000) for i in range(8)]
-    started = time.perf_counter()
-    result = execute(a_pipeline(sources=sources), a_query())
-    assert ids(result) == list(range(8))
-    assert time.perf_counter() - started < 0.3
+    sources = [MeetingSource([i], name=f"s{i}", timeout_ms=60_000) for i in range(8)]
+
+    async def run() -> PipelineResult:
+        meeting = asyncio.Barrier(len(sources))
+        for source in sources:
+            source.meeting = meeting
+        return await a_pipeline(sources=sources).execute(a_query())
+
+    assert ids(asyncio.run(run())) == list(range(8))
 
 
 def test_the_deadline_bounds_every_wait() -> None:
     slow = SlowSource([9], timeout_ms=60_000)
-    deadline = Deadline.after_ms(SystemClock(), 10)
+    deadline = Deadline.after_ms(ToldClock(), 10)  # that is not over before the sources have begun
     result = execute(a_pipeline(sources=[slow, FakeSource({POST_ID: [1]})]), a_query(deadline=deadline))
     assert ids(result) == [1]
     assert fates(result) == {"slow": Fate.LATE}
@@ -144,14 +158,14 @@ def test_the_deadline_does_not_cut_off_a_filter_without_which_there_is_no_page()
 
     class Checks(FakeFilter):
         async def keep(self, query: object, batch: CandidateBatch) -> np.ndarray:  # type: ignore[override]
-            await asyncio.sleep(0.02)
+            await (asyncio.sleep(0.02) if self.on_error is OnError.DROP_ALL else asyncio.Event().wait())
             return np.ones(batch.n, dtype=np.bool_)
 
     def page(on_error: OnError) -> PipelineResult:
         checks = Checks(len, name="checks", on_error=on_error)
-        checks.timeout_ms = 5_000
+        checks.timeout_ms = 60_000
         pipeline = a_pipeline(sources=[FakeSource({POST_ID: [1]})], late_filters=[checks])
-        return execute(pipeline, a_query(deadline=Deadline.after_ms(SystemClock(), 1)))
+        return execute(pipeline, a_query(deadline=Deadline.after_ms(ToldClock(), 1)))
 
     assert fates(page(OnError.DROP_ALL)) == {}
     assert fates(page(OnError.KEEP_ALL)) == {"checks": Fate.LATE}

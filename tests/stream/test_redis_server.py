@@ -67,7 +67,7 @@ def wait_for_replica(port: int) -> None:
     import redis
 
     with redis.Redis(port=port) as client:
-        until(lambda: any(client.info("replication").get(f"slave{i}", {}).get("state") == "online" for i in (0, 1)), 20)
+        until(lambda: any(client.info("replication").get(f"slave{i}", {}).get("state") == "online" for i in (0, 1)), 90)
 
 
 @pytest.fixture

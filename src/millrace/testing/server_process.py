@@ -21,7 +21,13 @@ from typing import Any, Final, Self
 
 import psutil
 
-_PATIENCE_S: Final = 30
+PATIENCE_S: Final = 90.0
+"""How long tests wait for what must come: other tests are at work on the same cores."""
+
+PATIENT: Final = ("home.deadline_ms=30000", "home.claim_timeout_ms=30000", "home.content_timeout_ms=30000")
+"""``--set`` options of a server whose pages are looked at, not timed: on a busy machine a source that is late changes a
+page, and a claim that is late is a page that does not leave."""
+
 _ROLES: Final = ("near_line.is_on", "guards.is_on", "flywheel.joins")
 COMMAND: Final = (sys.executable, "-c", "from millrace.app.cli import main; main()")
 
@@ -63,11 +69,13 @@ class ServerProcess:
         alone = (f"{key}=false" for key in _ROLES if key not in named)
         self._overrides = (f"server.port={self._port}", *alone, *overrides)
         self._flags = tuple(flags)
+        self._messages = home / "server.log"
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         options = [part for override in self._overrides for part in ("--set", override)]
-        with (self.home / "server.log").open("a") as messages:
+        with self._messages.open("a") as messages:
+            self._told_before = messages.tell()
             return subprocess.Popen(  # noqa: S603 - our own program
                 [
                     *COMMAND,
@@ -92,7 +100,7 @@ class ServerProcess:
     def get(self, path: str, data: bytes | None = None) -> bytes:
         """Return the body of a GET, or of a POST where there is data; raise `OSError` where it fails or is cut off."""
         try:
-            with urllib.request.urlopen(self.url + path, data=data, timeout=20) as answer:  # noqa: S310 - loopback
+            with urllib.request.urlopen(self.url + path, data=data, timeout=60) as answer:  # noqa: S310 - loopback
                 return answer.read()  # type: ignore[no-any-return]
         except http.client.HTTPException as error:  # a kill cut the answer off
             raise ConnectionError(self.url + path) from error
@@ -104,9 +112,15 @@ class ServerProcess:
         except OSError:
             return False
 
-    def wait_ready(self, timeout_s: float = 60) -> None:
-        """Return once it is ready."""
-        until(self.is_ready, timeout_s)
+    def wait_ready(self, timeout_s: float = 2 * PATIENCE_S) -> None:
+        """Return once it has said that all of its processes were ready, and whoever answers is."""
+        until(lambda: self._has_said_ready() and self.is_ready(), timeout_s)
+
+    def _has_said_ready(self) -> bool:
+        # One worker's answer tells nothing of the others, which refuse pages until they have caught up.
+        with self._messages.open("rb") as messages:
+            messages.seek(self._told_before)
+            return b"Ready: " in messages.read()
 
     def children(self) -> list[psutil.Process]:
         """Return the supervisor's direct children."""
@@ -126,7 +140,7 @@ class ServerProcess:
 class Connection:
     """A connection to a server that is kept open, and so to one worker for as long as that lives."""
 
-    def __init__(self, server: ServerProcess, timeout_s: float = 40) -> None:
+    def __init__(self, server: ServerProcess, timeout_s: float = 60) -> None:
         host, _, port = server.url.removeprefix("http://").partition(":")
         self._http = http.client.HTTPConnection(host, int(port), timeout=timeout_s)
         self._http.connect()
@@ -170,7 +184,7 @@ class Connection:
         raise ConnectionError(f"nobody holds the other end of port {self.local_port}")
 
 
-def connect_each(server: ServerProcess, n_workers: int, timeout_s: float = 30) -> dict[int, Connection]:
+def connect_each(server: ServerProcess, n_workers: int, timeout_s: float = PATIENCE_S) -> dict[int, Connection]:
     """Return an open connection to each worker, by its process id.
 
     Which worker accepts is the kernel's choice, and often the same again: connections are opened until every worker
@@ -206,6 +220,6 @@ def wait_for_offset(by_worker: Mapping[int, Connection], offset: int) -> dict[in
         return len(took_ms) == len(by_worker)
 
     while not has_all():
-        if time.perf_counter() - began_s > _PATIENCE_S:
+        if time.perf_counter() - began_s > PATIENCE_S:
             raise TimeoutError(f"only {took_ms} reached {offset}")
     return took_ms

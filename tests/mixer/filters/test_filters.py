@@ -192,7 +192,7 @@ def test_strangers_of_low_reputation_are_not_recommended() -> None:
 
 
 def test_claimed_posts_are_dropped_for_others_and_granted_again_to_their_owner() -> None:
-    stage = ClaimFilter(MemoryClaims(), ttl_ms=1_000, max_claims=100, timeout_ms=100)
+    stage = ClaimFilter(MemoryClaims(), ttl_ms=1_000, max_claims=100, timeout_ms=30_000)
     batch = a_batch({CONTENT_ID: [7, 8], CONTENT_CREATED_MS: [1, 1]})
     assert kept(stage, a_query(request_id="r1"), batch) == [1, 2]
     assert kept(stage, a_query(request_id="r1"), batch) == [1, 2]
@@ -203,7 +203,7 @@ def test_claimed_posts_are_dropped_for_others_and_granted_again_to_their_owner()
 
 
 def test_an_empty_page_needs_no_claim_store() -> None:
-    stage = ClaimFilter(None, ttl_ms=1_000, max_claims=100, timeout_ms=100)  # type: ignore[arg-type]
+    stage = ClaimFilter(None, ttl_ms=1_000, max_claims=100, timeout_ms=30_000)  # type: ignore[arg-type]
     assert kept(stage, a_query(), a_batch({CONTENT_ID: [], CONTENT_CREATED_MS: []})) == []
 
 
@@ -236,7 +236,7 @@ def test_claims_do_not_block_the_event_loop() -> None:
     gate: concurrent.futures.Future[None] = concurrent.futures.Future()
 
     async def run() -> list[bool]:
-        stage = ClaimFilter(SlowClaims(), ttl_ms=1_000, max_claims=100, timeout_ms=100)
+        stage = ClaimFilter(SlowClaims(), ttl_ms=1_000, max_claims=100, timeout_ms=30_000)
         batch = a_batch({CONTENT_ID: [7], CONTENT_CREATED_MS: [1]})
         claim = asyncio.ensure_future(stage.keep(a_query(), batch))
         await asyncio.sleep(0.01)
