@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
 
 from millrace.app import cli, wiring
+from millrace.app.clocks import clocks_of
 from millrace.app.commands.init import make_home
 from millrace.app.flywheel_parts import JoinFigures
 from millrace.app.flywheel_rounds import decision_log, round_folder
-from millrace.app.flywheel_status import TakenBack, flywheel_status
+from millrace.app.flywheel_status import FlywheelStatus, TakenBack, flywheel_status
 from millrace.app.learning_note import LearningNote, keep_waiting, nothing_waits
 from millrace.app.near_line import REPORT_FILE
 from millrace.app.settings import Settings
 from millrace.app.training_status import telling
+from millrace.app.virtual_time import enter_virtual_time
+from millrace.base.clock import ManualClock
 from millrace.flywheel.decisions import Decision, HeadMetrics, RuleOutcome
 from millrace.flywheel.guards.readings import GuardReport, ModelReadings, Reading, State
 from millrace.flywheel.join_stats import JoinStats
@@ -32,6 +36,63 @@ HOUR_MS = 3_600_000
 def settings(tmp_path: Path) -> Settings:
     made, _ = make_home(tmp_path / "home")
     return made
+
+
+def test_a_home_in_virtual_time_says_of_every_figure_by_which_clock_it_is_told(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = publish(settings, "a")
+    registry = wiring.build_registry(settings)
+    registry.promote({"ranker": live}, now_ms=1)
+    decision_log(settings).append(a_decision(1, live))
+    keep_parts(settings, live)
+    argv = ["flywheel", "status", "--home", str(settings.home)]
+    assert cli.run(argv) == 0
+    shown = capsys.readouterr().out
+    assert "world time" not in shown
+    assert "real time" not in shown
+    assert not flywheel_status(settings).clocks.words
+    enter_virtual_time(settings)
+    found = flywheel_status(settings, event_clock=ManualClock(7 * HOUR_MS))
+    assert (found.clocks.is_virtual, found.clocks.event_now_ms) == (True, 7 * HOUR_MS)
+    assert found.clocks.words.startswith("two clocks: it is Thu 1 Jan, 07:00 world time in the home's world and ")
+    assert found.clocks.words.endswith(" UTC real time here")
+    assert "round 1 (pages until Thu 1 Jan, 01:00 world time) promoted" in found.words
+    assert (found.guards_told_ms, found.guards_event_ms) == (1, 5 * HOUR_MS)
+    assert cli.run(argv) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "two clocks: " in shown
+    assert "behind the log at Thu 1 Jan, 00:00 world time" in shown
+    assert "1 warn), at Thu 1 Jan, 05:00 world time" in shown
+    registry.withdraw("ranker", live, now_ms=2, reason="too slow")
+    assert cli.run(argv) == 0
+    assert f"ranker {live} was taken back (Thu 1 Jan, 00:00 UTC real time)" in " ".join(capsys.readouterr().out.split())
+    assert cli.run(["flywheel", "guards", "--home", str(settings.home)]) == 0
+    assert "real time, at Thu 1 Jan, 05:00 world time" in " ".join(capsys.readouterr().out.split())
+
+
+def test_every_time_that_is_told_has_its_clock(settings: Settings) -> None:
+    named = clocks_of(is_virtual=True, event_now_ms=0, real_now_ms=0).by_figure
+    assert set(named.values()) == {"world time", "real time"}
+    told = times_of(FlywheelStatus)
+    assert told == {figure for figure in named if figure != "decisions.seconds"}
+    assert set(flywheel_status(settings).clocks.by_figure.values()) == {"real time"}
+
+
+def times_of(kind: type[msgspec.Struct], prefix: str = "") -> set[str]:
+    """Every field of a struct that tells a time, by its place."""
+    found: set[str] = set()
+    for field in msgspec.structs.fields(kind):
+        inner = next((part for part in (field.type, *get_args(field.type)) if is_struct(part)), None)
+        if inner is not None:
+            found |= times_of(inner, f"{prefix}{field.name}.")
+        elif field.name.endswith("_ms"):
+            found.add(f"{prefix}{field.name}")
+    return found
+
+
+def is_struct(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def publish(settings: Settings, net: str) -> str:
@@ -116,7 +177,7 @@ def test_versions_figures_and_reasons_are_told_the_newest_first(settings: Settin
     ]
     assert found.hours[1].calibration == pytest.approx(1.1)
     assert found.is_learning
-    assert found.words.endswith("round 3 (Thu 1 Jan, 03:00 UTC) refused: the live model was all wrong")
+    assert found.words.endswith("round 3 (pages until Thu 1 Jan, 03:00 UTC) refused: the live model was all wrong")
 
 
 def test_what_was_rolled_back_since_is_told(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +231,7 @@ def keep_parts(settings: Settings, model: str, alarm: str = "", state: State = "
     )
     report = GuardReport(
         at_ms=1,
-        event_ms=1,
+        event_ms=5 * HOUR_MS,
         models=tuple(ModelReadings(model=m, n_rows=9, n_pages=1, readings=readings) for m in ("an older one", model)),
     )
     settings.run_dir.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,9 @@ from millrace.app.roles_beside import (
     near_line_problem,
     problems,
 )
+from millrace.app.server_note import leave_note
 from millrace.app.settings import CONFIG_NAME, Settings, load_settings
+from millrace.app.supervisor import Address
 from millrace.base.clock import ManualClock
 from millrace.flywheel.guards.readings import GuardReport
 from millrace.flywheel.join_stats import JoinStats
@@ -125,6 +127,23 @@ def test_a_learner_that_does_not_live_and_what_it_could_not_do_are_told(settings
             assert "ended with exit code 1, 1 h ago" in learner_problem(settings, NOW_MS)
             keep_failure(settings, None)
             assert learner_problem(settings, NOW_MS) == ""
+
+
+def test_whether_a_server_learns_is_its_own_to_say_and_the_config_s_where_none_runs(tmp_path: Path) -> None:
+    settings, _ = make_home(tmp_path / "home")
+    assert not flywheel_status(settings).learns
+    leave_note(settings, Address("127.0.0.1", 1), learns=True)  # as a demo does
+    assert not flywheel_status(settings).learns  # its server has ended
+    with keeper_lock(settings.data_dir):
+        assert flywheel_status(settings).learns
+        assert "nothing learns on" in learner_problem(settings, NOW_MS)
+        findings = [each for each in examine(settings, wiring.build_clock()) if isinstance(each, Finding)]
+        assert [each.verdict for each in findings if each.check == "learner"] == ["warning"]
+        asked = load_settings(settings.home, None, [("flywheel.learns", "true")])
+        leave_note(settings, Address("127.0.0.1", 1))  # as `millrace demo --no-learn` does
+        assert not flywheel_status(asked).learns
+        assert learner_problem(asked, NOW_MS) == ""
+    assert flywheel_status(asked).learns
 
 
 def test_doctor_and_the_status_tell_of_each_that_is_dead(settings: Settings) -> None:

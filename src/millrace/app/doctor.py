@@ -20,6 +20,7 @@ from typing import Final, Literal
 from millrace.app import wiring
 from millrace.app.commands.printing import ago, count, size
 from millrace.app.http_address import check_address, is_loopback
+from millrace.app.human_time import WORLD_TIME
 from millrace.app.keeper import running_keeper
 from millrace.app.rank_server_report import asked_servers
 from millrace.app.secret import load_or_make_secret
@@ -189,7 +190,7 @@ def _log(settings: Settings, clock: Clock) -> Iterator[Finding]:
         yield Finding("log", "warning", detail, "take something in: `millrace demo`, `millrace import`")
         return
     quiet_ms = clock.now_ms() - int(newest.appended_ms[-1])
-    detail += f", newest {ago(quiet_ms)}"
+    detail += f", newest {ago(quiet_ms)}{_in_world_time(settings)}"
     if quiet_ms > _FEED_WINDOW_MS:
         yield Finding("log", "warning", detail, "feeds show 48 h: take in newer posts")
     else:
@@ -238,7 +239,7 @@ def _checkpoints(settings: Settings, clock: Clock) -> Iterator[Finding]:
             yield Finding("checkpoints", "problem", status.problem, "it is left out; remove its folder")
         else:
             written = ago(clock.now_ms() - status.created_at_ms)
-            detail = f"{status.path.name}: good, {size(status.n_bytes)}, written {written}"
+            detail = f"{status.path.name}: good, {size(status.n_bytes)}, written {written}{_in_world_time(settings)}"
             yield Finding("checkpoints", "ok", detail)
 
 
@@ -328,9 +329,9 @@ def _guards(settings: Settings, _clock: Clock) -> Iterator[Finding]:
 
 
 def _learner(settings: Settings, _clock: Clock) -> Iterator[Finding]:
-    from millrace.app.roles_beside import learner_problem
+    from millrace.app.roles_beside import learner_problem, learns_on
 
-    if not settings.config.flywheel.learns:
+    if not learns_on(settings):
         return
     if problem := learner_problem(settings, wiring.build_clock().now_ms()):
         yield Finding("learner", "warning", problem, "`millrace flywheel run --once` by hand says it, too")
@@ -390,7 +391,7 @@ def _traces(settings: Settings, _clock: Clock) -> Iterator[Finding]:
         yield Finding("traces", "ok", "none yet; a server writes them")
 
 
-def _models(settings: Settings, clock: Clock) -> Iterator[Finding]:
+def _models(settings: Settings, _clock: Clock) -> Iterator[Finding]:
     if (training := training_status(settings)) is not None:
         yield Finding("models", "ok", training.words())
     if folders := wiring.model_folders(settings):
@@ -414,7 +415,8 @@ def _models(settings: Settings, clock: Clock) -> Iterator[Finding]:
             continue
         named = ", ".join(f"{kind} {version}" for kind, version in sorted(versions.items())) or "nothing"
         newest_ms = max((m.published_at_ms for m in manifests.values()), default=0)
-        old = f", newest of {ago(clock.now_ms() - newest_ms)}" if manifests else ""
+        # Models are made in real time, whatever time it is in the home's world.
+        old = f", newest of {ago(wiring.build_clock().now_ms() - newest_ms)}" if manifests else ""
         ranker = artefacts.get("ranker")
         runs = _runs(settings, None if ranker is None else ranker.path)
         yield Finding("models", "ok", f"lane {lane}: {named}{old}{runs}")
@@ -474,6 +476,10 @@ def _time(settings: Settings, clock: Clock) -> Iterator[Finding]:
     if has_virtual_time(settings):
         check_virtual_time(settings.config)
         yield Finding("time", "ok", f"virtual: ticks in the log move it; it is {iso_time(clock.now_ms())} there")
+
+
+def _in_world_time(settings: Settings) -> str:
+    return f" ({WORLD_TIME})" if has_virtual_time(settings) else ""
 
 
 def _server(settings: Settings, _clock: Clock) -> Iterator[Finding]:

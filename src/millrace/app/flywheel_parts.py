@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from millrace.app.human_time import clock_time
+from millrace.app.clocks import Clocks
 from millrace.app.near_line import read_report
 from millrace.app.settings import Settings
 from millrace.base.errors import MillraceError
@@ -100,32 +100,35 @@ def guard_figures(settings: Settings, version: str) -> tuple[GuardFigures, ...]:
     return tuple(_figures(reading) for model in models if model.model == version for reading in model.readings)
 
 
-def join_words(join: JoinFigures | None) -> str:
-    """Return in a line how the join stands."""
+def join_words(join: JoinFigures | None, clocks: Clocks) -> str:
+    """Return in a line how the join stood at its last commit."""
     if join is None:
         return "join: no samples yet"
     alarm = f"; ALARM: {join.alarm}" if join.alarm else ""
     return (
         f"join: {join.join_rate:.1%} of the newest looks found their page; {join.n_samples:,} samples, "
         f"{join.late_share:.1%} of the actions late; {join.lag_records:,} records behind the log "
-        f"at {clock_time(join.told_ms)}{alarm}"
+        f"at {clocks.event(join.told_ms)}{alarm}"
     )
 
 
-def guards_told_ms(settings: Settings) -> int | None:
-    """Return when the guards of a home looked last, real time; None: never, or nobody can read it."""
+def guards_looked_ms(settings: Settings) -> tuple[int | None, int | None]:
+    """Return when the guards of a home looked last, real time, and how far event time had come for them then.
+
+    None: never, or nobody can read it.
+    """
     try:
         report = read_report(settings)
     except MillraceError:
-        return None
-    return None if report is None else report.at_ms
+        return None, None
+    return (None, None) if report is None else (report.at_ms, report.event_ms or None)
 
 
-def guard_words(guards: tuple[GuardFigures, ...], told_ms: int | None = None) -> str:
+def guard_words(guards: tuple[GuardFigures, ...], looked: str = "") -> str:
     """Return in a line what the guards say of the ranker that serves, and when they said it."""
     if not guards:
         return "guards: they have not looked yet at a ranker that serves"
-    at = "" if told_ms is None else f", at {clock_time(told_ms)}"
+    at = looked and f", at {looked}"
     alarmed = [guard.words for guard in guards if guard.is_alarmed]
     n_waiting, n_warning = (sum(guard.state == state for guard in guards) for state in ("waiting", "warning"))
     if alarmed:

@@ -8,14 +8,16 @@ from typing import Final
 import msgspec
 
 from millrace.app import wiring
-from millrace.app.flywheel_parts import GuardFigures, JoinFigures, guard_figures, guards_told_ms, join_figures
+from millrace.app.clocks import Clocks, clocks_of
+from millrace.app.flywheel_parts import GuardFigures, JoinFigures, guard_figures, guards_looked_ms, join_figures
 from millrace.app.flywheel_rounds import decision_log, round_folder
-from millrace.app.human_time import clock_time
 from millrace.app.learning_note import waiting_words
-from millrace.app.roles_beside import problems
+from millrace.app.roles_beside import learns_on, problems
 from millrace.app.settings import Settings
 from millrace.app.student_renewal import distillation_log
 from millrace.app.training_status import training_status
+from millrace.app.virtual_time import has_virtual_time
+from millrace.base.clock import Clock
 from millrace.base.errors import MillraceError
 from millrace.flywheel.decisions import Decision
 from millrace.flywheel.distillations import Distillation
@@ -79,7 +81,7 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
     words
         All of it in a line.
     learns
-        Whether it learns on beside the server, by the config.
+        Whether it learns on beside the server that runs; where none runs, whether one would, by the config.
     is_learning
         Whether a round is at work, or was interrupted.
     doing
@@ -102,11 +104,16 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
         What the guards say of the ranker that serves; none: they have not looked at it yet.
     guards_told_ms
         When they looked last, real time; None: never.
+    guards_event_ms
+        How far event time had come for them then; None: they had heard nothing.
     problems
         What should be at work beside the feed of a server that runs, and is not.
+    clocks
+        What time it is, and by which clock each of these figures is told.
     """
 
     words: str
+    clocks: Clocks
     learns: bool
     is_learning: bool
     doing: str
@@ -118,12 +125,33 @@ class FlywheelStatus(msgspec.Struct, frozen=True, kw_only=True):
     join: JoinFigures | None = None
     guards: tuple[GuardFigures, ...] = ()
     guards_told_ms: int | None = None
+    guards_event_ms: int | None = None
     problems: tuple[str, ...] = ()
     distillations: tuple[Distillation, ...] = ()
 
+    @property
+    def guards_looked(self) -> str:
+        """When the guards looked last, for people: by the clock of what they looked at; empty: never."""
+        if self.guards_told_ms is None:
+            return ""
+        if self.clocks.is_virtual and self.guards_event_ms is not None:
+            return self.clocks.event(self.guards_event_ms)
+        return self.clocks.real(self.guards_told_ms)
 
-def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int = N_HOURS) -> FlywheelStatus:
-    """Return what the flywheel has come to; reads a few small files, and nothing of the log.
+
+def flywheel_status(
+    settings: Settings, n_decisions: int = N_TOLD, n_hours: int = N_HOURS, event_clock: Clock | None = None
+) -> FlywheelStatus:
+    """Return what the flywheel has come to; reads a few small files.
+
+    Parameters
+    ----------
+    settings
+        The home.
+    n_decisions, n_hours
+        How many of the newest are told.
+    event_clock
+        The home's; None: it is read from the log, where time is virtual.
 
     Raises
     ------
@@ -140,9 +168,17 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
     withdrawn = tuple(sorted(said.version for said in rankers))
     told = decisions[-n_decisions:] if n_decisions else []
     since_ms = told[0].at_ms if told and len(told) < len(decisions) else 0
+    real_now_ms = wiring.build_clock().now_ms()
+    clocks = clocks_of(
+        is_virtual=has_virtual_time(settings),
+        event_now_ms=(event_clock or wiring.build_event_clock(settings)).now_ms(),
+        real_now_ms=real_now_ms,
+    )
+    looked_ms, looked_event_ms = guards_looked_ms(settings)
     return FlywheelStatus(
-        words=_words(live, decisions, withdrawn),
-        learns=settings.config.flywheel.learns,
+        words=_words(live, decisions, withdrawn, clocks),
+        clocks=clocks,
+        learns=learns_on(settings),
         is_learning=RoundFolder(round_folder(settings)).is_there,
         doing=_doing(settings),
         live_version=live,
@@ -156,8 +192,9 @@ def flywheel_status(settings: Settings, n_decisions: int = N_TOLD, n_hours: int 
         ),
         join=join_figures(settings),
         guards=guard_figures(settings, live),
-        guards_told_ms=guards_told_ms(settings),
-        problems=problems(settings, wiring.build_clock().now_ms()),
+        guards_told_ms=looked_ms,
+        guards_event_ms=looked_event_ms,
+        problems=problems(settings, real_now_ms),
     )
 
 
@@ -174,13 +211,13 @@ def _doing(settings: Settings) -> str:
     return f"waiting: {waiting}" if waiting else ""
 
 
-def _words(live: str, decisions: list[Decision], withdrawn: tuple[str, ...]) -> str:
+def _words(live: str, decisions: list[Decision], withdrawn: tuple[str, ...], clocks: Clocks) -> str:
     serves = f"ranker {live} serves" if live else "no ranker serves"
     if not decisions:
         return f"flywheel: {serves}; no rounds yet"
     last = decisions[-1]
     return (
-        f"flywheel: {serves}; round {last.number} ({clock_time(last.until_ms)}) "
+        f"flywheel: {serves}; round {last.number} (pages until {clocks.event(last.until_ms)}) "
         f"{verdict_words(last, withdrawn)}: {last.why}"
     )
 

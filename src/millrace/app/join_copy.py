@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from millrace.app.human_time import clock_time
+from millrace.app.human_time import event_time
 from millrace.app.roles_beside import join_problem
 from millrace.app.settings import Settings
+from millrace.app.virtual_time import has_virtual_time
 from millrace.flywheel.join_checkpoint import JoinCheckpoints
 from millrace.flywheel.join_status import join_status
 from millrace.flywheel.sample_files import LABELS, PAGES, STATE, SampleFiles
@@ -54,10 +55,10 @@ def join_finding(settings: Settings, now_ms: int) -> tuple[Literal["ok", "warnin
     status = join_status(settings.samples_dir)
     if status is None:
         return "ok", "nothing joined yet; the server's joiner does it", ""
-    rate = status.rate
+    rate, told_at = status.rate, event_time(status.told_ms, is_virtual=has_virtual_time(settings))
     detail = (
         f"epoch {status.epoch}: {status.n_samples:,} samples of {status.n_pages:,} pages, {rate.looks_frac:.1%} of "
-        f"looks joined, {status.lag_records:,} log records behind, at {clock_time(status.told_ms)}"
+        f"looks joined, {status.lag_records:,} log records behind, at {told_at}"
     )
     if rate.alarm:
         return "warning", f"{detail}; alarm: {rate.alarm}", "see docs/flywheel.md, When the join rate falls"

@@ -9,10 +9,11 @@ from typing import Final
 import msgspec
 
 from millrace.app import wiring
-from millrace.app.human_time import clock_time
+from millrace.app.human_time import real_time
 from millrace.app.settings import Settings
 from millrace.app.training_outcome import TrainingOutcome, last_outcome
 from millrace.app.training_status import TrainingStatus, training_status
+from millrace.app.virtual_time import has_virtual_time
 from millrace.base.errors import MillraceError
 from millrace.registry.pointer import DEFAULT_LANE
 from millrace.registry.registry import Registry
@@ -31,7 +32,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     serving
         Versions that pages are made with, by kind; of a folder that the config names, the folder's name.
     since_ms
-        When the registry began to name these; None where no registry says.
+        When the registry began to name these, real time; None where no registry says.
     training
         What a trainer is at; None: nobody trains.
     last_training
@@ -57,7 +58,7 @@ def model_status(settings: Settings) -> ModelStatus:
     else:
         serving, since_ms = _of_registry(settings)
     return ModelStatus(
-        words=status_words(serving, since_ms, training, last),
+        words=status_words(serving, since_ms, training, last, is_virtual=has_virtual_time(settings)),
         serving=serving,
         since_ms=since_ms,
         training=training,
@@ -70,16 +71,26 @@ def status_words(
     since_ms: int | None,
     training: TrainingStatus | None,
     last: TrainingOutcome | None = None,
+    *,
+    is_virtual: bool = False,
 ) -> str:
-    """Return a status as a line: ``"models: ranker 00000003 serves since Mon 5 Jan, 09:05 UTC"``."""
+    """Return a status as a line: ``"models: ranker 00000003 serves since Mon 5 Jan, 09:05 UTC"``.
+
+    Where time is virtual it says that this moment is of real time.
+    """
     named = ", ".join(f"{kind.replace('_', '-')} {serving[kind]}" for kind in _SERVED if kind in serving)
     parts = []
     if named:
-        since = "" if since_ms is None else f" since {clock_time(since_ms)}"
+        since = "" if since_ms is None else f" since {real_time(since_ms, is_virtual=is_virtual)}"
         parts.append(f"{named} {'serves' if len(serving) == 1 else 'serve'}{since}")
     if training is not None:
         parts.append(training.words())
-    if training is None and "ranker" not in serving and last is not None and (words := last.words()):
+    if (
+        training is None
+        and "ranker" not in serving
+        and last is not None
+        and (words := last.words(is_virtual=is_virtual))
+    ):
         parts.append(f"{'no ranker' if named else 'none'} yet; {words}")
     return f"models: {'; '.join(parts) or 'none, counters rank'}"
 

@@ -13,10 +13,11 @@ from typing import Final
 
 import msgspec
 
-from millrace.app.human_time import ago, clock_time
+from millrace.app.human_time import ago, event_time
 from millrace.app.keeper import running_keeper
 from millrace.app.near_line import LOCK_FILE as NEAR_LINE_LOCK
 from millrace.app.near_line import is_wanted, read_report
+from millrace.app.server_note import read_note
 from millrace.app.settings import Settings
 from millrace.app.virtual_time import has_virtual_time
 from millrace.base.atomic_file import replacing
@@ -55,7 +56,8 @@ def join_problem(settings: Settings, now_ms: int) -> str:
     status = join_status(settings.samples_dir)
     told = "nothing was joined yet"
     if status is not None:
-        told = f"the join last told at {clock_time(status.told_ms)}"
+        told_at = event_time(status.told_ms, is_virtual=has_virtual_time(settings))
+        told = f"the join last told at {told_at}"
     if not is_held(settings.data_dir / JOINER_LOCK):
         return f"no joiner is at work ({told}): the server's messages tell why it ended"
     # Virtual time may go by quickly or stand still: the lock alone tells there.
@@ -87,9 +89,16 @@ def near_line_problem(settings: Settings, now_ms: int) -> str:
     return ""
 
 
+def learns_on(settings: Settings) -> bool:
+    """Return whether something learns on beside the server that runs; where none runs, whether one would."""
+    if running_keeper(settings.data_dir) is not None and (note := read_note(settings)) is not None:
+        return note.learns
+    return settings.config.flywheel.learns
+
+
 def learner_problem(settings: Settings, now_ms: int) -> str:
     """Return what is wrong with learning on beside the server; see `join_problem`."""
-    if not settings.config.flywheel.learns or running_keeper(settings.data_dir) is None:
+    if running_keeper(settings.data_dir) is None or not learns_on(settings):
         return ""
     if not is_held(settings.run_dir / LEARNER_LOCK):
         return "nothing learns on, though [flywheel] learns: the server's messages tell why"

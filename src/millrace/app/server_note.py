@@ -37,11 +37,14 @@ class ServerNote(msgspec.Struct, frozen=True, kw_only=True):
         Drawn at each start.
     host, port
         What it is bound to.
+    learns
+        Whether something learns on beside it: a demo decides that itself, whatever the home's config says.
     """
 
     server_id: str
     host: str
     port: int
+    learns: bool = False
 
 
 class _Health(msgspec.Struct):
@@ -56,9 +59,9 @@ def note_path(settings: Settings) -> Path:
     return settings.run_dir / _NAME
 
 
-def leave_note(settings: Settings, address: Address) -> ServerNote:
+def leave_note(settings: Settings, address: Address, *, learns: bool = False) -> ServerNote:
     """Write the note of a server that begins, under a new name; return it."""
-    note = ServerNote(server_id=secrets.token_hex(8), host=address.host, port=address.port)
+    note = ServerNote(server_id=secrets.token_hex(8), host=address.host, port=address.port, learns=learns)
     settings.run_dir.mkdir(parents=True, exist_ok=True)
     with replacing(note_path(settings)) as file:
         file.write(msgspec.json.encode(note))

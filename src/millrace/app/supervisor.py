@@ -348,7 +348,7 @@ def serve(
     host, port = listening.getsockname()[:2]
     shared_dir = wiring.metrics_dir(settings)
     metrics.prepare_shared_dir(shared_dir)
-    leave_note(settings, Address(host, port))
+    leave_note(settings, Address(host, port), learns=learner is not None and settings.config.flywheel.learns)
     warm_up(settings)
     gc.collect()
     gc.freeze()  # so that collections in the children do not touch, and copy, what they share

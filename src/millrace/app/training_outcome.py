@@ -19,7 +19,7 @@ class TrainingOutcome(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     ended_ms
-        When, epoch milliseconds.
+        When, real time.
     n_pages
         How many it learned from.
     asked_to_serve
@@ -42,11 +42,11 @@ class TrainingOutcome(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
     n_records: int = 0
 
-    def words(self) -> str:
-        """Return in short why no ranker of it serves; empty where one does."""
-        from millrace.app.human_time import clock_time
+    def words(self, *, is_virtual: bool = False) -> str:
+        """Return in short why no ranker of it serves, empty where one does; of a home in virtual time, or not."""
+        from millrace.app.human_time import real_time
 
-        last = f"the last training ({clock_time(self.ended_ms)})"
+        last = f"the last training ({real_time(self.ended_ms, is_virtual=is_virtual)})"
         if self.problem:
             return f"{last} failed: {self.problem}"
         if "ranker" in self.promoted:

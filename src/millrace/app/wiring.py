@@ -383,7 +383,7 @@ def build_http_app(
         retrieval,
         followers,
         partial(model_status, settings),
-        partial(flywheel_status, settings),
+        partial(flywheel_status, settings, event_clock=clock),
         partial(join_warnings, settings),
         partial(FeatureSheets.of, settings, replica),
         "" if note is None else note.server_id,

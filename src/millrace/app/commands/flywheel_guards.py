@@ -19,7 +19,9 @@ def guards(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
     Example: millrace flywheel guards --json
     """
     from millrace.app.commands.printing import ago, out, plain, print_json, print_table
+    from millrace.app.human_time import event_time
     from millrace.app.near_line import read_report
+    from millrace.app.virtual_time import has_virtual_time
     from millrace.app.wiring import build_clock
 
     settings = open_settings(home, overrides)
@@ -31,6 +33,8 @@ def guards(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
         out().print("No guard has looked yet: they run beside `millrace serve`.", markup=False)
         return
     looked = ago(build_clock().now_ms() - report.at_ms)
+    if has_virtual_time(settings) and report.event_ms:
+        looked += f" in real time, at {event_time(report.event_ms, is_virtual=True)}"
     out().print(f"The guards looked {looked}; their process takes {report.cpu_share:.1%} of a core.", markup=False)
     if not report.models:
         out().print("No learned ranker has been served since they began.", markup=False)

@@ -20,17 +20,18 @@ def status(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
     from millrace.app.commands.printing import notes, out, print_json, print_table
     from millrace.app.flywheel_parts import guard_words, join_words
     from millrace.app.flywheel_status import flywheel_status, verdict_words
-    from millrace.app.human_time import clock_time
 
     found = flywheel_status(open_settings(home, overrides))
+    clocks = found.clocks
     if as_json:
         print_json(found)
         return
     for words in (
         found.words,
+        *([clocks.words] if clocks.words else []),
         *([found.doing] if found.doing else []),
-        join_words(found.join),
-        guard_words(found.guards, found.guards_told_ms),
+        join_words(found.join, clocks),
+        guard_words(found.guards, found.guards_looked),
     ):
         out().print(words, soft_wrap=True, markup=False)
     for problem in found.problems:
@@ -38,10 +39,10 @@ def status(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
     if found.hours:
         print_table(
             "predicted before anything was learned from them, mean over actions",
-            ("until", "pages", "AUC", "entropy", "calibration"),
+            ("pages until", "pages", "AUC", "entropy", "calibration"),
             [
                 (
-                    clock_time(hour.until_ms),
+                    clocks.event(hour.until_ms),
                     f"{hour.n_pages:,}",
                     _figure(hour.auc),
                     _figure(hour.normalised_entropy),
@@ -58,7 +59,7 @@ def status(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
         )
     for back in found.taken_back:
         out().print(
-            f"ranker {back.version} was taken back ({clock_time(back.at_ms)}): {back.reason}",
+            f"ranker {back.version} was taken back ({clocks.real(back.at_ms)}): {back.reason}",
             soft_wrap=True,
             markup=False,
         )
@@ -86,11 +87,11 @@ def history(
     from millrace.app.commands.flywheel_run import distillation_words
     from millrace.app.commands.printing import out, print_json, print_table
     from millrace.app.flywheel_status import flywheel_status, verdict_words
-    from millrace.app.human_time import clock_time
     from millrace.flywheel.decisions import Decision
     from millrace.flywheel.distillations import Distillation
 
     found = flywheel_status(open_settings(home, overrides), n_decisions=n)
+    clocks = found.clocks
     if as_json:
         print_json(list(found.distillations if pre_rankers else found.decisions))
         return
@@ -99,12 +100,14 @@ def history(
     for decision in told:
         if isinstance(decision, Distillation):
             out().print(
-                f"{distillation_words(decision)} ({clock_time(decision.until_ms)})", soft_wrap=True, markup=False
+                f"{distillation_words(decision)} (pages until {clocks.event(decision.until_ms)})",
+                soft_wrap=True,
+                markup=False,
             )
             continue
         change = f"{decision.from_version or 'none'} → {decision.to_version or 'the same'}"
         out().print(
-            f"round {decision.number}, pages of {clock_time(decision.from_ms)} to {clock_time(decision.until_ms)}: "
+            f"round {decision.number}, pages of {clocks.event(decision.from_ms)} to {clocks.event(decision.until_ms)}: "
             f"{verdict_words(decision, found.withdrawn)} ({change})\n  {decision.n_learned:,} pages learned from, "
             f"{decision.n_replayed:,} older ones to draw from, judged on {decision.n_judged:,} new and "
             f"{decision.n_trusted:,} earlier ones; best after {decision.best_step} of {decision.n_steps} steps, "

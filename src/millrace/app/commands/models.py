@@ -97,19 +97,20 @@ def show(
     Example: millrace models show ranker
     """
     from millrace.app.commands.printing import print_json, print_table, size
-    from millrace.app.human_time import clock_time
+    from millrace.app.human_time import event_time, real_time
+    from millrace.app.virtual_time import has_virtual_time
 
-    registry = _registry(home)
+    registry, is_virtual = _registry(home), has_virtual_time(open_settings(home))
     name = _kind(kind)
     manifest = registry.manifest(name, _version(registry, name, version))
     if as_json:
         print_json(manifest)
         return
     rows = [
-        ("published", clock_time(manifest.published_at_ms)),
+        ("published", real_time(manifest.published_at_ms, is_virtual=is_virtual)),
         ("features", manifest.feature_schema_hash),
-        ("trained from", clock_time(manifest.from_ms)),
-        ("trained until", clock_time(manifest.until_ms)),
+        ("trained from", event_time(manifest.from_ms, is_virtual=is_virtual)),
+        ("trained until", event_time(manifest.until_ms, is_virtual=is_virtual)),
         ("data", manifest.data),
         *((f"metric {key}", f"{value:g}") for key, value in sorted(manifest.metrics.items())),
         *((f"setting {key}", str(value)) for key, value in sorted(manifest.settings.items())),

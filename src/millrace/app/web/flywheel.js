@@ -13,7 +13,10 @@ const FIGURES = [
 
 const percent = (fraction, digits = 1) => (fraction === null || fraction === undefined ? "–" : `${(100 * fraction).toFixed(digits)} %`);
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: "UTC" });
-const clock = (ms) => DAY.format(ms);
+// In virtual time there are two clocks, and every moment says which: the world's for what was served and done, ours for
+// what processes did. Elsewhere both are one.
+const eventTime = (ms, { clocks }) => `${DAY.format(ms)} ${clocks.is_virtual ? "world time" : "UTC"}`;
+const realTime = (ms, { clocks }) => `${DAY.format(ms)} UTC${clocks.is_virtual ? " real time" : ""}`;
 const lasting = (ms) => (ms < 90e3 ? `${(ms / 1000).toFixed(0)} s` : ms < 5400e3 ? `${(ms / 60e3).toFixed(0)} min` : `${(ms / 3600e3).toFixed(1)} h`);
 
 /** Fills `body`, and keeps it true for as long as `isOpen()` says so. */
@@ -35,32 +38,36 @@ export function renderFlywheel(told, opened = new Set()) {
     el("p", { class: "sum" }, "Serving now: ", el("span", { class: "chip", id: "live-version" }, told.live_version || "no ranker: counters rank")),
     el("p", { class: "small", id: "doing" }, told.doing ? `Now ${told.doing}.` : told.is_learning ? "A round is at work." :
       told.learns ? "Learns on by itself." : "Does not learn on by itself (flywheel.learns)."),
+    told.clocks.words ? el("p", { class: "small", id: "clocks" }, `${told.clocks.words[0].toUpperCase()}${told.clocks.words.slice(1)}.`) : null,
     ...(told.problems ?? []).map((problem) => el("p", { class: "small" }, el("span", { class: "chip bad" }, problem))),
-    ...renderGuards(told.guards, opened), ...renderJoin(told.join), ...renderHours(told.hours), ...renderTakenBack(told.taken_back), ...renderDecisions(told, opened));
+    ...renderGuards(told, opened), ...renderJoin(told), ...renderHours(told), ...renderTakenBack(told), ...renderDecisions(told, opened));
 }
 
-function renderTakenBack(rankers) {
+function renderTakenBack(told) {
+  const rankers = told.taken_back;
   if (!rankers?.length) return [];
   return [
     el("h3", {}, "Taken back"),
     el("ul", { id: "taken-back" }, ...rankers.map((back) =>
-      el("li", {}, el("span", { class: "chip bad" }, back.version), ` ${new Date(back.at_ms).toLocaleTimeString()} (your time)`,
+      el("li", {}, el("span", { class: "chip bad" }, back.version), ` ${realTime(back.at_ms, told)}`,
         el("span", { class: "why" }, back.reason)))),
   ];
 }
 
-function renderJoin(join) {
+function renderJoin(told) {
+  const { join, clocks } = told;
   if (!join) return [];
   const chips = [
     ["join rate", percent(join.join_rate)], ["samples", count(join.n_samples)],
-    ["late", percent(join.late_share)], ["sure up to", `${lasting(join.lag_ms)} ago`], ["records not heard", count(join.lag_records)],
-    ["as of", clock(join.told_ms)],
+    ["late", percent(join.late_share)], ["sure up to", `${lasting(join.lag_ms)}${clocks.is_virtual ? " of world time" : ""} ago`], ["records not heard", count(join.lag_records)],
+    ["as of", eventTime(join.told_ms, told)],
   ].map(([name, shown]) => el("span", { class: "chip" }, `${name} ${shown}`));
   if (join.alarm) chips.push(el("span", { class: "chip bad" }, join.alarm));
   return [el("h3", {}, "From impressions to samples"), el("div", { class: "chips", id: "join" }, ...chips)];
 }
 
-function renderGuards(guards, opened) {
+function renderGuards(told, opened) {
+  const { guards, clocks } = told;
   if (!guards?.length) return [];
   const bad = guards.filter((guard) => guard.is_alarmed);
   const others = guards.filter((guard) => !guard.is_alarmed);
@@ -71,6 +78,8 @@ function renderGuards(guards, opened) {
     const those = guards.filter((guard) => guard.state === state);
     if (those.length) chips.push(el("span", { class: "chip" }, `${those.length} ${says}`));
   }
+  if (clocks.is_virtual && told.guards_event_ms) chips.push(el("span", { class: "chip" }, `as of ${eventTime(told.guards_event_ms, told)}`));
+  else if (told.guards_told_ms) chips.push(el("span", { class: "chip" }, `as of ${realTime(told.guards_told_ms, told)}`));
   return [
     el("h3", {}, "Guards"), el("div", { class: "chips", id: "guards" }, ...chips),
     el("details", { "data-round": "guards", open: opened.has("guards") }, el("summary", { class: "small" }, "What each of them says"),
@@ -78,8 +87,8 @@ function renderGuards(guards, opened) {
   ];
 }
 
-function renderHours(hours) {
-  const rounds = hours.filter((hour) => FIGURES.some(({ name }) => hour[name] !== null));
+function renderHours(told) {
+  const rounds = told.hours.filter((hour) => FIGURES.some(({ name }) => hour[name] !== null));
   if (!rounds.length) return [el("h3", {}, "The last hours"), el("p", { class: "small" }, "No hour was predicted and learned from yet.")];
   const charts = FIGURES.map(({ name, title, means }) => {
     const values = rounds.map((hour) => hour[name]);
@@ -96,7 +105,7 @@ function renderHours(hours) {
     el("h3", {}, "The last hours, predicted before anything learned from them"),
     el("div", { class: "sparks" }, ...charts),
     el("p", { class: "small" }, `${rounds.length === 1 ? "One round" : `${rounds.length} rounds`}; the newest: ${count(last.n_pages)} pages until ` +
-      `${clock(last.until_ms)}, predicted by ${last.version}. An upright line: another version predicts from there on.`),
+      `${eventTime(last.until_ms, told)}, predicted by ${last.version}. An upright line: another version predicts from there on.`),
   ];
 }
 
@@ -135,7 +144,7 @@ function renderDecisions(told, opened) {
   const students = (told.distillations ?? []).map((each) => {
     const isBad = each.verdict !== "promoted";
     return el("p", { class: "small pre-ranker" },
-      el("span", { class: isBad ? "chip bad" : "chip" }, `pre-ranker ${each.verdict}`), ` ${clock(each.at_ms)} · ${each.why}`);
+      el("span", { class: isBad ? "chip bad" : "chip" }, `pre-ranker ${each.verdict}`), ` Pages until ${eventTime(each.until_ms, told)} · ${each.why}`);
   });
   const items = told.decisions.map((decision) => {
     const isBack = decision.verdict === "promoted" && told.withdrawn.includes(decision.to_version);
@@ -144,10 +153,10 @@ function renderDecisions(told, opened) {
     const rules = [...decision.rules].sort((a, b) => a.is_kept - b.is_kept).map((rule) =>
       el("tr", {}, el("td", {}, el("span", { class: rule.is_kept ? "chip" : "chip bad" }, rule.is_kept ? "kept" : "broken")), el("td", {}, rule.words)));
     return el("details", { "data-round": decision.number, open: opened.has(String(decision.number)) },
-      el("summary", {}, el("span", { class: isBad ? "chip bad" : "chip" }, verdict), ` Round ${decision.number} · until ${clock(decision.until_ms)}`,
+      el("summary", {}, el("span", { class: isBad ? "chip bad" : "chip" }, verdict), ` Round ${decision.number} · pages until ${eventTime(decision.until_ms, told)}`,
         ...reasons(decision).map((reason) => el("span", { class: "why" }, reason))),
       el("p", { class: "small" }, `${count(decision.n_pages)} pages, ${count(decision.n_learned)} learned from, ${count(decision.n_judged)} judged on; ` +
-        `${decision.from_version || "nothing"} → ${decision.to_version || "nothing new"}`),
+        `${decision.from_version || "nothing"} → ${decision.to_version || "nothing new"}; decided ${realTime(decision.at_ms, told)}`),
       rules.length ? el("table", {}, el("tbody", {}, ...rules)) : null);
   });
   return [
