@@ -12,9 +12,10 @@ from psycopg import conninfo
 from millrace.app import wiring
 from millrace.app.feature_sheets import FeatureSheets, PostFeatureSheet
 from millrace.app.intake import Intake, batches
-from millrace.app.keeper import open_keeper
+from millrace.app.keeper import open_keeper, run_keeper
 from millrace.app.settings import MillraceConfig, Settings
 from millrace.base.clock import ManualClock
+from millrace.base.errors import StoreError
 from millrace.mixer.config import HomeConfig
 from millrace.mixer.feed import FeedRequest
 from millrace.stores.claims import MemoryClaims
@@ -27,6 +28,7 @@ from millrace.testing.builders import (
     a_post_edited,
     a_profile_updated,
 )
+from millrace.testing.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.service
 
@@ -87,6 +89,44 @@ def test_pages_show_what_the_keeper_wrote_and_what_it_has_not_yet(
         assert replica.content.cache.posts.counts.n_loads <= n_read + 1  # only the deleted post was not asked for
     replica.close()
     log.close()
+
+
+def test_a_keeper_waits_for_a_content_server_that_is_away_tells_it_once_and_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, n_waits, is_ready = ManualClock(NOW_MS), 0, False
+    with PostgresServer() as server:
+        url = server.url.replace("millrace@", "millrace:hushhush@")
+        store = ContentStoreConfig(backend="postgres", postgres_url=url, timeout_ms=30_000)
+        settings = Settings(tmp_path, MillraceConfig(content_store=store))
+        with Intake(settings, clock) as intake:
+            for batch in batches(iter([a_post_created("p0", "ada", text="said meanwhile")])):
+                intake.take(batch)
+        server.go_away()
+        with pytest.raises(StoreError, match="Connection refused"):
+            run_keeper(settings, should_stop=lambda: False)  # at a first start the operator hears of it
+
+        def wait(_seconds: float) -> None:
+            nonlocal n_waits
+            n_waits += 1
+            if n_waits == 20:
+                server.come_back()
+
+        def ready() -> None:
+            nonlocal is_ready
+            is_ready = True
+
+        with caplog.at_level("INFO", logger="millrace.app.keeper"):
+            run_keeper(settings, should_stop=lambda: is_ready, wait=wait, on_ready=ready, waits_for_content=True)
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT count(*) FROM millrace_content.posts").fetchone() == (1,)
+        server.go_away()
+        run_keeper(settings, should_stop=lambda: True, waits_for_content=True)  # told to end while it waits
+    away, back = [message for message in caplog.messages if message.startswith("content server")]
+    assert away.startswith("content server 'postgresql://***@127.0.0.1:")
+    assert "start it, or correct content_store.postgres_url" in away
+    assert "hushhush" not in away
+    assert back.startswith("content server is back after ")
 
 
 def test_feature_sheets_wait_for_the_server_without_holding_up_the_event_loop(

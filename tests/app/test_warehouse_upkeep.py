@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from millrace.app.warehouse_wiring import build_erasable, build_tables, build_ta
 from millrace.app.wiring import build_log
 from millrace.base.clock import ManualClock
 from millrace.testing.builders import NOW_MS, an_impression
+from millrace.testing.postgres_server import PostgresServer
 
 
 @pytest.fixture
@@ -122,6 +124,40 @@ def test_a_log_that_cannot_be_read_is_read_again_later(settings: Settings, url: 
     assert run_postgres(settings, once=False, wait=wait).n_rows == 3
     file.close()
     assert in_postgres(url, "user_id") == [("ann",), ("bob",), ("zoe",)]
+
+
+@pytest.mark.service
+def test_a_server_that_is_away_is_told_once_left_alone_longer_and_longer_and_nothing_is_lost(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    pauses: list[float] = []
+    with PostgresServer() as server:
+        url = server.url.replace("millrace@", "millrace:hushhush@")
+        settings = on_postgres(settings, url)
+
+        def wait(seconds: float) -> bool:
+            pauses.append(seconds)
+            if len(pauses) == 1:
+                with Intake(settings, ManualClock(NOW_MS)) as door:
+                    door.take([an_impression("zoe", 1)])
+                server.go_away()
+            if len(pauses) == 9:
+                server.come_back()
+            return len(pauses) < 11
+
+        with caplog.at_level("INFO", logger="millrace.app.warehouse_upkeep"):
+            assert run_postgres(settings, once=False, wait=wait).n_rows == 3
+        assert in_postgres(url, "user_id") == [("ann",), ("bob",), ("zoe",)]
+    every_s = settings.config.warehouse.load_every_s
+    assert (pauses[0], *pauses[9:]) == (every_s,) * 3
+    assert all(p <= 60 and (q > p or q >= 30) for p, q in itertools.pairwise(pauses[1:9]))
+    away, back = caplog.messages
+    assert away.startswith("PostgreSQL 'postgresql://***@127.0.0.1:")
+    assert "Connection refused" in away
+    assert "start the server, or correct [warehouse] postgres_url" in away
+    assert "hushhush" not in away
+    assert back.startswith("PostgreSQL is back after ")
+    assert "(8 tries failed); nothing is lost" in back
 
 
 @pytest.mark.service

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from millrace.base.backoff import Backoff
@@ -14,6 +16,13 @@ def test_rests_double_up_to_the_longest_and_a_success_ends_them() -> None:
     backoff.succeed()
     assert (backoff.n_failures, backoff.left_s) == (0, 0.0)
     assert backoff.fail() == 1.0
+
+
+def test_jitter_shortens_each_rest_by_up_to_a_half() -> None:
+    backoff = Backoff(ToldClock(), 8.0, 8.0, jitter=random.Random(1))
+    rests = [backoff.fail() for _ in range(200)]
+    assert 4.0 <= min(rests) < 4.2
+    assert 7.8 < max(rests) <= 8.0
 
 
 def test_a_rest_passes_with_the_clock() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millrace.base.urls import without_secrets
+from millrace.base.urls import hide_secrets, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,18 @@ from millrace.base.urls import without_secrets
 )
 def test_what_a_url_may_show(url: str, shown: str) -> None:
     assert without_secrets(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "said", "shown"),
+    [
+        ("pg://u:hush@h/d", "cannot read pg://u:hush@h/d", "cannot read pg://***@h/d"),
+        ("pg://u:hu%21sh@h/d", "no such token: hu%21sh, or hu!sh", "no such token: ***, or ***"),
+        ("pg://u:sec@ret@h/d", "no host 'ret@h'", "no host '***@h'"),
+        ("pg://h/d?password=hush", "no parameter hush", "no parameter ***"),
+        ("host=h password=hush", "bad: hush in host=h password=hush", "bad: *** in ***"),
+        ("pg://u@h/d", "connection to server at h failed", "connection to server at h failed"),
+    ],
+)
+def test_what_a_driver_says_of_a_url_is_shown_without_its_secrets(url: str, said: str, shown: str) -> None:
+    assert hide_secrets(said, url) == shown

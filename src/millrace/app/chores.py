@@ -63,6 +63,7 @@ class Chores:
             is_ours = isinstance(error, MillraceError)
             logger.error("chore %r failed and is tried again in %.0f s: %s", name, pause_s, error, exc_info=not is_ours)
             return None
-        self._n_in_a_row.pop(name, None)
+        if n_failed := self._n_in_a_row.pop(name, 0):
+            logger.warning("chore %r works again; it had failed %d times in a row", name, n_failed)
         self._not_before_s.pop(name, None)
         return result

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from millrace.app.chores import Chores
 from millrace.app.erasure import Eraser, EraseSamples
+from millrace.app.outage import Outage
 from millrace.app.settings import Settings
 from millrace.app.warehouse_upkeep import WarehouseUpkeep
 from millrace.app.warehouse_wiring import Erases, build_erasable
@@ -42,6 +43,9 @@ _EXPORT_EVERY_S: Final = 60.0
 _EXPORT_RECORDS: Final = 20_000
 _TRIM_RECORDS: Final = 10_000
 _LOOK_EVERY_S: Final = 10.0
+_FIRST_REST_S: Final = 1.0
+_LONGEST_REST_S: Final = 15.0
+_LONGEST_WAIT_S: Final = 0.5
 LOCK_FILE: Final = "keeper.lock"
 
 logger = logging.getLogger(__name__)
@@ -336,6 +340,7 @@ def run_keeper(
     wait: Callable[[float], None] = time.sleep,
     should_checkpoint: Callable[[], bool] = lambda: False,
     on_ready: Callable[[], None] = lambda: None,
+    waits_for_content: bool = False,
 ) -> None:
     """Be the keeper of a home until ``should_stop`` says so.
 
@@ -351,9 +356,12 @@ def run_keeper(
         Whether a checkpoint has been asked for since the last call.
     on_ready
         Called once, when the state and the content have caught up.
+    waits_for_content
+        Whether a content server that is away is waited for, instead of ending by it: right for a server that has
+        served already, wrong at a first start, whose operator is to hear at once of an address that is wrong.
     """
     with keeper_lock(settings.data_dir, should_stop) as is_mine:
-        if not is_mine:
+        if not is_mine or (waits_for_content and not _is_content_there(settings, should_stop, wait)):
             return
         keeper = open_keeper(settings, looks_at_join=settings.config.flywheel.joins)
         try:
@@ -376,6 +384,28 @@ def run_keeper(
                 problem=f"cannot be written ({error})",
                 remedy="make room on the disk and check permissions; nothing is lost, it is taken in again",
             ) from error
+
+
+def _is_content_there(settings: Settings, should_stop: Callable[[], bool], wait: Callable[[float], None]) -> bool:
+    """Return once the server answers that keeps the content, if one does; False: told to stop before."""
+    from millrace.app import wiring
+
+    if settings.config.content_store.backend == "sqlite":
+        return True
+    outage = Outage(logger, wiring.build_clock(), _FIRST_REST_S, _LONGEST_REST_S)
+    while not should_stop():
+        try:
+            with closing(wiring.build_content_reader(settings)) as content:
+                content.position()
+        except StoreError as error:
+            rest_s = outage.fail(error)
+            while rest_s > 0 and not should_stop():  # in steps: a signal alone does not end a wait
+                wait(min(rest_s, _LONGEST_WAIT_S))
+                rest_s -= _LONGEST_WAIT_S
+        else:
+            outage.succeed()
+            return True
+    return False
 
 
 def open_keeper(settings: Settings, *, looks_at_join: bool = False) -> Keeper:

@@ -364,6 +364,7 @@ def serve(
             wait=lifeline.wait,
             should_checkpoint=lifeline.should_checkpoint,
             on_ready=lifeline.say_ready,
+            waits_for_content=have_all_been_ready,
         )
 
     def work(lifeline: Lifeline) -> None:

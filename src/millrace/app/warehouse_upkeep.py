@@ -100,6 +100,9 @@ def upkeep(overrides: list[str]) -> None:
 def run_postgres(settings: Settings, *, once: bool, wait: Callable[[float], bool] | None = None) -> LoadReport:
     """Load interactions into PostgreSQL and refresh ``trending``, once or until stopped; return what was loaded.
 
+    A server or a log that is away is told once, tried again less and less often, and told once more when it is back:
+    the log and the warehouse keep what was missed.
+
     Parameters
     ----------
     settings
@@ -109,6 +112,7 @@ def run_postgres(settings: Settings, *, once: bool, wait: Callable[[float], bool
     wait
         Waits so many seconds; returns whether to go on. By default until SIGTERM or SIGINT.
     """
+    from millrace.app.outage import Outage
     from millrace.app.warehouse_wiring import build_postgres_interactions, build_warehouse
     from millrace.app.wiring import build_clock, build_log
     from millrace.base.errors import LogError, StoreError
@@ -118,6 +122,7 @@ def run_postgres(settings: Settings, *, once: bool, wait: Callable[[float], bool
     interactions, warehouse, log = build_postgres_interactions(settings), build_warehouse(settings), build_log(settings)
     goes_on = (lambda _seconds: False) if once else wait or _until_told()
     report, refreshed_s = LoadReport(), float("-inf")
+    outage = Outage(logger, clock, config.load_every_s)
     try:
         while True:
             try:
@@ -126,11 +131,13 @@ def run_postgres(settings: Settings, *, once: bool, wait: Callable[[float], bool
                 if once or clock.monotonic_s() - refreshed_s >= config.refresh_trending_s:
                     interactions.refresh_trending()
                     refreshed_s = clock.monotonic_s()
+                outage.succeed()
+                pause_s = config.load_every_s
             except (StoreError, LogError) as error:
                 if once:
                     raise
-                logger.error("%s", error)  # it is tried again; nothing is lost
-            if not goes_on(config.load_every_s):
+                pause_s = outage.fail(error)
+            if not goes_on(pause_s):
                 return report
     finally:
         log.close()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 from millrace.base.clock import Clock
+
+_LEAST_OF_REST = 0.5
 
 
 class Backoff:
@@ -16,6 +20,9 @@ class Backoff:
         Rests.
     n_free
         So many failures in a row bring no rest.
+    jitter
+        Shortens each rest by up to a half, so that many who lost the same server do not all come back at once; None:
+        rests are as they are.
 
     Attributes
     ----------
@@ -23,11 +30,14 @@ class Backoff:
         In a row, up to now.
     """
 
-    def __init__(self, clock: Clock, first_s: float, longest_s: float, *, n_free: int = 0) -> None:
+    def __init__(
+        self, clock: Clock, first_s: float, longest_s: float, *, n_free: int = 0, jitter: random.Random | None = None
+    ) -> None:
         self._clock = clock
         self._first_s = first_s
         self._longest_s = longest_s
         self._n_free = n_free
+        self._jitter = jitter
         self._until_s = 0.0
         self.n_failures = 0
 
@@ -46,6 +56,8 @@ class Backoff:
             return 0.0
         # The exponent is bounded: a float has no room for that of a year of failures.
         rest_s = min(self._first_s * 2.0 ** min(n_rests - 1, 60), self._longest_s)
+        if self._jitter is not None:
+            rest_s *= self._jitter.uniform(_LEAST_OF_REST, 1.0)
         self._until_s = self._clock.monotonic_s() + rest_s
         return rest_s
 

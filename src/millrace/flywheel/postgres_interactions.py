@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from millrace.base.clock import Clock
 from millrace.base.errors import ConfigError, StoreError
-from millrace.base.urls import without_secrets
+from millrace.base.urls import hide_secrets, without_secrets
 from millrace.events.codec import EventCodec
 from millrace.events.feed_events import Engagement, Impression
 from millrace.flywheel.tables.facts import FactReader
@@ -156,7 +156,7 @@ class PostgresInteractions:
                 remedy="pip install -e '.[postgres]'",
             ) from error
         self._error: type[Exception] = psycopg.Error
-        self._url = url
+        self._url, self._name = url, without_secrets(url) if "://" in url else "***"
         self._warehouse = warehouse
         self._facts = FactReader(codec)
         self._clock = clock
@@ -217,7 +217,7 @@ class PostgresInteractions:
             if first > end_of_raw:
                 raise StoreError(
                     "interactions in PostgreSQL",
-                    value=without_secrets(self._url),
+                    value=self._name,
                     problem=f"are at log position {first}, ahead of the warehouse, which is at {end_of_raw}",
                     remedy=f"drop the schema {self._schema} to load anew, or restore both from one time",
                 )
@@ -333,9 +333,9 @@ class PostgresInteractions:
         except self._error as error:
             raise StoreError(
                 "PostgreSQL",
-                value=without_secrets(self._url),
-                problem=f"did not do as asked ({' '.join(str(error).split())})",
-                remedy="check [warehouse] postgres_url, the server and the user's rights; it is tried again",
+                value=self._name,
+                problem=f"did not do as asked ({hide_secrets(' '.join(str(error).split()), self._url)})",
+                remedy="start the server, or correct [warehouse] postgres_url and the user's rights",
             ) from error
 
     def _make(self, connection: psycopg.Connection[Any]) -> None:

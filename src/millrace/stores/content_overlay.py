@@ -282,6 +282,8 @@ class ContentReader:
                 logger.warning("%s", error)
             self._is_away = True
         else:
+            if self._is_away:
+                logger.warning("the content server is back: pages show all texts and names again")
             self._is_away = False
         return total(self._held)
 

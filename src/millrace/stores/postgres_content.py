@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from millrace.base.backoff import Backoff
 from millrace.base.clock import Clock, SystemClock
 from millrace.base.errors import ConfigError, StoreError
-from millrace.base.urls import without_secrets
+from millrace.base.urls import hide_secrets, without_secrets
 from millrace.stores.content_database import FORMAT_VERSION, Row, decode_position
 from millrace.stream.log import Position, total
 
@@ -305,7 +305,7 @@ class _Server:
             yield
         except self._error as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise self.error(f"did not do as asked ({lines[0]})") from error
+            raise self.error(f"did not do as asked ({hide_secrets(lines[0], self._url)})") from error
 
     def error(self, problem: str) -> StoreError:
         return StoreError(

@@ -100,9 +100,30 @@ class PostgresServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
+        self._serve(folder)
+
+    def go_away(self) -> None:
+        """End the server, and keep its files: `come_back` serves them at the same place."""
+        if self._server is not None:
+            self._server.send_signal(2)  # SIGINT: PostgreSQL's fast shutdown, which does not wait for its clients
+            try:
+                self._server.wait(10)
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+                self._server.wait()
+            self._server = None
+
+    def come_back(self) -> None:
+        """Serve again what was there when it went away."""
+        if self._folder is None:
+            raise RuntimeError("the server is closed: its files are gone")
+        self._serve(self._folder)
+
+    def _serve(self, folder: Path) -> None:
+        run_as, data = _unprivileged(folder), folder / "data"
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         messages = folder / "messages"
-        with messages.open("wb") as output:
+        with messages.open("ab") as output:
             self._server = subprocess.Popen(  # noqa: S603 - our own arguments
                 [self._programs / "postgres", "-D", data, "-p", str(self._port), *options],
                 stdout=output,
@@ -120,14 +141,7 @@ class PostgresServer:
 
     def close(self) -> None:
         """End the server at once and remove its files."""
-        if self._server is not None:
-            self._server.send_signal(2)  # SIGINT: PostgreSQL's fast shutdown, which does not wait for its clients
-            try:
-                self._server.wait(10)
-            except subprocess.TimeoutExpired:
-                self._server.kill()
-                self._server.wait()
-            self._server = None
+        self.go_away()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

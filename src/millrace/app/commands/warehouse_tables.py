@@ -100,8 +100,10 @@ def postgres(
     Example: millrace warehouse postgres --once
     """
     from millrace.app.commands.printing import count, out, print_json
+    from millrace.app.commands.serve import start_logging
     from millrace.app.warehouse_upkeep import run_postgres
 
+    start_logging()
     report = run_postgres(open_settings(home), once=once)
     if as_json:
         print_json({"n_rows": report.n_rows, "n_too_old": report.n_too_old, "position": report.position})
