@@ -39,6 +39,7 @@ from millrace.mixer.trace import Trace, TracePacker
 from millrace.pipeline.query import Query
 from millrace.stores.claims import MemoryClaims
 from millrace.stores.config import StoresConfig
+from millrace.stores.read_gate import ReadGate
 from millrace.testing.builders import NOW_MS, a_batch_of, a_post_created, a_post_deleted
 from millrace.testing.pipeline_builders import a_query
 from millrace.testing.server_process import until
@@ -209,6 +210,46 @@ def test_what_nobody_holds_is_freed_with_the_step_that_makes_its_successor_whole
     assert set(process.retrieval.versions) == {"v1", "v3"}
     assert process.retrieval.advance()
     assert process.retrieval.versions == ("v3",)
+
+
+def test_an_index_is_filled_between_requests(process: Process) -> None:
+    """Each begins when the one before has ended: a step beside one would make its page wait."""
+    process.hear(*(a_post_created(n, 30 + n) for n in range(3 * MAX_ENCODED + 50)))
+    process.promote("v1")
+    gate, under_way = ReadGate(), []
+    advance = process.retrieval.advance
+
+    def noting() -> bool:
+        under_way.append(gate.n_readers)
+        return advance()
+
+    process.retrieval.advance = noting  # type: ignore[method-assign]
+
+    async def ask() -> None:
+        filling = asyncio.create_task(process.retrieval.keep_filled(gate, max_waits=1_000_000))
+        while len(under_way) < 4:
+            async with gate.read():
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.01)
+        filling.cancel()
+
+    asyncio.run(asyncio.wait_for(ask(), PATIENCE_S))
+    assert under_way[1:] == [0] * (len(under_way) - 1)
+
+
+def test_an_index_is_filled_although_requests_never_end(process: Process) -> None:
+    process.hear(*(a_post_created(n, 30 + n) for n in range(2 * MAX_ENCODED + 50)))
+    process.promote("v1")
+    gate = ReadGate()
+
+    async def ask() -> None:
+        filling = asyncio.create_task(process.retrieval.keep_filled(gate))
+        async with gate.read():
+            while process.answers() != "v1":  # noqa: ASYNC110 - the index has no event to wait for
+                await asyncio.sleep(0)
+        filling.cancel()
+
+    asyncio.run(asyncio.wait_for(ask(), PATIENCE_S))
 
 
 def test_a_dropped_index_is_fed_no_more(process: Process) -> None:

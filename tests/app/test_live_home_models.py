@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from millrace.app.settings import Settings, load_settings
 from millrace.base.actions import ActionSpace
 from millrace.features.encoding.candidates import dense_fields, schema_hash
 from millrace.flywheel.sample_set import SET_VERSION, SampleMeta
+from millrace.inference.model_events import ModelEvent
 from millrace.mixer.home_models import NO_MODELS, lane_of
 from millrace.models.config import RankerConfig, TableConfig, TrunkConfig
 from millrace.models.export import export_ranker, export_tables
@@ -80,6 +84,25 @@ def test_what_is_promoted_serves_and_a_lane_has_its_own(settings: Settings, tmp_
     with source.lease("unknown") as models:
         assert models.versions == {"ranker": first}
     live.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux alone")
+@pytest.mark.parametrize("set_", [(), (("home.rank_servers", '["127.0.0.1:1"]'),)])
+def test_models_are_loaded_when_no_page_wants_the_core_unless_that_starts_threads(
+    settings: Settings, tmp_path: Path, set_: tuple[tuple[str, str], ...]
+) -> None:
+    before, found, swapped = os.getpriority(os.PRIO_PROCESS, 0), [], threading.Event()
+
+    def note(_event: ModelEvent) -> None:
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        swapped.set()
+
+    promote(settings, {"ranker": published(settings, tmp_path / "a")}, "")
+    live = wiring.build_live_models(load_settings(settings.home, {}, set_), note)
+    live.start()
+    assert swapped.wait(60)
+    live.close()
+    assert found[0] == (before if set_ else 19)
 
 
 def test_the_status_names_what_serves_and_since_when(settings: Settings, tmp_path: Path) -> None:

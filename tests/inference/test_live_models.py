@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -150,6 +153,22 @@ def test_the_thread_swaps_within_its_time_and_ends_with_close(house: LiveHouse) 
         house.serves()
     assert not house.live.poll()
     assert not any(thread.name == "live-models" for thread in threading.enumerate())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux alone")
+@pytest.mark.parametrize("gives_way", [True, False])
+def test_loading_gives_way_to_pages_where_that_is_wanted(tmp_path: Path, gives_way: bool) -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    house, swapped = LiveHouse(tmp_path, gives_way=gives_way), threading.Event()
+    found: list[int] = []
+    house.on_warm = lambda _bundle: found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    house.on_event = lambda _event: swapped.set()
+    house.promote("new")
+    house.live.start()
+    assert swapped.wait(PATIENCE_S)
+    house.live.close()
+    assert found == [19 if gives_way else before]
+    assert os.getpriority(os.PRIO_PROCESS, threading.main_thread().native_id or 0) == before
 
 
 def test_what_is_promoted_during_a_load_does_not_wait_for_the_next_look(house: LiveHouse) -> None:

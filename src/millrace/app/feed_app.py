@@ -57,10 +57,7 @@ if TYPE_CHECKING:
 
 _GAUGES_EVERY_S: Final = 1.0
 _REFRESHED_EVERY_S: Final = 10.0
-_IDLE_S: Final = 0.2
 _MAX_CLIENT_CHARS: Final = 128
-_BETWEEN_S: Final = 0.02
-"""A step of filling an index takes about as long: requests get every other moment."""
 
 MakeService = Callable[[ServedWriter, FeaturesWriter], "FeedService"]
 
@@ -312,7 +309,7 @@ class FeedApp:
         self._models.start()
         gauges = asyncio.create_task(self._report_state(), name="gauges")
         following = asyncio.create_task(self._live.follow(), name="live params")
-        filling = asyncio.create_task(self._fill_indexes(), name="post indexes")
+        filling = asyncio.create_task(self._retrieval.keep_filled(self._replica.gate), name="post indexes")
         refreshing = asyncio.create_task(self._take_refreshed(), name="social vectors")
         try:
             yield
@@ -329,12 +326,6 @@ class FeedApp:
             await asyncio.to_thread(self._models.close)
             self._door.close()
             self._traces.close()
-
-    async def _fill_indexes(self) -> None:
-        """Fill the index of a version that begins to serve, a batch of posts at a time, between requests."""
-        while True:
-            is_whole = self._retrieval.advance()
-            await asyncio.sleep(_IDLE_S if is_whole else _BETWEEN_S)
 
     async def _take_refreshed(self) -> None:
         """Take over refreshed social vectors: files are read aside."""

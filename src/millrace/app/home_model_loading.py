@@ -143,13 +143,17 @@ class HomeModelLoader:
     def warm(self, models: HomeModels) -> None:
         """Run everything once, so that no page pays for that."""
         from millrace.inference.pre_ranker_model import PreRankerModel
+        from millrace.inference.ranker_model import RankerModel
 
         viewer, posts = _somebody(), _some_posts(self._n_dense)
+        if isinstance(models.ranker, RankerModel):
+            models.ranker.tables.touch()
         if models.ranker is not None and not self._rank_servers:  # elsewhere it is warm, or not there yet
             _check("ranker", models.ranker.predict(viewer, posts, _no_texts, _vectors_like(models.ranker)))
         if models.retrieval is not None:
             models.retrieval.warm()
         if isinstance(models.pre_ranker, PreRankerModel):
+            models.pre_ranker.tables.touch()
             made = MadeVectors(models.pre_ranker.tables, _no_texts)
             _check("pre-ranker", models.pre_ranker.predict(viewer, posts, made))
 

@@ -7,6 +7,7 @@ Everything else of a promotion serves at once. An index that no lane and no page
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
     from millrace.inference.post_index import PostIndex, PostIndexes
     from millrace.inference.retrieval_model import RetrievalModel
     from millrace.mixer.feed_state import FeedState
+    from millrace.stores.read_gate import ReadGate
 
 _KIND: Final = "retrieval"
+
+_IDLE_S: Final = 0.2
+_BETWEEN_S: Final = 0.005
+"""A step of filling takes about as long: requests get every other moment."""
+_MAX_WAITS: Final = 10
 
 
 class HomeRetrieval:
@@ -75,6 +82,25 @@ class HomeRetrieval:
         is_up_to_date = self._indexes is None or self._indexes.advance()
         self._keep_needed()  # what is whole now has a predecessor that has answered for the last time
         return is_up_to_date
+
+    async def keep_filled(self, gate: ReadGate, max_waits: int = _MAX_WAITS) -> None:
+        """Fill the index of each version that begins to serve, a batch of posts at a time, between requests.
+
+        Parameters
+        ----------
+        gate
+            Tells whether requests are under way.
+        max_waits
+            How many moments a step waits for there to be none: a server that is never idle fills its index as well.
+        """
+        while True:
+            if self.advance():
+                await asyncio.sleep(_IDLE_S)
+                continue
+            for _ in range(max_waits):
+                await asyncio.sleep(_BETWEEN_S)
+                if not gate.n_readers:
+                    break
 
     @contextmanager
     def hold(self, lane: str, models: HomeModels) -> Iterator[HomeModels]:

@@ -63,7 +63,7 @@ def build_live_models(
     """Return the models that the registry's lanes name; `LiveModels.start` lets them follow it."""
     from millrace.inference.live_models import LiveModels
 
-    loader = build_model_loader(settings)
+    loader, home = build_model_loader(settings), settings.config.home
     return LiveModels(
         build_registry(settings),
         loader.load,
@@ -72,6 +72,7 @@ def build_live_models(
         close=lambda models: models.close(),
         observe=observe,
         clock=build_clock(),
+        gives_way=home.runner != "torch" and not home.rank_servers,  # these start threads that answer pages
     )
 
 

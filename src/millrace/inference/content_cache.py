@@ -22,6 +22,7 @@ import numpy.typing as npt
 from millrace.base.errors import ConfigError
 from millrace.base.ids import Int64Array
 from millrace.base.kernels import njit
+from millrace.base.untouched import untouched_zeros
 from millrace.content.ngrams import UInt16Array
 from millrace.features.encoding.buckets import SCALE, UInt8Array
 from millrace.features.encoding.candidates import CandidateInputs
@@ -75,11 +76,11 @@ class ContentCache:
         self._assembler = assembler
         self._weight = np.ascontiguousarray(weight.T, dtype=np.float32)
         n_sets = max(max_bytes // (N_WAYS * (4 * d + 24)), 1)
-        # Pages of memory that are not touched yet cost nothing.
-        self._keys = np.zeros((n_sets, N_WAYS), dtype=np.uint64)
-        self._posts = np.zeros((n_sets, N_WAYS), dtype=np.int64)
-        self._asked = np.zeros((n_sets, N_WAYS), dtype=np.int64)
-        self._vectors = np.zeros((n_sets, N_WAYS, d), dtype=np.float32)
+        # Memory that is not touched yet costs nothing.
+        self._keys = untouched_zeros((n_sets, N_WAYS), np.uint64)
+        self._posts = untouched_zeros((n_sets, N_WAYS), np.int64)
+        self._asked = untouched_zeros((n_sets, N_WAYS), np.int64)
+        self._vectors = untouched_zeros((n_sets, N_WAYS, d), np.float32)
         self._n_pages = 0
         self._n_hits = 0
         self._n_misses = 0

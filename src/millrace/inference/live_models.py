@@ -11,10 +11,12 @@ a full disk, a file that was not there yet or memory that was short are reasons 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Generic, TypeVar
@@ -31,6 +33,7 @@ from millrace.registry.registry import Registry
 EVERY_S: Final = 0.25
 FIRST_RETRY_S: Final = 5.0
 LONGEST_RETRY_S: Final = 300.0
+_NICENESS: Final = 19
 
 T = TypeVar("T")
 
@@ -81,6 +84,9 @@ class LiveModels(Generic[T]):
         lease where none follows.
     clock
         Its event time stamps refusals in the registry's history; its real time says when they are tried again.
+    gives_way
+        Whether the following thread runs when no other thread of the machine wants its core, and pages are answered
+        meanwhile as if nothing were loaded. Threads that are started by what it loads would inherit that.
     """
 
     def __init__(
@@ -93,6 +99,7 @@ class LiveModels(Generic[T]):
         close: Callable[[T], None] = lambda _bundle: None,
         observe: Callable[[ModelEvent], None] = lambda _event: None,
         clock: Clock | None = None,
+        gives_way: bool = False,
     ) -> None:
         self._registry = registry
         self._load = load
@@ -101,6 +108,7 @@ class LiveModels(Generic[T]):
         self._close = close
         self._observe = observe
         self._clock = clock or SystemClock()
+        self._gives_way = gives_way
         self._lock = threading.Lock()  # of everything that a lease reads or changes; held for a moment only
         self._held_by_lane: dict[str, _Held[T]] = {}
         self._polling = threading.Lock()  # one load at a time
@@ -224,6 +232,8 @@ class LiveModels(Generic[T]):
             return not is_known
 
     def _follow(self, interval_s: float) -> None:
+        if self._gives_way:
+            _give_way()
         while not self._is_closing:
             try:
                 has_changed = self.poll()
@@ -371,3 +381,10 @@ class LiveModels(Generic[T]):
 
     def _since_s(self, begun_s: float) -> float:
         return self._clock.monotonic_s() - begun_s
+
+
+def _give_way() -> None:
+    """Let this thread, alone in its process, be the last one that gets a core."""
+    if sys.platform == "linux":  # elsewhere a process has one priority
+        with suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -34,8 +34,8 @@ from millrace.stores.state import State
 if TYPE_CHECKING:
     from millrace.inference.retrieval_model import RetrievalModel
 
-MAX_ENCODED: Final = 2_000
-"""Posts that are encoded in one step: some 20 milliseconds."""
+MAX_ENCODED: Final = 500
+"""Posts that are encoded in one step: some 3 milliseconds, for which a page may have to wait."""
 
 _N_SWEPT: Final = 2_000
 _N_CARRIED: Final = 200

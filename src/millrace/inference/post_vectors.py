@@ -18,6 +18,7 @@ import numpy.typing as npt
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import table_find
 from millrace.base.kernels import njit
+from millrace.base.untouched import untouched_zeros
 from millrace.content.text_index import TextIndex
 from millrace.content.text_kernels import TextArrays
 from millrace.features.encoding.hashing import id_row
@@ -69,7 +70,7 @@ class KeptVectors:
     def _grow(self, n_rows: int) -> None:
         """Follow the index's rows, which keep their places when it grows; one that shrank is another one."""
         kept = len(self._revisions) if n_rows >= len(self._revisions) else 0
-        vectors = np.zeros((n_rows, self._tables.width), dtype=np.float32)
+        vectors = untouched_zeros((n_rows, self._tables.width), np.float32)
         revisions = np.full(n_rows, _UNKNOWN, dtype=np.int64)
         vectors[:kept], revisions[:kept] = self._vectors[:kept], self._revisions[:kept]
         self._vectors, self._revisions = vectors, revisions

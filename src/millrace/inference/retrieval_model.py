@@ -167,6 +167,7 @@ class RetrievalModel:
         StoreError
             If its vector is not finite.
         """
+        self._tables.touch()
         found = self.viewer(_nobody(self.config), _no_tokens)
         self._remembered.clear()
         if not np.isfinite(found).all():

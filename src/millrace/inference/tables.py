@@ -26,6 +26,8 @@ Float32Array = npt.NDArray[np.float32]
 TABLE_NAMES: Final[tuple[str, ...]] = ("tokens", "posts", "authors", "languages")
 SIDS_NAME: Final = "sids"
 
+_PAGE_BYTES: Final = 4_096
+
 
 class EmbeddingTables:
     """Reads rows of a model's tables; row 0 of each is zeros: padding.
@@ -88,6 +90,12 @@ class EmbeddingTables:
                 )
             tables.append(np.asarray(table))  # kernels are compiled for plain arrays; the pages stay mapped
         return cls(*tables, n_sid_codes=config.n_sid_codes)
+
+    def touch(self) -> None:
+        """Map every page of the tables, which takes milliseconds: the first requests would else do it row by row."""
+        for table in (self.tokens, self.posts, self.authors, self.languages, self._sids):
+            if table is not None:
+                table.reshape(-1)[:: _PAGE_BYTES // table.itemsize].sum()
 
     def content(self, tokens: UInt16Array) -> Float32Array:
         """Return the mean of texts' token rows, shape (n, width); zeros for no text. ``tokens`` is (n, 64)."""

@@ -33,6 +33,8 @@ class LiveHouse:
     ----------
     folder
         Where the registry is made.
+    gives_way
+        As of `LiveModels`.
 
     Attributes
     ----------
@@ -44,7 +46,7 @@ class LiveHouse:
         Called with each event, and with each bundle before it is warm.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, gives_way: bool = False) -> None:
         self.folder = folder
         self.clock = ToldClock(now_ms=77)
         self.registry = Registry(folder / "models")
@@ -60,6 +62,7 @@ class LiveHouse:
             close=self.close,
             observe=self.observe,
             clock=self.clock,
+            gives_way=gives_way,
         )
 
     def load(self, artefacts: Artefacts) -> Bundle:
