@@ -196,7 +196,7 @@ def test_an_hour_is_predicted_learned_from_judged_and_what_is_better_serves(hous
     house.pages.known_until_ms += 150 * HOUR_MS
     second = house.decide()
     assert (second.number, second.from_version, second.from_ms) == (2, first.to_version, first.until_ms)
-    assert second.n_trusted == 19  # every second one of 38; the others calibrate
+    assert second.n_trusted == 19  # of 38; the others calibrate
     assert house.decisions.all() == [first, second]
 
 

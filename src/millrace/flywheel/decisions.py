@@ -74,7 +74,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     from_ms, until_ms
         When its new pages were made, event time.
     judged_from_ms
-        The newest of them, from here on, were judged on and are never learned from; 0: none.
+        The newest of them, from here on, were judged on and are not learned from while they are trusted; 0: none.
+    trusted_from_ms
+        Pages that earlier rounds were judged on were not learned from if they were made from here on; 0: all were not.
     n_pages, n_rows
         New pages, and posts seen on them.
     n_learned, n_replayed, n_judged, n_trusted
@@ -102,6 +104,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     why: str
     judged_from_ms: int = 0
+    trusted_from_ms: int = 0
     n_pages: int = 0
     n_rows: int = 0
     n_learned: int = 0

@@ -5,7 +5,7 @@
     unfinished-flywheel/
       new/              pages of the round's hours
       older/            pages of before, to be learned from again
-      trusted/          judged pages of before, that nobody has learned from
+      trusted/          judged pages of before, that nobody has learned from; half of them calibrate
       round.json        what the round is of; written behind the pages: without it nothing is gone on with
       candidate/        how far learning has come, then what it made
       decision.json     what was decided; from here on it is only carried out
@@ -24,10 +24,12 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 import msgspec
+import numpy as np
 
 from millrace.base.atomic_file import replacing
 from millrace.base.ids import Int64Array
 from millrace.flywheel.decisions import Decision
+from millrace.flywheel.earlier_pages import calibrates
 from millrace.flywheel.learning_config import LearningConfig
 from millrace.flywheel.round_pages import RoundPages, parted, with_earlier
 from millrace.flywheel.sample_set import SampleSet
@@ -120,6 +122,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
         How much time before it nobody learns from: more had gathered than one round takes.
     settings
         Digest of the config: a round that is asked for otherwise begins anew.
+    trusted_from_ms
+        As of `Decision`.
     learner
         The learner that it goes on from; none: it begins with what serves.
     """
@@ -130,6 +134,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     until_ms: int
     skipped_ms: int
     settings: str
+    trusted_from_ms: int = 0
     learner: Learner | None = None
 
 
@@ -182,12 +187,9 @@ class RoundFolder:
         pages = parted(samples.now_ms, config.chosen_by_frac, config.judged_frac)
         older = self._earlier(_OLDER)
         trusted = self._earlier(_TRUSTED)
-        pages = with_earlier(
-            pages,
-            None if older is None else older.now_ms,
-            None if trusted is None else trusted.now_ms,
-            config.min_judged_pages,
-        )
+        n_older, none = 0 if older is None else len(older), np.empty(0, dtype=np.int64)
+        viewers, made_ms = (none, none) if trusted is None else (trusted.viewers, trusted.now_ms)
+        pages = with_earlier(pages, n_older, made_ms, calibrates(viewers, made_ms), config.min_judged_pages)
         for earlier in (older, trusted):
             samples = samples if earlier is None else samples.joined(earlier)
         return samples, pages

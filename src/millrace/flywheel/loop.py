@@ -34,24 +34,14 @@ from millrace.base.clock import Clock
 from millrace.base.errors import NoSamplesError
 from millrace.base.ids import Int64Array
 from millrace.flywheel.decisions import Decision, DecisionLog, HeadMetrics, RuleOutcome
+from millrace.flywheel.earlier_pages import EarlierPages
 from millrace.flywheel.fine_tuning import fine_tune
 from millrace.flywheel.learning_config import GateConfig, LearningConfig
 from millrace.flywheel.learning_round import Learner, Round, RoundFolder, SampleSource, Shown, ShowStage, Waiting
 from millrace.flywheel.live_ranker import open_live_ranker
 from millrace.flywheel.prequential import head_metrics
 from millrace.flywheel.round_judging import MeasureCosts, judge_round, reason_for
-from millrace.flywheel.round_pages import (
-    HOUR_MS,
-    RoundPages,
-    drawn_older,
-    is_harmless,
-    is_within,
-    is_worse,
-    judged_spans,
-    newest_of,
-    sampled,
-    untrusted_spans,
-)
+from millrace.flywheel.round_pages import HOUR_MS, RoundPages, is_harmless, is_worse, sampled
 from millrace.flywheel.round_stages import Timed, moving
 from millrace.flywheel.sample_set import Float32Array, SampleSet
 from millrace.flywheel.scoring_cost import serving_costs
@@ -215,7 +205,8 @@ class LearningLoop:
         )
         with self._timed("reading pages (pages)"):
             rng = np.random.default_rng((self._config.seed, this.number))
-            older, trusted = self._earlier(from_ms, rng)  # first: a source reads on, and hardly back
+            older, trusted, trusted_from_ms = self._earlier(from_ms, rng)  # first: a source reads on, and hardly back
+            this = msgspec.structs.replace(this, trusted_from_ms=trusted_from_ms)
             try:
                 n_most = self._config.max_pages
                 new = self._source.samples(from_ms, until_ms, lambda now_ms: sampled(len(now_ms), n_most, rng))
@@ -230,28 +221,19 @@ class LearningLoop:
         why = f"{n_pages:,} new pages, and a round needs {self._config.min_pages:,}"
         return Waiting(until_ms=until_ms + self._round_ms, why=why)
 
-    def _earlier(self, until_ms: int, rng: np.random.Generator) -> tuple[SampleSet | None, SampleSet | None]:
-        """Return earlier pages: those to be learned from again, and the newest judged ones, which are not yet."""
+    def _earlier(self, until_ms: int, rng: np.random.Generator) -> tuple[SampleSet | None, SampleSet | None, int]:
+        """Return earlier pages: those to be learned from again, and judged ones, which are not from when on."""
         begin_ms = max(until_ms - int(self._config.replay_hours * HOUR_MS), 0)
-        decisions = self._decisions.all()
-        judged, untrusted = judged_spans(decisions), untrusted_spans(decisions, self._withdrawn())
-
-        def trusted_of(now_ms: Int64Array) -> Int64Array:
-            is_one = is_within(now_ms, judged) & ~is_within(now_ms, untrusted)
-            return newest_of(is_one, now_ms, self._config.max_trusted_pages)
-
-        def kept(now_ms: Int64Array) -> Int64Array:
-            trusted = trusted_of(now_ms)
-            others = np.setdiff1d(np.flatnonzero(~is_within(now_ms, untrusted)), trusted, assume_unique=True)
-            return np.union1d(trusted, others[drawn_older(now_ms[others], until_ms, self._config, rng)])
-
+        pages = EarlierPages(self._decisions.all(), self._withdrawn(), until_ms, self._config, rng)
         try:
-            earlier = self._source.samples(begin_ms, until_ms, kept)
+            earlier = self._source.samples(begin_ms, until_ms, pages.keep)
         except NoSamplesError:
-            return None, None
-        trusted = trusted_of(earlier.now_ms)
-        older = np.setdiff1d(np.arange(len(earlier)), trusted, assume_unique=True)
-        return tuple(earlier.take(places) if len(places) else None for places in (older, trusted))  # type: ignore[return-value] # two
+            return None, None, pages.trusted_from_ms
+        is_trusted = pages.is_trusted(earlier.now_ms)
+        older, trusted = (
+            earlier.take(np.flatnonzero(mask)) if mask.any() else None for mask in (~is_trusted, is_trusted)
+        )
+        return older, trusted, pages.trusted_from_ms
 
     def _resumed(self) -> Round | None:
         """Return the interrupted round, unless something else serves since, or it is asked for otherwise."""
@@ -295,6 +277,7 @@ class LearningLoop:
             from_ms=this.from_ms,
             until_ms=this.until_ms,
             judged_from_ms=int(samples.now_ms[pages.judged].min()),
+            trusted_from_ms=this.trusted_from_ms,
             verdict="refused" if against else "promoted",
             why=why,
             n_pages=len(pages.new),

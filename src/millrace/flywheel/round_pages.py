@@ -2,8 +2,9 @@
 
 New pages are parted by time, so that the gate judges on pages newer than all that the candidate has seen. Judged pages
 stay unlearned for some thousand pages more (*trusted* ones): an hour of a small home has too few to judge or to
-calibrate by. Every second of them calibrates and chooses beside the round's own; on the others the gate asks what was
-forgotten, and, on the newest, what was gained. When newer ones have taken their place they are learned from as well.
+calibrate by. Half of them, the same in every round (`earlier_pages`), calibrate and choose beside the round's own; on
+the others the gate asks what was forgotten, and, on the newest, what was gained. When newer ones have taken their place
+they are learned from as well.
 
 Older pages are drawn newest first, half as often for every half-life of age, and not from a reservoir: that holds all
 of history alike, while the world drifts, so that what was true a month ago would weigh as much as yesterday. What
@@ -39,15 +40,15 @@ class RoundPages(NamedTuple):
     fresh
         Learned from.
     chosen_by
-        Newer, and every second judged one of earlier rounds: by their loss weights are chosen, and on them heads are
+        Newer, and half of the judged ones of earlier rounds: by their loss weights are chosen, and on them heads are
         calibrated.
     judged
         Newest: the gate judges on them.
     older
         Of earlier rounds, to be learned from again.
     trusted
-        Judged ones of earlier rounds, never learned from nor chosen by, oldest first: by them the gate tells what was
-        forgotten.
+        The other half of those, never learned from nor chosen by in any round, oldest first: by them the gate tells
+        what was forgotten.
     recent
         The newest of those: the gate judges on them beside ``judged``, where these are few.
     """
@@ -85,7 +86,11 @@ def parted(now_ms: Int64Array, chosen_by_frac: float, judged_frac: float) -> Rou
 
 
 def with_earlier(
-    pages: RoundPages, older_ms: Int64Array | None, trusted_ms: Int64Array | None, min_judged: int
+    pages: RoundPages,
+    n_older: int,
+    trusted_ms: Int64Array,
+    calibrates: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    min_judged: int,
 ) -> RoundPages:
     """Return a round's pages with earlier ones, whose places are behind the new ones': older, then trusted.
 
@@ -93,19 +98,21 @@ def with_earlier(
     ----------
     pages
         New ones.
-    older_ms, trusted_ms
-        When earlier pages were made: to be learned from again, and judged ones; None: there are none.
+    n_older
+        How many earlier ones there are to be learned from again.
+    trusted_ms, calibrates
+        When judged ones were made, and which of them calibrate and choose, shape (n,).
     min_judged
         How many the gate is to judge by, if there are so many.
     """
-    n_new, n_older = len(pages.new), 0 if older_ms is None else len(older_ms)
-    older = n_new + np.arange(n_older)
-    trusted = older[:0] if trusted_ms is None else n_new + n_older + np.argsort(trusted_ms, kind="stable")
-    asked = trusted[1::2]
+    n_new = len(pages.new)
+    order = np.argsort(trusted_ms, kind="stable")
+    trusted = n_new + n_older + order
+    asked = trusted[~calibrates[order]]
     n_recent = min(max(min_judged - len(pages.judged), 0), len(asked))
     return pages._replace(
-        chosen_by=np.concatenate([trusted[::2], pages.chosen_by]),
-        older=older,
+        chosen_by=np.concatenate([trusted[calibrates[order]], pages.chosen_by]),
+        older=n_new + np.arange(n_older),
         trusted=asked,
         recent=asked[len(asked) - n_recent :],
     )
@@ -130,12 +137,6 @@ def drawn_older(now_ms: Int64Array, until_ms: int, config: LearningConfig, rng: 
         return np.arange(n)
     odds = replay_odds(now_ms, until_ms, config.replay_half_life_h)
     return np.sort(rng.choice(n, n_most, replace=False, p=odds))
-
-
-def newest_of(is_one: np.ndarray[tuple[int], np.dtype[np.bool_]], now_ms: Int64Array, n_most: int) -> Int64Array:
-    """Return the places of the newest of some pages, at most so many, ascending."""
-    places = np.flatnonzero(is_one)
-    return np.sort(places[np.argsort(now_ms[places], kind="stable")[-n_most:]])
 
 
 def is_within(now_ms: Int64Array, spans: Iterable[Span]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -173,5 +174,23 @@ def is_worse(decision: Decision) -> bool:
 
 
 def judged_spans(decisions: Iterable[Decision]) -> list[Span]:
-    """Return the hours that rounds were judged on, whatever became of the rounds."""
-    return [Span(each.judged_from_ms, each.until_ms) for each in decisions if each.judged_from_ms]
+    """Return the hours that rounds were judged on and that nobody learned from since, whatever became of the rounds.
+
+    Those of a void round are parted anew by the round that takes its hours; a whole training learns from all before
+    what it holds out.
+    """
+    spans: list[Span] = []
+    for each in decisions:
+        if each.verdict == "seeded":
+            learned = Span(each.from_ms, each.judged_from_ms or each.until_ms)
+            spans = [left for span in spans for left in _without(span, learned)]
+        if each.judged_from_ms and each.verdict != "void":
+            spans.append(Span(each.judged_from_ms, each.until_ms))
+    return spans
+
+
+def _without(span: Span, cut: Span) -> list[Span]:
+    """Return what is left of a span beside another."""
+    before = Span(span.from_ms, min(span.until_ms, cut.from_ms))
+    after = Span(max(span.from_ms, cut.until_ms), span.until_ms)
+    return [left for left in (before, after) if left.from_ms < left.until_ms]
