@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from millrace.base.kernels import cache_folder, source_stamp
 
 
@@ -12,12 +14,14 @@ def a_package(folder: Path) -> Path:
     return folder
 
 
-def test_the_stamp_changes_with_any_file_of_kernels_and_with_no_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernel", ["from somewhere import njit\n", "from somewhere import kernel\n\n@kernel\n"])
+def test_the_stamp_changes_with_any_file_of_kernels_and_with_no_other(tmp_path: Path, kernel: str) -> None:
     package = a_package(tmp_path)
+    (package / "kernel.py").write_text(kernel)
     before = source_stamp(package)
     (package / "plain.py").write_text("x = 2\n")
     assert source_stamp(package) == before
-    (package / "kernel.py").write_text("from somewhere import njit  # edited\n")
+    (package / "kernel.py").write_text(f"{kernel}# edited\n")
     assert source_stamp(package) != before
 
 

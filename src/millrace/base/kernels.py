@@ -1,4 +1,4 @@
-"""`njit`: Numba's, with a kernel cache that cannot go stale.
+"""`njit`: Numba's, with a kernel cache that cannot go stale; `kernel`: the same for what only kernels call.
 
 Numba keeps compiled kernels on disk and checks each against its own file only. Kernels here call kernels of other
 files, so after an edit (or an upgrade by ``git pull``) old machine code could live on in a caller. The cache is
@@ -12,8 +12,9 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import numba
 from numba import njit as njit
@@ -22,13 +23,29 @@ import millrace
 
 _PREFIX: Final = "kernels-"
 _KEPT_S: Final = 86_400.0
+_MARKS: Final = (b"njit", b"@kernel")
+"""What a file of kernels names, one or the other."""
+
+_INNER: Final[dict[str, Any]] = {"cache": True, "_nrt": False, "no_cpython_wrapper": True}
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def kernel(function: FunctionT) -> FunctionT:
+    """Compile what only kernels call, without counting references of the arrays that it is given.
+
+    Whoever calls it from Python, or returns an array that it was given, needs `njit`.
+    """
+    compiled: FunctionT = njit(**_INNER)(function)
+    return compiled
 
 
 def source_stamp(package: Path) -> str:
     """Return a short name for the package's sources as they are: paths, sizes and times of change."""
     digest = hashlib.blake2b(numba.__version__.encode(), digest_size=6)
     for path in sorted(package.rglob("*.py")):
-        if b"njit" in path.read_bytes():
+        source = path.read_bytes()
+        if any(mark in source for mark in _MARKS):
             stat = path.stat()
             digest.update(f"{path.relative_to(package)} {stat.st_size} {stat.st_mtime_ns};".encode())
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from millrace.base.errors import StoreError
 from millrace.flywheel import join_tables as at
 from millrace.flywheel.join_columns import JoinColumns
 from millrace.flywheel.join_config import JoinConfig
+from millrace.flywheel.join_index import fill_page_table, move_groups, regroup
 from millrace.flywheel.join_kernel import (
     DONE,
     NO_ROOM_FOR_DEEDS,
@@ -24,14 +25,7 @@ from millrace.flywheel.join_kernel import (
 )
 from millrace.flywheel.join_parts import OUT, JoinShape
 from millrace.flywheel.join_stats import COUNTERS, JoinStats, delay_percentiles
-from millrace.flywheel.join_tables import (
-    RecordArray,
-    copy_ring,
-    fill_page_table,
-    move_groups,
-    new_tables,
-    regroup,
-)
+from millrace.flywheel.join_tables import RecordArray, copy_ring, new_tables
 
 _N_OUT: Final = 8_192
 _LEAST_RING: Final = 64

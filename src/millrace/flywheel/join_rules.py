@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import numpy as np
 
@@ -22,16 +21,6 @@ PLAIN: Final = 1 << int(Action.NOT_DWELLED)
 
 MAX_ACTIONS: Final = 63
 """Labels are kept as the bits of one int64."""
-
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
-
-_INNER: Final[dict[str, Any]] = {"cache": True, "_nrt": False, "no_cpython_wrapper": True}
-
-
-def kernel(function: FunctionT) -> FunctionT:
-    """Compile what only kernels call, without counting references of the arrays that it is given."""
-    compiled: FunctionT = njit(**_INNER)(function)
-    return compiled
 
 
 @njit(cache=True)
