@@ -163,7 +163,7 @@ def flywheel_status(
         live, back = registry.serving().get("ranker", ""), registry.withdrawn()
     except MillraceError:  # doctor tells what is wrong with it
         live, back = "", dict[tuple[Kind, str], Withdrawal]()
-    decisions = decision_log(settings).all()
+    decisions = decision_log(settings).newest(max(n_decisions, n_hours) + 1)  # one more: whether there are others
     rankers = [said for (kind, _), said in back.items() if kind == "ranker"]
     withdrawn = tuple(sorted(said.version for said in rankers))
     told = decisions[-n_decisions:] if n_decisions else []

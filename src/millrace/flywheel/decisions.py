@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
 from millrace.base.errors import StoreError
-from millrace.registry.files import append_durably
+from millrace.registry.json_lines import JsonLines
 
 DECISIONS_FILE: Final = "decisions.jsonl"
 
@@ -126,51 +125,20 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(rule for rule in self.rules if not rule.is_kept)
 
 
-class DecisionLog:
-    """The decisions of a home; one writer at a time, any number of readers.
+class DecisionLog(JsonLines[Decision]):
+    """The decisions of a home.
 
     Parameters
     ----------
     path
-        A file of JSON lines; a last line that was never finished is none.
+        A file of JSON lines.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def all(self) -> list[Decision]:
-        """Return all decisions, oldest first.
-
-        Raises
-        ------
-        StoreError
-            If a whole line is damaged.
-        """
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
-            return []
-        return [self._read(number, line) for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1)]
-
-    def newest(self, n: int) -> Sequence[Decision]:
-        """Return the newest decisions, the newest last."""
-        return self.all()[-n:] if n else []
+        super().__init__(path, Decision, what="the flywheel's decisions", error=StoreError)
 
     def append(self, decision: Decision) -> None:
         """Write a decision down, unless its number is there already: whoever was killed behind it says it again."""
         last = self.newest(1)
-        if last and last[0].number >= decision.number:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        append_durably(self.path, msgspec.json.encode(decision))
-
-    def _read(self, number: int, line: bytes) -> Decision:
-        try:
-            return msgspec.json.decode(line, type=Decision)
-        except msgspec.MsgspecError as error:
-            raise StoreError(
-                f"line {number} of the flywheel's decisions",
-                value=str(self.path),
-                problem=f"is damaged ({error})",
-                remedy="mend or remove that line",
-            ) from error
+        if not last or last[0].number < decision.number:
+            super().append(decision)

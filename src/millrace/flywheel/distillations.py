@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from millrace.base.errors import StoreError
-from millrace.registry.files import append_durably
+from millrace.registry.json_lines import JsonLines
 from millrace.registry.pointer import DEFAULT_LANE, Change
 
 DISTILLATIONS_FILE: Final = "distillations.jsonl"
@@ -60,47 +60,17 @@ class Distillation(msgspec.Struct, frozen=True, kw_only=True):
     kept_500: float | None = None
 
 
-class DistillationLog:
-    """The distillations of a home; one writer at a time, any number of readers.
+class DistillationLog(JsonLines[Distillation]):
+    """The distillations of a home.
 
     Parameters
     ----------
     path
-        A file of JSON lines; a last line that was never finished is none.
+        A file of JSON lines.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def all(self) -> list[Distillation]:
-        """Return all of them, oldest first.
-
-        Raises
-        ------
-        StoreError
-            If a whole line is damaged.
-        """
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
-            return []
-        return [self._read(number, line) for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1)]
-
-    def append(self, made: Distillation) -> None:
-        """Write one down, durably."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        append_durably(self.path, msgspec.json.encode(made))
-
-    def _read(self, number: int, line: bytes) -> Distillation:
-        try:
-            return msgspec.json.decode(line, type=Distillation)
-        except msgspec.MsgspecError as error:
-            raise StoreError(
-                f"line {number} of the flywheel's distillations",
-                value=str(self.path),
-                problem=f"is damaged ({error})",
-                remedy="mend or remove that line",
-            ) from error
+        super().__init__(path, Distillation, what="the flywheel's distillations", error=StoreError)
 
 
 def rankers_since(history: Iterable[Change], serial: int) -> int:

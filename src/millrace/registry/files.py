@@ -124,19 +124,6 @@ def replace_durably(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def append_durably(path: Path, line: bytes) -> None:
-    """Append one line; what an append before it left half written is cut off. For one writer at a time."""
-    with path.open("ab+") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        whole = file.read().rfind(b"\n") + 1
-        if whole != end:
-            file.truncate(whole)
-        file.write(line + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def sync_folder(folder: Path) -> None:
     """Flush a folder's names to disk."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -7,7 +7,7 @@ lane does not name it takes from ``default``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from millrace.registry.errors import RegistryError
-from millrace.registry.files import append_durably
+from millrace.registry.json_lines import JsonLines
 from millrace.registry.manifest import Kind, Version
 
 DEFAULT_LANE: Final = "default"
@@ -134,33 +134,16 @@ def encode_pointer(pointer: Pointer) -> bytes:
     return msgspec.json.format(msgspec.json.encode(pointer, order="sorted"), indent=2) + b"\n"
 
 
-def read_changes(path: Path) -> Iterator[Change]:
-    """Yield the changes of a history, oldest first; a last line that was never finished is none.
-
-    Raises
-    ------
-    RegistryError
-        If a whole line is damaged.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
-        try:
-            yield msgspec.json.decode(line, type=Change)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RegistryError(
-                f"line {number} of the models' history",
-                value=str(path),
-                problem=f"is damaged ({error})",
-                remedy="mend or remove that line: nothing serves from it",
-            ) from error
-
-
-def append_change(path: Path, change: Change) -> None:
-    """Append a change to a history. For one writer at a time."""
-    append_durably(path, msgspec.json.encode(change, order="sorted"))
+def history_lines(path: Path) -> JsonLines[Change]:
+    """Return the changes of a history."""
+    return JsonLines(
+        path,
+        Change,
+        what="the models' history",
+        error=RegistryError,
+        remedy="mend or remove that line: nothing serves from it",
+        order="sorted",
+    )
 
 
 def changed_to(versions: Mapping[Kind, str], changes: Iterable[tuple[Kind, str | None]]) -> Versions:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 
 import msgspec
 
@@ -35,20 +36,18 @@ from millrace.registry.pointer import (
     LaneState,
     Pointer,
     Versions,
-    append_change,
     changed_to,
     check_lane,
     decode_pointer,
     encode_pointer,
-    read_changes,
+    history_lines,
 )
 from millrace.registry.withdrawals import (
     WITHDRAWN_FILE,
     Withdrawal,
-    append_withdrawal,
     left_by,
-    read_withdrawals,
     standing,
+    withdrawal_lines,
 )
 
 logger = logging.getLogger(__name__)
@@ -62,6 +61,11 @@ class Registry(ArtefactStore):
     root
         Made when it is first written to.
     """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._changes = history_lines(root / HISTORY_FILE)
+        self._withdrawals = withdrawal_lines(root / WITHDRAWN_FILE)
 
     def pointer_bytes(self) -> bytes | None:
         """Return the content of the pointer's file, which differs after every change; None if nothing ever served."""
@@ -202,7 +206,7 @@ class Registry(ArtefactStore):
             pointer = self.pointer()
             self._withdraw_each(pointer, [(kind, version)], now_ms, reason)
             # Even what a person has let in again since: it is not gone back to unasked.
-            bad = {(said.kind, said.version) for said in read_withdrawals(self.root / WITHDRAWN_FILE)}
+            bad = {(said.kind, said.version) for said in self._withdrawals.all()}
             lanes = pointer.lanes if pointer else {}
             for lane in [lane for lane, state in lanes.items() if state.versions.get(kind) == version]:
                 state, what = self._without(lanes[lane], kind, bad)
@@ -220,7 +224,7 @@ class Registry(ArtefactStore):
         RegistryError
             If a line of their file or of the history, or the pointer, is damaged.
         """
-        withdrawals = list(read_withdrawals(self.root / WITHDRAWN_FILE))
+        withdrawals = self._withdrawals.all()
         return standing(withdrawals, self.history()) if withdrawals else {}
 
     def drop_lane(self, lane: str, *, now_ms: int, note: str = "") -> Pointer:
@@ -250,7 +254,7 @@ class Registry(ArtefactStore):
         RegistryError
             If a line of the history, or the pointer, is damaged.
         """
-        changes = list(read_changes(self.root / HISTORY_FILE))
+        changes = self._changes.all()
         pointer = self.pointer()
         if pointer is not None and _last_serial(changes) < pointer.change.serial:
             changes.append(pointer.change)  # its writer was killed before it could append it
@@ -261,9 +265,9 @@ class Registry(ArtefactStore):
         change = Change(serial=serial, at_ms=now_ms, what="refused", lane=lane, versions=versions, note=reason)
         with self.alone():
             self._mend_history()
-            said = (msgspec.structs.replace(other, at_ms=now_ms) for other in read_changes(self.root / HISTORY_FILE))
+            said = (msgspec.structs.replace(other, at_ms=now_ms) for other in self._changes.all())
             if change not in said:
-                append_change(self.root / HISTORY_FILE, change)
+                self._changes.append(change)
 
     def prune(self, keep: int, *, is_dry: bool = False) -> list[tuple[Kind, str]]:
         """Remove old versions; return which. What serves, or is kept for a rollback, is never removed.
@@ -329,7 +333,7 @@ class Registry(ArtefactStore):
             if (kind, version) not in known:
                 serial = pointer.change.serial if pointer else self._last_recorded()
                 said = Withdrawal(at_ms=now_ms, serial=serial, kind=kind, version=version, reason=reason)
-                append_withdrawal(self.root / WITHDRAWN_FILE, said)
+                self._withdrawals.append(said)
 
     def _without(self, state: LaneState, kind: Kind, bad: AbstractSet[tuple[Kind, str]]) -> tuple[LaneState, str]:
         """Return what a lane goes back to, and whether that is a rollback or, without the kind, a promotion."""
@@ -368,7 +372,7 @@ class Registry(ArtefactStore):
         made = Pointer(lanes=lanes, change=change)
         replace_durably(self.root / POINTER_FILE, encode_pointer(made))
         try:
-            append_change(self.root / HISTORY_FILE, change)
+            self._changes.append(change)
         except OSError as error:  # the change is made, and the next writer appends it
             logger.warning("the models' history could not be written (%s)", error)
         logger.info("models: %s lane %s: %s", what, lane, change.versions)
@@ -378,16 +382,16 @@ class Registry(ArtefactStore):
         """Append the pointer's change if whoever made it was killed before he could."""
         try:
             pointer = self.pointer()
-            recorded = _last_serial(read_changes(self.root / HISTORY_FILE))
+            recorded = _last_serial(self._changes.all())
         except RegistryError as error:
             logger.warning("%s", error)  # what is to be written now goes on all the same
             return
         if pointer is not None and recorded < pointer.change.serial:
-            append_change(self.root / HISTORY_FILE, pointer.change)
+            self._changes.append(pointer.change)
 
     def _last_recorded(self) -> int:
         try:
-            return _last_serial(read_changes(self.root / HISTORY_FILE))
+            return _last_serial(self._changes.all())
         except RegistryError:
             return 0  # `_mend_history` has told
 

@@ -9,15 +9,14 @@ version that serves and is known to be bad, which is withdrawn once more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
-import msgspec
 from msgspec import Meta, Struct
 
 from millrace.registry.errors import RegistryError
-from millrace.registry.files import append_durably
+from millrace.registry.json_lines import JsonLines
 from millrace.registry.manifest import Kind, Version
 from millrace.registry.pointer import Change, LaneState, Pointer, Versions
 
@@ -76,30 +75,6 @@ def left_by(pointer: Pointer, lane: str, after: Mapping[Kind, str]) -> Versions:
     return dict(own.items() - after.items() - others)
 
 
-def read_withdrawals(path: Path) -> Iterator[Withdrawal]:
-    """Yield all withdrawals, oldest first; a last line that was never finished is none.
-
-    Raises
-    ------
-    RegistryError
-        If a whole line is damaged.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
-        try:
-            yield msgspec.json.decode(line, type=Withdrawal)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RegistryError(
-                f"line {number} of the withdrawn models",
-                value=str(path),
-                problem=f"is damaged ({error})",
-                remedy="mend or remove that line",
-            ) from error
-
-
-def append_withdrawal(path: Path, withdrawal: Withdrawal) -> None:
-    """Append a withdrawal. For one writer at a time."""
-    append_durably(path, msgspec.json.encode(withdrawal, order="sorted"))
+def withdrawal_lines(path: Path) -> JsonLines[Withdrawal]:
+    """Return all withdrawals."""
+    return JsonLines(path, Withdrawal, what="the withdrawn models", error=RegistryError, order="sorted")
