@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from millrace.app.evaluation import moving
 from millrace.app.held_out import held_out
 from millrace.app.kept import kept_of_best, newest_pages
 from millrace.app.lessons import lesson_of
 from millrace.base.actions import CONTINUOUS
 from millrace.base.errors import ConfigError, SchemaError
 from millrace.base.ids import Int64Array
+from millrace.base.progress import moving
 from millrace.content.ngrams import UInt16Array
 from millrace.features.encoding.candidates import CandidateInputs
 from millrace.features.encoding.vector_inputs import BoolArray, Int8Array, VectorInputs

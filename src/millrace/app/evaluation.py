@@ -14,6 +14,7 @@ from millrace.app.eval_report import EvalOptions, EvalReport, deliberate_actions
 from millrace.app.settings import Settings
 from millrace.base.errors import StoreError
 from millrace.base.ids import IdHasher
+from millrace.base.progress import moving
 from millrace.flywheel.retrieval import sample_positives
 from millrace.flywheel.slate_join import HOUR_MS, SlateJoin
 from millrace.flywheel.slates import Slates
@@ -91,19 +92,6 @@ def hear_log(
                 step.advance(len(records))
         finally:
             consumer.close()
-
-
-def moving(step: Step) -> Callable[[int, int], None]:
-    """Return what moves a line of progress when it is told how much is done and how much there is."""
-    n_done = 0
-
-    def move(done: int, all_: int) -> None:
-        nonlocal n_done
-        step.total(all_)
-        step.advance(done - n_done)
-        n_done = done
-
-    return move
 
 
 def _refuse_nothing(slates: Slates, options: EvalOptions) -> None:

@@ -13,6 +13,7 @@ from millrace.app.sampling import to_sample
 from millrace.app.settings import Settings
 from millrace.base.errors import SchemaError, StoreError
 from millrace.base.ids import IdHasher, IdKind, Int64Array
+from millrace.base.progress import moving
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged, InputsLogged
 from millrace.features.columns import HAS_POST, POST_ID
 from millrace.features.encoding.candidates import schema_hash
@@ -76,7 +77,6 @@ def home_skew(
         pages = sorted(_newest(pages, max_rows))
         hasher, counts = IdHasher(), SkewCount(wiring.build_actions(settings))
         with show_progress("replaying the log (records)") as step:
-            from millrace.app.evaluation import moving
 
             def replayer_of(state: FeedState) -> Visit:
                 return _Replayer(settings, state, pages, reader, counts, hasher).visit

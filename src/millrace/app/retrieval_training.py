@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from millrace.app.evaluation import ShowProgress, moving
+from millrace.app.evaluation import ShowProgress
 from millrace.app.held_out import held_out
+from millrace.base.progress import moving
 from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel.catalogue import catalogue_of
 from millrace.flywheel.recall import Recall, Scores, held_out_ranks, popularity_scores, recall_of, shown_before

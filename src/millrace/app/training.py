@@ -12,12 +12,13 @@ import numpy as np
 
 from millrace.app import wiring
 from millrace.app.entropy_gain import EntropyGain, entropy_gain
-from millrace.app.evaluation import ShowProgress, moving
+from millrace.app.evaluation import ShowProgress
 from millrace.app.held_out import held_out
 from millrace.app.sampling import export_log, nothing_seen, replay_home
 from millrace.app.settings import Settings
 from millrace.base.errors import StoreError
 from millrace.base.ids import IdHasher
+from millrace.base.progress import moving
 from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel import metrics
 from millrace.flywheel.platt import fit_platt

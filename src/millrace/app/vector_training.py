@@ -12,10 +12,11 @@ import msgspec
 import numpy as np
 
 from millrace.app import wiring
-from millrace.app.evaluation import ShowProgress, hear_log, moving
+from millrace.app.evaluation import ShowProgress, hear_log
 from millrace.app.settings import Settings
 from millrace.base.errors import CheckpointError, StoreError
 from millrace.base.ids import IdHasher, Int64Array
+from millrace.base.progress import moving
 from millrace.content.text_kernels import HAS_VECTOR
 from millrace.features.social_graph import SocialGraph
 from millrace.features.social_history import SocialHistory

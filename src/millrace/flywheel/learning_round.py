@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -66,16 +65,6 @@ class SampleSource(Protocol):
         NoSamplesError
             If there are none.
         """
-
-
-class Shown(Protocol):
-    """A line of progress."""
-
-    def total(self, n: int | None) -> None: ...  # noqa: D102 - as a progress bar has them
-    def advance(self, n: int = 1) -> None: ...  # noqa: D102
-
-
-ShowStage = Callable[[str], AbstractContextManager[Shown]]
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):

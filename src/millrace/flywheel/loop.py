@@ -33,16 +33,17 @@ import numpy as np
 from millrace.base.clock import Clock
 from millrace.base.errors import NoSamplesError
 from millrace.base.ids import Int64Array
+from millrace.base.progress import Shown, ShowStage, moving
 from millrace.flywheel.decisions import Decision, DecisionLog, HeadMetrics, RuleOutcome
 from millrace.flywheel.earlier_pages import EarlierPages
 from millrace.flywheel.fine_tuning import fine_tune
 from millrace.flywheel.learning_config import GateConfig, LearningConfig
-from millrace.flywheel.learning_round import Learner, Round, RoundFolder, SampleSource, Shown, ShowStage, Waiting
+from millrace.flywheel.learning_round import Learner, Round, RoundFolder, SampleSource, Waiting
 from millrace.flywheel.live_ranker import open_live_ranker
 from millrace.flywheel.prequential import head_metrics
 from millrace.flywheel.round_judging import MeasureCosts, judge_round, reason_for
 from millrace.flywheel.round_pages import HOUR_MS, RoundPages, is_harmless, is_worse, sampled
-from millrace.flywheel.round_stages import Timed, moving
+from millrace.flywheel.round_stages import Timed
 from millrace.flywheel.sample_set import Float32Array, SampleSet
 from millrace.flywheel.scoring_cost import serving_costs
 from millrace.flywheel.train_ranker import SERVED_NAME, RankerReport, predicted

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from millrace.base.clock import Clock
-from millrace.flywheel.learning_round import Shown, ShowStage
+from millrace.base.progress import Shown, ShowStage
 
 
 class Timed(AbstractContextManager[Shown]):
@@ -38,16 +37,3 @@ class Timed(AbstractContextManager[Shown]):
     def __exit__(self, *error: object) -> None:
         self._seconds[self._name] = round(self._clock.monotonic_s() - self._begun_s, 3)
         self._shown.__exit__(*error)  # type: ignore[arg-type] # as they were given
-
-
-def moving(step: Shown) -> Callable[[int, int], None]:
-    """Return what moves a line of progress, called with how many are done and how many there are."""
-    n_done = 0
-
-    def move(done: int, all_: int) -> None:
-        nonlocal n_done
-        step.total(all_)
-        step.advance(done - n_done)
-        n_done = done
-
-    return move

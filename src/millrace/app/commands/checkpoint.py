@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from millrace.app.commands.options import HomeOption, JsonOption, open_settings
+from millrace.base.progress import moving
 
 _WAIT_S = 60.0
 
@@ -29,15 +30,7 @@ def checkpoint(
     settings = open_settings(home)
     if not only_list:
         with progress("writing a checkpoint") as step:
-            n_folded = 0
-
-            def on_progress(done: int, to_do: int) -> None:
-                nonlocal n_folded
-                step.total(to_do)
-                step.advance(done - n_folded)
-                n_folded = done
-
-            write_now(settings, timeout_s=_WAIT_S, on_progress=on_progress)
+            write_now(settings, timeout_s=_WAIT_S, on_progress=moving(step))
     found = list(build_checkpoints(settings).inspect())
     if as_json:
         print_json(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from millrace.base.progress import moving
+
 
 @contextmanager
 def folding() -> Iterator[Callable[[int, int], None]]:
@@ -12,12 +14,4 @@ def folding() -> Iterator[Callable[[int, int], None]]:
     from millrace.app.commands.printing import progress
 
     with progress("folding the log") as step:
-        n_done = 0
-
-        def on_progress(done: int, total: int) -> None:
-            nonlocal n_done
-            step.total(total)
-            step.advance(done - n_done)
-            n_done = done
-
-        yield on_progress
+        yield moving(step)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from millrace.base.errors import MillraceError
+from millrace.base.progress import moving
 
 if TYPE_CHECKING:
     from millrace.app.settings import Settings
@@ -54,15 +55,7 @@ def fold_ahead(settings: Settings, n_new: int) -> int | None:
     with telling_interruptions(lambda: n_new, "They are not folded yet: the next server does that as it starts."):
         try:
             with progress("folding (records)") as step:
-                n_done = 0
-
-                def on_progress(done: int, to_do: int) -> None:
-                    nonlocal n_done
-                    step.total(to_do)
-                    step.advance(done - n_done)
-                    n_done = done
-
-                position = total(write_now(settings, on_progress=on_progress))
+                position = total(write_now(settings, on_progress=moving(step)))
         except MillraceError as error:
             console.print(f"Could not fold ahead: {plain(str(error))}", markup=False, soft_wrap=True)
             return None

@@ -16,12 +16,13 @@ import numpy.typing as npt
 import polars as pl
 
 from millrace.app import wiring
-from millrace.app.evaluation import ShowProgress, moving
+from millrace.app.evaluation import ShowProgress
 from millrace.app.settings import Settings, load_settings
 from millrace.app.simulation.homes import world_key
 from millrace.app.simulation.run import RunSpec, restored, run_home
 from millrace.base.errors import ConfigError
 from millrace.base.ids import IdKind, Int64Array, hash_id
+from millrace.base.progress import moving
 from millrace.features.encoding.encoders import Encoders
 from millrace.simulator.judge.recall import Corpus, RetrieverRecall, chance_of_any, judge_recall
 from millrace.simulator.judge.tables import table
