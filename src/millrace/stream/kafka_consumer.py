@@ -11,7 +11,8 @@ from millrace.base.errors import LogError
 from millrace.stream.kafka_cluster import KafkaCluster
 from millrace.stream.kafka_reader import KafkaReader
 from millrace.stream.log import PartitionsMovedError, Position, RecordBatch
-from millrace.stream.positions import check_count
+from millrace.stream.positions import check_count, consumer_is_closed
+from millrace.stream.wanted_topics import WantedTopics
 
 TOPIC_HEADER: Final = "topic"
 _MOVED_CODES: Final = frozenset({22, 25, 27, 82})
@@ -48,8 +49,7 @@ class KafkaConsumer:
     ) -> None:
         self._cluster = cluster
         self._group = group
-        self._topics = None if topics is None else frozenset(topics)
-        self._without = frozenset(without)
+        self._wanted = WantedTopics(topics, without)
         self._own = sorted(partitions)
         self._code_by_topic: dict[str, int] = {}
         self._is_open = True
@@ -86,7 +86,7 @@ class KafkaConsumer:
             for message in found:
                 if message.value() is not None:  # else it says that an older record was purged
                     name = _topic_of(message)
-                    if (self._topics is None or name in self._topics) and name not in self._without:
+                    if name in self._wanted:
                         messages.append(message)
                         names.append(name)
             if len(found) < n_wanted:
@@ -139,9 +139,7 @@ class KafkaConsumer:
 
     def _check_open(self) -> None:
         if not self._is_open:
-            raise LogError(
-                "consumer", value=self._group, problem="already closed", remedy="subscribe again and use the new one"
-            )
+            raise consumer_is_closed(self._group)
 
 
 class KafkaMember(KafkaConsumer):

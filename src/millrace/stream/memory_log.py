@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from millrace.base.clock import Clock
-from millrace.base.errors import LogError, LogFullError
+from millrace.base.errors import LogFullError
 from millrace.base.ids import Int64Array
 from millrace.stream.dedup import ReferenceDuplicateWindow
 from millrace.stream.log import (
@@ -29,8 +29,10 @@ from millrace.stream.positions import (
     check_count,
     check_messages,
     check_offset,
+    consumer_is_closed,
     records_are_gone,
 )
+from millrace.stream.wanted_topics import WantedTopics
 
 
 class MemoryLog:
@@ -129,8 +131,7 @@ class MemoryLog:
                 committed = self._commits.get(group, [NO_COMMIT] * self._n_partitions)
                 own = range(self._n_partitions) if wanted_partitions is None else wanted_partitions
                 offset = min(committed[p] if committed[p] != NO_COMMIT else self._begin for p in own)
-        wanted_topics = None if topics is None else frozenset(topics)
-        return MemoryConsumer(self, group, wanted_topics, frozenset(without), wanted_partitions, offset)
+        return MemoryConsumer(self, group, WantedTopics(topics, without), wanted_partitions, offset)
 
     def begin(self) -> Position:
         """Return the position of the oldest kept record."""
@@ -201,8 +202,7 @@ class MemoryLog:
         self,
         offset: int,
         max_records: int,
-        topics: frozenset[str] | None,
-        without: frozenset[str],
+        wanted: WantedTopics,
         partitions: frozenset[int] | None,
         before: int | None,
     ) -> RecordBatch:
@@ -212,11 +212,7 @@ class MemoryLog:
             if offset < self._begin:
                 raise records_are_gone(offset, self._begin)
             names = tuple(self._code_by_topic)
-            codes = {
-                code
-                for topic, code in self._code_by_topic.items()
-                if (topics is None or topic in topics) and topic not in without
-            }
+            codes = {code for topic, code in self._code_by_topic.items() if topic in wanted}
             places: list[int] = []
             place = offset - self._begin
             n_places = len(self._data) if before is None else min(before - self._begin, len(self._data))
@@ -249,15 +245,13 @@ class MemoryConsumer:
         self,
         log: MemoryLog,
         group: str,
-        topics: frozenset[str] | None,
-        without: frozenset[str],
+        wanted: WantedTopics,
         partitions: frozenset[int] | None,
         offset: int,
     ) -> None:
         self._log = log
         self._group = group
-        self._topics = topics
-        self._without = without
+        self._wanted = wanted
         self._partitions = partitions
         self._offset = offset
         self._is_open = True
@@ -271,7 +265,7 @@ class MemoryConsumer:
         """Return the next records; see `Consumer.poll`."""
         self._check_open()
         last = None if before is None else before[0]
-        batch = self._log.read(self._offset, max_records, self._topics, self._without, self._partitions, last)
+        batch = self._log.read(self._offset, max_records, self._wanted, self._partitions, last)
         self._offset = batch.end[0]
         return batch
 
@@ -290,6 +284,4 @@ class MemoryConsumer:
 
     def _check_open(self) -> None:
         if not self._is_open:
-            raise LogError(
-                "consumer", value=self._group, problem="already closed", remedy="subscribe again and use the new one"
-            )
+            raise consumer_is_closed(self._group)

@@ -53,6 +53,11 @@ def check_messages(messages: Sequence[Message]) -> None:
             )
 
 
+def consumer_is_closed(group: str) -> LogError:
+    """Return the error of whoever goes on with a consumer that was closed."""
+    return LogError("consumer", value=group, problem="already closed", remedy="subscribe again and use the new one")
+
+
 def records_are_gone(offset: int, begin: int) -> LogError:
     """Return the error of a reader whose next records were trimmed: going on would skip them silently."""
     return LogError(

@@ -17,8 +17,9 @@ from millrace.base.errors import LogError
 from millrace.base.ids import Int64Array
 from millrace.stream import redis_scripts
 from millrace.stream.log import Position, RecordBatch
-from millrace.stream.positions import check_count, check_offset, records_are_gone
+from millrace.stream.positions import check_count, check_offset, consumer_is_closed, records_are_gone
 from millrace.stream.redis_server import RedisServer
+from millrace.stream.wanted_topics import WantedTopics
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -68,8 +69,7 @@ class RedisConsumer:
     ) -> None:
         self._server = server
         self._group = group
-        self._topics = None if topics is None else frozenset(topics)
-        self._without = frozenset(without)
+        self._wanted = WantedTopics(topics, without)
         self._own = np.ones(n_partitions, dtype=np.bool_) if partitions is None else partitions
         # Where each partition is read from; a member that is given a partition later begins there earlier.
         self._floors = np.zeros(n_partitions, dtype=np.int64)
@@ -191,10 +191,7 @@ class RedisConsumer:
         found: dict[bytes, bytes] = self._server.client.hgetall(self._server.keys.topics)
         names = sorted((int(code), name.decode()) for name, code in found.items())
         self._topic_names = tuple(name for _, name in names)
-        wanted, without = self._topics, self._without
-        self._is_wanted = np.array(
-            [(wanted is None or name in wanted) and name not in without for name in self._topic_names], dtype=np.bool_
-        )
+        self._is_wanted = self._wanted.mask(self._topic_names)
 
     def _read_data(self, picks: list[_Pick], purges: bytes) -> list[bytes]:
         if not picks:
@@ -222,9 +219,7 @@ class RedisConsumer:
 
     def _check_open(self) -> None:
         if not self._is_open:
-            raise LogError(
-                "consumer", value=self._group, problem="already closed", remedy="subscribe again and use the new one"
-            )
+            raise consumer_is_closed(self._group)
 
 
 def _joined(parts: list[npt.NDArray[Any]], dtype: type[np.generic]) -> npt.NDArray[Any]:

@@ -15,6 +15,7 @@ from millrace.base.ids import Int64Array
 from millrace.stream.log import Position, RecordBatch
 from millrace.stream.positions import NO_COMMIT, check_count, check_offset, records_are_gone
 from millrace.stream.sqlite_file import LogFile, transaction
+from millrace.stream.wanted_topics import WantedTopics
 
 BoolArray = npt.NDArray[np.bool_]
 ScalarT = TypeVar("ScalarT", bound=np.generic)
@@ -70,8 +71,7 @@ class SqliteConsumer:
     ) -> None:
         self._file = file
         self._group = group
-        self._topics = None if topics is None else frozenset(topics)
-        self._without = frozenset(without)
+        self._wanted = WantedTopics(topics, without)
         self._partitions = partitions
         self._n_partitions = n_partitions
         self._topic_names: tuple[str, ...] = ()
@@ -151,11 +151,7 @@ class SqliteConsumer:
         if n_topics != len(self._topic_names):
             rows = self._connection.execute("SELECT name FROM topics ORDER BY code").fetchall()
             self._topic_names = tuple(name for (name,) in rows)
-            wanted, without = self._topics, self._without
-            self._topic_mask = np.array(
-                [(wanted is None or name in wanted) and name not in without for name in self._topic_names],
-                dtype=np.bool_,
-            )
+            self._topic_mask = self._wanted.mask(self._topic_names)
 
     def _pick(self, max_records: int, before: int) -> tuple[list[_Pick], int]:
         """Return the rows to read, and the offset after them, at most ``before``."""
