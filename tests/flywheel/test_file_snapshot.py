@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from millrace.base.errors import StoreError
-from millrace.flywheel import warehouse as warehouse_module
+from millrace.flywheel import raw_rows
 from millrace.flywheel.file_snapshot import READERS, FileSnapshot, sweep, take
 from millrace.flywheel.raw_files import RawFile, counting, raw_files
 from millrace.testing.builders import a_post_created
@@ -88,7 +88,7 @@ def test_merging_raw_files_loses_and_doubles_nothing_wherever_it_is_killed(
     assert len(raw_files(tmp_path / "warehouse")) == 5
     assert small.warehouse.connect().execute(offsets).fetchall() == expected
     with monkeypatch.context() as patched:
-        patched.setattr(warehouse_module, "_sync", killed)  # the merged file is there, without its name
+        patched.setattr(raw_rows, "sync", killed)  # the merged file is there, without its name
         with pytest.raises(KeyboardInterrupt):
             small.put(a_post_created(4))
     small.put()

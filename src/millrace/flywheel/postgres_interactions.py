@@ -25,8 +25,9 @@ from millrace.base.errors import ConfigError, StoreError
 from millrace.base.urls import hide_secrets, without_secrets
 from millrace.events.codec import EventCodec
 from millrace.events.feed_events import Engagement, Impression
+from millrace.flywheel.raw_rows import events_view
 from millrace.flywheel.tables.facts import FactReader
-from millrace.flywheel.warehouse import Warehouse, events_view
+from millrace.flywheel.warehouse import Warehouse
 from millrace.stream.log import total
 
 if TYPE_CHECKING:

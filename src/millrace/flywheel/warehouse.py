@@ -17,44 +17,43 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
 from millrace.base.errors import SchemaError, StoreError
 from millrace.events.codec import EventCodec
 from millrace.events.envelope import MAX_TIME_MS, AnyEvent
-from millrace.events.feature_events import CandidatesLogged, FeaturesLogged
-from millrace.events.feed_events import Served
 from millrace.events.sample_events import SAMPLES_TOPIC
-from millrace.events.subjects import ABOUT_POSTS, SubjectRule
+from millrace.events.subjects import SubjectRule
 from millrace.events.user_events import UserErased
 from millrace.flywheel.file_snapshot import FileSnapshot, sweep, take
+from millrace.flywheel.raw_erasure import without_user
 from millrace.flywheel.raw_files import RawFile, counting, raw_files
+from millrace.flywheel.raw_rows import (
+    UNFINISHED,
+    Row,
+    events_view,
+    groups_to_merge,
+    merge_files,
+    read_rows,
+    sync,
+    write_rows,
+)
 from millrace.stream.log import Log, Position, RecordBatch, total
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
 _STATE_FILE: Final = "state.json"
 _LOCK_FILE: Final = ".lock"
 _TURN_FILE: Final = ".turn"
-_UNFINISHED: Final = ".unfinished"
-_ABOUT_POSTS: Final = frozenset(kind.__name__ for kind in ABOUT_POSTS)
-_OF_INPUTS: Final = frozenset({FeaturesLogged.__name__, CandidatesLogged.__name__})
-_PAGES: Final = _OF_INPUTS | {Served.__name__}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_ESCAPED: Final = frozenset('"\\')
-_TEXT_COLUMNS: Final = ("event_id", "source", "type", "payload")
-_INT_COLUMNS: Final = ("log_offset", "event_time_ms", "appended_ms", "schema_version")
-
 
 logger = logging.getLogger(__name__)
 
@@ -177,12 +176,12 @@ class Warehouse:
             # Twice: the first pass learns all posts of the users, whichever file tells of them.
             for is_last in (False, True):
                 for path in self._files():
-                    rows = _read(path)
-                    kept = [new for row in rows if (new := self._without(row, rule, before)) is not None]
+                    rows = read_rows(path)
+                    kept = [new for row in rows if (new := without_user(row, rule, before, self._codec)) is not None]
                     if is_last and kept != rows:
                         n_changed += len(rows) - len(kept)
                         n_changed += sum(new["payload"] != old["payload"] for new, old in _pairs(kept, rows))
-                        self._replace(path, kept)
+                        _replace(path, kept)
         return n_changed
 
     def problems(self) -> list[tuple[Path, str]]:
@@ -245,7 +244,7 @@ class Warehouse:
                 self._remove_unfinished(total(self.position() or (0,)))
                 files = [file for file in self.files() if file.folder == folder]
                 if len(files) >= min_files:
-                    n_gone += sum(_merged(group) for group in _groups(files, max_bytes))
+                    n_gone += sum(merge_files(group) for group in groups_to_merge(files, max_bytes))
         return n_gone
 
     def drop_before(self, day: str) -> int:
@@ -264,9 +263,7 @@ class Warehouse:
         return begin if position is None else max(position, begin)
 
     def _write_chunk(self, records: RecordBatch, first: int) -> tuple[int, int]:
-        import pyarrow.parquet as pq
-
-        rows_by_folder: dict[Path, list[dict[str, Any]]] = {}
+        rows_by_folder: dict[Path, list[Row]] = {}
         topics = records.topics.tolist()
         for row, data in enumerate(records.data):
             if not data:
@@ -285,12 +282,10 @@ class Warehouse:
         name = f"{first:012d}-{total(records.end):012d}.parquet"
         for folder, rows in rows_by_folder.items():
             folder.mkdir(parents=True, exist_ok=True)
-            pq.write_table(_table(rows), folder / f"{name}{_UNFINISHED}", compression="zstd")
-            _sync(folder / f"{name}{_UNFINISHED}")
-            (folder / f"{name}{_UNFINISHED}").rename(folder / name)
+            write_rows(folder / name, rows)
         return sum(map(len, rows_by_folder.values())), len(rows_by_folder)
 
-    def _row(self, event: AnyEvent, offset: int, appended_ms: int) -> dict[str, Any]:
+    def _row(self, event: AnyEvent, offset: int, appended_ms: int) -> Row:
         return {
             "log_offset": offset,
             "event_time_ms": event.event_time_ms,
@@ -302,40 +297,11 @@ class Warehouse:
             "payload": msgspec.json.encode(event.payload).decode(),
         }
 
-    def _without(self, row: dict[str, Any], rule: SubjectRule, before: int) -> dict[str, Any] | None:
-        is_late = row["log_offset"] >= before
-        is_untouched = row["type"] not in _PAGES if is_late else not _may_concern(row, rule)
-        if is_untouched:
-            return row
-        payload_type = self._codec.registry.by_name(row["type"]).payload
-        payload = msgspec.json.decode(row["payload"], type=payload_type)
-        if is_late:
-            # The page was made before the erasure and logged after it.
-            if rule.is_of_before(payload, before):
-                return None
-            changed = rule.without_posts(payload) if rule.shows_posts(payload) else payload
-        elif rule.is_about(payload):
-            return None
-        else:
-            changed = rule.without_mentions(payload) if rule.mentions(payload) else payload
-        return row if changed is payload else {**row, "payload": msgspec.json.encode(changed).decode()}
-
-    def _replace(self, path: Path, rows: list[dict[str, Any]]) -> None:
-        import pyarrow.parquet as pq
-
-        if not rows:
-            path.unlink()
-            return
-        unfinished = path.with_name(path.name + _UNFINISHED)
-        pq.write_table(_table(rows), unfinished, compression="zstd")
-        _sync(unfinished)
-        unfinished.rename(path)
-
     def _files(self) -> Iterator[Path]:
         yield from (file.path for file in raw_files(self._folder))
 
     def _remove_unfinished(self, position: int) -> None:
-        for path in self._folder.glob(f"topic=*/dt=*/*.parquet{_UNFINISHED}"):
+        for path in self._folder.glob(f"topic=*/dt=*/*.parquet{UNFINISHED}"):
             path.unlink()
         files = raw_files(self._folder)
         for file in set(files).difference(counting(files, position)):
@@ -343,9 +309,9 @@ class Warehouse:
 
     def _move_position(self, position: Position) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self._folder / f"{_STATE_FILE}{_UNFINISHED}"
+        unfinished = self._folder / f"{_STATE_FILE}{UNFINISHED}"
         unfinished.write_bytes(msgspec.json.encode({"position": list(position)}))
-        _sync(unfinished)
+        sync(unfinished)
         unfinished.rename(self._folder / _STATE_FILE)
 
     @contextmanager
@@ -372,89 +338,14 @@ def _day(time_ms: int) -> str:
     return (_EPOCH + timedelta(milliseconds=min(max(time_ms, 0), MAX_TIME_MS))).date().isoformat()
 
 
-def _may_concern(row: dict[str, Any], rule: SubjectRule) -> bool:
-    """Tell cheaply, erring on the side of yes, before a payload is decoded."""
-    if row["type"] in _OF_INPUTS or (rule.posts and row["type"] in _ABOUT_POSTS):
-        return True
-    # JSON escapes quotes and backslashes, nothing else that an id may hold.
-    return any(text in row["payload"] or not text.isascii() or _ESCAPED & set(text) for text in rule.users)
-
-
-def _pairs(kept: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def _pairs(kept: list[Row], rows: list[Row]) -> Iterator[tuple[Row, Row]]:
     old_by_offset = {row["log_offset"]: row for row in rows}
     for new in kept:
         yield new, old_by_offset[new["log_offset"]]
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows: list[dict[str, Any]] = pq.read_table(path, partitioning=None).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(
-            "warehouse file",
-            value=str(path),
-            problem=f"cannot be read ({error})",
-            remedy="restore it from a backup, or remove it (its events are then missing from the warehouse)",
-        ) from error
-    return rows
-
-
-def events_view(paths: list[Path], name: str = "events") -> str:
-    """Return the SQL that makes raw files a view in DuckDB: a row an event, ``topic`` and ``dt`` from their folders."""
-    if not paths:
-        columns = ", ".join([f"{c} BIGINT" for c in _INT_COLUMNS] + [f"{c} VARCHAR" for c in _TEXT_COLUMNS])
-        return f"CREATE TABLE {name} ({columns}, topic VARCHAR, dt DATE)"
-    names = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
-    types = "hive_partitioning = true, hive_types = {'topic': VARCHAR, 'dt': DATE}"
-    return f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{names}], {types})"  # noqa: S608 - our own folder
-
-
-def _groups(files: list[RawFile], max_bytes: int) -> Iterator[list[RawFile]]:
-    """Yield runs of neighbours that are to become one file each."""
-    group: list[RawFile] = []
-    n_bytes = 0
-    for file in files:
-        size = file.path.stat().st_size
-        if group and n_bytes + size > max_bytes:
-            yield group
-            group, n_bytes = [], 0
-        group.append(file)
-        n_bytes += size
-    yield group
-
-
-def _merged(group: list[RawFile]) -> int:
-    import pyarrow.parquet as pq
-
-    if len(group) < 2:
-        return 0
-    whole = RawFile(group[0].folder, group[0].first, group[-1].end).path
-    unfinished = whole.with_name(whole.name + _UNFINISHED)
-    with pq.ParquetWriter(unfinished, _schema(), compression="zstd") as writer:
-        for file in group:
-            writer.write_table(pq.read_table(file.path, partitioning=None))
-    _sync(unfinished)
-    unfinished.rename(whole)
-    for file in group:
-        file.path.unlink()
-    return len(group) - 1
-
-
-def _schema() -> pa.Schema:
-    import pyarrow as pa
-
-    return pa.schema([(name, pa.int64()) for name in _INT_COLUMNS] + [(n, pa.string()) for n in _TEXT_COLUMNS])
-
-
-def _table(rows: list[dict[str, Any]]) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.Table.from_pylist(rows, schema=_schema())
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def _replace(path: Path, rows: list[Row]) -> None:
+    if rows:
+        write_rows(path, rows)
+    else:
+        path.unlink()

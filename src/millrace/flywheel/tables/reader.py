@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from millrace.base.errors import MillraceError, StoreError
 from millrace.flywheel.file_snapshot import FileSnapshot, take
+from millrace.flywheel.raw_rows import events_view
 from millrace.flywheel.sample_files import LABELS, PAGES
 from millrace.flywheel.tables.schema import SHOWN, TABLES
 from millrace.flywheel.tables.tables import Tables
 from millrace.flywheel.tables.views import VIEWS
 from millrace.flywheel.tables.workbench import reading
-from millrace.flywheel.warehouse import Warehouse, events_view
+from millrace.flywheel.warehouse import Warehouse
 
 if TYPE_CHECKING:
     import duckdb

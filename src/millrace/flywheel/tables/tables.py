@@ -24,6 +24,7 @@ import msgspec
 
 from millrace.events.codec import EventCodec
 from millrace.flywheel.file_snapshot import FileSnapshot, sweep, take
+from millrace.flywheel.raw_rows import events_view
 from millrace.flywheel.tables.facts import FactReader
 from millrace.flywheel.tables.forgetting import forget_user
 from millrace.flywheel.tables.interactions import build_interactions, touched_hours
@@ -47,7 +48,7 @@ from millrace.flywheel.tables.schema import (
 )
 from millrace.flywheel.tables.user_post_day import build_user_post_day
 from millrace.flywheel.tables.workbench import DAY, HOUR_MS, Workbench, workbench
-from millrace.flywheel.warehouse import Warehouse, events_view
+from millrace.flywheel.warehouse import Warehouse
 from millrace.flywheel.warehouse_config import WarehouseConfig
 from millrace.stores.engagement_config import DwellThresholds
 from millrace.stream.log import total
