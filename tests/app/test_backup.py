@@ -11,7 +11,8 @@ import pytest
 from millrace.app import wiring
 from millrace.app.backup import make_backup, restore_backup
 from millrace.app.commands.init import make_home
-from millrace.app.keeper import keeper_lock, open_keeper
+from millrace.app.keeper_lock import keeper_lock
+from millrace.app.keeper_process import open_keeper
 from millrace.app.settings import Settings
 from millrace.base.errors import StoreError
 from millrace.base.ids import IdHasher, IdKind

@@ -13,7 +13,7 @@ import pytest
 from millrace.app import cli
 from millrace.app.checkpoints import records_to_fold, write_now
 from millrace.app.commands.taking_in import FOLDED_AHEAD_FROM, fold_ahead, telling_interruptions
-from millrace.app.keeper import keeper_lock
+from millrace.app.keeper_lock import keeper_lock
 from millrace.app.settings import CONFIG_NAME, Settings, load_settings
 
 

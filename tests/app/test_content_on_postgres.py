@@ -12,7 +12,7 @@ from psycopg import conninfo
 from millrace.app import wiring
 from millrace.app.feature_sheets import FeatureSheets, PostFeatureSheet
 from millrace.app.intake import Intake, batches
-from millrace.app.keeper import open_keeper, run_keeper
+from millrace.app.keeper_process import open_keeper, run_keeper
 from millrace.app.settings import MillraceConfig, Settings
 from millrace.base.clock import ManualClock
 from millrace.base.errors import StoreError
@@ -116,7 +116,7 @@ def test_a_keeper_waits_for_a_content_server_that_is_away_tells_it_once_and_goes
             nonlocal is_ready
             is_ready = True
 
-        with caplog.at_level("INFO", logger="millrace.app.keeper"):
+        with caplog.at_level("INFO", logger="millrace.app.keeper_process"):
             run_keeper(settings, should_stop=lambda: is_ready, wait=wait, on_ready=ready, waits_for_content=True)
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT count(*) FROM millrace_content.posts").fetchone() == (1,)

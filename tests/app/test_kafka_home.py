@@ -11,7 +11,7 @@ import pytest
 
 from millrace.app import wiring
 from millrace.app.intake import Intake, batches
-from millrace.app.keeper import open_keeper
+from millrace.app.keeper_process import open_keeper
 from millrace.app.settings import MillraceConfig, Settings
 from millrace.base.clock import ManualClock
 from millrace.base.errors import ConfigError

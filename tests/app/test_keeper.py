@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from millrace.app.erasure import Eraser
-from millrace.app.keeper import Keeper, keeper_lock, running_keeper
+from millrace.app.keeper import Keeper
+from millrace.app.keeper_lock import keeper_lock, running_keeper
 from millrace.base.clock import ManualClock
 from millrace.base.errors import StoreError
 from millrace.base.ids import IdHasher, IdKind

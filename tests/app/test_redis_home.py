@@ -13,7 +13,7 @@ from millrace.app import wiring
 from millrace.app.backup import make_backup
 from millrace.app.commands.init import make_home
 from millrace.app.doctor import examine
-from millrace.app.keeper import open_keeper
+from millrace.app.keeper_process import open_keeper
 from millrace.app.settings import CONFIG_NAME, Settings
 from millrace.base.clock import SystemClock
 from millrace.stores.checkpoint import ForeignCheckpointError

@@ -16,7 +16,7 @@ from millrace.app.commands.init import make_home
 from millrace.app.doctor import Finding, examine
 from millrace.app.flywheel_status import flywheel_status
 from millrace.app.join_metrics import JoinOverseer
-from millrace.app.keeper import keeper_lock
+from millrace.app.keeper_lock import keeper_lock
 from millrace.app.near_line import LOCK_FILE, REPORT_FILE
 from millrace.app.roles_beside import (
     JOINER_LOCK,

@@ -14,7 +14,7 @@ import pytest
 
 from millrace.app.commands.init import make_home
 from millrace.app.doctor import examine
-from millrace.app.keeper import keeper_lock
+from millrace.app.keeper_lock import keeper_lock
 from millrace.app.server_note import leave_note, note_path, read_note, who_answers
 from millrace.app.settings import Settings, load_settings
 from millrace.app.supervisor import Address

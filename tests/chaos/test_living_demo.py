@@ -18,7 +18,7 @@ import pytest
 from millrace.app import wiring
 from millrace.app.demo_world import read_note, state_path, world_of
 from millrace.app.join_role import running_joiner
-from millrace.app.keeper import running_keeper
+from millrace.app.keeper_lock import running_keeper
 from millrace.app.settings import load_settings
 from millrace.simulator.snapshot import read_snapshot
 from millrace.testing.server_process import COMMAND, until

@@ -23,7 +23,7 @@ import msgspec
 
 from millrace.app import wiring
 from millrace.app.join_copy import copy_samples
-from millrace.app.keeper import LOCK_FILE, keeper_lock
+from millrace.app.keeper_lock import LOCK_FILE, keeper_lock
 from millrace.app.settings import CONFIG_NAME, Settings
 from millrace.base.errors import CheckpointError, StoreError
 from millrace.flywheel.file_snapshot import take

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from millrace.app import wiring
-from millrace.app.keeper import keeper_lock, open_keeper, running_keeper
+from millrace.app.keeper_lock import keeper_lock, running_keeper
+from millrace.app.keeper_process import open_keeper
 from millrace.app.settings import Settings
 from millrace.base.errors import CheckpointError
 from millrace.stream.log import Position, total

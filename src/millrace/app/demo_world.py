@@ -15,7 +15,7 @@ import msgspec
 
 from millrace.app import wiring
 from millrace.app.intake import Intake, batches
-from millrace.app.keeper import running_keeper
+from millrace.app.keeper_lock import running_keeper
 from millrace.app.settings import Settings
 from millrace.app.simulation.homes import source_digest
 from millrace.app.virtual_time import enter_virtual_time

@@ -21,7 +21,7 @@ from millrace.app import wiring
 from millrace.app.commands.printing import ago, count, size
 from millrace.app.http_address import check_address, is_loopback
 from millrace.app.human_time import WORLD_TIME
-from millrace.app.keeper import running_keeper
+from millrace.app.keeper_lock import running_keeper
 from millrace.app.rank_server_report import asked_servers
 from millrace.app.secret import load_or_make_secret
 from millrace.app.server_note import ServerNote, read_note, who_answers

@@ -7,25 +7,16 @@ content store knows by its own log position what it has taken in already.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-import sqlite3
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import closing, contextmanager
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from millrace.app.chores import Chores
 from millrace.app.erasure import Eraser, EraseSamples
-from millrace.app.outage import Outage
-from millrace.app.settings import Settings
 from millrace.app.warehouse_upkeep import WarehouseUpkeep
-from millrace.app.warehouse_wiring import Erases, build_erasable
+from millrace.app.warehouse_wiring import Erases
 from millrace.base.clock import Clock
 from millrace.base.errors import CheckpointError, LogError, StoreError
-from millrace.base.ids import IdHasher, IdKind
 from millrace.events.codec import EventCodec
 from millrace.flywheel.warehouse import Warehouse
 from millrace.stores.applier import decode_records
@@ -43,16 +34,12 @@ _EXPORT_EVERY_S: Final = 60.0
 _EXPORT_RECORDS: Final = 20_000
 _TRIM_RECORDS: Final = 10_000
 _LOOK_EVERY_S: Final = 10.0
-_FIRST_REST_S: Final = 1.0
-_LONGEST_REST_S: Final = 15.0
-_LONGEST_WAIT_S: Final = 0.5
-LOCK_FILE: Final = "keeper.lock"
 
 logger = logging.getLogger(__name__)
 
 
 class Keeper:
-    """The keeper's work, in turns; the process around it is `run_keeper`.
+    """The keeper's work, in turns; the process around it is `millrace.app.keeper_process`.
 
     Parameters
     ----------
@@ -331,180 +318,3 @@ class Keeper:
             self._committed = self._replica.position
         except LogError as error:  # a full disk: the lag looks larger than it is, nothing else
             logger.warning("%s", error)
-
-
-def run_keeper(
-    settings: Settings,
-    *,
-    should_stop: Callable[[], bool],
-    wait: Callable[[float], None] = time.sleep,
-    should_checkpoint: Callable[[], bool] = lambda: False,
-    on_ready: Callable[[], None] = lambda: None,
-    waits_for_content: bool = False,
-) -> None:
-    """Be the keeper of a home until ``should_stop`` says so.
-
-    Parameters
-    ----------
-    settings
-        The home.
-    should_stop
-        Asked between turns.
-    wait
-        Sleeps up to so many seconds, or until there is a reason not to.
-    should_checkpoint
-        Whether a checkpoint has been asked for since the last call.
-    on_ready
-        Called once, when the state and the content have caught up.
-    waits_for_content
-        Whether a content server that is away is waited for, instead of ending by it: right for a server that has
-        served already, wrong at a first start, whose operator is to hear at once of an address that is wrong.
-    """
-    with keeper_lock(settings.data_dir, should_stop) as is_mine:
-        if not is_mine or (waits_for_content and not _is_content_there(settings, should_stop, wait)):
-            return
-        keeper = open_keeper(settings, looks_at_join=settings.config.flywheel.joins)
-        try:
-            keeper.start()
-            is_ready = False
-            while not should_stop():
-                was_busy = keeper.turn()
-                if not is_ready and not was_busy:
-                    is_ready = True
-                    on_ready()
-                if should_checkpoint():
-                    keeper.checkpoint()
-                if not was_busy:
-                    wait(settings.config.replica.poll_interval_ms / 1000)
-            keeper.stop()
-        except sqlite3.Error as error:
-            raise StoreError(
-                "content store",
-                value=str(settings.content_path),
-                problem=f"cannot be written ({error})",
-                remedy="make room on the disk and check permissions; nothing is lost, it is taken in again",
-            ) from error
-
-
-def _is_content_there(settings: Settings, should_stop: Callable[[], bool], wait: Callable[[float], None]) -> bool:
-    """Return once the server answers that keeps the content, if one does; False: told to stop before."""
-    from millrace.app import wiring
-
-    if settings.config.content_store.backend == "sqlite":
-        return True
-    outage = Outage(logger, wiring.build_clock(), _FIRST_REST_S, _LONGEST_REST_S)
-    while not should_stop():
-        try:
-            with closing(wiring.build_content_reader(settings)) as content:
-                content.position()
-        except StoreError as error:
-            rest_s = outage.fail(error)
-            while rest_s > 0 and not should_stop():  # in steps: a signal alone does not end a wait
-                wait(min(rest_s, _LONGEST_WAIT_S))
-                rest_s -= _LONGEST_WAIT_S
-        else:
-            outage.succeed()
-            return True
-    return False
-
-
-def open_keeper(settings: Settings, *, looks_at_join: bool = False) -> Keeper:
-    """Build the keeper of a home; call it in the process that runs it, and hold `keeper_lock`.
-
-    Parameters
-    ----------
-    settings
-        The home.
-    looks_at_join
-        Whether it tells how the join stands, in the metrics of the home's server.
-    """
-    from millrace.app import wiring
-    from millrace.app.join_role import join_needs
-    from millrace.app.social_refresh import SocialRefresher, live_encoders
-    from millrace.app.training_run import forget_training
-    from millrace.flywheel.erased_users import SampleErasure
-    from millrace.mixer.trace import viewer_mark
-    from millrace.stores.trace_erasure import forget_traces
-
-    clock = wiring.build_event_clock(settings)
-    log = wiring.build_log(settings, clock)
-    codec = wiring.build_codec(settings)
-    hasher = IdHasher()
-    content = wiring.build_content_store(settings, hasher)
-    replica = wiring.build_replica(
-        settings, log, listeners=(content,), has_content_reads=False, clock=clock, hasher=hasher
-    )
-    warehouse = Warehouse(settings.warehouse_dir, codec)
-
-    def forget_pages(user: str) -> None:
-        # Opened for the purpose: erasures are rare, and the keeper needs no claims (nor a claim server) otherwise.
-        with closing(wiring.build_claims(settings)) as claims:
-            claims.forget(hasher.one(IdKind.USER, user))
-        forget_traces(settings.traces_dir, viewer_mark(user))
-        forget_training(settings)  # a training that was interrupted begins anew: its samples may be the user's
-
-    refresher = SocialRefresher(lambda: live_encoders(settings), settings.social_dir)
-
-    def refresh_social() -> int:
-        return refresher.refresh(replica.state)
-
-    look_at_join: Callable[[], object] | None = None
-    if looks_at_join:
-        from millrace.app.join_metrics import JoinOverseer
-
-        look_at_join = JoinOverseer(settings, log, wiring.build_clock(), wiring.metrics_dir(settings)).look
-    config = settings.config
-    upkeep = WarehouseUpkeep(settings, clock.monotonic_s) if config.warehouse.keeps_tables else None
-    files = wiring.build_sample_files(settings)
-    return Keeper(
-        log,
-        replica,
-        content,
-        warehouse,
-        codec,
-        clock,
-        config.replica,
-        forget_pages,
-        refresh_social,
-        build_erasable(settings),
-        upkeep,
-        erase_samples=lambda user, posts, before: SampleErasure(files).erase(user, posts, before=before),
-        join_needs=lambda: join_needs(settings, files),
-        look_at_join=look_at_join,
-    )
-
-
-@contextmanager
-def keeper_lock(data_dir: Path, should_stop: Callable[[], bool] = lambda: False) -> Iterator[bool]:
-    """Hold the home's keeper lock; yield whether it could be had before ``should_stop``.
-
-    The system lets go of it when the process ends, however it ends.
-    """
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / LOCK_FILE).open("a+") as file:
-        is_mine = False
-        while not is_mine and not should_stop():
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                is_mine = True
-            except BlockingIOError:
-                time.sleep(0.05)  # the keeper before us is about to end
-        if is_mine:
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-        yield is_mine
-
-
-def running_keeper(data_dir: Path) -> int | None:
-    """Return the process id of the home's keeper, None if there is none."""
-    path = data_dir / LOCK_FILE
-    if not path.exists():
-        return None
-    with path.open("r") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = file.read().strip()
-            return int(text) if text.isdigit() else 0
-    return None

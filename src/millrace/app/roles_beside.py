@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from millrace.app.human_time import ago, event_time
-from millrace.app.keeper import running_keeper
+from millrace.app.keeper_lock import running_keeper
 from millrace.app.near_line import LOCK_FILE as NEAR_LINE_LOCK
 from millrace.app.near_line import is_wanted, read_report
 from millrace.app.server_note import read_note

@@ -336,7 +336,7 @@ def serve(
         If the keeper or a worker dies again and again before it was ever ready.
     """
     from millrace.app import metrics, wiring
-    from millrace.app.keeper import run_keeper
+    from millrace.app.keeper_process import run_keeper
     from millrace.app.server_note import leave_note
     from millrace.app.virtual_time import check_virtual_time, has_virtual_time
     from millrace.app.warm_up import warm_up

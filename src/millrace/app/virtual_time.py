@@ -45,7 +45,7 @@ def enter_virtual_time(settings: Settings) -> None:
     check_virtual_time(settings.config)
     if has_virtual_time(settings):
         return
-    from millrace.app.keeper import running_keeper
+    from millrace.app.keeper_lock import running_keeper
 
     pid = running_keeper(settings.data_dir)
     if pid is not None:

@@ -44,7 +44,7 @@ _NOWHERE = Path("/nonexistent")
 def warm_up(settings: Settings) -> None:
     """Import what serving needs, and load every kernel of folding, of the feed, and of the models that may come."""
     import millrace.app.feed_app
-    import millrace.app.keeper
+    import millrace.app.keeper_process
     import millrace.app.near_line
     import millrace.app.worker  # noqa: F401
     from millrace.app.model_kernels import load_model_kernels

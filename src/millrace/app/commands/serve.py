@@ -107,7 +107,7 @@ def check_alone(settings: Settings) -> None:
     ConfigError
         If one is running.
     """
-    from millrace.app.keeper import running_keeper
+    from millrace.app.keeper_lock import running_keeper
 
     pid = running_keeper(settings.data_dir)
     if pid is not None:

@@ -45,7 +45,7 @@ def fold_ahead(settings: Settings, n_new: int) -> int | None:
     """
     from millrace.app.checkpoints import write_now
     from millrace.app.commands.printing import count, notes, plain, progress
-    from millrace.app.keeper import running_keeper
+    from millrace.app.keeper_lock import running_keeper
     from millrace.stream.log import total
 
     if n_new <= FOLDED_AHEAD_FROM or running_keeper(settings.data_dir) is not None:
