@@ -17,6 +17,7 @@ import numpy as np
 from millrace.base.ids import Int64Array
 from millrace.base.int_table import Int32Array, table_get
 from millrace.base.kernels import njit
+from millrace.base.prefetch import prefetch, prefetch_slots
 from millrace.content.text_kernels import HAS_AUDIO, HAS_IMAGE, HAS_LINK, TextArrays
 from millrace.stores.decayed_rows import DecayedArrays, Float32Array
 from millrace.stores.follow_graph import FollowArrays
@@ -41,6 +42,9 @@ from millrace.stores.window_kernels import SumArrays
 
 _HOUR_MS: Final = 3_600_000.0
 _DAY_MS: Final = 86_400_000.0
+_LINE_BYTES: Final = 64
+_AHEAD: Final = 6
+"""Rows of windows that are fetched ahead: a row is nine lines, and a core waits for some dozens at a time."""
 _BLOCK: Final = 128
 """Posts whose rows are filled before the next ones are begun: so many rows stay in the processor's cache."""
 
@@ -135,8 +139,12 @@ def write_posts(
         if places.width > 0:
             write_windows(block, at, counts.post_sums, posts)
         at += places.width
+        prefetch_slots(counts.keys, counts.values, posts)
+        prefetch_slots(counts.author_keys, counts.author_values, authors)
         for i in range(n):
             rows[i] = table_get(counts.keys, counts.values, posts[i])
+            if rows[i] >= 0:
+                prefetch(counts.stat, rows[i])
         for i in range(n):
             rows[i] = counts.stat[rows[i]] - 1 if rows[i] >= 0 else -1
         write_decayed(block, at, counts.post_counts, rows[:n], now_ms)
@@ -185,8 +193,16 @@ def write_facts(  # noqa: C901 - one pass over all columns on purpose
     deleted_keys, deleted_values = posts.deleted.keys, posts.deleted.values
     n = len(post_ids)
     rows = np.empty(n, dtype=np.int64)
+    prefetch_slots(keys, values, post_ids)
+    prefetch_slots(deleted_keys, deleted_values, post_ids)
+    prefetch_slots(texts.keys, texts.values, post_ids)  # of all but reposts
     for i in range(n):
-        rows[i] = table_get(keys, values, post_ids[i])
+        row = table_get(keys, values, post_ids[i])
+        rows[i] = row
+        if row >= 0:
+            prefetch(post_facts, row * post_facts.shape[1])
+            prefetch(all_ids, row * all_ids.shape[1])
+            prefetch(posts.created_ms, row)
     for i in range(n):
         row, post_id = rows[i], post_ids[i]
         ids[i, POST_ROW] = row
@@ -221,8 +237,16 @@ def write_facts(  # noqa: C901 - one pass over all columns on purpose
             n_topics += topic > 0
         out[i, at + 12] = n_topics
     tokens, traits = texts.tokens, texts.traits
+    users, followers, following = sources.follows.users, sources.follows.followers.rows, sources.follows.following.rows
+    prefetch_slots(users.keys, users.values, ids[:, AUTHOR_ID])
+    prefetch_slots(profiles.keys, profiles.values, ids[:, AUTHOR_ID])
     for i in range(n):
-        rows[i] = table_get(texts.keys, texts.values, ids[i, CONTENT_ID])
+        row = table_get(texts.keys, texts.values, ids[i, CONTENT_ID])
+        rows[i] = row
+        if row >= 0:
+            prefetch(traits, row)
+            for k in range(0, tokens.shape[1], _LINE_BYTES // tokens.itemsize):
+                prefetch(tokens, row * tokens.shape[1] + k)
     for i in range(n):
         row = rows[i]
         n_tokens = np.int32(0)
@@ -235,7 +259,6 @@ def write_facts(  # noqa: C901 - one pass over all columns on purpose
         out[i, at + 7] = trait & HAS_AUDIO != 0
         out[i, at + 8] = trait & HAS_LINK != 0
         out[i, at + 13] = n_tokens
-    users, followers, following = sources.follows.users, sources.follows.followers.rows, sources.follows.following.rows
     for i in range(n):
         rows[i] = table_get(users.keys, users.values, ids[i, AUTHOR_ID])
     for i in range(n):
@@ -254,14 +277,23 @@ def write_windows(out: Float32Array, at: int, of: SumArrays, ids: Int64Array) ->
     """Write window sums of ids into columns from ``at`` on, as `Windows.read` gives them."""
     sums = of.sums
     n_columns, n_windows = sums.shape[1], sums.shape[2]
+    width = n_columns * n_windows
     rows = np.empty(len(ids), dtype=np.int64)
+    prefetch_slots(of.keys, of.values, ids)
     for i in range(len(ids)):
         rows[i] = table_get(of.keys, of.values, ids[i])
+    for i in range(min(_AHEAD, len(ids))):
+        if rows[i] >= 0:
+            for k in range(0, width, _LINE_BYTES // sums.itemsize):
+                prefetch(sums, rows[i] * width + k)
     zero, thousandth = np.float32(0.0), 0.001
     for i in range(len(ids)):
-        row = rows[i]
+        row, ahead = rows[i], rows[i + _AHEAD] if i + _AHEAD < len(ids) else -1
+        if ahead >= 0:
+            for k in range(0, width, _LINE_BYTES // sums.itemsize):
+                prefetch(sums, ahead * width + k)
         if row < 0:
-            out[i, at : at + n_windows * n_columns] = 0.0
+            out[i, at : at + width] = 0.0
             continue
         for w in range(n_windows):
             start = at + w * n_columns
@@ -275,10 +307,17 @@ def write_decayed(out: Float32Array, at: int, rows: DecayedArrays, wanted: Int32
     """Write decayed counters of rows (-1: zeros) into columns from ``at`` on, as `DecayedRows.read` gives them."""
     values, base_ms, rates = rows.values, rows.base_ms, rows.rate_per_ms
     n_half_lives, n_columns = values.shape[1], values.shape[2]
+    width = n_half_lives * n_columns
+    for i in range(len(wanted)):
+        row = wanted[i]
+        if row >= 0:
+            prefetch(base_ms, row)
+            for k in range(0, width, _LINE_BYTES // values.itemsize):
+                prefetch(values, row * width + k)
     for i in range(len(wanted)):
         row = wanted[i]
         if row < 0:
-            out[i, at : at + n_half_lives * n_columns] = 0.0
+            out[i, at : at + width] = 0.0
             continue
         elapsed_ms = now_ms - base_ms[row]
         for h in range(n_half_lives):
