@@ -266,7 +266,17 @@ def test_an_hour_that_is_not_known_yet_is_waited_for_and_few_pages_are_not_enoug
     house.pages.known_until_ms += 50 * HOUR_MS
     waiting = house.run(msgspec.structs.replace(LEARNING, hours_per_round=50))
     assert isinstance(waiting, Waiting)
-    assert waiting.why == "50 new pages, and a round needs 60"
+    assert waiting.why == "50 new pages in 50 h, and a round needs 60"
+
+
+def test_a_home_that_never_has_enough_pages_is_told_what_to_set(house: House) -> None:
+    small = msgspec.structs.replace(LEARNING, hours_per_round=20, max_hours=50)
+    for known_h, told in ((N_SEED + 20, "20 new pages in 20 h"), (N_SEED + 300, "50 new pages in 50 h")):
+        house.pages.known_until_ms = known_h * HOUR_MS
+        waiting = house.run(small)
+        assert isinstance(waiting, Waiting)
+        assert waiting.why.startswith(f"{told}, and a round needs 60")
+        assert ("max_hours = 50" in waiting.why) == ("a lower min_pages" in waiting.why) == (known_h > N_SEED + 20)
 
 
 def test_more_than_a_round_takes_is_skipped_and_told(house: House) -> None:

@@ -193,7 +193,7 @@ class LearningLoop:
         until_ms = begin_ms + n_rounds * self._round_ms
         from_ms = max(begin_ms, until_ms - int(self._config.max_hours * HOUR_MS))
         if (n_pages := self._source.n_pages(from_ms, until_ms)) < self._config.min_pages:
-            return self._too_few(n_pages, until_ms)
+            return self._too_few(n_pages, from_ms, until_ms)
         last = self._decisions.newest(1)
         this = Round(
             number=1 + (last[0].number if last else 0),
@@ -212,14 +212,21 @@ class LearningLoop:
                 n_most = self._config.max_pages
                 new = self._source.samples(from_ms, until_ms, lambda now_ms: sampled(len(now_ms), n_most, rng))
             except NoSamplesError:
-                return self._too_few(0, until_ms)
+                return self._too_few(0, from_ms, until_ms)
             if len(new) < self._config.min_pages:
-                return self._too_few(len(new), until_ms)
+                return self._too_few(len(new), from_ms, until_ms)
             self._folder.begin(this, new, older, trusted)
         return this
 
-    def _too_few(self, n_pages: int, until_ms: int) -> Waiting:
-        why = f"{n_pages:,} new pages, and a round needs {self._config.min_pages:,}"
+    def _too_few(self, n_pages: int, from_ms: int, until_ms: int) -> Waiting:
+        """Say that hours are waited for; where no further hour makes a round longer, what to set instead."""
+        hours, max_hours, min_pages = (until_ms - from_ms) / HOUR_MS, self._config.max_hours, self._config.min_pages
+        why = f"{n_pages:,} new pages in {hours:g} h, and a round needs {min_pages:,}"
+        if hours + self._config.hours_per_round > max_hours:
+            why += (
+                f"; a round takes max_hours = {max_hours:g} at most and skips what is older: for a home with so few "
+                "pages set a lower min_pages or a higher max_hours in [flywheel.learning]"
+            )
         return Waiting(until_ms=until_ms + self._round_ms, why=why)
 
     def _earlier(self, until_ms: int, rng: np.random.Generator) -> tuple[SampleSet | None, SampleSet | None, int]:
