@@ -13,12 +13,12 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from millrace.app import wiring
 from millrace.app.commands.printing import ago, count, size
+from millrace.app.findings import Finding as Finding
 from millrace.app.http_address import check_address, is_loopback
 from millrace.app.human_time import WORLD_TIME
 from millrace.app.keeper_lock import running_keeper
@@ -34,33 +34,9 @@ from millrace.inference.live_models import Artefact
 from millrace.inference.precision import let_through
 from millrace.stream.log import total
 
-Verdict = Literal["ok", "warning", "problem"]
-
 _NEEDED: Final = ("numpy", "numba", "msgspec", "litestar", "uvicorn", "prometheus_client")
 _FEED_WINDOW_MS: Final = 48 * 3_600_000
 _WHOSE: Final = {"other_home": "another home's server", "other_program": "another program"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One check's answer.
-
-    Attributes
-    ----------
-    check
-        What was looked at.
-    verdict
-        ``"ok"``, ``"warning"`` (works, but look at it) or ``"problem"`` (does not work).
-    detail
-        What was found.
-    remedy
-        What to do; empty where all is well.
-    """
-
-    check: str
-    verdict: Verdict
-    detail: str
-    remedy: str = ""
 
 
 Check = Callable[[Settings, Clock], Iterator[Finding]]
