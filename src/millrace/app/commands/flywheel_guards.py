@@ -41,14 +41,18 @@ def guards(home: HomeOption = None, overrides: SetOption = None, as_json: JsonOp
     for model in report.models:
         print_table(
             f"Ranker {model.model}: {model.n_pages:,} pages, {model.n_rows:,} rows that were seen",
-            ("guard", "of", "value", "interval", "threshold", "rows", "state"),
-            [(r.guard, r.of, _value(r), _interval(r), _threshold(r), f"{r.n_rows:,}", r.state) for r in model.readings],
+            ("guard", "value", "interval", "threshold", "rows", "state"),
+            [(_name(r), _value(r), _interval(r), _threshold(r), f"{r.n_rows:,}", r.state) for r in model.readings],
         )
         for part, heads in report.open_heads.get(model.model, {}).items():
             said = ", ".join(heads) if heads else "no action yet"
             out().print(plain(f"near-line {part}: in use for {said}"), markup=False)
     for version, reason in report.withdrawn.items():
         out().print(plain(f"{version} was taken away: {reason}"), markup=False)
+
+
+def _name(reading: Reading) -> str:
+    return f"{reading.guard} of {reading.of}"
 
 
 def _value(reading: Reading) -> str:

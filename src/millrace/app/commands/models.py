@@ -62,9 +62,10 @@ def list_models(home: HomeOption = None, as_json: JsonOption = False) -> None:
         out().print("No models.")
         return
     now_ms = build_clock().now_ms()
+    has_problems = any(row["problem"] for row in rows)
     print_table(
         "Models, newest first",
-        ("kind", "version", "published", "size", "serves", "problem"),
+        ("kind", "version", "published", "size", "serves", *(["problem"] * has_problems)),
         [
             (
                 row["kind"],
@@ -72,7 +73,7 @@ def list_models(home: HomeOption = None, as_json: JsonOption = False) -> None:
                 "" if row["published_at_ms"] is None else ago(now_ms - row["published_at_ms"]),
                 "" if row["n_bytes"] is None else size(row["n_bytes"]),
                 ", ".join(row["lanes"]),
-                row["problem"],
+                *([row["problem"]] * has_problems),
             )
             for row in rows
         ],
@@ -114,7 +115,7 @@ def show(
         ("data", manifest.data),
         *((f"metric {key}", f"{value:g}") for key, value in sorted(manifest.metrics.items())),
         *((f"setting {key}", str(value)) for key, value in sorted(manifest.settings.items())),
-        *((entry.path, f"{size(entry.n_bytes)}, BLAKE2b {entry.blake2b[:16]}…") for entry in manifest.files),
+        *((entry.path, f"{size(entry.n_bytes)}, BLAKE2b {entry.blake2b}") for entry in manifest.files),
     ]
     print_table(f"{manifest.kind} {manifest.version}", ("what", "value"), rows)
 

@@ -10,6 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from millrace.app.commands.table_widths import column_widths
 from millrace.app.human_time import age as age
 from millrace.app.human_time import ago as ago
 
@@ -29,10 +30,6 @@ Letters that run from right to left need no controls, and the joiners of emoji a
 
 _BORDERS: Final = 3
 """Around a cell: a line to its left, and a blank on either side."""
-
-_N_NAMES: Final = 2
-_MAX_NAME: Final = 16
-"""Names of up to so many characters in the first columns are not broken where a table lacks room; figures are."""
 
 
 class Step(Protocol):
@@ -74,21 +71,19 @@ def plain(text: str) -> str:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; numbers stand to the right."""
+    """Print a table; numbers stand to the right. Where it lacks room long texts take many lines, and nothing is cut."""
+    console = out()
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", expand=False)
     shown = [[_cell(value) for value in row] for row in rows]
-    raw = list(shown)
+    cells = [[name, *(row[index] for row in shown)] for index, name in enumerate(columns)]
+    widths = column_widths(cells, console.width - _BORDERS * len(columns) - 1)
     for index, name in enumerate(columns):
-        is_numeric = bool(raw) and all(_is_number(row[index]) for row in raw)
-        is_name = index < _N_NAMES and not is_numeric and all(_is_short_word(row[index]) for row in raw)
-        table.add_column(name, justify="right" if is_numeric else "left", overflow="fold", no_wrap=is_name)
+        is_numeric = bool(shown) and all(_is_number(row[index]) for row in shown)
+        width = None if widths is None else widths[index]
+        table.add_column(name, justify="right" if is_numeric else "left", overflow="fold", width=width)
     for row in shown:
         table.add_row(*row)
-    out().print(table)
-
-
-def _is_short_word(text: str) -> bool:
-    return len(text) <= _MAX_NAME and " " not in text and "\n" not in text
+    console.print(table)
 
 
 def table_width(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
