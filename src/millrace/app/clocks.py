@@ -18,6 +18,7 @@ EVENT_FIGURES: Final = (
     "decisions.from_ms",
     "decisions.until_ms",
     "decisions.judged_from_ms",
+    "decisions.trusted_from_ms",
     "distillations.from_ms",
     "distillations.until_ms",
     "join.told_ms",
