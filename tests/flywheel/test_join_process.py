@@ -88,32 +88,28 @@ def an_evening(tmp_path: Path, clock: ManualClock) -> JoinHouse:
 
 
 def test_what_falls_due_in_silence_is_written_and_the_watermark_goes_on(tmp_path: Path) -> None:
-    clock = ManualClock(NOW_MS)
-    house = an_evening(tmp_path, clock)
+    house = an_evening(tmp_path, ManualClock(NOW_MS))
     process = house.process()
     process.turn()
-    clock.advance_ms(HOUR_MS)
-    process.pass_time(clock.now_ms())
+    process.pass_time(HOUR_MS)
     assert not process.turn()
     assert len(house.in_files()) == 1
     assert process.epoch == 2
-    process.pass_time(clock.now_ms())
+    process.pass_time(HOUR_MS)
     process.turn()
     assert process.epoch == 2, "nothing came of it"
-    clock.advance_ms(7 * HOUR_MS)
-    process.pass_time(clock.now_ms())
+    process.pass_time(8 * HOUR_MS)
     process.turn()
-    assert house.store().watermark_ms == clock.now_ms() - JoinConfig().out_of_order_ms
+    assert house.store().watermark_ms == NOW_MS + 8 * HOUR_MS - JoinConfig().out_of_order_ms
     process.stop()
     house.close()
 
 
 def test_what_fell_due_in_silence_is_written_by_one_that_is_told_to_end(tmp_path: Path) -> None:
-    clock = ManualClock(NOW_MS)
-    house = an_evening(tmp_path, clock)
+    house = an_evening(tmp_path, ManualClock(NOW_MS))
     process = house.process()
     process.turn()
-    process.pass_time(NOW_MS + HOUR_MS)
+    process.pass_time(HOUR_MS)
     process.stop()
     assert len(house.in_files()) == 1
     house.close()

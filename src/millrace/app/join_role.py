@@ -57,11 +57,13 @@ class Joiner:
         before = join_status(settings.samples_dir)
         self._watch = JoinWatch(self._config.samples, before.points if before else ())
         self._alarm = ""
-        self._told_s = self._passed_s = self._clock.monotonic_s()
+        self._told_s = self._passed_s = self._heard_s = self._clock.monotonic_s()
 
     def turn(self) -> bool:
         """Hear what is new; return whether there was anything."""
         was_busy = self.process.turn()
+        if was_busy:
+            self._heard_s = self._clock.monotonic_s()
         if isinstance(self._clock, VirtualClock):
             # The log tells what time it is, and no replica of it hears that here.
             if was_busy:
@@ -85,7 +87,7 @@ class Joiner:
             return
         self._passed_s = now_s
         if self.process.join.stats().newest_ms:
-            self.process.pass_time(self._clock.now_ms())
+            self.process.pass_time(round((now_s - self._heard_s) * 1_000))
 
     def _hear(self, epoch: Epoch) -> None:
         stats, counts = self.process.join.stats(), self.process.counts

@@ -144,6 +144,7 @@ class JoinProcess:
         self._watermark_ms = 0  # of the newest epoch
         self._has_passed = False  # time went by in silence, and something came of it
         self._epoch_s = clock.monotonic_s()
+        self._heard_ms = 0  # the newest event time when the last record was heard
 
     @property
     def join(self) -> StreamJoin:
@@ -202,14 +203,18 @@ class JoinProcess:
         if n_removed:
             logger.info("%d sample files of an epoch that was not committed are removed", n_removed)
         self._join.restore(found.arrays)
+        self._heard_ms = self._join.stats().newest_ms
         self._seek(found.head.position)
         self._publish(self._committed_rows())
 
-    def pass_time(self, now_ms: int) -> None:
-        """Hear that nothing else happened up to a moment: a log in which nothing is written says nothing of the time.
+    def pass_time(self, silent_ms: int) -> None:
+        """Hear that nothing was written for so long since the last record: a silent log says nothing of the time.
 
-        Whoever has written an earlier event late is joined all the same, as a correction.
+        How long, by a clock that nobody sets, and not up to which moment: a machine whose date is wrong once would take
+        the watermark with it, and whatever came after it would be too late. Whoever has written an earlier event late
+        is joined all the same, as a correction.
         """
+        now_ms = self._heard_ms + silent_ms
         n, n_waited = _WITNESSES, self._join.stats().n_waiting
         times = np.full(n, now_ms, dtype=np.int64)
         nothing, small = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.uint8)
@@ -244,6 +249,7 @@ class JoinProcess:
             self._page_sizes.extend(sizes)
             self._n_page_bytes += sum(sizes)
             self._n_heard += len(records)
+            self._heard_ms = self._join.stats().newest_ms
         if self._is_due():
             self.commit()
         elif not (len(records) or self._n_heard) and self._consumer.position != self._told_at:
@@ -300,7 +306,8 @@ class JoinProcess:
             self._files.at_point("committed")
             if erased:
                 self._erased.seen(watermark_ms, self._hold_ms)
-            self._files.remove_before(watermark_ms - self._config.retention_ms)
+            # Not by a watermark that a wrong date has put into the future.
+            self._files.remove_before(min(watermark_ms, self._clock.now_ms()) - self._config.retention_ms)
         self._pages, self._n_page_bytes, self._n_heard = LoggedPages(), 0, 0
         self._watermark_ms, self._has_passed = watermark_ms, False
         self._publish(rows)
