@@ -29,6 +29,7 @@ from millrace.flywheel.near_line.learner import NearLineLearner
 from millrace.inference.near_line_store import NearLineStore
 from millrace.registry.manifest import Description
 from millrace.registry.registry import Registry
+from millrace.registry.withdrawals import WITHDRAWN_FILE, Withdrawal, withdrawal_lines
 from millrace.stores.applier import decode_records
 from millrace.stream.collector import Collector
 from millrace.stream.log import total
@@ -124,6 +125,51 @@ def test_a_planted_fault_is_rolled_back_with_its_reason(house: House, fault: Pre
     assert report is not None
     assert [model.model for model in report.models] == [old]
     assert list(report.withdrawn) == [f"ranker {new}"]
+
+
+def killed_after_the_first_write(house: House, version: str, reason: str) -> None:
+    """Write down that a ranker is withdrawn, and no more."""
+    pointer = house.registry.pointer()
+    assert pointer is not None
+    said = Withdrawal(at_ms=0, serial=pointer.change.serial, kind="ranker", version=version, reason=reason)
+    withdrawal_lines(house.registry.root / WITHDRAWN_FILE).append(said)
+
+
+def withdrawals_told(house: House) -> list[ModelWithdrawn]:
+    records = house.log.subscribe("reader", topics=("events.models",), start=house.log.begin()).poll(10)
+    payloads = [event.payload for event in decode_records(records, CODEC.decode)[0].events]
+    return [payload for payload in payloads if isinstance(payload, ModelWithdrawn)]
+
+
+def test_a_withdrawal_that_a_kill_cut_in_two_is_finished_and_told_once(house: House) -> None:
+    old, new = house.promote("old"), house.promote("new")
+    killed_after_the_first_write(house, new, "guard auc: AUC of like is 0.4")
+    assert house.registry.serving() == {"ranker": new}
+    house.near_line.look()
+    assert house.registry.serving() == {"ranker": old}
+    assert house.registry.history()[-1].note == "guard auc: AUC of like is 0.4"
+    assert withdrawals_told(house) == []
+    house.near_line = house.begin()  # killed before it could tell the log
+    house.near_line.look()
+    house.near_line.publish()
+    (said,) = withdrawals_told(house)
+    assert (said.version, said.guard, said.instead) == (new, "auc", old)
+    house.near_line = house.begin()
+    house.near_line.look()
+    house.near_line.publish()
+    assert len(withdrawals_told(house)) == 1
+    house.registry.promote({"ranker": new}, now_ms=1)  # a person says that it is good all the same
+    house.near_line.look()
+    assert house.registry.serving() == {"ranker": new}
+
+
+def test_what_was_rolled_back_by_hand_is_no_event(house: House) -> None:
+    house.promote("old")
+    house.promote("new")
+    house.registry.rollback(now_ms=0)
+    house.near_line.look()
+    house.near_line.publish()
+    assert withdrawals_told(house) == []
 
 
 @pytest.mark.slow

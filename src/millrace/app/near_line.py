@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
+from millrace.app.rollbacks import Rollbacks
 from millrace.app.settings import Settings
 from millrace.app.virtual_time import TICK_TOPIC
 from millrace.base.atomic_file import replacing
@@ -38,7 +39,6 @@ from millrace.flywheel.guards.monitor import GuardMonitor
 from millrace.flywheel.guards.readings import GuardReport, Trip
 from millrace.flywheel.near_line.config import NearLineConfig
 from millrace.flywheel.near_line.learner import HEARD, NearLineLearner
-from millrace.registry.pointer import DEFAULT_LANE
 from millrace.registry.registry import Registry
 from millrace.stores.applier import decode_records
 from millrace.stream.collector import Collector
@@ -52,12 +52,11 @@ LOCK_FILE: Final = "near_line.lock"
 _OF_GUARDS: Final = "guards."
 STATE_FILE: Final = "near_line.npz"
 REPORT_FILE: Final = "guards.json"
+_TOLD: Final = "told"
 _VERSION: Final = 2
 _POLL_RECORDS: Final = 2_000
 _POLL_S: Final = 0.05
 _KEEP_EVERY_S: Final = 60.0
-_SETTLE_S: Final = 60.0
-"""A version that still serves so long after it was taken away was promoted again, by a person."""
 _NICENESS: Final = 5
 
 logger = logging.getLogger(__name__)
@@ -116,8 +115,7 @@ class NearLine:
         self._run = secrets.token_hex(8)  # no two processes, not even of one number and moment, name events alike
         self._n_published = 0
         self._untold: list[AnyEvent] = []
-        self._warned: set[str] = set()
-        self._withdrawn_s: dict[str, float] = {}
+        self._rollbacks = None if monitor is None else Rollbacks(registry, monitor, guards, real_clock, metrics)
 
     @property
     def position(self) -> Position:
@@ -133,6 +131,7 @@ class NearLine:
             is_ours = arrays.pop("log_id").tobytes().decode() == self._log.log_id and version == _VERSION
             if not is_ours or not total(self._log.begin()) <= total(position) <= total(self._log.end()):
                 raise ValueError("of another log, or of another time")
+            told = arrays.pop(_TOLD, np.zeros(0, dtype=np.uint8))  # none, as it was kept before
             of_guards = {n.removeprefix(_OF_GUARDS): arrays.pop(n) for n in list(arrays) if n.startswith(_OF_GUARDS)}
             self._learner.load(arrays)
         except FileNotFoundError:
@@ -142,6 +141,8 @@ class NearLine:
             return
         self._consumer.seek(position)
         self._kept_at = position
+        if self._rollbacks is not None:
+            self._rollbacks.load(told)
         if self._monitor is not None:
             try:
                 self._monitor.load(of_guards)
@@ -178,30 +179,32 @@ class NearLine:
             return 0
         receipt = self._collector.submit(events)
         self._untold = []
+        told = [event.event_id for event in events if isinstance(event.payload, ModelWithdrawn)]
+        if self._rollbacks is not None and self._rollbacks.tell(told):
+            self.keep(is_urgent=True)
         if receipt.n_refused:
             reasons = {result.error for result in receipt if result.status == "refused"}
             logger.warning("what was learned near-line is refused: %s", "; ".join(sorted(reasons)))
         return len(events)
 
-    def _event(self, payload: Payload) -> AnyEvent:
-        self._n_published += 1
-        name = f"near-line-{self._run}-{self._n_published}"
+    def _event(self, payload: Payload, name: str = "") -> AnyEvent:
+        if not name:
+            self._n_published += 1
+            name = f"near-line-{self._run}-{self._n_published}"
         time_ms = self._learner.now_ms or self._clock.now_ms()
         return Event(event_id=name, event_time_ms=time_ms, source=GROUP, payload=payload)
 
     def look(self) -> list[Trip]:
         """Let the guards look, take away what must go, and write down what they say; return what has tripped."""
-        if self._monitor is None:
+        if self._rollbacks is None:
             return []
-        # What somebody rolled back by hand is no measure of what comes after it.
-        for kind, version in self._registry.withdrawn():
-            if kind == "ranker":
-                self._monitor.take_away(version)
-        found, trips = self._monitor.look()
-        for trip in trips:
-            self._act(trip)
-        has_begun = self._watch_again()
-        if trips or has_begun:  # or a start would try anew what was judged
+        found, trips, has_changed = self._rollbacks.look()
+        waiting = {event.event_id for event in self._untold}
+        # It is done: that it is told can wait for the log.
+        self._untold += [
+            self._event(payload, name) for name, payload in self._rollbacks.untold().items() if name not in waiting
+        ]
+        if has_changed:
             self.keep(is_urgent=True)
         withdrawn = {f"{k} {v}": said.reason for (k, v), said in self._registry.withdrawn().items()}
         elapsed_s = max(self._real.monotonic_s() - self._began_s, 1e-9)
@@ -231,6 +234,8 @@ class NearLine:
         arrays = self._learner.arrays()
         if self._monitor is not None:
             arrays.update({f"{_OF_GUARDS}{name}": array for name, array in self._monitor.arrays().items()})
+        if self._rollbacks is not None:
+            arrays[_TOLD] = self._rollbacks.array()
         arrays["version"] = np.array([_VERSION])
         arrays["position"] = np.array([total(position)])
         arrays["log_id"] = np.frombuffer(self._log.log_id.encode(), dtype=np.uint8)
@@ -257,45 +262,6 @@ class NearLine:
         self._learner.hear(time_ms, event)
         if isinstance(event.payload, UserErased) and self._monitor is not None:
             self._monitor.forget(self._hasher.one(IdKind.USER, event.payload.user_id))
-
-    def _act(self, trip: Trip) -> None:
-        if not self._guards.rolls_back or trip.model not in self._registry.versions("ranker"):
-            if trip.model not in self._warned:
-                self._warned.add(trip.model)
-                logger.warning("ranker %s should go (%s), and is left where it is", trip.model, trip.reason)
-            return
-        made = self._registry.withdraw("ranker", trip.model, now_ms=self._real.now_ms(), reason=trip.reason)
-        if self._monitor is not None:
-            self._monitor.take_away(trip.model)
-        self._withdrawn_s[trip.model] = self._real.monotonic_s()
-        instead = made[DEFAULT_LANE].serving(DEFAULT_LANE).get("ranker", "") if DEFAULT_LANE in made else ""
-        said = ModelWithdrawn(
-            kind="ranker",
-            version=trip.model,
-            guard=f"{trip.reading.guard} of {trip.reading.of}",
-            reason=trip.reason[:2_000],
-            instead=instead,
-        )
-        self._untold.append(self._event(said))  # it is done: that it is told can wait for the log
-        for lane, pointer in made.items():
-            serves = pointer.serving(lane).get("ranker", "none: counters rank")
-            logger.warning("ranker %s was taken away from lane %s (%s); now: %s", trip.model, lane, trip.reason, serves)
-        if self._metrics is not None:
-            self._metrics.rolled_back(trip.reading.guard)
-
-    def _watch_again(self) -> bool:
-        """Watch what was taken away and serves again as new: a person has promoted it all the same. Tell if any was."""
-        if self._monitor is None or not self._monitor.gone:
-            return False
-        begun = False
-        pointer = self._registry.pointer()
-        serving = {pointer.serving(lane).get("ranker") for lane in pointer.lanes} if pointer else set()
-        for model in self._monitor.gone.intersection(serving):
-            since_s = self._real.monotonic_s() - self._withdrawn_s.get(model, float("-inf"))
-            if since_s > _SETTLE_S:
-                self._monitor.begin_again(model)
-                begun = True
-        return begun
 
 
 def _open_heads(learner: NearLineLearner, model: str) -> dict[str, list[str]]:

@@ -19,7 +19,7 @@ class ModelWithdrawn(Payload, frozen=True, kw_only=True):
     kind, version
         What was withdrawn.
     guard
-        Which guard tripped, and on what: ``auc_drop of like``.
+        Which guard tripped, such as ``auc_drop``; on what, ``reason`` says.
     reason
         In words, as the registry's history has it.
     instead

@@ -411,7 +411,7 @@ def a_samples_joined(
 
 def a_model_withdrawn(version: str = "v1", *, at_ms: int = NOW_MS, event_id: str | None = None) -> AnyEvent:
     """Return a `ModelWithdrawn` of a ranker."""
-    payload = ModelWithdrawn(kind="ranker", version=version, guard="auc_drop of like", reason="guard auc_drop of like")
+    payload = ModelWithdrawn(kind="ranker", version=version, guard="auc_drop", reason="guard auc_drop of like")
     return an_event(payload, at_ms=at_ms, event_id=event_id)
 
 
