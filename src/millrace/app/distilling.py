@@ -18,13 +18,12 @@ from millrace.base.errors import ConfigError, SchemaError
 from millrace.base.ids import Int64Array
 from millrace.base.progress import moving
 from millrace.content.ngrams import UInt16Array
-from millrace.features.encoding.candidates import CandidateInputs
-from millrace.features.encoding.vector_inputs import BoolArray, Int8Array, VectorInputs
+from millrace.features.encoding.vector_inputs import BoolArray, VectorInputs
 from millrace.features.encoding.vector_sources import VectorSources
 from millrace.flywheel import metrics
 from millrace.flywheel.kept_share import KeptShare
 from millrace.flywheel.sample_set import Float32Array, SampleSet
-from millrace.flywheel.sample_viewers import viewer_of
+from millrace.flywheel.timed_page import TimedPage
 
 if TYPE_CHECKING:
     from millrace.app.evaluation import ShowProgress
@@ -276,25 +275,7 @@ def timed(
     from millrace.inference.pre_ranker_model import PreRankerModel
     from millrace.inference.ranker_model import RankerModel
 
-    lengths = np.diff(samples.history_starts)[slates]
-    viewer = viewer_of(samples, int(slates[np.argmax(lengths)]))
-    rows = np.resize(samples.rows_of(slates), N_TIMED)
-    candidates = CandidateInputs(
-        np.asarray(samples.post_ids[rows]),
-        np.asarray(samples.author_ids[rows]),
-        np.asarray(samples.row_languages[rows]),
-        np.asarray(samples.dense[rows]),
-    )
-
-    def tokens_of(post_ids: Int64Array) -> UInt16Array:
-        at = samples.texts_of(post_ids)
-        tokens = np.asarray(samples.text_tokens[np.maximum(at, 0)])
-        tokens[at < 0] = 0
-        return tokens
-
-    def texts_of(post_ids: Int64Array) -> Int8Array:
-        at = samples.texts_of(post_ids)
-        return np.where((at >= 0)[:, None], samples.text_vectors[np.maximum(at, 0)], np.int8(0))
+    page = TimedPage.of(samples, slates, N_TIMED)
 
     def social_of(user_ids: Int64Array) -> tuple[Float32Array, BoolArray]:
         history = sources.social_history
@@ -304,18 +285,20 @@ def timed(
 
     books = sources.codebooks
     inputs = VectorInputs(
-        codes_of=None if books is None else lambda post_ids: books.encode(texts_of(post_ids)),
+        codes_of=None if books is None else lambda post_ids: books.encode(page.texts_of(post_ids)),
         social_of=social_of,
-        texts_of=texts_of,
+        texts_of=page.texts_of,
     )
     ranker = RankerModel.open(teacher, samples.meta.schema)
     light = PreRankerModel.open(student, samples.meta.schema)
     vectors = _MadeOnce(
-        np.unique(np.concatenate([candidates.post_ids, viewer.history.post_ids])), light.tables, tokens_of
+        np.unique(np.concatenate([page.candidates.post_ids, page.viewer.history.post_ids])),
+        light.tables,
+        page.tokens_of,
     )
     runs: tuple[Callable[[], object], ...] = (
-        lambda: ranker.predict(viewer, candidates, tokens_of, inputs),
-        lambda: light.predict(viewer, candidates, vectors),
+        lambda: ranker.predict(page.viewer, page.candidates, page.tokens_of, inputs),
+        lambda: light.predict(page.viewer, page.candidates, vectors),
     )
     seconds: list[list[float]] = [[], []]
     for round_number in range(-2, _N_ROUNDS):

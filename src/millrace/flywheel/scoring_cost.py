@@ -9,12 +9,10 @@ from typing import Final
 import numpy as np
 
 from millrace.base.ids import Int64Array
-from millrace.content.ngrams import UInt16Array
-from millrace.features.encoding.candidates import CandidateInputs
-from millrace.features.encoding.vector_inputs import Int8Array, VectorInputs
+from millrace.features.encoding.vector_inputs import VectorInputs
 from millrace.flywheel.promotion_gate import Cost
 from millrace.flywheel.sample_set import SampleSet
-from millrace.flywheel.sample_viewers import viewer_of
+from millrace.flywheel.timed_page import TimedPage
 from millrace.inference.ranker_model import RankerModel
 
 N_CANDIDATES: Final = 500
@@ -38,39 +36,21 @@ def serving_costs(samples: SampleSet, slates: Int64Array, live: Path, candidate:
     live, candidate
         Exported forms, or artefacts.
     """
-    lengths = np.diff(samples.history_starts)[slates]
-    viewer = viewer_of(samples, int(slates[np.argmax(lengths)]))
-    rows = np.resize(samples.rows_of(slates), N_CANDIDATES)
-    candidates = CandidateInputs(
-        np.asarray(samples.post_ids[rows]),
-        np.asarray(samples.author_ids[rows]),
-        np.asarray(samples.row_languages[rows]),
-        np.asarray(samples.dense[rows]),
-    )
-
-    def tokens_of(post_ids: Int64Array) -> UInt16Array:
-        at = samples.texts_of(post_ids)
-        tokens = np.asarray(samples.text_tokens[np.maximum(at, 0)])
-        tokens[at < 0] = 0
-        return tokens
-
-    def texts_of(post_ids: Int64Array) -> Int8Array:
-        at = samples.texts_of(post_ids)
-        return np.where((at >= 0)[:, None], samples.text_vectors[np.maximum(at, 0)], np.int8(0))
+    page = TimedPage.of(samples, slates, N_CANDIDATES)
 
     models = [RankerModel.open(folder, samples.meta.schema) for folder in (live, candidate)]
     inputs = []
     for model in models:
         books = model.codebooks
-        codes_of = None if books is None else lambda post_ids, books=books: books.encode(texts_of(post_ids))
-        inputs.append(VectorInputs(codes_of=codes_of, social_of=None, texts_of=texts_of))
+        codes_of = None if books is None else lambda post_ids, books=books: books.encode(page.texts_of(post_ids))
+        inputs.append(VectorInputs(codes_of=codes_of, social_of=None, texts_of=page.texts_of))
     taken: list[list[float]] = [[] for _ in models]
     try:
         for round_number in range(-_N_WARM, _N_ROUNDS):
             turns = list(zip(models, inputs, taken, strict=True))
             for model, own, took in turns if round_number % 2 else reversed(turns):
                 start_s = time.process_time()
-                model.predict(viewer, candidates, tokens_of, own)
+                model.predict(page.viewer, page.candidates, page.tokens_of, own)
                 if round_number >= 0:
                     took.append(time.process_time() - start_s)
     finally:
