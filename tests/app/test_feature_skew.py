@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from millrace.app import wiring
 from millrace.app.commands.init import make_home
 from millrace.app.feature_skew import home_skew
+from millrace.app.served_facts import missed_features
 from millrace.app.settings import load_settings
 from millrace.base.clock import ManualClock
 from millrace.base.errors import StoreError
@@ -150,6 +151,52 @@ def spoilt(event: AnyEvent) -> AnyEvent:
     arrays["dense"][2, 0] ^= 1
     arrays["v_dense"][1] ^= 1
     return replace(event, payload=replace(payload, arrays=pack_arrays(arrays)))
+
+
+def test_what_a_source_that_failed_would_have_written_is_not_compared_and_is_told(tmp_path: Path) -> None:
+    home = LoggingHome(tmp_path / "home", ("home.is_strict", "false"), ("params.candidates_log.share", "1.0"))
+    home.take([an_engagement(10, post, at_ms=NOW_MS - HOUR_MS // 2, event_id=f"proof-{post}") for post in (2, 6, 10)])
+    home.page(20, "r0")
+    (source,) = (stage for stage in home.service.pipeline.stages.sources if stage.name == "second_degree")
+    index, source._index = source._index, None  # type: ignore[attr-defined]
+    home.page(20, "r1")
+    source._index = index  # type: ignore[attr-defined]
+    home.page(21, "r2")
+    report = home_skew(home.settings, in_silence)
+    home.close()
+    assert (report.n_pages, report.n_differing, report.differing) == (6, 0, {})
+    assert (report.n_incomplete, report.not_run) == (2, {"source second_degree": 2})  # the page, and its candidates
+    assert report.n_pages_left_out == 0
+
+
+def test_a_page_is_replayed_with_its_own_params(tmp_path: Path) -> None:
+    narrow = LoggingHome(tmp_path / "home", ("params.second_degree.window_h", "0.1"))
+    narrow.take(
+        [an_engagement(10, post, at_ms=NOW_MS - HOUR_MS // 2, event_id=f"proof-{post}") for post in range(1, 31)]
+    )
+    narrow.page(20, "r0")
+    report = home_skew(load_settings(tmp_path / "home", None, PATIENT), in_silence)  # the config has changed since
+    narrow.close()
+    assert (report.n_pages, report.n_differing, report.n_incomplete) == (1, 0, 0)
+
+
+def test_pages_that_are_not_told_as_served_are_left_out(home: LoggingHome) -> None:
+    home.page(20, "r0")
+    home.served.log = lambda event: None  # type: ignore[method-assign]
+    home.page(20, "r1")
+    report = home_skew(home.settings, in_silence)
+    assert (report.n_pages, report.n_pages_left_out, report.n_differing) == (1, 1, 0)
+
+
+def test_whoever_reads_what_was_not_there_has_written_nothing_either(home: LoggingHome) -> None:
+    stages, actions = home.service.pipeline.stages, wiring.build_actions(home.settings)
+    assert missed_features(stages, [("source", "in_network")], actions) == frozenset()
+    assert missed_features(stages, [("query hydrator", "follows")], actions) == {"in_network", "mutual", "n_proofs"}
+    counts = missed_features(stages, [("hydrator", "counts")], actions)
+    assert counts is not None
+    assert {"post:like", "author:impression"} <= counts
+    for whole in (("query hydrator", "viewer_inputs"), ("hydrator", "slate_inputs"), ("hydrator", "core")):
+        assert missed_features(stages, [whole], actions) is None
 
 
 def test_a_home_that_logged_nothing_says_so(home: LoggingHome) -> None:

@@ -10,11 +10,13 @@ import numpy as np
 from millrace.app import wiring
 from millrace.app.as_of import Visit, visit_as_of
 from millrace.app.sampling import to_sample
+from millrace.app.served_facts import ServedFacts, ServedFactsReader, missed_features
 from millrace.app.settings import Settings
 from millrace.base.errors import SchemaError, StoreError
 from millrace.base.ids import IdHasher, IdKind, Int64Array
 from millrace.base.progress import moving
 from millrace.events.feature_events import CandidatesLogged, FeaturesLogged, InputsLogged
+from millrace.events.feed_events import Served
 from millrace.features.columns import HAS_POST, POST_ID
 from millrace.features.encoding.candidates import schema_hash
 from millrace.features.encoding.encoders import Encoders
@@ -32,11 +34,12 @@ _POLL: Final = 512
 
 
 class _Page(NamedTuple):
-    """Where a page's features are in the log, and at which position its state stood."""
+    """Where a page's features are in the log, at which position its state stood, and how it was made."""
 
     cut: int
     offset: int
     n_rows: int
+    served: ServedFacts
 
 
 def home_skew(
@@ -45,6 +48,8 @@ def home_skew(
     """Return how a home's logged features differ from what the log gives when it is replayed; works beside a server.
 
     Features of pages (`FeaturesLogged`) and of sampled requests' candidates (`CandidatesLogged`) are compared alike.
+    They are encoded anew with the params that the page's `Served` event has, and what a component would have written
+    that gave nothing then is left out.
 
     Parameters
     ----------
@@ -71,7 +76,7 @@ def home_skew(
         if not pages:
             raise StoreError(
                 "logged features",
-                problem="there are none of this version's schema in the log",
+                problem="there are none of this version's schema, with their Served events, in the log",
                 remedy="serve pages with [home] logs_features = true",
             )
         pages = sorted(_newest(pages, max_rows))
@@ -94,20 +99,25 @@ class _LoggedPages:
     def __init__(self, settings: Settings, log: Log) -> None:
         self._codec = wiring.build_codec(settings)
         self._schema = schema_hash(wiring.build_actions(settings))
-        topics = {self._codec.registry.by_name(kind.__name__).topic for kind in (FeaturesLogged, CandidatesLogged)}
+        kinds = (FeaturesLogged, CandidatesLogged, Served)
+        topics = {self._codec.registry.by_name(kind.__name__).topic for kind in kinds}
+        self._facts = ServedFactsReader(wiring.declared_params(settings))
         self._log = log
         self._consumer = log.subscribe("skew", topics=topics, start=log.begin())
         self._batch: RecordBatch | None = None
 
     def index(self, until: int | None) -> tuple[list[_Page], int]:
-        """Return where pages are, in log order, and how many are of another schema."""
-        pages: list[_Page] = []
+        """Return where pages are, in log order, and how many are left out: of another schema, or not told as served."""
+        found: list[tuple[int, int, int, tuple[str, str]]] = []
+        served: dict[tuple[str, str], ServedFacts] = {}
         n_others = 0
         while len(batch := self._consumer.poll(_POLL, before=None if until is None else (until,))):
             for offset, data in zip(batch.offsets.tolist(), batch.data, strict=True):
                 if not data:
                     continue  # purged
                 payload = self._codec.decode(data).payload
+                if isinstance(payload, Served):
+                    served[payload.viewer_id, payload.request_id] = self._facts.facts(payload)
                 if not isinstance(payload, InputsLogged):
                     continue
                 if payload.schema != self._schema or not payload.state_offset:
@@ -118,8 +128,11 @@ class _LoggedPages:
                 except SchemaError:
                     n_others += 1
                     continue
-                pages.append(_Page(min(payload.state_offset[0], offset), offset, n_rows))
-        return pages, n_others
+                cut, key = min(payload.state_offset[0], offset), (payload.viewer_id, payload.request_id)
+                found.append((cut, offset, n_rows, key))
+        # Which of the two is written first is nobody's rule: they are put together at the end.
+        pages = [_Page(cut, offset, n, served[key]) for cut, offset, n, key in found if key in served]
+        return pages, n_others + len(found) - len(pages)
 
     def read(self, offset: int) -> tuple[InputsLogged, int]:
         """Return the features at an offset, and the time of their request."""
@@ -157,12 +170,20 @@ class _Replayer:
     ) -> None:
         self._pages, self._reader, self._counts, self._hasher = pages, reader, counts, hasher
         self._pipeline = wiring.build_home_pipeline(settings, state, revise=to_sample)
-        self._params = wiring.config_params(settings, wiring.declared_params(settings))
+        self._stages = wiring.build_home_pipeline(settings, state).stages  # as they serve
+        self._actions = wiring.build_actions(settings)
         self._encoders = Encoders.of(state, state.texts, state.profile_texts)
 
     async def visit(self, number: int) -> None:
         """Replay one page."""
         page = self._pages[number]
+        missed: frozenset[str] | None = frozenset()
+        if page.served.not_run:
+            missed = missed_features(self._stages, page.served.not_run, self._actions)
+            if missed is None or missed:
+                self._counts.note_incomplete(f"{stage} {name}" for stage, name in page.served.not_run)
+        if missed is None:
+            return
         payload, now_ms = self._reader.read(page.offset)
         viewer_id = self._hasher.one(IdKind.USER, payload.viewer_id)
         logged = read_inputs(payload, viewer_id, self._reader.schema)
@@ -173,14 +194,14 @@ class _Replayer:
             viewer_id=viewer_id,
             now_ms=now_ms,
             limit=max(page.n_rows, 1),
-            params=self._params,
+            params=page.served.params,
             state_offset=(page.cut,),
             is_dry_run=True,
         )
         batch = await self._pipeline.score(query, logged.rows.post_ids)
         batch = batch.compact(batch[HAS_POST])
         found = self._encoders.candidates.encode(batch, now_ms, viewer.history.newest_ms)
-        self._counts.compare_rows(logged.rows.inputs, found, _places(batch[POST_ID], logged.rows.post_ids))
+        self._counts.compare_rows(logged.rows.inputs, found, _places(batch[POST_ID], logged.rows.post_ids), missed)
 
 
 def _newest(pages: list[_Page], max_rows: int | None) -> list[_Page]:

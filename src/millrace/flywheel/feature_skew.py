@@ -1,10 +1,12 @@
 """Skew: what models read when a page was made, against what the same definitions give when the log is replayed.
 
 Every value is compared bit for bit: the viewer's history, profile and bytes, and each row's ids, language and bytes.
+What a component would have written that gave nothing when the page was made is not compared, and is told.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -54,7 +56,12 @@ class SkewReport(msgspec.Struct, frozen=True, kw_only=True):
     n_rows_missing
         Posts of a page that the replayed state did not have; all their values count as differing.
     n_pages_left_out
-        Pages of another schema, or from before the oldest position that a replay can begin at.
+        Pages of another schema, from before the oldest position that a replay can begin at, or whose `Served` event
+        is not in the log.
+    n_incomplete
+        Pages made without some component's answer (it failed, was late or skipped), whose features are not compared.
+    not_run
+        By such a component: on how many pages.
     examples
         The first few values that differ.
     """
@@ -66,6 +73,8 @@ class SkewReport(msgspec.Struct, frozen=True, kw_only=True):
     differing: dict[str, int]
     n_rows_missing: int
     n_pages_left_out: int
+    n_incomplete: int
+    not_run: dict[str, int]
     examples: tuple[SkewExample, ...]
 
 
@@ -83,12 +92,19 @@ class SkewCount:
         self._differing: dict[str, int] = {}
         self._examples: list[SkewExample] = []
         self._request_id = ""
-        self._n_pages = self._n_rows = self._n_values = self._n_missing = 0
+        self._not_run: dict[str, int] = {}
+        self._n_pages = self._n_rows = self._n_values = self._n_missing = self._n_incomplete = 0
 
     @property
     def n_rows(self) -> int:
         """How many rows have been compared."""
         return self._n_rows
+
+    def note_incomplete(self, components: Iterable[str]) -> None:
+        """Note that a page was made without the answers of some components, and is not compared in full."""
+        self._n_incomplete += 1
+        for name in components:
+            self._not_run[name] = self._not_run.get(name, 0) + 1
 
     def compare_viewer(self, request_id: str, logged: ViewerInputs, replayed: ViewerInputs) -> None:
         """Compare what a page's models read of its viewer; call it first for each page."""
@@ -107,7 +123,11 @@ class SkewCount:
             self._sequence(f"viewer:{name}", logged.dense[at], replayed.dense[at])
 
     def compare_rows(
-        self, logged: CandidateInputs, replayed: CandidateInputs, places: npt.NDArray[np.integer[Any]]
+        self,
+        logged: CandidateInputs,
+        replayed: CandidateInputs,
+        places: npt.NDArray[np.integer[Any]],
+        missed: frozenset[str] = frozenset(),
     ) -> None:
         """Compare a page's rows.
 
@@ -119,6 +139,8 @@ class SkewCount:
             As they are now, in any order.
         places
             Shape (n,): where each logged row is among the replayed ones, -1 where it is not.
+        missed
+            Dense fields that are not compared.
         """
         self._n_rows += logged.n
         is_here = places >= 0
@@ -127,9 +149,13 @@ class SkewCount:
         rows = np.flatnonzero(is_here)
         for name in ("post_ids", "author_ids", "languages"):
             self._columns((f"row:{name}",), getattr(logged, name)[:, None], getattr(replayed, name)[:, None], rows, at)
-        self._columns(self._dense, logged.dense, replayed.dense, rows, at)
+        dense, mine, other = self._dense, logged.dense, replayed.dense
+        if missed:
+            asked = [place for place, name in enumerate(self._dense) if name not in missed]
+            dense, mine, other = tuple(self._dense[place] for place in asked), mine[:, asked], other[:, asked]
+        self._columns(dense, mine, other, rows, at)
         n_missing = logged.n - len(rows)
-        for name in ("row:post_ids", "row:author_ids", "row:languages", *self._dense) if n_missing else ():
+        for name in ("row:post_ids", "row:author_ids", "row:languages", *dense) if n_missing else ():
             self._differing[name] = self._differing.get(name, 0) + n_missing
 
     def report(self, n_left_out: int = 0) -> SkewReport:
@@ -142,6 +168,8 @@ class SkewCount:
             differing=dict(sorted(self._differing.items(), key=lambda item: (-item[1], item[0]))),
             n_rows_missing=self._n_missing,
             n_pages_left_out=n_left_out,
+            n_incomplete=self._n_incomplete,
+            not_run=dict(sorted(self._not_run.items(), key=lambda item: (-item[1], item[0]))),
             examples=tuple(self._examples),
         )
 

@@ -21,8 +21,9 @@ def skew(
     """Replay the log to the moment of each logged page, and compare every feature bit for bit.
 
     Pages and candidates whose features were logged (`home.logs_features`) are encoded anew by the definitions that
-    serve, over the state at the page's log position. Ends with code 1 if a single value differs: the feature that does
-    says which definition is not one. Works beside a running server; nothing is written.
+    serve, over the state at the page's log position and with its own params. What a component would have written that
+    failed, was late or skipped then is not compared, and is told. Ends with code 1 if a single value differs: the
+    feature that does says which definition is not one. Works beside a running server; nothing is written.
 
     Example: millrace flywheel skew --rows 100000 --json
     """
@@ -38,7 +39,10 @@ def skew(
         if report.n_rows_missing:
             out().print(f"{count(report.n_rows_missing, 'row')} of posts that the replayed state does not have")
         if report.n_pages_left_out:
-            out().print(f"{count(report.n_pages_left_out, 'page')} left out: of another version's features")
+            out().print(f"{count(report.n_pages_left_out, 'page')} left out: of another version, or without `Served`")
+        if report.n_incomplete:
+            told = ", ".join(f"{name} on {n:,}" for name, n in report.not_run.items())
+            out().print(f"{count(report.n_incomplete, 'page')} not compared in full: made without {told}")
         if report.differing:
             print_table("Differing values", ("feature", "values"), list(report.differing.items()))
             examples = [(e.request_id, e.row, e.feature, e.logged, e.replayed) for e in report.examples]

@@ -86,6 +86,14 @@ SCALARS: Final = (
 )
 """The dense fields that are not counters, a byte each."""
 
+_FIELDS: Final[dict[AnyColumn, tuple[str, ...]]] = {
+    IS_IN_NETWORK: ("in_network",),
+    IS_MUTUAL: ("mutual",),
+    N_PROOFS: ("n_proofs",),
+    AUTHOR_AFFINITY: ("affinity",),
+    AUTHOR_FOLLOWERS: ("author_followers",),
+}
+
 _YES: Final = 32
 _HALF: Final = 128
 _DAY_MS: Final = 86_400_000
@@ -136,6 +144,16 @@ def dense_fields(actions: ActionSpace) -> tuple[str, ...]:
     """Return the names of the dense fields, in order."""
     columns = (*actions.names, "impression")
     return (*SCALARS, *(f"post:{name}" for name in columns), *(f"author:{name}" for name in columns))
+
+
+def fields_of(column: AnyColumn, actions: ActionSpace) -> tuple[str, ...] | None:
+    """Return the dense fields that are made of a column; None for one that says which post it is, or of what."""
+    names = (*actions.names, "impression")
+    if column in (POST_COUNTS, OBSERVED_COUNTS):
+        return tuple(f"post:{name}" for name in names)
+    if column == AUTHOR_COUNTS:
+        return tuple(f"author:{name}" for name in names)
+    return _FIELDS.get(column)
 
 
 def schema_hash(actions: ActionSpace) -> str:
