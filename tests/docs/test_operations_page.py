@@ -55,3 +55,10 @@ def test_what_is_exported_is_found_in_the_source() -> None:
     source += '\nALARM = ("millrace_d", "1 while")\ngauge(*ALARM)'
     assert exported(source) == {"millrace_a", "millrace_b", "millrace_d"}
     assert {"millrace_page_posts", "millrace_join_rate", "millrace_rank_queued", "millrace_guard_value"} <= in_code()
+
+
+def test_each_file_of_a_home_has_one_row() -> None:
+    home = PAGE.split("## A home", 1)[1].split("\n## ", 1)[0]
+    named = [name for row in re.findall(r"^\| (.+?) \| ", home, re.MULTILINE) for name in re.findall(r"`([^`]+)`", row)]
+    assert len(named) > 20
+    assert sorted(named) == sorted(set(named))
