@@ -9,7 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from millrace.base.actions import Action
+from millrace.base.ids import IdKind
 from millrace.events.envelope import AnyEvent
+from millrace.events.feature_events import FeaturesLogged
 from millrace.events.feed_events import Engagement, Impression
 from millrace.flywheel.near_line.config import NearLineConfig
 from millrace.flywheel.near_line.learner import NearLineLearner, SettledRows
@@ -195,6 +197,34 @@ def test_looks_and_actions_that_come_before_their_page_wait_for_it() -> None:
     learner.advance(page[0] + 60_000)
     (settled,) = watching.settled
     assert settled.labels[0, [Action.LIKE, Action.DWELL, Action.DWELL_TIME]].tolist() == [1, 1, 9]
+
+
+def test_what_never_gets_a_page_is_let_go_and_no_page_looks_through_it_any_more() -> None:
+    traffic, page, viewer, post = one_page()
+    learner = a_learner(traffic)
+    look = an_impression(viewer, post, dwell_ms=9_000, request_id="r0")
+    # Its own clock is an hour slow: what counts is when it was heard.
+    heard(learner, [(page[0], an_impression("nobody", post, request_id="x")), (page[0] - 3_600_000, look)])
+    wait_ms = round(CONFIG.wait_s * 1000)
+    learner.advance(page[0] + 3 * wait_ms)
+    n_hashed = 0
+    one = traffic.hasher.one
+
+    def counting(kind: IdKind, text: str) -> int:
+        nonlocal n_hashed
+        n_hashed += 1
+        return one(kind, text)
+
+    traffic.hasher.one = counting  # type: ignore[method-assign]
+    heard(learner, [page])
+    assert learner.n_rows == 1
+    n_with, n_hashed = n_hashed, 0
+    learner.advance(page[0] + 5 * wait_ms + 60_000)
+    pages = [event for event in traffic.page(good) if isinstance(event[1].payload, FeaturesLogged)]
+    n_hashed = 0
+    heard(learner, pages)
+    assert n_hashed == 2  # the page's own viewer and request
+    assert n_with > 2
 
 
 def test_an_action_without_a_request_belongs_to_the_newest_page_that_has_the_post() -> None:

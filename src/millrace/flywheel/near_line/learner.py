@@ -40,6 +40,10 @@ from millrace.stores.engagement_config import DwellThresholds
 MAX_MODELS: Final = 4
 """Rankers that are learned about at once; of more, the one that was served longest ago is forgotten."""
 
+_EARLY_WAITS: Final = 4
+_MIN_EARLY_MS: Final = 60_000
+"""What came before its page waits for it so many ``wait_s`` of event time, a minute at least: much never has a page."""
+
 HEARD: Final[tuple[type[Payload], ...]] = (FeaturesLogged, Impression, Engagement, UserErased)
 """The payload types that it needs."""
 
@@ -122,7 +126,7 @@ class NearLineLearner:
         self._pages = PageRing(config.max_pages)
         self._layers: OrderedDict[str, ModelLayer] = OrderedDict()
         self._waiting: deque[tuple[int, Page]] = deque()
-        self._early: deque[tuple[int, AnyEvent]] = deque(maxlen=1_024)
+        self._early: deque[tuple[int, int, AnyEvent]] = deque(maxlen=1_024)  # by when they were heard
         self._delays = Delays(len(actions))
         self._n_pages = 0
         self.now_ms = 0
@@ -160,6 +164,9 @@ class NearLineLearner:
             pages.append(self._waiting.popleft()[1])
         if pages:
             self._settle(pages)
+        too_early_ms = self.now_ms - max(_EARLY_WAITS * round(self._config.wait_s * 1000), _MIN_EARLY_MS)
+        while self._early and self._early[0][0] < too_early_ms:
+            self._early.popleft()
 
     def updates(self) -> list[NearLineUpdated]:
         """Return what servers do not know yet, and take them to know it from now on.
@@ -232,7 +239,7 @@ class NearLineLearner:
     def _hear_look(self, time_ms: int, event: AnyEvent, payload: Impression) -> None:
         found = self._find(payload.viewer_id, payload.request_id, payload.post_id)
         if found is None:
-            self._early.append((time_ms, event))
+            self._early.append((max(self.now_ms, time_ms), time_ms, event))
             return
         page, row = found
         page.dwell_ms[row] = max(int(page.dwell_ms[row]), min(payload.dwell_ms, self._dwell.max_ms))
@@ -256,7 +263,7 @@ class NearLineLearner:
     def _hear_action(self, time_ms: int, event: AnyEvent, payload: Engagement) -> None:
         found = self._find(payload.viewer_id, payload.request_id, payload.post_id)
         if found is None:
-            self._early.append((time_ms, event))
+            self._early.append((max(self.now_ms, time_ms), time_ms, event))
             return
         page, row = found
         action = self._actions.code(payload.action)
@@ -273,7 +280,7 @@ class NearLineLearner:
         """Let go of all that is held of a viewer: pages, rows that wait to be settled, events without a page yet."""
         self._pages.forget(viewer)
         self._waiting = deque(waiting for waiting in self._waiting if waiting[1].viewer != viewer)
-        early = (heard for heard in self._early if self._hasher.one(IdKind.USER, heard[1].payload.viewer_id) != viewer)
+        early = (heard for heard in self._early if self._hasher.one(IdKind.USER, heard[2].payload.viewer_id) != viewer)
         self._early = deque(early, maxlen=self._early.maxlen)
 
     def _find(self, viewer: str, request: str | None, post: str) -> tuple[Page, int] | None:
@@ -287,7 +294,7 @@ class NearLineLearner:
         if not self._early:
             return
         kept, self._early = self._early, deque(maxlen=self._early.maxlen)
-        for time_ms, event in kept:
+        for heard_ms, time_ms, event in kept:
             payload = event.payload
             is_its = (
                 payload.request_id is not None
@@ -297,7 +304,7 @@ class NearLineLearner:
             if is_its:
                 self.hear(time_ms, event)
             else:
-                self._early.append((time_ms, event))
+                self._early.append((heard_ms, time_ms, event))
 
     def _settle(self, waiting: list[Page]) -> None:
         by_model: dict[str, dict[int, Page]] = {}
