@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from millrace.app import wiring
 from millrace.app.commands.init import make_home
@@ -18,6 +19,9 @@ from millrace.app.settings import Settings, load_settings
 from millrace.app.training_outcome import TrainingOutcome, keep_outcome
 from millrace.events.content_events import PostCreated
 from millrace.events.envelope import Event
+from millrace.flywheel.join_stats import JoinStats
+from millrace.flywheel.join_status import JoinStatus, keep_status
+from millrace.flywheel.join_watch import JoinRate
 from millrace.registry.manifest import Description, Kind
 
 
@@ -114,6 +118,37 @@ def test_what_came_of_the_last_try_holds_after_a_restart(tmp_path: Path) -> None
     home.n_waits = 5
     assert home.run() == [40]
     assert home.said[0] == "training the first models failed: training.log tells why; again when the log has 40 records"
+
+
+def tell_join(settings: Settings, n_pages: int) -> None:
+    rate = JoinRate(n_looks=0, n_deeds=0, looks_frac=1.0, deeds_frac=1.0, late_frac=0.0, before_frac=None)
+    status = JoinStatus(
+        epoch=1, position=(1,), told_ms=1, watermark_ms=1, lag_ms=0, lag_records=0, records_per_s=1.0, n_records=1,
+        n_pages=n_pages, n_samples=0, n_corrections=0, n_unreadable=0, page_bytes=0, mean_page_bytes=0.0,
+        negative_rate=1.0, rate=rate, stats=JoinStats(),
+    )  # fmt: skip
+    settings.samples_dir.mkdir(parents=True, exist_ok=True)
+    keep_status(settings.samples_dir, status)
+
+
+def test_where_pages_are_logged_they_count_and_a_client_that_floods_the_log_changes_nothing(tmp_path: Path) -> None:
+    settings = LogThatGrows(make_home(tmp_path / "home")[0], serves_at=9).settings
+    tell_join(settings, 40)
+    refused = {"ranker": "refused: knows no more"}
+    last = TrainingOutcome(ended_ms=1, n_pages=30, refused=refused, n_records=1, n_logged=40)
+    keep_outcome(settings, last)
+    assert log_length(settings) >= 2 * last.n_records
+    why = "the ranker trained on 30 pages was refused: knows no more; again when 80 pages are logged"
+    assert why_to_wait(settings) == why
+    keep_outcome(settings, structs.replace(last, n_records=10**9))  # the log was full of something else
+    tell_join(settings, 79)
+    assert why_to_wait(settings) == why
+    tell_join(settings, 80)
+    assert why_to_wait(settings) == ""
+    keep_outcome(settings, structs.replace(last, n_pages=50))  # of which some were replayed, not logged
+    assert "when 90 pages" in why_to_wait(settings)
+    tell_join(settings, 3)  # the join began anew
+    assert why_to_wait(settings) == ""
 
 
 def test_where_a_guard_took_the_only_ranker_away_another_is_trained_when_there_is_twice_as_much(tmp_path: Path) -> None:

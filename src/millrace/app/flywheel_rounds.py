@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from millrace.app import wiring
-from millrace.app.first_training import log_length, needs_first_ranker, why_to_wait
+from millrace.app.first_training import log_length, logged_pages, needs_first_ranker, why_to_wait
 from millrace.app.flywheel_source import sample_source
 from millrace.app.learning_note import keep_waiting, nothing_waits
 from millrace.app.settings import Settings
@@ -143,12 +143,13 @@ def _seeded(settings: Settings, registry: Registry, show_progress: ShowProgress)
         return Waiting(until_ms=0, why="the ranker was taken out of service; millrace train --promote lets one serve")
     if why := why_to_wait(settings):
         return Waiting(until_ms=0, why=f"{why} (millrace train --promote: at once)")
-    n_records = max(log_length(settings), 1)
+    n_records, n_logged = max(log_length(settings), 1), logged_pages(settings)
     try:
         trained = train_home(settings, show_progress, promotes=True)
     except (SourceDataError, NoSamplesError) as error:
         now_ms = wiring.build_clock().now_ms()
-        keep_outcome(settings, TrainingOutcome(ended_ms=now_ms, problem=str(error), n_records=n_records))
+        failed = TrainingOutcome(ended_ms=now_ms, problem=str(error), n_records=n_records, n_logged=n_logged)
+        keep_outcome(settings, failed)
         return Waiting(until_ms=0, why=f"too little to learn from: {error}")
     if "ranker" not in trained.promoted:
         return Waiting(until_ms=0, why=why_to_wait(settings))

@@ -25,7 +25,7 @@ from typing import Any, Final
 import msgspec
 
 from millrace.app import wiring
-from millrace.app.first_training import log_length, needs_first_ranker, why_to_wait
+from millrace.app.first_training import log_length, logged_pages, needs_first_ranker, why_to_wait
 from millrace.app.flywheel_rounds import decision_log
 from millrace.app.learning_note import keep_waiting, nothing_waits
 from millrace.app.lifeline import Lifeline
@@ -150,13 +150,13 @@ def try_until_it_serves(
 
 
 def _train(settings: Settings, lifeline: Lifeline) -> None:
-    path, n_records = settings.run_dir / _LOG_NAME, max(log_length(settings), 1)
+    path, n_records, n_logged = settings.run_dir / _LOG_NAME, max(log_length(settings), 1), logged_pages(settings)
     code = _run(settings, lifeline, ("train", "--promote", "--json"), path, TrainingNews(settings).tell)
     if lifeline.should_stop():
         return
     if code:
         now_ms = wiring.build_clock().now_ms()
-        failed = TrainingOutcome(ended_ms=now_ms, problem=f"{path} tells why", n_records=n_records)
+        failed = TrainingOutcome(ended_ms=now_ms, problem=f"{path} tells why", n_records=n_records, n_logged=n_logged)
         keep_outcome(settings, failed)
         logger.warning("the first models could not be trained (%s tells why): counters rank", path)
         return

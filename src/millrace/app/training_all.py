@@ -14,6 +14,7 @@ from millrace.app import wiring
 from millrace.app.distilling import Distilled, distil
 from millrace.app.entropy_gain import EntropyGain
 from millrace.app.evaluation import ShowProgress
+from millrace.app.first_training import logged_pages
 from millrace.app.home_vectors import make_vectors, sources_for, wanted_vectors, without_unfair
 from millrace.app.kept import home_weights
 from millrace.app.kept_samples import kept_candidates, kept_samples
@@ -129,6 +130,7 @@ def train_home(
     retrieving = RetrievalTraining(trunk=preset(size), seed=seed)
     distilling = PreRankerTraining(seed=seed)
     versions: dict[Kind, str] = {}
+    n_logged = logged_pages(settings)
 
     def published(kind: Kind, training: msgspec.Struct, metrics: Mapping[str, float]) -> None:
         run.refuse_forgotten()
@@ -205,6 +207,7 @@ def train_home(
         promoted=promoted,
         refused={str(kind): why for kind, why in refused.items()},
         n_records=run.log_end,
+        n_logged=n_logged,
     )
     keep_outcome(settings, came_to)
     return TrainedHome(

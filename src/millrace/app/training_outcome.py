@@ -32,6 +32,8 @@ class TrainingOutcome(msgspec.Struct, frozen=True, kw_only=True):
         Why it failed; empty if it came to its end.
     n_records
         How long the log was that it learned from; 0: not told.
+    n_logged
+        How many pages were logged when it began; 0: not told.
     """
 
     ended_ms: int
@@ -41,6 +43,7 @@ class TrainingOutcome(msgspec.Struct, frozen=True, kw_only=True):
     refused: dict[str, str] = {}
     problem: str = ""
     n_records: int = 0
+    n_logged: int = 0
 
     def words(self, *, is_virtual: bool = False) -> str:
         """Return in short why no ranker of it serves, empty where one does; of a home in virtual time, or not."""
