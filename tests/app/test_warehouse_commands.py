@@ -84,6 +84,10 @@ def test_upkeep_commands_tell_what_they_did(home: Path, capsys: pytest.CaptureFi
     built = told_json(capsys, "warehouse", "build", *at)
     assert (built["n_events"], built["position"]) == (0, 3)
     assert min(built["raw_bytes"], built["table_bytes"]) > 0
-    assert told_json(capsys, "warehouse", "compact", *at) == {"raw_files_gone": 0, "table_files_gone": 0}
+    assert told_json(capsys, "warehouse", "compact", *at) == {
+        "raw_files_gone": 0,
+        "table_files_gone": 0,
+        "sample_files_gone": 0,
+    }
     assert told_json(capsys, "warehouse", "retain", *at) == {"files_gone": 0}
     assert "postgres_url" in answer(capsys, "warehouse", "postgres", "--once", *at, code=2)

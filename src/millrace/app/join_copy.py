@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from millrace.app.human_time import event_time
 from millrace.app.roles_beside import join_problem
 from millrace.app.settings import Settings
 from millrace.app.virtual_time import has_virtual_time
+from millrace.flywheel.file_snapshot import take
 from millrace.flywheel.join_checkpoint import JoinCheckpoints
 from millrace.flywheel.join_status import join_status
 from millrace.flywheel.sample_files import LABELS, PAGES, STATE, SampleFiles
@@ -20,8 +22,8 @@ from millrace.stream.log import total
 def copy_samples(source: Path, target: Path, on_file: Callable[[str], None]) -> int | None:
     """Copy what is committed; return the log position that it stands at, None where nothing is.
 
-    The list is made under the lock of the files, and the files are copied without it: a join goes on meanwhile. One
-    that retention or an erasure has removed since is left out, as it would be a moment later.
+    The files get second names under their lock, and are copied without it: a join goes on meanwhile. What is merged,
+    rewritten or removed since is copied as it was.
     """
     files = SampleFiles(source)
     if not files.state_folder.is_dir():
@@ -33,16 +35,16 @@ def copy_samples(source: Path, target: Path, on_file: Callable[[str], None]) -> 
         head = checkpoints.newest_head()
         if head is None:
             return None
-        paths = [path for kind in (PAGES, LABELS) for path in files.paths(kind, up_to=head.epoch)]
+        snapshot, paths = take(
+            source, lambda: [path for kind in (PAGES, LABELS) for path in files.paths(kind, up_to=head.epoch)]
+        )
         for path in (*checkpoints.paths(), *source.glob("*.json")):
             shutil.copyfile(path, target / path.relative_to(source))
-    for path in paths:
-        copy = target / path.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        try:
+    with closing(snapshot):
+        for path in paths:
+            copy = target / path.relative_to(snapshot.folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-        except FileNotFoundError:
-            copy.unlink(missing_ok=True)
     return total(head.position)
 
 

@@ -15,6 +15,7 @@ from millrace.base.ids import IdHasher
 
 if TYPE_CHECKING:
     from millrace.flywheel.join_process import Epoch, JoinProcess
+    from millrace.flywheel.sample_compaction import SampleCompaction
     from millrace.flywheel.sample_files import SampleFiles
     from millrace.flywheel.sample_store import SampleStore
     from millrace.stream.log import Log
@@ -25,6 +26,13 @@ def build_sample_files(settings: Settings) -> SampleFiles:
     from millrace.flywheel.sample_files import SampleFiles
 
     return SampleFiles(settings.samples_dir)
+
+
+def build_sample_compaction(settings: Settings) -> SampleCompaction:
+    """Return what merges the home's files of samples."""
+    from millrace.flywheel.sample_compaction import SampleCompaction
+
+    return SampleCompaction(build_sample_files(settings), settings.config.flywheel.join.late_ms)
 
 
 def build_join_process(

@@ -85,9 +85,10 @@ def start_upkeep(settings: Settings) -> subprocess.Popen[bytes]:
 
 
 def upkeep(overrides: list[str]) -> None:
-    """Bring the tables of the home up to its raw events, drop what is old, merge what is small."""
+    """Bring the tables of the home up to its raw events, drop what is old, merge what is small, samples too."""
     from millrace.app.commands.options import open_settings
     from millrace.app.warehouse_wiring import build_tables, build_warehouse
+    from millrace.app.wiring import build_sample_compaction
 
     settings = open_settings(None, overrides)
     tables = build_tables(settings)
@@ -95,6 +96,7 @@ def upkeep(overrides: list[str]) -> None:
     tables.retain()
     build_warehouse(settings).merge(min_files=settings.config.warehouse.merge_files)
     tables.compact()
+    build_sample_compaction(settings).merge(min_files=settings.config.warehouse.merge_files)
 
 
 def run_postgres(settings: Settings, *, once: bool, wait: Callable[[float], bool] | None = None) -> LoadReport:

@@ -25,7 +25,12 @@ from millrace.app.model_wiring import (
     model_folders,
     serving_codebooks,
 )
-from millrace.app.sample_wiring import build_join_process, build_sample_files, build_sample_store
+from millrace.app.sample_wiring import (
+    build_join_process,
+    build_sample_compaction,
+    build_sample_files,
+    build_sample_store,
+)
 from millrace.app.settings import MillraceConfig, Settings
 from millrace.app.store_wiring import (
     build_actions,
@@ -114,6 +119,7 @@ __all__ = [
     "build_models",
     "build_registry",
     "build_replica",
+    "build_sample_compaction",
     "build_sample_files",
     "build_sample_store",
     "build_slate_join",

@@ -137,6 +137,10 @@ class SampleErasure:
         if not self._files.folder.is_dir():
             return 0
         with self._files.locked():
+            for kind in (LABELS, PAGES):
+                # Of a merge that was killed: they do not count, but would if nothing were left of the merged file.
+                for folder in self._files.partitions(kind):
+                    self._files.remove_parts(folder)
             known = ErasedUser(
                 user=hash_id(IdKind.USER, user),
                 posts=tuple(sorted(hash_id(IdKind.POST, post) for post in posts)),

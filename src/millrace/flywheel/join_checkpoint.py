@@ -141,7 +141,12 @@ class JoinCheckpoints:
 
     def oldest_position(self) -> Position | None:
         """Return where the oldest kept checkpoint stands: the log must not be trimmed beyond it."""
-        return next((head.position for path in self.paths() if (head := _head_or_none(path)) is not None), None)
+        head = self.oldest_head()
+        return None if head is None else head.position
+
+    def oldest_head(self) -> JoinHead | None:
+        """Return what the oldest readable checkpoint says of itself; None if there is none."""
+        return next((head for path in self.paths() if (head := _head_or_none(path)) is not None), None)
 
     def load(self, *, log_id: str, end: Position, actions: tuple[str, ...]) -> JoinCheckpoint | None:
         """Return the newest good checkpoint; None if there is none, and the log has to be heard from its beginning.

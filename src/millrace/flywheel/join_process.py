@@ -31,7 +31,8 @@ from millrace.flywheel.join_columns import JoinColumns
 from millrace.flywheel.join_records import JoinRecords
 from millrace.flywheel.join_rows import JoinedRows
 from millrace.flywheel.sample_config import SampleConfig
-from millrace.flywheel.sample_files import LABELS, PAGES, SampleFiles, epoch_of, read_tables
+from millrace.flywheel.sample_files import LABELS, PAGES, SampleFiles, read_tables
+from millrace.flywheel.sample_names import epoch_of
 from millrace.flywheel.sample_tables import LoggedPages, concatenated, joined_rows, label_table
 from millrace.flywheel.sample_topic import sample_messages
 from millrace.stream.log import Log, Position, total

@@ -6,6 +6,7 @@
       state/epoch-0000000012.join            commits epoch 12 (`millrace.flywheel.join_checkpoint`)
       labels/dt=2027-01-15/hour=08/epoch-0000000012.parquet
       pages/dt=2027-01-15/hour=08/epoch-0000000012.parquet
+      pages/dt=2027-01-14/hour=08/epoch-0000000003-0000000009.parquet      merged (`sample_compaction`)
 
 Partitions are by the time at which the page was made, so a page and all revisions of its labels lie in one hour.
 Files are written before their epoch is committed. Those of an epoch that never was are removed at the next start, and
@@ -28,6 +29,7 @@ import numpy as np
 from millrace.base.errors import StoreError
 from millrace.base.ids import Int64Array
 from millrace.events.envelope import MAX_TIME_MS
+from millrace.flywheel.sample_names import PREFIX, SUFFIX, epoch_of, files_in, is_merged, name_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,12 +40,12 @@ LABELS: Final = "labels"
 PAGES: Final = "pages"
 _LOCK_FILE: Final = ".lock"
 _UNFINISHED: Final = ".unfinished"
-_PREFIX: Final = "epoch-"
+_MAX_TRIES: Final = 50
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SampleFiles:
-    """The files in one folder. One process writes epochs; another may rewrite files (erasure), each under the lock.
+    """The files in one folder. One process writes epochs; others may rewrite and merge files, each under the lock.
 
     Parameters
     ----------
@@ -81,7 +83,7 @@ class SampleFiles:
         if len(edges) > 1 or (len(order) and not (order == np.arange(len(order))).all()):
             table = table.take(order)
         for start, stop in zip(edges.tolist(), [*edges[1:].tolist(), len(order)], strict=True):
-            path = self._partition(kind, int(hours[order[start]])) / f"{_PREFIX}{epoch:010d}.parquet"
+            path = self._partition(kind, int(hours[order[start]])) / name_of(epoch, epoch)
             self.replace(path, table.slice(start, stop - start))
             paths.append(path)
         return paths
@@ -113,7 +115,7 @@ class SampleFiles:
         _sync(path.parent)
 
     def paths(self, kind: str, *, up_to: int, hours: tuple[int, int] | None = None) -> list[Path]:
-        """Return the files of committed epochs in the order of their hours, then epochs.
+        """Return the files of committed epochs that count, in the order of their hours, then epochs.
 
         Parameters
         ----------
@@ -124,18 +126,42 @@ class SampleFiles:
         hours
             First hour and the one after the last, counted from 1970; None for all.
         """
-        found = []
-        for folder in self._partitions(kind):
-            if hours is None or hours[0] <= _hour_of(folder) < hours[1]:
-                found += [path for path in sorted(folder.glob(f"{_PREFIX}*.parquet")) if epoch_of(path) <= up_to]
-        return found
+        return [path for folder in self.partitions(kind, hours) for path in _committed(folder, up_to)]
+
+    def read(self, kind: str, *, up_to: int, hours: tuple[int, int] | None = None) -> Iterator[pa.Table]:
+        """Yield the tables of the files that `paths` names, though they are merged or removed while one reads.
+
+        Raises
+        ------
+        StoreError
+            If one cannot be read.
+        """
+        for folder in self.partitions(kind, hours):
+            # Whole or anew: where a file that was listed is gone, another holds its rows by now, or nothing does.
+            for _ in range(_MAX_TRIES):
+                paths = _committed(folder, up_to)
+                tables = read_tables(paths)
+                if len(tables) == len(paths):
+                    break
+            else:
+                raise StoreError(
+                    "sample files",
+                    value=str(folder),
+                    problem="are named and not there, however often one looks",
+                    remedy="restore the folder from a backup",
+                )
+            for _, table in tables:
+                yield table
 
     def remove_after(self, epoch: int) -> int:
-        """Remove what belongs to epochs that were not committed, and what was left half written; return how many."""
+        """Remove what belongs to epochs that were not committed, and what was left half written; return how many.
+
+        What is merged was committed.
+        """
         n_removed = 0
         for kind in (LABELS, PAGES):
-            for path in (self.folder / kind).glob(f"dt=*/hour=*/{_PREFIX}*"):
-                if path.name.endswith(_UNFINISHED) or epoch_of(path) > epoch:
+            for path in (self.folder / kind).glob(f"dt=*/hour=*/{PREFIX}*"):
+                if path.name.endswith(_UNFINISHED) or (epoch_of(path) > epoch and not is_merged(path)):
                     path.unlink()
                     n_removed += 1
         return n_removed
@@ -144,15 +170,23 @@ class SampleFiles:
         """Remove the hours that ended before a moment (retention); return how many folders went."""
         last, n_removed = time_ms // HOUR_MS, 0
         for kind in (LABELS, PAGES):
-            for folder in self._partitions(kind):
-                if _hour_of(folder) < last:
+            for folder in self.partitions(kind):
+                if self.hour_of(folder) < last:
                     shutil.rmtree(folder, ignore_errors=True)
                     n_removed += 1
         return n_removed
 
+    def remove_parts(self, folder: Path) -> int:
+        """Remove the files of an hour that are merged into others, and so do not count; return how many."""
+        parts = files_in(folder)[1]
+        for path in parts:
+            self.at_point("remove part")
+            path.unlink()
+        return len(parts)
+
     def newest_epoch_on_disk(self) -> int:
         """Return the largest epoch that any file names, committed or not; 0 if there are none."""
-        names = (p for kind in (LABELS, PAGES) for p in (self.folder / kind).glob(f"dt=*/hour=*/{_PREFIX}*.parquet"))
+        names = (p for kind in (LABELS, PAGES) for p in (self.folder / kind).glob(f"dt=*/hour=*/{PREFIX}*{SUFFIX}"))
         return max((epoch_of(path) for path in names), default=0)
 
     @contextmanager
@@ -163,12 +197,20 @@ class SampleFiles:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    def partitions(self, kind: str, hours: tuple[int, int] | None = None) -> list[Path]:
+        """Return the folders of hours, in order; ``hours`` as for `paths`."""
+        folders = sorted((self.folder / kind).glob("dt=*/hour=*"))
+        return [path for path in folders if hours is None or hours[0] <= self.hour_of(path) < hours[1]]
+
+    @staticmethod
+    def hour_of(folder: Path) -> int:
+        """Return the hour of a folder, counted from 1970."""
+        day = datetime.fromisoformat(folder.parent.name.removeprefix("dt=")).replace(tzinfo=UTC)
+        return int((day - _EPOCH).total_seconds()) // 3_600 + int(folder.name.removeprefix("hour="))
+
     def _partition(self, kind: str, hour: int) -> Path:
         moment = _EPOCH + timedelta(hours=hour)
         return self.folder / kind / f"dt={moment.date().isoformat()}" / f"hour={moment.hour:02d}"
-
-    def _partitions(self, kind: str) -> list[Path]:
-        return sorted((self.folder / kind).glob("dt=*/hour=*"))
 
 
 def read_tables(paths: Sequence[Path], columns: list[str] | None = None) -> list[tuple[int, Any]]:
@@ -198,14 +240,8 @@ def read_tables(paths: Sequence[Path], columns: list[str] | None = None) -> list
     return tables
 
 
-def epoch_of(path: Path) -> int:
-    """Return the epoch that a file names."""
-    return int(path.name.removeprefix(_PREFIX).split(".", 1)[0])
-
-
-def _hour_of(folder: Path) -> int:
-    day = datetime.fromisoformat(folder.parent.name.removeprefix("dt=")).replace(tzinfo=UTC)
-    return int((day - _EPOCH).total_seconds()) // 3_600 + int(folder.name.removeprefix("hour="))
+def _committed(folder: Path, up_to: int) -> list[Path]:
+    return [path for path in files_in(folder)[0] if is_merged(path) or epoch_of(path) <= up_to]
 
 
 def _sync(path: Path) -> None:

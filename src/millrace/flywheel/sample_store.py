@@ -12,8 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -31,11 +30,14 @@ from millrace.flywheel.join_rows import JoinedRows
 from millrace.flywheel.learning_round import Keep
 from millrace.flywheel.logged_texts import CONTENT, LoggedTexts, events_of, places
 from millrace.flywheel.sample_builder import SampleBuilder
-from millrace.flywheel.sample_files import HOUR_MS, LABELS, PAGES, SampleFiles, read_tables
+from millrace.flywheel.sample_files import HOUR_MS, LABELS, PAGES, SampleFiles
 from millrace.flywheel.sample_set import SampleSet
 from millrace.flywheel.sample_tables import LoggedPages, concatenated, joined_rows, newest
 from millrace.flywheel.warehouse import Warehouse
 from millrace.stream.log import total
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _NOWHERE: Final = 2**63 - 1
 _NOTHING: Final = "the join has let out no samples of pages within the span"
@@ -93,15 +95,14 @@ class SampleStore:
 
     def rows(self, from_ms: int = 0, until_ms: int = MAX_TIME_MS) -> JoinedRows:
         """Return the newest revisions of samples of pages made within a span, in the order of pages and their rows."""
-        head = self._checkpoints.newest_head()
         parts: list[JoinedRows] = []
         epochs: list[Int64Array] = []
         n_actions = len(self._codec.actions)
-        for epoch, table in read_tables(self._paths(LABELS, from_ms, until_ms)) if head is not None else ():
+        for table in self._tables(LABELS, from_ms, until_ms):
             rows = joined_rows(table, self._codec.actions.names)
             is_wanted = (rows.page_ms >= from_ms) & (rows.page_ms < until_ms)
             parts.append(rows if is_wanted.all() else rows.take(np.flatnonzero(is_wanted)))
-            epochs.append(np.full(len(parts[-1]), epoch, dtype=np.int64))
+            epochs.append(table["epoch"].to_numpy()[is_wanted])
         found = concatenated(parts, n_actions)
         if not parts:
             return found
@@ -170,16 +171,17 @@ class SampleStore:
         if n_others:
             logger.warning("%d logged pages are left out: of other features than this version's", n_others)
 
-    def _paths(self, kind: str, from_ms: int, until_ms: int) -> list[Path]:
+    def _tables(self, kind: str, from_ms: int, until_ms: int) -> Iterator[pa.Table]:
         head = self._checkpoints.newest_head()
-        up_to = 0 if head is None else head.epoch
+        if head is None:
+            return iter(())
         hours = (max(from_ms, 0) // HOUR_MS, -(-min(until_ms, MAX_TIME_MS) // HOUR_MS))
-        return self._files.paths(kind, up_to=up_to, hours=hours)
+        return self._files.read(kind, up_to=head.epoch, hours=hours)
 
     def _pages(self, from_ms: int, until_ms: int, wanted: Int64Array) -> LoggedPages:
         """Return wanted pages by offset, each once, in the order of their cuts."""
         found = LoggedPages()
-        for _, table in read_tables(self._paths(PAGES, from_ms, until_ms)):
+        for table in self._tables(PAGES, from_ms, until_ms):
             is_wanted = np.isin(table["log_offset"].to_numpy(), wanted)
             if not is_wanted.any():
                 continue

@@ -57,20 +57,23 @@ def build(
 
 
 def compact(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Merge the small files of each day and hour, raw ones too; readers see each row once all the while.
+    """Merge the small files of each day and hour, raw ones and samples too; readers see each row once all the while.
 
     Example: millrace warehouse compact
     """
     from millrace.app.commands.printing import count, out, print_json
     from millrace.app.warehouse_wiring import build_tables, build_warehouse
+    from millrace.app.wiring import build_sample_compaction
 
     settings = open_settings(home)
     n_raw = build_warehouse(settings).merge()
     n_tables = build_tables(settings).compact()
+    n_samples = build_sample_compaction(settings).merge()
     if as_json:
-        print_json({"raw_files_gone": n_raw, "table_files_gone": n_tables})
+        print_json({"raw_files_gone": n_raw, "table_files_gone": n_tables, "sample_files_gone": n_samples})
         return
-    out().print(f"{count(n_raw, 'raw file')} and {count(n_tables, 'file')} of tables merged into others")
+    raw, tables, samples = count(n_raw, "raw file"), count(n_tables, "file"), count(n_samples, "file")
+    out().print(f"{raw}, {tables} of tables and {samples} of samples merged into others")
 
 
 def retain(home: HomeOption = None, as_json: JsonOption = False) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from millrace.base.errors import MillraceError, StoreError
 from millrace.flywheel.file_snapshot import FileSnapshot, take
 from millrace.flywheel.raw_rows import events_view
-from millrace.flywheel.sample_files import LABELS, PAGES
+from millrace.flywheel.sample_files import LABELS, PAGES, SampleFiles
+from millrace.flywheel.sample_names import epoch_of
 from millrace.flywheel.tables.schema import SHOWN, TABLES
 from millrace.flywheel.tables.tables import Tables
 from millrace.flywheel.tables.views import VIEWS
@@ -115,12 +116,14 @@ class TablesReader:
     def _samples(self, folder: Path) -> list[Path]:
         if not folder.is_dir():
             return []
-        committed = max((path.stem for path in folder.glob("state/epoch-*.join")), default="")
+        files = SampleFiles(folder)
+        # An epoch that was not committed is not there yet, or never will be.
+        committed = max((epoch_of(path) for path in files.state_folder.glob("epoch-*.join")), default=0)
+        if not committed:
+            return []
 
         def files_now() -> list[Path]:
-            # An epoch that was not committed is not there yet, or never will be.
-            found = (p for kind in (LABELS, PAGES) for p in folder.glob(f"{kind}/dt=*/hour=*/epoch-*.parquet"))
-            return sorted(path for path in found if path.stem <= committed)
+            return [path for kind in (LABELS, PAGES) for path in files.paths(kind, up_to=committed)]
 
         snapshot, paths = take(folder, files_now)
         self._snapshots.append(snapshot)
