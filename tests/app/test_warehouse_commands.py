@@ -45,6 +45,28 @@ def test_sql_answers_as_table_json_and_csv(home: Path, capsys: pytest.CaptureFix
     assert "ann" in answer(capsys, *words)
 
 
+def test_what_is_wider_than_the_terminal_is_printed_as_records(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    words = ("sql", "select * from interactions", "--home", str(home))
+    (row,) = told_json(capsys, *words)
+    assert len(row) > 20
+    capsys.readouterr()
+    assert cli.run([*words]) == 0
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    # Every name whole, on a line of its own with its value.
+    assert lines[0].strip() == "row 1"
+    assert [line.split()[0] for line in lines[1:]] == list(row)
+    assert ["viewer_id", "ann"] in [line.split() for line in lines]
+    assert f"{len(row)} columns are wider than this terminal" in " ".join(told.err.split())
+    assert "row 1" not in answer(capsys, "sql", "describe interactions", "--home", str(home))
+    monkeypatch.setenv("COLUMNS", "2000")
+    assert "row 1" not in answer(capsys, *words)
+
+
 def test_sql_over_tables_that_were_never_built_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_home(tmp_path / "feed")
     capsys.readouterr()

@@ -86,6 +86,27 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     console.print(table)
 
 
+def print_records(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print each row as a record, a line a column: for tables that are wider than the terminal."""
+    from rich.cells import cell_len
+
+    width = max(map(cell_len, columns), default=0)
+    for number, row in enumerate(rows, start=1):
+        table = Table(
+            title=f"row {number:,}",
+            title_justify="left",
+            title_style="bold",
+            show_header=False,
+            box=None,
+            padding=(0, 2, 0, 0),
+        )
+        table.add_column(no_wrap=True, min_width=width)
+        table.add_column(overflow="fold")
+        for name, value in zip(columns, row, strict=True):
+            table.add_row(_cell(name), _cell(value))
+        out().print(table)
+
+
 def table_width(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
     """Return how many characters wide `print_table` makes a table that has the room, without its right border."""
     from rich.cells import cell_len

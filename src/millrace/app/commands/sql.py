@@ -22,7 +22,8 @@ def sql(
 ) -> None:
     """Answer a SQL query (DuckDB's) over raw events, tables and views; without one, list them.
 
-    All of it is read as it was when the query began, and nothing can be changed. A running server builds the tables
+    All of it is read as it was when the query began, and nothing can be changed. What is wider than the terminal is
+    printed as records, a line a column. A running server builds the tables
     about once an hour; `millrace warehouse build` does it at once. Columns and views: docs/warehouse.md.
 
     Example: millrace sql "select user_group, count(*) from users group by 1"
@@ -68,7 +69,7 @@ def _list(*, as_json: bool) -> None:
 def _print(names: list[str], rows: list[tuple[Any, ...]], *, as_json: bool, as_csv: bool) -> None:
     import csv
 
-    from millrace.app.commands.printing import notes, print_json, print_table
+    from millrace.app.commands.printing import notes, out, print_json, print_records, print_table, table_width
 
     if as_json:
         print_json([dict(zip(names, row, strict=True)) for row in rows])
@@ -77,7 +78,15 @@ def _print(names: list[str], rows: list[tuple[Any, ...]], *, as_json: bool, as_c
         writer.writerow(names)
         writer.writerows(rows)
     else:
-        print_table("", names, ([_shown(value) for value in row] for row in rows[:_MAX_SHOWN]))
+        shown = [[_shown(value) for value in row] for row in rows[:_MAX_SHOWN]]
+        if table_width(names, shown) <= out().width:
+            print_table("", names, shown)
+        else:
+            print_records(names, shown)
+            notes().print(
+                f"its {len(names)} columns are wider than this terminal: a row is a record here, a line a column; "
+                "--json and --csv print them as they are"
+            )
         if len(rows) > _MAX_SHOWN:
             notes().print(f"{len(rows) - _MAX_SHOWN:,} more rows are not shown; --json and --csv print all")
 
