@@ -63,7 +63,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         home = folder / "home"
-        world = ["--size", "tiny", "--set", "world.n_users=300", "--to-home", str(home)]
+        world = ["--size", "tiny", "--set", "world.n_users=600", "--to-home", str(home)]
         assert cli.run(["simulate", "generate", str(folder / "history.ndjson"), *world]) == 0
         self.samples = home_samples(load_settings(home), in_silence)
         ends = np.quantile(self.samples.now_ms, (0.5, 0.75, 1.0), method="higher") + 1

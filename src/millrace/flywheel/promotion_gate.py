@@ -110,9 +110,10 @@ def memory(trusted: JudgedRows | None, config: GateConfig) -> RuleOutcome:
         "memory",
         gain,
         -config.max_memory_lost,
-        is_kept=gain.value >= -config.max_memory_lost,
-        words=f"normalised entropy on earlier pages {_better(gain, less=True)}; asked: no more than "
-        f"{config.max_memory_lost:g} lost",
+        # A few dozen pages differ by as much by chance, and an honest hour would be taken for a lie.
+        is_kept=gain.value >= -config.max_memory_lost or gain.high >= 0.0,
+        words=f"normalised entropy on earlier pages {_better(gain, less=True)}; asked: not surely worse, and by more "
+        f"than {config.max_memory_lost:g}",
     )
 
 
