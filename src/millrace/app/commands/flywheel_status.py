@@ -105,13 +105,14 @@ def history(
                 markup=False,
             )
             continue
+        took_s = sum(decision.seconds.values())
         change = f"{decision.from_version or 'none'} → {decision.to_version or 'the same'}"
         out().print(
             f"round {decision.number}, pages of {clocks.event(decision.from_ms)} to {clocks.event(decision.until_ms)}: "
             f"{verdict_words(decision, found.withdrawn)} ({change})\n  {decision.n_learned:,} pages learned from, "
             f"{decision.n_replayed:,} older ones to draw from, judged on {decision.n_judged:,} new and "
-            f"{decision.n_trusted:,} earlier ones; best after {decision.best_step} of {decision.n_steps} steps, "
-            f"{sum(decision.seconds.values()):.0f} s",
+            f"{decision.n_trusted:,} earlier ones; best after {decision.best_step} of {decision.n_steps} steps"
+            f"{f', {took_s:.0f} s' if took_s else ''}",
             soft_wrap=True,
             markup=False,
         )
